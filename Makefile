@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+FILES := steer tests docs/conf.py
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types unit docs notebook readme bench demo-model clean
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(INSTALLED)  ## make the virtual environment and install everything pinned
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## extract, choose, steer and print, on the model that ships
+	$(BIN)/steer demo
+
+test: lint types unit docs notebook  ## everything that guards the project
+
+lint: $(INSTALLED)  ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## strict types
+	$(BIN)/mypy
+
+unit: $(INSTALLED)  ## tests, doctests, the README's code and commands
+	$(BIN)/pytest -n 2 -q
+
+docs: $(INSTALLED)  ## the documentation, strictly
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+notebook: $(INSTALLED)  ## run the notebooks and check their numbers
+	$(BIN)/python -m tests.notebooks
+
+bench: $(INSTALLED)  ## speed and memory against peers, in an environment of its own
+	$(MAKE) -C tests/bench run PYTHON=$(abspath $(BIN)/python)
+
+demo-model: $(INSTALLED)  ## train the demo model again, from its seed
+	$(BIN)/python -m steer.demo.train
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
