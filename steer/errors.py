@@ -1,0 +1,108 @@
+"""Every error that ``steer`` raises on purpose.
+
+::
+
+    SteerError
+    ├── PairsError          a file or data set of preference pairs cannot be used
+    ├── AlgebraError        two terms or vectors cannot be combined
+    ├── VectorFileError     a vector file is damaged, foreign or from the future
+    ├── ArchitectureError   decoder blocks, final norm or unembedding not found
+    ├── TextError           a prompt, template or token sequence cannot be used
+    ├── RecordingError      activations cannot be recorded as asked
+    ├── SelectionError      nothing can be chosen from these candidates
+    ├── CompositionError    domains, coefficients, operators or gates do not go together
+    ├── FitError            a vector does not fit this model
+    ├── SteeringError       a call inside ``steered()`` cannot be steered as asked
+    │   ├── RowsError       coefficient rows and prompts differ in number
+    │   └── ScopeError      the scope needs to know where the prompt ends
+    ├── CapabilityError     this engine or architecture cannot do what was asked
+    ├── BusyModelError      another thread is steering this model
+    └── MissingExtraError   an optional package is not installed
+
+A message always says what is wrong, what was found, what was expected and what to do.
+"""
+
+
+class SteerError(Exception):
+    """Base of all errors of this library.
+
+    Args:
+        what: What is wrong, one clause.
+        found: What was found.
+        expected: What was expected instead.
+        do: What the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, found: object, expected: object, do: str) -> None:
+        self.what = what
+        self.found = found
+        self.expected = expected
+        self.do = do
+        super().__init__(f"{what}\n  found:    {found}\n  expected: {expected}\n  to do:    {do}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, str(self.found), str(self.expected), self.do))
+
+
+def _rebuild(kind: type[SteerError], what: str, found: str, expected: str, do: str) -> SteerError:
+    return kind(what, found=found, expected=expected, do=do)
+
+
+class PairsError(SteerError, ValueError):
+    """A file or data set of preference pairs cannot be used as it is."""
+
+
+class AlgebraError(SteerError, ValueError):
+    """Two terms or vectors cannot be combined."""
+
+
+class VectorFileError(SteerError, ValueError):
+    """A vector file is damaged, foreign, from a future version, or holds invalid values."""
+
+
+class ArchitectureError(SteerError, ValueError):
+    """The decoder blocks, final norm or unembedding of a model were not found or not verified."""
+
+
+class TextError(SteerError, ValueError):
+    """A prompt, a chat template or a token sequence cannot be used."""
+
+
+class RecordingError(SteerError, ValueError):
+    """Activations cannot be recorded as asked."""
+
+
+class SelectionError(SteerError, ValueError):
+    """Nothing can be chosen from these candidates on these data."""
+
+
+class CompositionError(SteerError, ValueError):
+    """Domains, coefficients, operators or gates do not go together."""
+
+
+class FitError(SteerError, ValueError):
+    """A vector does not fit the model it is applied to."""
+
+
+class SteeringError(SteerError, RuntimeError):
+    """A model call inside ``steered()`` cannot be steered as asked."""
+
+
+class RowsError(SteeringError, ValueError):
+    """The number of coefficient rows differs from the number of prompts."""
+
+
+class ScopeError(SteeringError, ValueError):
+    """The scope needs to know where the prompt ends, and this call does not say."""
+
+
+class CapabilityError(SteerError, NotImplementedError):
+    """This engine or architecture cannot do what was asked."""
+
+
+class BusyModelError(SteerError, RuntimeError):
+    """Another thread is steering this model."""
+
+
+class MissingExtraError(SteerError, ImportError):
+    """An optional package is not installed."""

@@ -1,0 +1,167 @@
+"""Where a vector comes from, and what it was tuned for: plain frozen records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+
+from steer.errors import AlgebraError
+from steer.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What identifies the model and tokenizer that a vector belongs to.
+
+    Args:
+        model_id: Name or path given at load.
+        revision: Commit of the checkpoint, if known.
+        n_layers: Number of decoder blocks.
+        d_model: Width of the residual stream.
+        config: SHA-256 of the text configuration, without what may differ harmlessly.
+        tokenizer: SHA-256 of the vocabulary and of a probe text's encoding.
+        template: SHA-256 of the chat template (of the plain format if there is none).
+    """
+
+    model_id: str
+    revision: str | None
+    n_layers: int
+    d_model: int
+    config: str
+    tokenizer: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a vector was made.
+
+    Args:
+        method: Name of the method, for instance `palrs`; `combination` after algebra.
+        arguments: The method's arguments, JSON values only; lists are kept as tuples, so that
+            the record is immutable to the bottom.
+        domain: The domain the pairs belong to, if any.
+        pairs: Number of preference pairs.
+        pairs_fingerprint: SHA-256 of the pairs.
+        model: The model it belongs to; None for hand-made vectors, which fit any model of the
+            right width.
+        license: Licence of the vector, as the maker states it.
+        version: Version of this library.
+    """
+
+    method: str = "unknown"
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    domain: str | None = None
+    pairs: int = 0
+    pairs_fingerprint: str | None = None
+    model: ModelInfo | None = None
+    license: str | None = None
+    version: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", _frozen(self.arguments))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {**state, "arguments": thawed(self.arguments)}
+        return (Provenance, tuple(values.values()))
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    return value
+
+
+def thawed(value: object) -> object:
+    """Return a JSON value with plain dicts and lists in place of frozen mappings and tuples."""
+    if isinstance(value, Mapping):
+        return {key: thawed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [thawed(item) for item in value]
+    return value
+
+
+def combined(left: Provenance, right: Provenance) -> Provenance:
+    """Return the provenance of a combination of two vectors: what both agree on.
+
+    Args:
+        left: Provenance of one vector.
+        right: Provenance of the other.
+
+    Returns:
+        A provenance with method `combination` and the pairs of both.
+
+    Raises:
+        AlgebraError: The vectors belong to models of different configurations.
+    """
+    a, b = left.model, right.model
+    if a and b and a.config != b.config:
+        raise AlgebraError(
+            "vectors of different models cannot be combined",
+            found=f"{a.model_id} and {b.model_id}",
+            expected="one model configuration",
+            do="extract both vectors from the same model",
+        )
+    return Provenance(
+        method="combination",
+        domain=left.domain if left.domain == right.domain else None,
+        pairs=left.pairs + right.pairs,
+        model=a or b,
+        license=left.license if left.license == right.license else None,
+        version=left.version or right.version,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStats:
+    """What was measured about the direction at one layer.
+
+    Args:
+        residual_norm: Mean ‖h‖ over the recorded tokens, in residual units.
+        standard_error: Norm of the standard error of the mean difference, in residual units.
+        split_half_cosine: Cosine between the mean differences of the two halves of the pairs.
+    """
+
+    residual_norm: float | None = None
+    standard_error: float | None = None
+    split_half_cosine: float | None = None
+
+
+def mean_norms(left: LayerStats | None, right: LayerStats | None) -> LayerStats:
+    """Return the mean residual norm of two records; error bars do not survive a sum."""
+    norms = [s.residual_norm for s in (left, right) if s and s.residual_norm is not None]
+    return LayerStats(sum(norms) / len(norms) if norms else None)
+
+
+def scaled(stats: LayerStats, factor: float) -> LayerStats:
+    """Return the record of a direction multiplied by a number.
+
+    Args:
+        stats: The record of the direction.
+        factor: The number.
+    """
+    error = stats.standard_error
+    return replace(stats, standard_error=None if error is None else error * abs(factor))
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The setting that a selection chose for a vector.
+
+    Args:
+        layer: The layer chosen.
+        coefficient: The coefficient chosen, dimensionless.
+        operator: Name of the operator it was chosen with.
+        scope: The scope it was chosen with.
+        score: Held-out preference accuracy reached, in [0, 1].
+        kl: KL(steered‖unsteered), nats per response token.
+    """
+
+    layer: int
+    coefficient: float
+    operator: str = "add"
+    scope: Scope = field(default_factory=Scope)
+    score: float | None = None
+    kl: float | None = None

@@ -1,0 +1,232 @@
+"""What stands at one site: a direction, a low-rank matrix or a dense array.
+
+Terms are frozen, and functions on them return new ones. The rules of addition:
+
+===========  =============  ==========================================
+left         right          sum
+===========  =============  ==========================================
+Direction    Direction      Direction
+LowRank      LowRank        LowRank of the summed rank, factors joined
+LowRank      Dense          Dense
+Dense        Dense          Dense
+===========  =============  ==========================================
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import AlgebraError
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _check_float(name: str, value: object, ndim: int | None) -> None:
+    if not isinstance(value, Tensor) or value.dtype not in _DTYPES:
+        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise AlgebraError(
+            f"{name} is not a floating-point tensor",
+            found=found,
+            expected="a torch tensor of float16, bfloat16, float32 or float64",
+            do="convert it, for instance with torch.as_tensor(x, dtype=torch.float32)",
+        )
+    if ndim is not None and value.ndim != ndim:
+        raise AlgebraError(
+            f"{name} has the wrong number of dimensions",
+            found=f"shape {tuple(value.shape)}",
+            expected=f"{ndim} dimension(s)",
+            do="reshape it before building the term",
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Direction:
+    """An element of R^d at a residual site.
+
+    Args:
+        v: `[d_model]`, in residual units.
+    """
+
+    v: Float[Tensor, " d_model"]
+
+    def __post_init__(self) -> None:
+        _check_float("a direction", self.v, 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the element: `(d_model,)`."""
+        return tuple(self.v.shape)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LowRank:
+    """The matrix `B @ A`, kept as its factors.
+
+    Args:
+        B: `[out, rank]`, in weight units.
+        A: `[rank, in]`, dimensionless.
+    """
+
+    B: Float[Tensor, "out rank"]
+    A: Float[Tensor, "rank in"]
+
+    def __post_init__(self) -> None:
+        _check_float("factor B", self.B, 2)
+        _check_float("factor A", self.A, 2)
+        if self.B.shape[1] != self.A.shape[0] or self.B.dtype != self.A.dtype:
+            raise AlgebraError(
+                "the factors of a low-rank term do not chain",
+                found=f"B {tuple(self.B.shape)} {self.B.dtype} and "
+                f"A {tuple(self.A.shape)} {self.A.dtype}",
+                expected="B [out, rank] and A [rank, in] with one rank and one dtype",
+                do="transpose the factor that is the wrong way round, or convert one",
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the product: `(out, in)`."""
+        return (self.B.shape[0], self.A.shape[1])
+
+    @property
+    def rank(self) -> int:
+        """The number of columns of `B`, an upper bound of the product's rank."""
+        return self.B.shape[1]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Dense:
+    """An array of a parameter's own shape.
+
+    Args:
+        W: Any shape, in weight units.
+    """
+
+    W: Float[Tensor, "..."]
+
+    def __post_init__(self) -> None:
+        _check_float("a dense term", self.W, None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return tuple(self.W.shape)
+
+
+Term = Direction | LowRank | Dense
+
+
+def tensors(term: Term) -> dict[str, Tensor]:
+    """Return the term's tensors by their field names, in the order of the fields."""
+    match term:
+        case Direction(v):
+            return {"v": v}
+        case LowRank(B, A):
+            return {"B": B, "A": A}
+        case Dense(W):
+            return {"W": W}
+
+
+def dense(term: Term) -> Tensor:
+    """Return the element as one tensor of `term.shape`."""
+    match term:
+        case Direction(v):
+            return v
+        case LowRank(B, A):
+            return B @ A
+        case Dense(W):
+            return W
+
+
+def scale(term: Term, factor: float) -> Term:
+    """Return `factor * term`; a low-rank term carries the factor on `B` alone."""
+    match term:
+        case Direction(v):
+            return Direction(factor * v)
+        case LowRank(B, A):
+            return LowRank(factor * B, A)
+        case Dense(W):
+            return Dense(factor * W)
+
+
+def add(left: Term, right: Term) -> Term:
+    """Return `left + right`; low-rank sums join the factors, which is exact.
+
+    Raises:
+        AlgebraError: The shapes differ, or a direction meets a matrix.
+    """
+    if left.shape != right.shape or isinstance(left, Direction) != isinstance(right, Direction):
+        raise AlgebraError(
+            "terms of different spaces cannot be added",
+            found=f"{type(left).__name__}{left.shape} + {type(right).__name__}{right.shape}",
+            expected="two directions, or two weight terms, of one shape",
+            do="check that both vectors were made for the same model",
+        )
+    if isinstance(left, LowRank) and isinstance(right, LowRank):
+        return LowRank(torch.cat([left.B, right.B], dim=1), torch.cat([left.A, right.A], dim=0))
+    total = dense(left) + dense(right)
+    return Direction(total) if isinstance(left, Direction) else Dense(total)
+
+
+def inner(left: Term, right: Term) -> float:
+    """Return the Frobenius inner product in float64, without forming `B @ A`.
+
+    Raises:
+        AlgebraError: The shapes differ.
+    """
+    if left.shape != right.shape:
+        raise AlgebraError(
+            "terms of different shapes have no inner product",
+            found=f"{left.shape} and {right.shape}",
+            expected="one shape",
+            do="check that both vectors were made for the same model",
+        )
+    match left, right:
+        case LowRank(B1, A1), LowRank(B2, A2):
+            product = (B1.double().T @ B2.double()) * (A1.double() @ A2.double().T)
+            return float(product.sum())
+        case LowRank(B, A), _:
+            return float(((B.double().T @ dense(right).double()) * A.double()).sum())
+        case _, LowRank():
+            return inner(right, left)
+        case _:
+            return float(torch.dot(dense(left).double().flatten(), dense(right).double().flatten()))
+
+
+def truncate(term: Term, rank: int) -> Term:
+    """Return the best approximation of rank `rank` in the Frobenius norm (Eckart-Young).
+
+    A low-rank term is reduced through its factors, without forming the product. Terms that are
+    no matrices (directions, biases) are returned as they are.
+
+    Args:
+        term: The term.
+        rank: The rank wanted, at least 1.
+
+    Returns:
+        A term of at most that rank, the singular values shared between both factors.
+
+    Raises:
+        AlgebraError: The rank is not a positive integer.
+    """
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise AlgebraError(
+            "a rank must be a positive integer",
+            found=repr(rank),
+            expected="1, 2, 3, …",
+            do="pass the rank wanted",
+        )
+    if len(term.shape) != 2:
+        return term
+    if isinstance(term, LowRank):
+        QB, RB = torch.linalg.qr(term.B.double())
+        QA, RA = torch.linalg.qr(term.A.double().T)
+        U, S, Vh = torch.linalg.svd(RB @ RA.T, full_matrices=False)
+        U, Vh, dtype = QB @ U, Vh @ QA.T, term.B.dtype
+    else:
+        W = dense(term)
+        U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
+        dtype = W.dtype
+    root = S[:rank].sqrt()
+    return LowRank((U[:, :rank] * root).to(dtype), (root[:, None] * Vh[:rank]).to(dtype))

@@ -1,0 +1,79 @@
+"""What a vector's terms must satisfy, and the errors that say so."""
+
+from collections.abc import Iterable, Mapping
+
+from steer.errors import AlgebraError
+from steer.site import Residual, Site, Weight
+from steer.term import Dense, Direction, LowRank, Term
+
+_KINDS = {(Residual, Direction), (Weight, LowRank), (Weight, Dense)}
+
+
+def check_terms(terms: Mapping[Site, Term]) -> None:
+    """Refuse terms that form no vector.
+
+    Args:
+        terms: Term of each site.
+
+    Raises:
+        AlgebraError: No term, a term at a site of the wrong kind, or directions of unequal width.
+    """
+    if not terms:
+        raise AlgebraError(
+            "a vector needs at least one site",
+            found="no terms",
+            expected="a map from sites to terms",
+            do="multiply a vector by 0 to get the zero vector of its space",
+        )
+    widths: set[int] = set()
+    for site, term in terms.items():
+        if (type(site), type(term)) not in _KINDS:
+            raise AlgebraError(
+                "a term stands at a site of the wrong kind",
+                found=f"{type(term).__name__} at {site}",
+                expected="Direction at residual sites, LowRank or Dense at weight sites",
+                do="check the site's name; Vector.of({layer: tensor}) builds a residual vector",
+            )
+        if isinstance(term, Direction):
+            widths.add(term.v.shape[0])
+    if len(widths) > 1:
+        raise AlgebraError(
+            "directions of unequal width in one vector",
+            found=f"widths {sorted(widths)}",
+            expected="one d_model",
+            do="keep vectors of different models apart",
+        )
+
+
+def check_one_kind(*sites: Iterable[Site]) -> None:
+    """Refuse a mixture of residual and weight sites.
+
+    Args:
+        sites: The sites of each operand.
+
+    Raises:
+        AlgebraError: Both kinds occur.
+    """
+    if len({type(site) for operand in sites for site in operand}) > 1:
+        raise AlgebraError(
+            "residual and weight sites have different units",
+            found="a mixture of both",
+            expected="one kind",
+            do="take .residual or .weight first",
+        )
+
+
+def no_site(what: str, sites: Iterable[Site]) -> AlgebraError:
+    """Return the error for a site that a vector lacks.
+
+    Args:
+        what: What was asked for.
+        sites: The sites there are.
+    """
+    names = [str(site) for site in sites]
+    return AlgebraError(
+        "the vector has no such site",
+        found=what,
+        expected=f"one of {', '.join(names[:8])}" + (" …" if len(names) > 8 else ""),
+        do="look at vector.sites",
+    )
