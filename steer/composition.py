@@ -1,0 +1,319 @@
+"""K named vectors, one per domain, and the coefficients that go with them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import CompositionError
+from steer.gate import DomainGate
+from steer.operator import get_operator
+from steer.scope import ALL, Scope, parse_scope
+from steer.site import Residual, Site
+from steer.vector import Vector
+
+CoefficientsLike = (
+    float | Mapping[str, float] | Sequence[float] | Sequence[Mapping[str, float]] | Tensor
+)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """One domain of a composition: what acts, how, and on which tokens.
+
+    Args:
+        vector: The vector; it may hold residual and weight sites at once.
+        operator: Name of the operator used at its residual sites.
+        scope: The tokens it acts on.
+
+    Raises:
+        CompositionError: Unknown operator or scope.
+    """
+
+    vector: Vector
+    operator: str = "add"
+    scope: Scope = ALL
+
+    def __post_init__(self) -> None:
+        get_operator(self.operator)
+        object.__setattr__(self, "scope", parse_scope(self.scope))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Composition:
+    """Named vectors under one set of coefficients.
+
+    Calling it gives the same composition at other coefficients: `knobs(medical=0.8, legal=-0.3)`,
+    `knobs(0.5)` for all domains, `knobs([{"medical": 1.0}, {"legal": 1.0}])` for one row per
+    prompt. A domain that is not named gets 0.
+
+    Args:
+        parts: One part per domain, in the order of the coefficient columns.
+        coefficients: `[row domain]`, dimensionless; one row for all prompts, or one per prompt.
+        gate: Multiplies each prompt's coefficients by what domains it belongs to.
+        per_row: Whether each row belongs to one prompt of the next call.
+
+    Raises:
+        CompositionError: No domain, a wrong shape, a value out of the operator's range, or a gate
+            that lacks a domain.
+    """
+
+    parts: Mapping[str, Part]
+    coefficients: Float[Tensor, "row domain"]
+    gate: DomainGate | None = None
+    per_row: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", dict(self.parts))
+        if not self.parts:
+            raise CompositionError(
+                "a composition needs at least one domain",
+                found="none",
+                expected="vectors by domain",
+                do="compose(medical=vector, …)",
+            )
+        _check_widths(self.parts)
+        for k, part in enumerate(self.parts.values()):
+            get_operator(part.operator).check(self.coefficients[:, k : k + 1])
+        if self.gate is not None:
+            self.gate.columns(self.domains)
+            _check_gate_layer(self.gate, self.parts)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains, in the order of the coefficient columns."""
+        return tuple(self.parts)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Every site that some domain has."""
+        return tuple(dict.fromkeys(s for part in self.parts.values() for s in part.vector.sites))
+
+    def __call__(
+        self, coefficients: CoefficientsLike | None = None, /, **by_domain: float
+    ) -> "Composition":
+        """Return the composition at other coefficients.
+
+        Args:
+            coefficients: A number for all domains; a mapping or keywords by domain; a sequence of
+                one number per domain; or one row per prompt, as mappings or as a tensor
+                `[batch domain]`. Dimensionless.
+            **by_domain: The same by keyword.
+
+        Returns:
+            A new composition.
+
+        Raises:
+            CompositionError: Unknown domain, wrong shape, or a value that is not finite.
+        """
+        if coefficients is not None and by_domain:
+            raise CompositionError(
+                "coefficients given twice",
+                found=f"{coefficients!r} and {by_domain}",
+                expected="one of both",
+                do="use either the argument or keywords",
+            )
+        value = by_domain if coefficients is None else coefficients
+        rows, per_row = coefficient_rows(value, self.domains)
+        return replace(self, coefficients=rows, per_row=per_row)
+
+    def gated(self, gate: DomainGate | None) -> "Composition":
+        """Return the composition with another gate, or with none.
+
+        Args:
+            gate: The gate; it must know every domain.
+
+        Raises:
+            CompositionError: The gate lacks a domain or lies above the first steered layer.
+        """
+        return replace(self, gate=gate)
+
+    def __repr__(self) -> str:
+        lines = [f"Composition of {len(self.parts)} domain(s), gate: {_gate_text(self.gate)}"]
+        many = f"{len(self.coefficients)} rows"
+        for k, (name, part) in enumerate(self.parts.items()):
+            c = many if self.per_row else f"{float(self.coefficients[0, k]):+g}"
+            lines.append(f"  {name:<12} {c:>8}  {part.operator} on {part.scope}")
+        return "\n".join(lines)
+
+
+def compose(
+    vectors: Mapping[str, Vector | Part] | None = None,
+    /,
+    *,
+    gate: DomainGate | None = None,
+    **by_domain: Vector | Part,
+) -> Composition:
+    """Return a composition of named vectors, every coefficient 1.
+
+    Args:
+        vectors: Vector of each domain, or `Part` to choose operator and scope; a vector that was
+            tuned brings its own.
+        gate: Decides at each prompt which domains it belongs to.
+        **by_domain: The same by keyword.
+
+    Returns:
+        The composition; call it to set coefficients.
+
+    Raises:
+        CompositionError: No domain, a domain given twice, or vectors of unequal width.
+    """
+    named = dict(vectors or {})
+    if twice := named.keys() & by_domain.keys():
+        raise CompositionError(
+            "a domain is given twice",
+            found=sorted(twice),
+            expected="each domain once",
+            do="name it in the mapping or as a keyword",
+        )
+    named.update(by_domain)
+    parts = {name: _part(name, value) for name, value in named.items()}
+    return Composition(parts, torch.ones(1, max(len(parts), 1), dtype=torch.float32), gate)
+
+
+def as_composition(what: Vector | Part | Composition | Mapping[str, Vector | Part]) -> Composition:
+    """Return what can be steered with as a composition.
+
+    Args:
+        what: A composition, vectors by domain, or one vector, whose domain is then the one of its
+            provenance or `vector`.
+
+    Raises:
+        CompositionError: It is none of these.
+    """
+    if isinstance(what, Composition):
+        return what
+    if isinstance(what, Vector | Part):
+        vector = what.vector if isinstance(what, Part) else what
+        return compose({vector.provenance.domain or "vector": what})
+    if isinstance(what, Mapping):
+        return compose(what)
+    raise CompositionError(
+        "this cannot be steered with",
+        found=type(what).__name__,
+        expected="a Vector, a Part, a Composition, or a mapping from domain to Vector",
+        do="load vectors with Vector.load and join them with compose(...)",
+    )
+
+
+def coefficient_rows(
+    value: CoefficientsLike, domains: Sequence[str]
+) -> tuple[Float[Tensor, "row domain"], bool]:
+    """Return coefficients as rows, and whether there is one row per prompt.
+
+    Args:
+        value: See `Composition.__call__`.
+        domains: Names of the columns.
+
+    Returns:
+        `[row domain]` in float32, dimensionless; True if each row belongs to one prompt.
+
+    Raises:
+        CompositionError: Unknown domain, wrong shape, or a value that is not finite.
+    """
+    per_row = False
+    if isinstance(value, Mapping):
+        rows = torch.tensor([_row(value, domains)], dtype=torch.float32)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        rows = torch.full((1, len(domains)), float(value), dtype=torch.float32)
+    elif isinstance(value, Tensor) and value.ndim in (0, 1, 2):
+        rows = value.detach().to("cpu", torch.float32).clone()
+        per_row = value.ndim == 2
+        rows = rows.expand(1, len(domains)).clone() if value.ndim == 0 else torch.atleast_2d(rows)
+    elif isinstance(value, Sequence) and len(value) > 0:
+        per_row = isinstance(value[0], Mapping | Sequence)
+        listed = value if per_row else [value]
+        rows = torch.tensor([_listed_row(r, domains) for r in listed], dtype=torch.float32)
+    else:
+        rows = torch.empty(0)
+    if rows.ndim != 2 or rows.shape[1] != len(domains) or not bool(torch.isfinite(rows).all()):
+        raise CompositionError(
+            "coefficients that cannot be used",
+            found=repr(value)[:200],
+            expected=f"finite numbers for {list(domains)}: one, one each, or one row per prompt",
+            do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",
+        )
+    return rows, per_row
+
+
+def _listed_row(row: object, domains: Sequence[str]) -> list[float]:
+    if isinstance(row, Mapping):
+        return _row(row, domains)
+    if isinstance(row, Sequence) and len(row) == len(domains) and not isinstance(row, str):
+        return [_number(x) for x in row]
+    raise CompositionError(
+        "a coefficient row that cannot be used",
+        found=repr(row)[:200],
+        expected=f"one number for each of {list(domains)}",
+        do="write every row in full, or as a mapping from domain to number",
+    )
+
+
+def _row(by_domain: Mapping[str, float], domains: Sequence[str]) -> list[float]:
+    unknown = [name for name in by_domain if name not in domains]
+    if unknown:
+        raise CompositionError(
+            "unknown domain",
+            found=unknown,
+            expected=f"among {list(domains)}",
+            do="check the spelling, or compose a vector for it",
+        )
+    return [_number(by_domain.get(name, 0.0)) for name in domains]
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CompositionError(
+            "a coefficient is no number",
+            found=repr(value),
+            expected="a float",
+            do="pass a number",
+        )
+    return float(value)
+
+
+def _part(name: str, value: Vector | Part) -> Part:
+    if isinstance(value, Part):
+        return value
+    if isinstance(value, Vector):
+        tuned = value.tuning
+        return Part(value) if tuned is None else Part(value, tuned.operator, tuned.scope)
+    raise CompositionError(
+        f"domain {name!r} has no vector",
+        found=type(value).__name__,
+        expected="a Vector or a Part",
+        do="load vectors with Vector.load",
+    )
+
+
+def _check_widths(parts: Mapping[str, Part]) -> None:
+    widths = {name: part.vector.d_model for name, part in parts.items()}
+    if len({w for w in widths.values() if w is not None}) > 1:
+        raise CompositionError(
+            "vectors of unequal width",
+            found=widths,
+            expected="one d_model",
+            do="compose vectors of one model",
+        )
+
+
+def _check_gate_layer(gate: DomainGate, parts: Mapping[str, Part]) -> None:
+    steered = [
+        site.layer for p in parts.values() for site in p.vector.sites if isinstance(site, Residual)
+    ]
+    if steered and gate.layer > min(steered):
+        raise CompositionError(
+            "the gate would read what has already been steered",
+            found=f"gate at layer {gate.layer}, first steered layer {min(steered)}",
+            expected="a gate at or below the first steered layer",
+            do=f"fit it with domain_gate(..., layer={min(steered)}) or lower",
+        )
+
+
+def _gate_text(gate: DomainGate | None) -> str:
+    if gate is None:
+        return "none"
+    known = "" if gate.accuracy is None else f", routing accuracy {gate.accuracy:.1%}"
+    return f"nearest centroid at layer {gate.layer}{known}"

@@ -1,0 +1,195 @@
+"""What is done at a site: functions `(h, V, c) -> h'`, one registered object each.
+
+An operator is split in two, so that what does not depend on the token is done once per call:
+`prepare(V, c)` turns directions and coefficients into tensors, `apply(h, prepared)` uses them.
+Where several operators meet at one site they run in the order ablate, clamp, rotate, add.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import CompositionError
+
+Directions = Float[Tensor, "domain d_model"]
+Coefficients = Float[Tensor, "batch domain"]
+Hidden = Float[Tensor, "batch pos d_model"]
+Prepared = tuple[Tensor, ...]
+
+ORDER = ("ablate", "clamp", "rotate", "add")
+_DEPENDENT = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator.
+
+    Args:
+        name: Its name; it must stand in `ORDER`, or be run after all of those.
+        prepare: From directions `[domain d_model]` and coefficients `[batch domain]` (float32) to
+            the tensors that `apply` needs, each with the batch first.
+        apply: From `h [batch pos d_model]` and those tensors to the new h. It must not write into
+            h, and must return every row whose coefficients are all zero bit for bit.
+        low: Smallest coefficient allowed.
+        high: Largest coefficient allowed.
+    """
+
+    name: str
+    prepare: Callable[[Directions, Coefficients], Prepared]
+    apply: Callable[[Hidden, Prepared], Hidden]
+    low: float = float("-inf")
+    high: float = float("inf")
+
+    def __call__(self, h: Hidden, V: Directions, c: Coefficients) -> Hidden:
+        """Return h' for one site.
+
+        Args:
+            h: `[batch pos d_model]`, in residual units.
+            V: `[domain d_model]`, in residual units.
+            c: `[batch domain]`, dimensionless.
+
+        Returns:
+            `[batch pos d_model]`, in residual units.
+        """
+        return self.apply(h, cast(self.prepare(V, c), h))
+
+    @property
+    def rank(self) -> int:
+        """Position in the order in which operators run at one site."""
+        return ORDER.index(self.name) if self.name in ORDER else len(ORDER)
+
+    def check(self, c: Coefficients) -> None:
+        """Refuse coefficients outside the operator's range.
+
+        Args:
+            c: `[batch domain]`, dimensionless.
+
+        Raises:
+            CompositionError: A coefficient is out of range.
+        """
+        if c.numel() and (float(c.min()) < self.low or float(c.max()) > self.high):
+            raise CompositionError(
+                f"a coefficient is out of range for the operator {self.name!r}",
+                found=f"from {float(c.min()):g} to {float(c.max()):g}",
+                expected=f"from {self.low:g} to {self.high:g}",
+                do="for 'ablate' the coefficient is a strength: 0 leaves, 1 removes",
+            )
+
+
+_OPERATORS: dict[str, Operator] = {}
+
+
+def register_operator(operator: Operator) -> Operator:
+    """Make an operator known under its name.
+
+    Args:
+        operator: The operator.
+
+    Returns:
+        The same operator.
+
+    Raises:
+        CompositionError: The name is taken.
+    """
+    if operator.name in _OPERATORS:
+        raise CompositionError(
+            "an operator of this name exists already",
+            found=operator.name,
+            expected=f"a name other than {', '.join(_OPERATORS)}",
+            do="choose another name",
+        )
+    _OPERATORS[operator.name] = operator
+    return operator
+
+
+def operators() -> tuple[str, ...]:
+    """Return the names of all operators, in the order in which they run at one site."""
+    return tuple(sorted(_OPERATORS, key=lambda name: (_OPERATORS[name].rank, name)))
+
+
+def get_operator(name: str) -> Operator:
+    """Return an operator by its name.
+
+    Args:
+        name: One of `operators()`.
+
+    Raises:
+        CompositionError: There is none of that name.
+    """
+    if name not in _OPERATORS:
+        raise CompositionError(
+            "unknown operator",
+            found=repr(name),
+            expected=" | ".join(operators()),
+            do="name one of these, or register your own with register_operator",
+        )
+    return _OPERATORS[name]
+
+
+def cast(prepared: Prepared, h: Hidden) -> Prepared:
+    """Return prepared tensors in the dtype and on the device of h; Boolean ones keep their dtype.
+
+    Args:
+        prepared: What `prepare` returned.
+        h: The residual stream they will meet.
+    """
+    return tuple(
+        t.to(h.device, h.dtype) if t.is_floating_point() else t.to(h.device) for t in prepared
+    )
+
+
+# -- add -----------------------------------------------------------------------------------------
+
+
+def _prepare_add(V: Directions, c: Coefficients) -> Prepared:
+    """Return the displacement c V, with −0.0 for rows of zeros: x + (−0.0) is x bit for bit."""
+    delta = c @ V
+    idle = (c == 0).all(dim=1, keepdim=True)
+    return (torch.where(idle, -0.0, delta)[:, None, :],)
+
+
+def _apply_add(h: Hidden, prepared: Prepared) -> Hidden:
+    return h + prepared[0]
+
+
+ADD = register_operator(Operator("add", _prepare_add, _apply_add))
+
+
+# -- ablate --------------------------------------------------------------------------------------
+
+
+def _prepare_ablate(V: Directions, c: Coefficients) -> Prepared:
+    """Return the orthonormal directions of each row, their strengths, and which rows are idle.
+
+    In each row the directions are sorted by falling strength and orthonormalised in that order
+    (Gram-Schmidt, twice, in float64): the strongest removes its share of its own direction, the
+    next its share of what is new in it, and so on. Equal strengths therefore remove that share of
+    the span of all, whatever their order; a direction that adds nothing new (relative remainder
+    under 1e-4), or whose strength is zero, removes nothing.
+    """
+    strength, order = torch.sort(c.double(), dim=1, descending=True, stable=True)
+    unit = torch.nn.functional.normalize(V.double(), dim=1)[order]
+    basis: list[Tensor] = []
+    for k in range(unit.shape[1]):
+        rest = unit[:, k]
+        for q in basis + basis:
+            rest = rest - einsum(q, rest, "b d, b d -> b")[:, None] * q
+        length = rest.norm(dim=1, keepdim=True)
+        new = (length > _DEPENDENT) & (strength[:, k : k + 1] > 0)
+        basis.append(torch.where(new, rest / length.clamp_min(_DEPENDENT), 0.0))
+    Q = torch.stack(basis, dim=1)
+    idle = (c == 0).all(dim=1)[:, None, None]
+    return Q.to(V.dtype), (Q * strength[:, :, None]).to(V.dtype), idle
+
+
+def _apply_ablate(h: Hidden, prepared: Prepared) -> Hidden:
+    Q, weighted, idle = prepared
+    removed = (h @ Q.mT) @ weighted
+    return torch.where(idle, h, h - removed)
+
+
+ABLATE = register_operator(Operator("ablate", _prepare_ablate, _apply_ablate, low=0.0, high=1.0))
