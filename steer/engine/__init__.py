@@ -1,0 +1,1 @@
+"""Engines run a model: they capture activations, inject vectors and generate."""

@@ -1,0 +1,270 @@
+"""What is known of one model call: prompts, positions, and which tokens a scope means.
+
+A decoder block sees chunks of tokens. Whether they belong to a prompt, where they stand and which
+prompt a row came from is known at the top-level call only; it is worked out here, once per call.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from steer.errors import CapabilityError, RowsError, ScopeError
+from steer.scope import Scope, token_positions
+
+TokenMask = Bool[Tensor, "batch pos one"] | Literal[False] | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """Which rows of a larger call a smaller one is.
+
+    Args:
+        rows: Row of the larger call for each prompt of this one.
+        total: Number of prompts of the larger call.
+    """
+
+    rows: tuple[int, ...]
+    total: int
+
+
+@dataclass(eq=False, slots=True)
+class Prompts:
+    """The prompts of one `generate` call, and what was decided about them.
+
+    Args:
+        mask: True at the tokens of each prompt, False at padding.
+        part: Which prompts of a larger call these are, if they are a part of one.
+        gates: Weights that each active steering decided for these prompts, `[batch domain]`.
+    """
+
+    mask: Bool[Tensor, "prompt pos"]
+    part: Part | None = None
+    gates: dict[object, Tensor] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of prompts."""
+        return self.mask.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of the prompts, padding included."""
+        return self.mask.shape[1]
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One forward: `rows` of `length` tokens, beginning at column `past`.
+
+    Args:
+        rows: Rows of this forward.
+        length: Columns of this forward.
+        past: Columns already in the cache.
+        mask: Non-padding columns up to `past + length`, if the caller gave a mask.
+        prompts: The surrounding `generate` call, if any.
+        lengths: Prompt tokens of each row, given for a bare forward.
+        reason: Why positions cannot be told, if so.
+        part: Which rows of a larger call these are, if they are a part of one.
+        gates: Weights that each active steering decided, `[batch domain]`.
+    """
+
+    rows: int
+    length: int
+    past: int
+    mask: Bool[Tensor, "batch pos"] | None = None
+    prompts: Prompts | None = None
+    lengths: Int[Tensor, " batch"] | None = None
+    reason: str | None = None
+    part: Part | None = None
+    gates: dict[object, Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[Scope, torch.device], TokenMask] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.prompts is not None:
+            self.gates, self.part = self.prompts.gates, self.prompts.part
+            if self.rows % self.prompts.count:
+                raise RowsError(
+                    "a forward inside generate() has rows of no prompt",
+                    found=f"{self.rows} rows for {self.prompts.count} prompts",
+                    expected="a multiple of the prompts (beams, sampled copies)",
+                    do="generate with a method that keeps one group of rows per prompt",
+                )
+
+    @property
+    def expand(self) -> int:
+        """Rows per prompt: beams or sampled copies."""
+        return self.rows // self.prompts.count if self.prompts is not None else 1
+
+    @property
+    def decoding(self) -> bool:
+        """Whether every token of this forward was generated."""
+        return self.prompts is not None and self.past >= self.prompts.width
+
+    def token_mask(self, scope: Scope, device: torch.device) -> TokenMask:
+        """Return which tokens of this forward a scope means.
+
+        Args:
+            scope: The scope.
+            device: Where the mask is needed.
+
+        Returns:
+            None for all of them, False for none, else `[batch, pos, 1]`.
+
+        Raises:
+            ScopeError: The scope needs the prompt's length, and the call does not tell it.
+            CapabilityError: Positions cannot be told for this call.
+        """
+        if scope.everything:
+            return None
+        if self.decoding and scope.start == 0 and scope.stop is None:
+            return None if scope.part == "response" else False
+        key = (scope, device)
+        if key not in self._masks:
+            lengths = self._prompt_lengths() if scope.needs_prompt_lengths else None
+            chosen = scope.mask(self._positions(), lengths)
+            self._masks[key] = chosen[:, :, None].to(device)
+        return self._masks[key]
+
+    def last_prompt_columns(self) -> Int[Tensor, " batch"]:
+        """Return the column of each row's last prompt token in this forward.
+
+        Raises:
+            CapabilityError: The prompt does not lie in this forward as a whole.
+            ScopeError: The prompt's length is not known.
+        """
+        lengths = self._prompt_lengths()
+        positions = self._positions()
+        if self.past or (self.prompts is not None and self.length < self.prompts.width):
+            raise CapabilityError(
+                "a gate needs the whole prompt in one forward",
+                found=f"{self.length} tokens after {self.past} already in the cache",
+                expected="an empty cache and no chunked prefill",
+                do="leave out past_key_values and prefill_chunk_size, or take the gate away",
+            )
+        hit = positions == (lengths - 1)[:, None]
+        if not bool(hit.any(dim=1).all()):
+            raise ScopeError(
+                "a prompt ends outside this forward",
+                found=f"prompt lengths {lengths.tolist()}, {self.length} columns",
+                expected="1 <= prompt length <= tokens of the row",
+                do="count the tokens of each prompt without padding",
+            )
+        return hit.int().argmax(dim=1)
+
+    def _prompt_lengths(self) -> Int[Tensor, " batch"]:
+        if self.prompts is not None:
+            return self.prompts.mask.sum(dim=1).repeat_interleave(self.expand)
+        if self.lengths is None:
+            raise ScopeError(
+                "this forward does not say where the prompts end",
+                found="a bare forward without prompt_lengths",
+                expected="prompt_lengths, one count of tokens per row",
+                do="call model(input_ids, ..., prompt_lengths=[...]), use generate(), or scope all",
+            )
+        return self.lengths
+
+    def _positions(self) -> Int[Tensor, "batch pos"]:
+        if self.reason is not None:
+            raise CapabilityError(
+                "the positions of these tokens cannot be told",
+                found=self.reason,
+                expected="no mask or a two-dimensional one, and a cache that knows its length",
+                do="pass a [batch, pos] attention mask, or use the scope 'all'",
+            )
+        if self.prompts is not None:
+            return self._generated_positions(self.prompts)
+        if self.mask is not None:
+            return token_positions(self.mask)[:, self.past : self.past + self.length]
+        return torch.arange(self.past, self.past + self.length).expand(self.rows, -1)
+
+    def _generated_positions(self, prompts: Prompts) -> Int[Tensor, "batch pos"]:
+        """Positions inside `generate`: the prompt's columns, then one token per column."""
+        stop = self.past + self.length
+        inside = token_positions(prompts.mask)[:, self.past : stop]
+        columns = torch.arange(
+            max(self.past, prompts.width), max(stop, prompts.width), device=prompts.mask.device
+        )
+        after = prompts.mask.sum(dim=1, keepdim=True) + (columns - prompts.width)[None, :]
+        return torch.cat([inside, after], dim=1).repeat_interleave(self.expand, dim=0)
+
+
+def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: object) -> Call:
+    """Return what can be told of a forward from its arguments.
+
+    Args:
+        kwargs: Arguments of the model's forward, by name.
+        prompts: The surrounding `generate` call, if any.
+        lengths: Prompt tokens of each row, as the caller gave them, or None.
+
+    Returns:
+        The call.
+
+    Raises:
+        RowsError: `lengths` has not one count per row.
+    """
+    tokens = kwargs.get("input_ids")
+    tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+    if not isinstance(tokens, Tensor):
+        return Call(0, 0, 0, reason="a forward without input_ids or inputs_embeds")
+    rows, length = tokens.shape[:2]
+    past, reason = _past(kwargs.get("past_key_values"))
+    mask = kwargs.get("attention_mask")
+    known = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+    if known is None and mask is not None and prompts is None:
+        reason = "an attention mask that is not [batch, pos]"
+    counts = None if lengths is None else torch.as_tensor(lengths, device=tokens.device)
+    if counts is not None and counts.shape != (rows,):
+        raise RowsError(
+            "prompt_lengths does not match the rows",
+            found=f"{tuple(counts.shape)} for {rows} rows",
+            expected="one count of tokens per row",
+            do="give one length per row, padding not counted",
+        )
+    visible = None if known is None else known.bool()
+    return Call(rows, length, past, visible, prompts, counts, reason)
+
+
+def _past(cache: object) -> tuple[int, str | None]:
+    if cache is None:
+        return 0, None
+    length = getattr(cache, "get_seq_length", None)
+    if length is None:
+        return 0, f"a cache of type {type(cache).__name__} that does not tell its length"
+    return int(length()), None
+
+
+def prompts_of(
+    kwargs: Mapping[str, object], pad: object, eos: object, part: Part | None = None
+) -> Prompts:
+    """Return the prompts of a `generate` call from its arguments.
+
+    Without an attention mask, padding is what `generate` itself takes for padding: the pad token,
+    where it occurs and is no end-of-sequence token.
+
+    Args:
+        kwargs: Arguments of `generate` by name; a positional `inputs` is named `inputs`.
+        pad: The pad token's id, if any.
+        eos: The end-of-sequence token's id or ids, if any.
+        part: Which prompts of a larger call these are, if they are a part of one.
+
+    Returns:
+        The prompts; one token of one prompt if nothing was given.
+    """
+    mask = kwargs.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        return Prompts(mask.bool(), part)
+    for name in ("inputs_embeds", "inputs", "input_ids"):
+        tokens = kwargs.get(name)
+        if isinstance(tokens, Tensor):
+            break
+    else:
+        return Prompts(torch.ones(1, 1, dtype=torch.bool), part)
+    real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    ends = eos if isinstance(eos, list | tuple) else [eos]
+    if tokens.ndim == 2 and isinstance(pad, int) and pad not in ends:
+        real = torch.ne(tokens, pad)
+    return Prompts(real, part)

@@ -1,0 +1,184 @@
+"""The engine of this library: forward hooks on a local Hugging Face model."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from steer.architecture import Architecture
+from steer.architecture.output import block_output
+from steer.composition import Composition
+from steer.engine.base import Batch, Capability, Engine, Forward
+from steer.engine.call import Call, Part
+from steer.engine.injector import Injector, injector_of
+from steer.engine.steering import Steering
+
+
+class HookAttachment:
+    """A composition injected by hooks.
+
+    Args:
+        injector: The model's injector.
+        composition: What to inject.
+    """
+
+    def __init__(self, injector: Injector, composition: Composition) -> None:
+        self._injector = injector
+        self._steering = Steering(composition)
+        injector.enter(self._steering)
+
+    def update(self, composition: Composition) -> None:
+        """Take other coefficients of the same vectors."""
+        self._steering.update(composition)
+
+    def remove(self) -> None:
+        """Stop injecting; doing so twice does nothing."""
+        self._injector.leave(self._steering)
+
+
+class HooksEngine(Engine):
+    """Runs a local model; capture and injection are hooks on its decoder blocks.
+
+    Args:
+        architecture: The model's parts.
+    """
+
+    name = "hooks"
+    capabilities: frozenset[Capability] = frozenset({"in_place", "scopes", "rows", "gate"})
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+
+    def attach(self, composition: Composition) -> HookAttachment:
+        """Inject a composition into every call of the model until the attachment is removed.
+
+        Args:
+            composition: What to inject.
+
+        Raises:
+            CapabilityError: The composition has weight sites.
+            BusyModelError: Another thread is steering this model.
+        """
+        return HookAttachment(injector_of(self.architecture), composition)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        layers: Sequence[int] = (),
+        logits: Literal["response", "all", "none"] = "response",
+    ) -> Forward:
+        """Run a batch once through the decoder blocks; the unembedding runs only where asked.
+
+        Args:
+            batch: The rows.
+            layers: Layers whose output is wanted; -1 is the embedding output.
+            logits: Where logits are wanted.
+
+        Returns:
+            Logits and residual streams, without padding.
+        """
+        architecture = self.architecture
+        device = architecture.embedding.weight.device
+        ids, mask = batch.padded("right", device)
+        lengths = torch.tensor(batch.prompt_lengths, device=device)
+        rows, width = ids.shape
+        call = Call(rows, width, 0, mask, None, lengths, part=_part(batch))
+        last = architecture.n_layers - 1
+        wanted = {*layers, *([last] if logits != "none" else [])}
+        with injector_of(architecture).calling(call), _Captured(architecture, wanted) as captured:
+            architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+        streams = captured.streams
+        return Forward(
+            tuple(
+                architecture.unembed(streams[last][r, _wanted_positions(batch, r, logits)])
+                for r in range(len(ids))
+            )
+            if logits != "none"
+            else (),
+            tuple(
+                torch.stack([streams[layer][r, : len(row)].to(device) for layer in layers])
+                for r, row in enumerate(batch.ids)
+            )
+            if layers
+            else (),
+        )
+
+    def generate(self, batch: Batch, **options: Any) -> list[list[int]]:
+        """Generate from a batch of prompts with the model's own `generate`.
+
+        Args:
+            batch: The prompts.
+            **options: Passed on to `generate`.
+
+        Returns:
+            The new token ids of each row, up to and without the end-of-sequence token.
+        """
+        model: Any = self.architecture.model
+        device = self.architecture.embedding.weight.device
+        ids, mask = batch.padded("left", device)
+        config = options.get("generation_config") or model.generation_config
+        ends = options.get("eos_token_id", config.eos_token_id)
+        ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        options.setdefault("pad_token_id", ends[0] if ends else 0)
+        with injector_of(self.architecture).taking(_part(batch)):
+            out = model.generate(input_ids=ids, attention_mask=mask.long(), **options)
+        sequences: Tensor = out if isinstance(out, Tensor) else out.sequences
+        return [_until(row, ends) for row in sequences[:, ids.shape[1] :].tolist()]
+
+
+def _part(batch: Batch) -> Part | None:
+    return None if batch.rows is None else Part(batch.rows, batch.total or len(batch.ids))
+
+
+def _until(row: list[int], ends: list[int]) -> list[int]:
+    cut = next((k for k, token in enumerate(row) if token in ends), len(row))
+    return row[:cut]
+
+
+def _wanted_positions(batch: Batch, row: int, logits: str) -> slice:
+    start = batch.prompt_lengths[row] - 1 if logits == "response" else 0
+    stop = len(batch.ids[row]) - (1 if logits == "response" else 0)
+    return slice(start, stop)
+
+
+class _Captured:
+    """Keeps the outputs of some blocks of one forward, read after anything injected there."""
+
+    def __init__(self, architecture: Architecture, layers: set[int]) -> None:
+        self.streams: dict[int, Tensor] = {}
+        self._architecture = architecture
+        self._layers = layers
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> "_Captured":
+        try:
+            for layer in sorted(self._layers):
+                self._handles.append(self._hook(layer))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, layer: int) -> RemovableHandle:
+        block = self._architecture.blocks[max(layer, 0)]
+        if layer == -1:
+
+            def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                self.streams[-1] = args[0] if args else kwargs["hidden_states"]
+
+            handle: RemovableHandle = block.register_forward_pre_hook(before, with_kwargs=True)
+            return handle
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self.streams[layer] = block_output(output)
+
+        kept: RemovableHandle = block.register_forward_hook(after)
+        return kept

@@ -1,0 +1,261 @@
+"""The hooks of one model: installed while something steers it, gone without a trace after."""
+
+import functools
+import inspect
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from steer.architecture import Architecture
+from steer.architecture.output import block_output, replace_output
+from steer.engine.call import Call, Part, Prompts, describe, prompts_of
+from steer.engine.steering import Steering
+from steer.errors import BusyModelError, CapabilityError
+
+_LOCK = threading.Lock()
+_INJECTORS: "weakref.WeakKeyDictionary[nn.Module, Injector]" = weakref.WeakKeyDictionary()
+
+
+def injector_of(architecture: Architecture) -> "Injector":
+    """Return the one injector of a model, made on first use.
+
+    Args:
+        architecture: The model's parts.
+    """
+    with _LOCK:
+        injector = _INJECTORS.get(architecture.model)
+        if injector is None:
+            injector = _INJECTORS[architecture.model] = Injector(architecture)
+        return injector
+
+
+class Injector:
+    """Keeps the stack of active compositions of one model and the hooks that apply them.
+
+    Block hooks are put in front of all others, so that `output_hidden_states` and later hooks see
+    the steered stream. The top-level forward and `generate` are watched only if some composition
+    must know the call.
+
+    Args:
+        architecture: The model's parts.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._model = weakref.ref(architecture.model)
+        self._blocks = tuple(weakref.ref(block) for block in architecture.blocks)
+        self._stack: list[Steering] = []
+        self._handles: list[RemovableHandle] = []
+        self._restore: list[Callable[[], None]] = []
+        self._owner: int | None = None
+        self._call: Call | None = None
+        self._prompts: Prompts | None = None
+        self._part: Part | None = None
+
+    @property
+    def stack(self) -> tuple[Steering, ...]:
+        """The active compositions, in the order of entry."""
+        return tuple(self._stack)
+
+    def enter(self, steering: Steering) -> None:
+        """Begin to inject a composition.
+
+        Args:
+            steering: The composition at work.
+
+        Raises:
+            BusyModelError: Another thread is steering this model.
+        """
+        me = threading.get_ident()
+        with _LOCK:
+            if self._stack and self._owner != me:
+                raise BusyModelError(
+                    "this model is being steered by another thread",
+                    found=f"thread {self._owner}",
+                    expected="one steering thread per model",
+                    do="use one copy of the model per thread, or a coefficient row per prompt",
+                )
+            self._owner = me
+            self._stack.append(steering)
+        try:
+            self._install()
+        except BaseException:
+            self.leave(steering)
+            raise
+        _forget_compiled_code()
+
+    def leave(self, steering: Steering) -> None:
+        """Stop to inject a composition; nothing happens if it is not active.
+
+        Args:
+            steering: The composition at work.
+        """
+        with _LOCK:
+            if steering in self._stack:
+                self._stack.remove(steering)
+        self._install()
+
+    @contextmanager
+    def taking(self, part: Part | None) -> Iterator[None]:
+        """Announce that the next calls hold only a part of the rows of a larger one.
+
+        Args:
+            part: Which rows, or None for all.
+        """
+        before, self._part = self._part, part
+        try:
+            yield
+        finally:
+            self._part = before
+
+    @contextmanager
+    def calling(self, call: Call) -> Iterator[None]:
+        """Announce a call whose rows and prompts are known, for forwards of inner modules.
+
+        Args:
+            call: The call.
+        """
+        before, self._call = self._call, call
+        try:
+            for steering in self._stack:
+                steering.check_rows(call.part.total if call.part else call.rows)
+            yield
+        finally:
+            self._call = before
+
+    # -- hooks -----------------------------------------------------------------------------------
+
+    def _install(self) -> None:
+        """Make the hooks match the stack: all of ours are removed, then put where needed."""
+        self._uninstall()
+        model = self._model()
+        if not self._stack or model is None:
+            return
+        for layer in sorted({layer for steering in self._stack for layer in steering.layers}):
+            block = self._blocks[max(layer, 0)]()
+            if block is not None:
+                self._hook_block(block, layer)
+        if any(steering.needs_call for steering in self._stack):
+            self._watch(model)
+
+    def _uninstall(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for restore in reversed(self._restore):
+            restore()
+        self._handles, self._restore = [], []
+        self._call = self._prompts = None
+
+    def _hook_block(self, block: nn.Module, layer: int) -> None:
+        if layer == -1:
+            self._handles.append(
+                block.register_forward_pre_hook(self._before_first, prepend=True, with_kwargs=True)
+            )
+            return
+        active = [steering for steering in self._stack if layer in steering.layers]
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            h = stream = block_output(output)
+            for steering in active:
+                h = steering.apply(layer, h, self._call)
+            return None if h is stream else replace_output(output, h)
+
+        self._handles.append(block.register_forward_hook(hook, prepend=True))
+
+    def _before_first(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        h: Tensor = args[0] if args else kwargs["hidden_states"]
+        for steering in self._stack:
+            if -1 in steering.layers:
+                h = steering.apply(-1, h, self._call)
+        return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
+
+    def _watch(self, model: nn.Module) -> None:
+        """Watch the top-level forward by hooks and `generate` on the instance."""
+        names = tuple(inspect.signature(type(model).forward).parameters)[1:]
+
+        def begin(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            kwargs = dict(kwargs)
+            lengths = kwargs.pop("prompt_lengths", None)
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            self._call = call = describe(given, self._prompts, lengths)
+            if self._prompts is None:
+                for steering in self._stack:
+                    steering.check_rows(call.rows)
+            return args, kwargs
+
+        def end(module: nn.Module, args: Any, output: Any) -> None:
+            self._call = None
+
+        self._handles.append(model.register_forward_pre_hook(begin, prepend=True, with_kwargs=True))
+        self._handles.append(model.register_forward_hook(end, always_call=True))
+        if hasattr(model, "generate"):
+            self._restore.append(_replace(model, "generate", self._watched(model)))
+
+    def _watched(self, model: Any) -> Callable[..., Any]:
+        generate = model.generate
+
+        @functools.wraps(generate)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            named = {**({"inputs": args[0]} if args else {}), **kwargs}
+            config = kwargs.get("generation_config") or (args[1:2] or [None])[0]
+            config = config or model.generation_config
+            _refuse_paged(named, config)
+            pad = named.get("pad_token_id", getattr(config, "pad_token_id", None))
+            eos = named.get("eos_token_id", getattr(config, "eos_token_id", None))
+            before, self._prompts = self._prompts, prompts_of(named, pad, eos, self._part)
+            try:
+                for steering in self._stack:
+                    steering.check_rows(self._part.total if self._part else self._prompts.count)
+                return generate(*args, **kwargs)
+            finally:
+                self._prompts, self._call = before, None
+
+        return watched
+
+
+def _replace(model: nn.Module, name: str, value: object) -> Callable[[], None]:
+    """Set an instance attribute and return what puts back exactly what was there."""
+    had, old = name in model.__dict__, model.__dict__.get(name)
+    model.__dict__[name] = value
+
+    def restore() -> None:
+        if had:
+            model.__dict__[name] = old
+        else:
+            model.__dict__.pop(name, None)
+
+    return restore
+
+
+def _refuse_paged(named: Mapping[str, object], config: object) -> None:
+    if "paged" in (named.get("cache_implementation"), getattr(config, "cache_implementation", "")):
+        raise CapabilityError(
+            "continuous batching mixes prompts in one row",
+            found="cache_implementation='paged'",
+            expected="one row per prompt",
+            do="use another cache, or scope 'all' with one setting for all prompts",
+        )
+
+
+def _forget_compiled_code() -> None:
+    """Have compiled code traced again: torch.compile does not notice hooks added later."""
+    dynamo: Any = sys.modules.get("torch._dynamo")
+    if dynamo is None or not dynamo.convert_frame.FRAME_COUNTER:
+        return
+    warnings.warn(
+        "torch.compile ran before steering began: its code is dropped and traced again, since "
+        "compiled code does not notice new hooks. Attach once, then change coefficients with "
+        "update().",
+        stacklevel=4,
+    )
+    dynamo.reset()

@@ -1,0 +1,224 @@
+"""One active composition: its steps at each layer, bound to the rows of the current call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.composition import Composition
+from steer.engine.call import Call, Part
+from steer.errors import CapabilityError, RowsError, ScopeError
+from steer.operator import Operator, cast, get_operator
+from steer.scope import Scope
+from steer.site import Weight
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """One operator at one site, with the directions of the domains that use it there.
+
+    Args:
+        operator: The operator.
+        scope: The tokens it acts on.
+        columns: Column of each direction's domain in the coefficients.
+        V: `[domain d_model]`, in residual units, at least float32.
+    """
+
+    operator: Operator
+    scope: Scope
+    columns: tuple[int, ...]
+    V: Float[Tensor, "domain d_model"]
+
+
+def plan(composition: Composition) -> Mapping[int, tuple[Step, ...]]:
+    """Return the steps of a composition at each layer, in the order in which they run.
+
+    Args:
+        composition: What to inject.
+
+    Returns:
+        For each layer (-1 is the embedding output), its steps: domains that share operator and
+        scope there are one step.
+
+    Raises:
+        CapabilityError: The composition has weight sites.
+    """
+    groups: dict[int, dict[tuple[str, Scope], list[tuple[int, Tensor]]]] = {}
+    for column, (name, part) in enumerate(composition.parts.items()):
+        for site in part.vector.sites:
+            if isinstance(site, Weight):
+                raise CapabilityError(
+                    "this engine does not inject weight vectors",
+                    found=f"domain {name!r} acts on {site}",
+                    expected="residual sites",
+                    do="compose its residual summand, vector.residual",
+                )
+            v = part.vector.direction(site.layer)
+            v = v if v.dtype in (torch.float32, torch.float64) else v.float()
+            members = groups.setdefault(site.layer, {})
+            members.setdefault((part.operator, part.scope), []).append((column, v))
+    return {layer: _steps(members) for layer, members in sorted(groups.items())}
+
+
+def _steps(members: Mapping[tuple[str, Scope], list[tuple[int, Tensor]]]) -> tuple[Step, ...]:
+    steps = []
+    for (name, scope), entries in members.items():
+        columns = tuple(column for column, _ in entries)
+        V = torch.stack([v.detach() for _, v in entries])
+        steps.append(Step(get_operator(name), scope, columns, V))
+    return tuple(sorted(steps, key=lambda step: (step.operator.rank, step.columns)))
+
+
+class Steering:
+    """A composition at work in a model: knows its steps, binds them to rows, applies them.
+
+    Args:
+        composition: What to inject.
+    """
+
+    def __init__(self, composition: Composition) -> None:
+        self.composition = composition
+        self.steps = plan(composition)
+        self._bound: dict[int, list[tuple[Tensor, ...]]] = {}
+        self._bound_to: _Rows | None = None
+        if not self.needs_call:
+            self._bind(_Rows(1, None, None))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers where something is read or written."""
+        gate = self.composition.gate
+        return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
+
+    @property
+    def needs_call(self) -> bool:
+        """Whether the top-level call must be seen: rows, a gate, or a scope other than all."""
+        scopes = (step.scope for steps in self.steps.values() for step in steps)
+        plain = all(scope.everything for scope in scopes)
+        return self.composition.per_row or self.composition.gate is not None or not plain
+
+    def check_rows(self, prompts: int) -> None:
+        """Refuse a call of another number of prompts than there are coefficient rows.
+
+        Args:
+            prompts: Prompts of the call.
+
+        Raises:
+            RowsError: They differ.
+        """
+        rows = self.composition.coefficients.shape[0]
+        if self.composition.per_row and rows != prompts:
+            raise RowsError(
+                "coefficient rows and prompts differ in number",
+                found=f"{rows} rows for {prompts} prompts",
+                expected="one row per prompt of the call",
+                do="give one row per prompt, or one setting for all of them",
+            )
+
+    def update(self, composition: Composition) -> None:
+        """Take other coefficients, in place of the bound tensors, so that graphs stay valid."""
+        self.composition = composition
+        if self._bound_to is None:
+            return
+        old, self._bound = self._bound, {}
+        self._bind(self._bound_to)
+        for layer, steps in self._bound.items():
+            for k, new in enumerate(steps):
+                before = old[layer][k]
+                if all(a.shape == b.shape for a, b in zip(before, new, strict=True)):
+                    for a, b in zip(before, new, strict=True):
+                        a.copy_(b)
+                    steps[k] = before
+
+    def apply(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
+        """Return the residual stream after this composition's steps at a layer.
+
+        Args:
+            layer: The layer; -1 is the embedding output.
+            h: `[batch pos d_model]`, in residual units; it is not written to.
+            call: What is known of the top-level call.
+
+        Returns:
+            `[batch pos d_model]`; h itself where nothing is to be done.
+
+        Raises:
+            ScopeError: The call must be known and is not.
+        """
+        if call is None or not self.needs_call:
+            if self.needs_call:
+                raise _unseen()
+            return self._run(layer, h, None)
+        gate = self.composition.gate
+        if gate is not None and layer == gate.layer and self not in call.gates:
+            call.gates[self] = self._decide(h, call)
+        if layer not in self.steps:
+            return h
+        rows = _Rows(call.expand, call.gates.get(self), call.part)
+        if self._bound_to is None or not self._bound_to.same(rows):
+            self._bind(rows)
+        return self._run(layer, h, call)
+
+    def _run(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
+        bound = self._bound.get(layer, ())
+        for k, step in enumerate(self.steps.get(layer, ())):
+            mask = None if call is None else call.token_mask(step.scope, h.device)
+            if mask is False:
+                continue
+            prepared = bound[k]
+            if prepared[0].dtype != h.dtype or prepared[0].device != h.device:
+                prepared = self._bound[layer][k] = cast(prepared, h)
+            changed = step.operator.apply(h, prepared)
+            h = changed if mask is None else torch.where(mask, changed, h)
+        return h
+
+    def _decide(self, h: Tensor, call: Call) -> Float[Tensor, "batch domain"]:
+        gate = self.composition.gate
+        if gate is None:
+            raise _unseen()
+        columns = call.last_prompt_columns().to(h.device)
+        x = h[torch.arange(h.shape[0], device=h.device), columns]
+        return gate(x)[:, gate.columns(self.composition.domains)].cpu()
+
+    def _bind(self, rows: "_Rows") -> None:
+        """Prepare every step's tensors for the rows of a call."""
+        c = self.composition.coefficients
+        if self.composition.per_row:
+            c = c if rows.part is None else c[list(rows.part.rows)]
+            c = c.repeat_interleave(rows.expand, dim=0) if rows.expand != 1 else c
+        if rows.weights is not None:
+            c = c * rows.weights
+        self._bound = {
+            layer: [
+                step.operator.prepare(step.V.cpu(), c[:, list(step.columns)].to(step.V.dtype))
+                for step in steps
+            ]
+            for layer, steps in self.steps.items()
+        }
+        self._bound_to = rows
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Rows:
+    """What the prepared tensors depend on, coefficients apart."""
+
+    expand: int
+    weights: Tensor | None
+    part: Part | None
+
+    def same(self, other: "_Rows") -> bool:
+        return (
+            self.expand == other.expand
+            and self.weights is other.weights
+            and self.part is other.part
+        )
+
+
+def _unseen() -> ScopeError:
+    return ScopeError(
+        "the steered blocks ran outside the model's own forward",
+        found="a call of the inner text model, below the top-level forward",
+        expected="a call of the model itself: rows, scopes and gates are read there",
+        do="call the causal language model, or steer with scope 'all' and one setting",
+    )

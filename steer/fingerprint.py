@@ -1,0 +1,76 @@
+"""What identifies a model and its tokenizer, so that a vector can refuse the wrong one."""
+
+import hashlib
+import json
+from typing import Any
+
+from steer.architecture import Architecture
+from steer.provenance import ModelInfo
+from steer.text import template_of
+
+_CONFIG = (
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+)
+_PROBE = "The quick brown fox, 1234 jumps\nover Größe 猫.  End"
+
+
+def _sha256(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_fingerprint(config: Any) -> str:
+    """Return the SHA-256 of what in a text configuration decides whether a vector fits.
+
+    Precision, attention kernel, vocabulary padding and library version are left out: a vector
+    fits a bfloat16 or fine-tuned copy as well.
+
+    Args:
+        config: The model's text configuration.
+    """
+    values = {name: getattr(config, name, None) for name in _CONFIG}
+    return _sha256({k: v if isinstance(v, int | str) else None for k, v in values.items()})
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Return the SHA-256 of the vocabulary and of how a probe text is cut into tokens.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer; it is not changed.
+    """
+    probe = list(tokenizer(_PROBE, add_special_tokens=True)["input_ids"])
+    return _sha256([sorted(tokenizer.get_vocab().items()), probe])
+
+
+def template_fingerprint(tokenizer: Any) -> str:
+    """Return the SHA-256 of the chat template, or of the plain format where there is none.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+    """
+    return _sha256(template_of(tokenizer))
+
+
+def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> ModelInfo:
+    """Return what identifies a model with its tokenizer.
+
+    Args:
+        hf_model: The Hugging Face model.
+        tokenizer: Its tokenizer, or None.
+        architecture: The model's parts.
+    """
+    config = hf_model.config
+    return ModelInfo(
+        model_id=str(getattr(config, "_name_or_path", "") or type(hf_model).__name__),
+        revision=getattr(config, "_commit_hash", None),
+        n_layers=architecture.n_layers,
+        d_model=architecture.d_model,
+        config=config_fingerprint(config.get_text_config()),
+        tokenizer="" if tokenizer is None else tokenizer_fingerprint(tokenizer),
+        template="" if tokenizer is None else template_fingerprint(tokenizer),
+    )

@@ -1,0 +1,344 @@
+"""A model that can be steered: engine, tokenizer and architecture together."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.architecture import Architecture, find_architecture
+from steer.composition import CoefficientsLike, Composition, Part, as_composition
+from steer.engine.base import Batch, Engine
+from steer.engine.hooks import HooksEngine
+from steer.errors import TextError
+from steer.fingerprint import model_info
+from steer.fit import check_fit
+from steer.gate import DomainGate
+from steer.pairs import Prompt
+from steer.provenance import ModelInfo
+from steer.scope import Scope, parse_scope
+from steer.steered import Steered
+from steer.text import encode_exchange, encode_prompt
+from steer.vector import Vector
+
+
+_T = TypeVar("_T")
+_TOKENS = 4096  # tokens of one forward when scoring
+
+
+class Model:
+    """A Hugging Face causal language model that can be steered; it is neither copied nor changed.
+
+    Args:
+        hf_model: An `AutoModelForCausalLM`, or what wraps one (PEFT).
+        tokenizer: Its tokenizer. Without one, only calls of `hf_model` itself can be steered.
+        blocks: Dotted name of the list of decoder blocks, if it is not found by itself.
+        final_norm: Dotted name of the norm after the last block, likewise.
+        unembedding: Dotted name of the unembedding, likewise.
+
+    Raises:
+        ArchitectureError: The parts are not found, or do not reproduce the model's logits.
+    """
+
+    def __init__(
+        self,
+        hf_model: Any,
+        tokenizer: Any = None,
+        *,
+        blocks: str | None = None,
+        final_norm: str | None = None,
+        unembedding: str | None = None,
+    ) -> None:
+        self.hf_model = hf_model
+        self._tokenizer = tokenizer
+        self.architecture: Architecture = find_architecture(
+            hf_model, blocks=blocks, final_norm=final_norm, unembedding=unembedding
+        )
+        self.engine: Engine = HooksEngine(self.architecture)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        tokenizer: Any = None,
+        blocks: str | None = None,
+        final_norm: str | None = None,
+        unembedding: str | None = None,
+        **kwargs: Any,
+    ) -> "Model":
+        """Load a model and its tokenizer.
+
+        Args:
+            name: Hub id or directory.
+            tokenizer: A tokenizer, if it is not the model's own.
+            blocks: See `Model`.
+            final_norm: See `Model`.
+            unembedding: See `Model`.
+            **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
+                `revision`, …).
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            ArchitectureError: See `Model`.
+            OSError: There is no such model.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        shared = {k: kwargs[k] for k in ("revision", "trust_remote_code", "token") if k in kwargs}
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(str(name), **shared)
+        hf_model = AutoModelForCausalLM.from_pretrained(str(name), **kwargs)
+        return cls(
+            hf_model, tokenizer, blocks=blocks, final_norm=final_norm, unembedding=unembedding
+        )
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer.
+
+        Raises:
+            TextError: The model was given none.
+        """
+        if self._tokenizer is None:
+            raise TextError(
+                "this model has no tokenizer",
+                found="None",
+                expected="a Hugging Face tokenizer",
+                do="pass it: steer.Model(hf_model, tokenizer)",
+            )
+        return self._tokenizer
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder blocks."""
+        return self.architecture.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.architecture.d_model
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """What identifies the model and its tokenizer."""
+        return model_info(self.hf_model, self._tokenizer, self.architecture)
+
+    # -- steering --------------------------------------------------------------------------------
+
+    def steered(
+        self,
+        what: Vector | Part | Composition | Mapping[str, Vector | Part],
+        coefficients: CoefficientsLike | None = None,
+        /,
+        *,
+        gate: DomainGate | None = None,
+        operator: str | None = None,
+        scope: Scope | str | None = None,
+        strict: bool = True,
+        **by_domain: float,
+    ) -> Steered:
+        """Return a context in which this model is steered, also when it is called directly.
+
+        `with lm.steered(knobs, medical=0.8, legal=-0.3): …`, or by hand:
+        `handle = lm.steered(vector, 0.8).attach(); …; handle.remove()`.
+
+        Args:
+            what: A vector, vectors by domain, or a composition.
+            coefficients: A number, one per domain, or one row per prompt of the next call;
+                dimensionless. Left out, a composition keeps its own and a vector has 1.
+            gate: A domain gate, instead of the composition's own.
+            operator: Operator for every domain, instead of the composition's own.
+            scope: Tokens to act on, for every domain, instead of the composition's own.
+            strict: Whether a vector made for another configuration, tokenizer or chat template
+                is refused; if not, it is warned of.
+            **by_domain: Coefficients by domain.
+
+        Returns:
+            A context manager that is also a handle. Nothing happens before it is entered.
+
+        Raises:
+            CompositionError: Domains, coefficients, operator or gate do not go together.
+            FitError: A vector does not fit this model.
+        """
+        composition = _with(as_composition(what), operator, scope, gate)
+        if coefficients is not None or by_domain:
+            composition = composition(coefficients, **by_domain)
+        check_fit(composition, self.info, self.architecture.model, strict=strict)
+        return Steered(self.engine, composition)
+
+    # -- text ------------------------------------------------------------------------------------
+
+    @overload
+    def generate(self, prompts: str, **options: Any) -> str: ...
+    @overload
+    def generate(self, prompts: Sequence[Prompt], **options: Any) -> list[str]: ...
+    def generate(
+        self, prompts: str | Sequence[Prompt], *, batch_size: int | None = None, **options: Any
+    ) -> str | list[str]:
+        """Generate an answer to each prompt; greedy unless `do_sample=True` is given.
+
+        Args:
+            prompts: A prompt, or several: texts or sequences of messages. They go through the
+                chat template.
+            batch_size: Prompts run at once, all by default; coefficient rows stay with theirs.
+            **options: As for Hugging Face's `generate`; `max_new_tokens` is 64 if not given.
+
+        Returns:
+            The answers, without special tokens; a string for a string. With
+            `num_return_sequences`, that many in a row for each prompt.
+
+        Raises:
+            TextError: A prompt cannot be rendered.
+        """
+        if isinstance(prompts, str):
+            return self.generate([prompts], batch_size=batch_size, **options)[0]
+        if not prompts:
+            return []
+        options.setdefault("max_new_tokens", 64)
+        options.setdefault("do_sample", False)
+        batch = self._prompts(prompts)
+        if batch_size is None or batch_size >= len(batch.ids):
+            rows = self.engine.generate(batch, **options)
+        else:
+            rows = _in_order(
+                [(p, self.engine.generate(p, **options)) for p in batch.parts(batch_size)]
+            )
+        return [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+
+    def logprobs(
+        self, prompts: Sequence[Prompt], responses: Sequence[str]
+    ) -> list[Float[Tensor, " pos"]]:
+        """Return the log-probability of each given response token, in nats.
+
+        Args:
+            prompts: One prompt per response.
+            responses: The responses, scored as the assistant's turn.
+
+        Returns:
+            For each response, one value per token.
+
+        Raises:
+            TextError: The numbers differ, or a response has no token.
+        """
+        batch = self._exchanges(prompts, responses)
+        scored: list[tuple[Batch, list[Tensor]]] = []
+        for piece in batch.pieces(_TOKENS):
+            logits = self.engine.forward(piece).logits
+            rows = zip(logits, piece.ids, piece.prompt_lengths, strict=True)
+            scored.append((piece, [_token_logprobs(row, ids[n:]) for row, ids, n in rows]))
+        return _in_order(scored)
+
+    def logits(
+        self, prompts: Sequence[Prompt], responses: Sequence[str]
+    ) -> list[Float[Tensor, "pos vocab"]]:
+        """Return the logits that predict each response token.
+
+        Args:
+            prompts: One prompt per response.
+            responses: The responses.
+
+        Returns:
+            For each response `[pos vocab]`.
+
+        Raises:
+            TextError: The numbers differ, or a response has no token.
+        """
+        batch = self._exchanges(prompts, responses)
+        return _in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
+
+    def activations(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str] | None = None,
+        *,
+        layers: Sequence[int] | None = None,
+    ) -> list[Float[Tensor, "layer pos d_model"]]:
+        """Return the residual stream of whole texts, token by token, steering included.
+
+        This keeps every token; to extract vectors use `steer.record`, which keeps none.
+
+        Args:
+            prompts: Prompts, through the chat template.
+            responses: Responses to them, if wanted.
+            layers: Layers wanted, all by default; -1 is the embedding output.
+
+        Returns:
+            For each text `[layer pos d_model]`, in residual units.
+
+        Raises:
+            TextError: The numbers differ.
+        """
+        batch = self._exchanges(prompts, responses) if responses else self._prompts(prompts)
+        wanted = range(self.n_layers) if layers is None else layers
+        return _in_order(
+            [
+                (p, list(self.engine.forward(p, layers=list(wanted), logits="none").residual))
+                for p in batch.pieces(_TOKENS)
+            ]
+        )
+
+    def _prompts(self, prompts: Sequence[Prompt]) -> Batch:
+        ids = tuple(tuple(encode_prompt(self.tokenizer, prompt)) for prompt in prompts)
+        return Batch(ids, tuple(map(len, ids)))
+
+    def _exchanges(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Batch:
+        if len(prompts) != len(responses):
+            raise TextError(
+                "prompts and responses differ in number",
+                found=f"{len(prompts)} prompts, {len(responses)} responses",
+                expected="one prompt per response",
+                do="repeat a prompt for each of its responses",
+            )
+        encoded = [
+            encode_exchange(self.tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)
+        ]
+        return Batch(tuple(tuple(e.ids) for e in encoded), tuple(e.response_start for e in encoded))
+
+    def __repr__(self) -> str:
+        name = self.info.model_id
+        return (
+            f"Model({name!r}, {self.n_layers} layers × {self.d_model}, engine {self.engine.name})"
+        )
+
+
+def _in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:
+    """Return the results of parts of a batch in the order of the whole batch."""
+    placed: dict[int, list[_T]] = {}
+    for batch, results in parts:
+        rows = batch.rows or range(len(batch.ids))
+        copies = len(results) // len(rows)
+        for k, row in enumerate(rows):
+            placed[row] = results[k * copies : (k + 1) * copies]
+    return [result for row in sorted(placed) for result in placed[row]]
+
+
+def _token_logprobs(
+    logits: Float[Tensor, "pos vocab"], tokens: Sequence[int]
+) -> Float[Tensor, " pos"]:
+    wanted = torch.tensor(tokens, device=logits.device)[:, None]
+    return torch.log_softmax(logits.float(), dim=-1).gather(1, wanted)[:, 0].cpu()
+
+
+def _with(
+    composition: Composition,
+    operator: str | None,
+    scope: Scope | str | None,
+    gate: DomainGate | None,
+) -> Composition:
+    parts = {
+        name: Part(
+            part.vector,
+            part.operator if operator is None else operator,
+            part.scope if scope is None else parse_scope(scope),
+        )
+        for name, part in composition.parts.items()
+    }
+    return Composition(
+        parts, composition.coefficients, gate or composition.gate, composition.per_row
+    )

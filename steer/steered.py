@@ -1,0 +1,101 @@
+"""The context in which a model is steered, which is also a handle."""
+
+from types import TracebackType
+
+from steer.composition import CoefficientsLike, Composition
+from steer.engine.base import Attachment, Engine
+from steer.errors import SteeringError
+
+
+class Steered:
+    """A composition that is injected between `attach` and `remove`, or inside `with`.
+
+    Args:
+        engine: The engine that injects.
+        composition: What to inject.
+    """
+
+    def __init__(self, engine: Engine, composition: Composition) -> None:
+        self._engine = engine
+        self._composition = composition
+        self._attachment: Attachment | None = None
+
+    @property
+    def composition(self) -> Composition:
+        """What is injected, with its coefficients of this moment."""
+        return self._composition
+
+    @property
+    def active(self) -> bool:
+        """Whether the model is being steered by this handle."""
+        return self._attachment is not None
+
+    def attach(self) -> "Steered":
+        """Begin to inject.
+
+        Returns:
+            This handle.
+
+        Raises:
+            SteeringError: It is attached already.
+            BusyModelError: Another thread is steering this model.
+            CapabilityError: The engine cannot inject this composition.
+        """
+        if self._attachment is not None:
+            raise SteeringError(
+                "this steering is attached already",
+                found="a second attach()",
+                expected="one attach() and one remove()",
+                do="call lm.steered(...) again for a second one",
+            )
+        self._attachment = self._engine.attach(self._composition)
+        return self
+
+    def remove(self) -> None:
+        """Stop injecting; doing so twice does nothing."""
+        if self._attachment is not None:
+            self._attachment.remove()
+            self._attachment = None
+
+    def update(
+        self, coefficients: CoefficientsLike | None = None, /, **by_domain: float
+    ) -> "Steered":
+        """Take other coefficients without detaching; compiled graphs stay valid.
+
+        Args:
+            coefficients: See `Composition.__call__`.
+            **by_domain: Coefficients by domain.
+
+        Returns:
+            This handle.
+
+        Raises:
+            CompositionError: The coefficients cannot be used.
+        """
+        changed = self._composition(coefficients, **by_domain)
+        if changed.per_row != self._composition.per_row and self.active:
+            raise SteeringError(
+                "an attached steering cannot change between one setting and rows",
+                found=f"per_row={changed.per_row}",
+                expected=f"per_row={self._composition.per_row}",
+                do="remove it and attach another",
+            )
+        self._composition = changed
+        if self._attachment is not None:
+            self._attachment.update(changed)
+        return self
+
+    def __enter__(self) -> "Steered":
+        return self.attach()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        state = "attached" if self.active else "not attached"
+        return f"Steered({state})\n{self._composition!r}"
