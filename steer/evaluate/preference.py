@@ -1,0 +1,88 @@
+"""How often the model finds the chosen answer likelier than the rejected one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.evaluate.interval import Share
+from steer.model import Model
+from steer.pairs import Message, Pairs, Prompt
+
+Reduce = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Preference:
+    """Likelihood preference on some pairs.
+
+    Args:
+        margins: `[pair]`, score of chosen minus score of rejected, in nats (per token for mean).
+        reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
+    """
+
+    margins: Float[Tensor, " pair"]
+    reduce: Reduce
+
+    @property
+    def accuracy(self) -> Share:
+        """Share of pairs whose chosen answer scores higher; a tie counts as wrong."""
+        return Share(int((self.margins > 0).sum()), len(self.margins))
+
+    @property
+    def margin(self) -> float:
+        """Mean margin, in nats."""
+        return float(self.margins.mean())
+
+    def __repr__(self) -> str:
+        return (
+            f"Preference(accuracy {self.accuracy} of {len(self.margins)} pairs, "
+            f"margin {self.margin:+.3f} nats, {self.reduce} log-probability)"
+        )
+
+
+def preference(
+    model: Model, pairs: Pairs, *, reduce: Reduce = "mean", prefix: Sequence[Message] = ()
+) -> Preference:
+    """Return the likelihood preference of a model, steered or not, on pairs.
+
+    margin = score(chosen | prompt) − score(rejected | prompt), where the score is the mean or the
+    sum of the answer tokens' log-probabilities, teacher-forced.
+
+    Args:
+        model: The model; inside `with model.steered(...)` it is measured steered.
+        pairs: The pairs, at least one.
+        reduce: Mean per token (long and short answers alike), or sum.
+        prefix: Messages put before every prompt, for a prompted baseline.
+
+    Returns:
+        The margins and their summary.
+
+    Raises:
+        SelectionError: There are no pairs.
+        TextError: A prompt or answer cannot be rendered.
+    """
+    if len(pairs) == 0:
+        raise SelectionError(
+            "there is nothing to measure",
+            found="no pairs",
+            expected="at least one preference pair",
+            do="check the split or the domain's name",
+        )
+    prompts = [_with_prefix(prefix, pair.prompt) for pair in pairs]
+    answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    scored = model.logprobs(prompts + prompts, answers)
+    scores = torch.stack([getattr(row.double(), reduce)() for row in scored])
+    chosen, rejected = scores.chunk(2)
+    return Preference(chosen - rejected, reduce)
+
+
+def _with_prefix(prefix: Sequence[Message], prompt: Prompt) -> Prompt:
+    if not prefix:
+        return prompt
+    messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    return (*prefix, *messages)

@@ -1,0 +1,112 @@
+"""Fitting a domain gate on the prompts of preference pairs, and measuring how it routes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import CompositionError
+from steer.gate import DomainGate
+from steer.model import Model
+from steer.pairs import Pairs, Prompt
+
+PromptsByDomain = Pairs | Mapping[str, Sequence[Prompt]]
+
+
+def domain_gate(
+    model: Model,
+    prompts: PromptsByDomain,
+    *,
+    layer: int,
+    held_out: PromptsByDomain | None = None,
+    background: Sequence[Prompt] = (),
+    margin: float = 0.0,
+) -> DomainGate:
+    """Fit the gate that opens a domain for the prompts nearest to its mean prompt.
+
+    c_k = mean of the residual stream at `layer`, at the last prompt token, over domain k's prompts.
+
+    Args:
+        model: The model; it must not be steered.
+        prompts: Pairs that name their domains, or prompts by domain.
+        layer: The block whose output is read; at or below the first steered layer.
+        held_out: Prompts that the centroids are not made from, to measure the routing accuracy.
+        background: Prompts of no domain; a prompt nearest to their mean opens no gate.
+        margin: How much farther than the nearest centroid still counts, in residual units.
+
+    Returns:
+        The gate; its `accuracy` is the share of held-out prompts that open their domain alone.
+
+    Raises:
+        CompositionError: No domain, or a domain without prompts.
+    """
+    grouped = _by_domain(prompts)
+    means = [last_prompt_activations(model, asked, layer).mean(dim=0) for asked in grouped.values()]
+    if background:
+        means.append(last_prompt_activations(model, background, layer).mean(dim=0))
+    gate = DomainGate(tuple(grouped), torch.stack(means).float(), layer, margin)
+    if held_out is None:
+        return gate
+    return replace(gate, accuracy=routing_accuracy(model, gate, held_out))
+
+
+def routing_accuracy(model: Model, gate: DomainGate, prompts: PromptsByDomain) -> float:
+    """Return the share of prompts that open their own domain and no other.
+
+    Args:
+        model: The model; it must not be steered.
+        gate: The gate.
+        prompts: Pairs that name their domains, or prompts by domain.
+
+    Returns:
+        A share in [0, 1].
+
+    Raises:
+        CompositionError: A domain that the gate does not know.
+    """
+    right = total = 0
+    for domain, asked in _by_domain(prompts).items():
+        opened = gate(last_prompt_activations(model, asked, gate.layer))
+        wanted = torch.zeros(len(gate.domains))
+        wanted[gate.columns([domain])] = 1.0
+        right += int((opened == wanted).all(dim=1).sum())
+        total += len(asked)
+    return right / total
+
+
+def last_prompt_activations(
+    model: Model, prompts: Sequence[Prompt], layer: int
+) -> Float[Tensor, "batch d_model"]:
+    """Return the residual stream of each prompt's last token at a layer.
+
+    Args:
+        model: The model.
+        prompts: The prompts, through the chat template.
+        layer: The block whose output is read; -1 is the embedding output.
+
+    Returns:
+        `[batch d_model]` in float64, in residual units.
+    """
+    rows = model.activations(prompts, layers=[layer])
+    return torch.stack([row[0, -1].double().cpu() for row in rows])
+
+
+def _by_domain(prompts: PromptsByDomain) -> dict[str, list[Prompt]]:
+    if isinstance(prompts, Pairs):
+        grouped = {
+            domain: [pair.prompt for pair in prompts.of_domain(domain)]
+            for domain in prompts.domains
+        }
+    else:
+        grouped = {domain: list(asked) for domain, asked in prompts.items()}
+    empty = [domain for domain, asked in grouped.items() if not asked]
+    if not grouped or empty:
+        raise CompositionError(
+            "a gate needs prompts of every domain",
+            found=f"domains {list(grouped)}, without prompts: {empty}",
+            expected="at least one domain, and prompts for each",
+            do="give pairs with a domain: Pairs.load(..., domain=...) or a column 'domain'",
+        )
+    return grouped
