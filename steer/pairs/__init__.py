@@ -1,0 +1,11 @@
+"""Preference pairs: a prompt, the answer that is wanted and the answer that is not.
+
+``Pairs.load`` reads them from files, data sets and plain Python rows; see
+:meth:`steer.pairs.Pairs.load` for the shapes that are understood.
+"""
+
+from steer.pairs.load import RejectedRow
+from steer.pairs.pair import Message, Pair, Prompt
+from steer.pairs.pairs import Pairs
+
+__all__ = ["Message", "Pair", "Pairs", "Prompt", "RejectedRow"]
