@@ -13,6 +13,7 @@ from steer.composition import Composition
 from steer.engine.base import Batch, Capability, Engine, Forward
 from steer.engine.call import Call, Part
 from steer.engine.injector import Injector, injector_of
+from steer.engine.reading import device_of
 from steer.engine.steering import Steering
 
 
@@ -82,7 +83,7 @@ class HooksEngine(Engine):
             Logits and residual streams, without padding.
         """
         architecture = self.architecture
-        device = architecture.embedding.weight.device
+        device = device_of(architecture)
         ids, mask = batch.padded("right", device)
         lengths = torch.tensor(batch.prompt_lengths, device=device)
         rows, width = ids.shape
@@ -118,7 +119,7 @@ class HooksEngine(Engine):
             The new token ids of each row, up to and without the end-of-sequence token.
         """
         model: Any = self.architecture.model
-        device = self.architecture.embedding.weight.device
+        device = device_of(self.architecture)
         ids, mask = batch.padded("left", device)
         config = options.get("generation_config") or model.generation_config
         ends = options.get("eos_token_id", config.eos_token_id)

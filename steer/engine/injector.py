@@ -179,6 +179,7 @@ class Injector:
 
     def _watch(self, model: nn.Module) -> None:
         """Watch the top-level forward by hooks and `generate` on the instance."""
+        model = _unwrapped(model)
         names = tuple(inspect.signature(type(model).forward).parameters)[1:]
 
         def begin(
@@ -221,6 +222,12 @@ class Injector:
                 self._prompts, self._call = before, None
 
         return watched
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the causal model inside an adapter's wrapper: both ways in lead through it."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if callable(inner) else model
 
 
 def _replace(model: nn.Module, name: str, value: object) -> Callable[[], None]:

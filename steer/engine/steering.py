@@ -74,6 +74,9 @@ def _steps(members: Mapping[tuple[str, Scope], list[tuple[int, Tensor]]]) -> tup
 class Steering:
     """A composition at work in a model: knows its steps, binds them to rows, applies them.
 
+    `needs_call` tells whether the top-level call must be seen: for rows, a gate, or a scope other
+    than all.
+
     Args:
         composition: What to inject.
     """
@@ -83,6 +86,7 @@ class Steering:
         self.steps = plan(composition)
         self._bound: dict[int, list[tuple[Tensor, ...]]] = {}
         self._bound_to: _Rows | None = None
+        self.needs_call = _needs_call(composition, self.steps)
         if not self.needs_call:
             self._bind(_Rows(1, None, None))
 
@@ -91,13 +95,6 @@ class Steering:
         """Layers where something is read or written."""
         gate = self.composition.gate
         return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
-
-    @property
-    def needs_call(self) -> bool:
-        """Whether the top-level call must be seen: rows, a gate, or a scope other than all."""
-        scopes = (step.scope for steps in self.steps.values() for step in steps)
-        plain = all(scope.everything for scope in scopes)
-        return self.composition.per_row or self.composition.gate is not None or not plain
 
     def check_rows(self, prompts: int) -> None:
         """Refuse a call of another number of prompts than there are coefficient rows.
@@ -118,19 +115,25 @@ class Steering:
             )
 
     def update(self, composition: Composition) -> None:
-        """Take other coefficients, in place of the bound tensors, so that graphs stay valid."""
+        """Take other coefficients of the same vectors.
+
+        Where no call must be seen they are written into the bound tensors, so that compiled
+        graphs stay valid.
+
+        Args:
+            composition: The same vectors at other coefficients.
+        """
         self.composition = composition
-        if self._bound_to is None:
+        if self.needs_call:
+            self._bound_to = None
             return
-        old, self._bound = self._bound, {}
-        self._bind(self._bound_to)
+        before = self._bound
+        self._bind(_Rows(1, None, None))
         for layer, steps in self._bound.items():
-            for k, new in enumerate(steps):
-                before = old[layer][k]
-                if all(a.shape == b.shape for a, b in zip(before, new, strict=True)):
-                    for a, b in zip(before, new, strict=True):
-                        a.copy_(b)
-                    steps[k] = before
+            for old, new in zip(before[layer], steps, strict=True):
+                for a, b in zip(old, new, strict=True):
+                    a.copy_(b)
+        self._bound = before
 
     def apply(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
         """Return the residual stream after this composition's steps at a layer.
@@ -146,10 +149,10 @@ class Steering:
         Raises:
             ScopeError: The call must be known and is not.
         """
-        if call is None or not self.needs_call:
-            if self.needs_call:
-                raise _unseen()
+        if not self.needs_call:
             return self._run(layer, h, None)
+        if call is None:
+            raise _unseen()
         gate = self.composition.gate
         if gate is not None and layer == gate.layer and self not in call.gates:
             call.gates[self] = self._decide(h, call)
@@ -161,14 +164,14 @@ class Steering:
         return self._run(layer, h, call)
 
     def _run(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
-        bound = self._bound.get(layer, ())
-        for k, step in enumerate(self.steps.get(layer, ())):
+        bound = self._bound[layer]
+        for k, step in enumerate(self.steps[layer]):
             mask = None if call is None else call.token_mask(step.scope, h.device)
             if mask is False:
                 continue
             prepared = bound[k]
             if prepared[0].dtype != h.dtype or prepared[0].device != h.device:
-                prepared = self._bound[layer][k] = cast(prepared, h)
+                prepared = bound[k] = cast(prepared, h)
             changed = step.operator.apply(h, prepared)
             h = changed if mask is None else torch.where(mask, changed, h)
         return h
@@ -197,6 +200,11 @@ class Steering:
             for layer, steps in self.steps.items()
         }
         self._bound_to = rows
+
+
+def _needs_call(composition: Composition, steps: Mapping[int, tuple[Step, ...]]) -> bool:
+    everywhere = all(step.scope.everything for at in steps.values() for step in at)
+    return composition.per_row or composition.gate is not None or not everywhere
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,0 +1,60 @@
+"""A language model's behaviour as a set of knobs.
+
+From preference pairs to steered text::
+
+    import steer
+
+    lm = steer.Model.from_pretrained("…")
+    activations = steer.record(lm, steer.Pairs.load("pairs.jsonl"), at="template")
+    vector = steer.palrs(activations)
+    with lm.steered(vector, 0.8):
+        print(lm.generate("…"))
+"""
+
+from steer import errors
+from steer.activations import Activations, record
+from steer.choice import Choice
+from steer.composition import Composition, Part, compose
+from steer.evaluate import kl_per_token, neutral_text, preference
+from steer.extract import mean_difference, palrs
+from steer.gate import DomainGate
+from steer.gating import domain_gate, routing_accuracy
+from steer.model import Model
+from steer.pairs import Message, Pair, Pairs
+from steer.scope import Scope
+from steer.select import select
+from steer.site import Residual, Weight
+from steer.term import Dense, Direction, LowRank
+from steer.vector import Vector
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Activations",
+    "Choice",
+    "Composition",
+    "Dense",
+    "Direction",
+    "DomainGate",
+    "LowRank",
+    "Message",
+    "Model",
+    "Pair",
+    "Pairs",
+    "Part",
+    "Residual",
+    "Scope",
+    "Vector",
+    "Weight",
+    "compose",
+    "domain_gate",
+    "errors",
+    "kl_per_token",
+    "mean_difference",
+    "neutral_text",
+    "palrs",
+    "preference",
+    "record",
+    "routing_accuracy",
+    "select",
+]

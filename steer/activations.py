@@ -1,0 +1,346 @@
+"""Recording: one pass over preference pairs, and what is kept of it."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+
+from steer.architecture import Architecture
+from steer.engine.injector import injector_of
+from steer.engine.packed import read_packed
+from steer.engine.packing import Packing, packing_of, scaled_by_length
+from steer.engine.padded import read_padded
+from steer.engine.reading import Means, Place
+from steer.engine.tree import unique_tokens
+from steer.errors import RecordingError
+from steer.moments import Moments
+from steer.pairs import Pair, Pairs
+from steer.positions import POSITIONS, At, Unit, plan
+from steer.provenance import ModelInfo
+
+if TYPE_CHECKING:
+    from steer.model import Model
+
+__all__ = ["POSITIONS", "Activations", "record"]
+
+_READ_BYTES = 32 * 2**20  # of averages held at once, before they are merged into the moments
+_SORTED = 8  # padded batches whose sequences are sorted by length together
+Read = Callable[[Sequence[Sequence[int]], Sequence[Place]], Means]
+_Key = tuple[str | None, str]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Activations:
+    """Moments of the residual stream over preference pairs, by domain and position.
+
+    Args:
+        moments: The moments of each `(domain, position)`.
+        layers: The layers recorded (block outputs, 0-based), ascending: the rows of the moments.
+        pairs_fingerprints: SHA-256 of the pairs of each domain.
+        model: The model they were recorded on.
+        path: `packed`, or `padded: ` and why.
+    """
+
+    moments: Mapping[_Key, Moments]
+    layers: tuple[int, ...]
+    pairs_fingerprints: Mapping[str | None, str]
+    model: ModelInfo | None
+    path: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moments", MappingProxyType(dict(self.moments)))
+        fingerprints = MappingProxyType(dict(self.pairs_fingerprints))
+        object.__setattr__(self, "pairs_fingerprints", fingerprints)
+
+    @property
+    def domains(self) -> tuple[str | None, ...]:
+        """The domains recorded; pairs without one are `None`."""
+        return tuple(dict.fromkeys(domain for domain, _ in self.moments))
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """Labels of the positions recorded, in the order asked for."""
+        return tuple(dict.fromkeys(position for _, position in self.moments))
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return next(iter(self.moments.values())).second.shape[-1]
+
+    def of(self, domain: str | None = None, position: str | None = None) -> Moments:
+        """Return the moments of one domain at one position.
+
+        Args:
+            domain: The domain; may be left out if there is one only.
+            position: The position; may be left out if there is one only.
+
+        Raises:
+            RecordingError: There is no such domain or position, or more than one to choose from.
+        """
+        return self.moments[self.domain(domain), self.position(position)]
+
+    def domain(self, name: str | None = None) -> str | None:
+        """Return the domain meant by a name that may be left out.
+
+        Raises:
+            RecordingError: There is no such domain, or more than one to choose from.
+        """
+        return _one("domain", name, self.domains)
+
+    def position(self, name: str | None = None) -> str:
+        """Return the position meant by a label that may be left out.
+
+        Raises:
+            RecordingError: There is no such position, or more than one to choose from.
+        """
+        return str(_one("position", name, self.positions))
+
+    def __repr__(self) -> str:
+        domains, positions = self.domains, self.positions
+        pairs = sum(self.moments[domain, positions[0]].count for domain in domains)
+        head = (
+            f"Activations · {pairs} pairs · layers {_ranges(self.layers)} · "
+            f"d_model {self.d_model} · {self.path}"
+        )
+        rows = [("domain", "position", "pairs", "split-half", "‖difference‖/‖h‖")]
+        for (domain, position), moments in self.moments.items():
+            cosine = moments.split_half_cosine.nanmedian().item()
+            size = (moments.difference.norm(dim=-1) / moments.norm).median().item()
+            shown = "–" if math.isnan(cosine) else f"{cosine:.3f}"
+            rows.append((str(domain or "–"), position, str(moments.count), shown, f"{size:.3f}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
+        return "\n".join([head, *(f"  {line.rstrip()}" for line in lines)])
+
+
+def record(
+    model: "Model",
+    pairs: Sequence[Pair],
+    at: At = "template",
+    *,
+    layers: Sequence[int] | None = None,
+    progress: bool = True,
+    max_tokens: int = 1024,
+    packing: bool | None = None,
+) -> Activations:
+    """Record the residual stream of preference pairs in one pass: all layers, domains, positions.
+
+    Positions are `template` (the response alone as the user's message, read at each template
+    token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982),
+    `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
+    response), or a function from an `Exchange` to the indices of the tokens to average.
+
+    Only float64 moments are kept: domains × positions × layers × d_model. What texts of one
+    forward share at their start is computed once.
+
+    Args:
+        model: The model, in evaluation mode and not steered; it is left as it was.
+        pairs: The pairs.
+        at: One position or several.
+        layers: Layers wanted (block outputs, 0-based), all by default. Nothing after the last
+            is computed.
+        progress: Whether to show a progress bar, if the output is a terminal.
+        max_tokens: Tokens of one forward; a longer text runs alone.
+        packing: Whether to pack texts into one row; None packs where the model can
+            (see `packing_report`).
+
+    Returns:
+        The moments.
+
+    Raises:
+        RecordingError: No pairs, an unknown position or layer, a model in training mode or being
+            steered, a text longer than the model's positions, values that are not finite, or
+            `packing=True` for a model that cannot.
+        TextError: A pair cannot be encoded.
+    """
+    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(pairs)
+    architecture = model.architecture
+    wanted = _checked(architecture, pairs, layers)
+    positions, units = plan(model.tokenizer, pairs, at)
+    longest = max(len(ids) for unit in units for ids in unit.sequences)
+    _check_length(architecture, longest)
+    path, read = _reader(architecture, wanted, longest, max_tokens, packing)
+    room = max(1, _READ_BYTES // (8 * len(wanted) * architecture.d_model))
+    limit = max_tokens if path == "packed" else _SORTED * max_tokens
+    moments: dict[_Key, Moments] = {}
+    for batch in _shown(_batches(units, limit, room), units, progress):
+        _take(moments, batch, positions, _read(batch, read))
+    _check_finite(moments, wanted)
+    return Activations(
+        {(d, p): moments[d, p] for d in pairs.domains for p in positions},
+        wanted,
+        {domain: pairs.of_domain(domain).fingerprint for domain in pairs.domains},
+        getattr(model, "info", None),
+        path,
+    )
+
+
+def packing_report(model: "Model", longest: int = 32) -> Packing:
+    """Return whether recording packs this model's texts, and if not, why.
+
+    Args:
+        model: The model.
+        longest: Longest text to be recorded, in tokens.
+    """
+    return packing_of(model.architecture, longest)
+
+
+def _one(what: str, name: str | None, known: Sequence[str | None]) -> str | None:
+    if name in known:
+        return name
+    if name is None and len(known) == 1:
+        return known[0]
+    raise RecordingError(
+        f"there is no such {what}" if name is not None else f"there is more than one {what}",
+        found=repr(name),
+        expected=f"one of {', '.join(map(repr, known))}",
+        do=f"name it: {what}={known[0]!r}",
+    )
+
+
+def _checked(
+    architecture: Architecture, pairs: Pairs, layers: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return the layers wanted, ascending, after checking what recording needs."""
+    if not len(pairs):
+        raise RecordingError(
+            "there are no pairs to record",
+            found="0 pairs",
+            expected="at least one pair",
+            do="check the file that they were loaded from",
+        )
+    if any(module.training for module in (architecture.body, *architecture.blocks)):
+        raise RecordingError(
+            "the model is in training mode",
+            found="training = True",
+            expected="evaluation mode: dropout would change what is recorded",
+            do="call model.hf_model.eval() first",
+        )
+    if injector_of(architecture).stack:
+        raise RecordingError(
+            "the model is being steered",
+            found="a call of record inside steered()",
+            expected="an unsteered model: texts run packed, and rows would not be prompts",
+            do="leave the context first, or read single texts with model.activations",
+        )
+    wanted = tuple(range(architecture.n_layers)) if layers is None else tuple(sorted(set(layers)))
+    if not wanted or wanted[0] < 0 or wanted[-1] >= architecture.n_layers:
+        raise RecordingError(
+            "there is no such layer",
+            found=f"layers {list(layers or ())}",
+            expected=f"layers from 0 to {architecture.n_layers - 1}",
+            do="count the blocks from 0; layer l is the output of block l",
+        )
+    return wanted
+
+
+def _check_length(architecture: Architecture, longest: int) -> None:
+    limit = getattr(getattr(architecture.body, "config", None), "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise RecordingError(
+            "a text is longer than the model's positions",
+            found=f"{longest} tokens",
+            expected=f"at most {limit}",
+            do="leave the longest pairs out, or shorten them",
+        )
+
+
+def _reader(
+    architecture: Architecture,
+    layers: Sequence[int],
+    longest: int,
+    max_tokens: int,
+    packing: bool | None,
+) -> tuple[str, Read]:
+    """Return how the texts are run, in words and as a function."""
+    found = Packing(False, "asked for by packing=False", longest)
+    if packing is not False:
+        found = packing_of(architecture, longest)
+    if packing and not found.packed:
+        raise RecordingError(
+            "this model cannot be packed",
+            found=found.reason,
+            expected="packed forwards that equal plain ones",
+            do="leave packing out: texts then run side by side, padded",
+        )
+    if found.packed:
+        return "packed", lambda ids, places: read_packed(architecture, ids, places, layers)
+    width = 1 if scaled_by_length(architecture, longest) else max_tokens
+    return str(found), lambda ids, places: read_padded(
+        architecture, ids, places, layers, max_tokens=width
+    )
+
+
+def _batches(units: Sequence[Unit], max_tokens: int, room: int) -> Iterator[list[Unit]]:
+    """Yield units in order, as many as fit into `max_tokens` tokens and `room` averages."""
+    batch: list[Unit] = []
+    tokens = places = 0
+    for unit in units:
+        more = unique_tokens(unit.sequences)
+        if batch and (tokens + more > max_tokens or places + len(unit.places) > room):
+            yield batch
+            batch, tokens, places = [], 0, 0
+        batch.append(unit)
+        tokens, places = tokens + more, places + len(unit.places)
+    yield batch
+
+
+def _shown(
+    batches: Iterator[list[Unit]], units: Sequence[Unit], progress: bool
+) -> Iterator[list[Unit]]:
+    """Yield batches while a progress bar counts their pairs; it disappears at the end."""
+    from tqdm import tqdm
+
+    hidden = None if progress else True  # None: hidden where the output is no terminal
+    with tqdm(total=len(units), desc="recording", unit="pair", leave=False, disable=hidden) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
+
+
+def _read(batch: Sequence[Unit], read: Read) -> Means:
+    """Return the averages of a batch: for each unit its places, in order."""
+    sequences: list[tuple[int, ...]] = []
+    places: list[Place] = []
+    for unit in batch:
+        places += (Place(p.sequence + len(sequences), p.tokens) for p in unit.places)
+        sequences += unit.sequences
+    return read(sequences, places)
+
+
+def _take(
+    moments: dict[_Key, Moments], batch: Sequence[Unit], positions: Sequence[str], means: Means
+) -> None:
+    """Merge the averages of a batch into the moments."""
+    sides = (len(batch), 2, len(positions))
+    residual, norm = means.residual.unflatten(0, sides), means.norm.unflatten(0, sides)
+    for domain in dict.fromkeys(unit.domain for unit in batch):
+        own = [i for i, unit in enumerate(batch) if unit.domain == domain]
+        numbers = [batch[i].number for i in own]
+        for p, position in enumerate(positions):
+            chosen, rejected = residual[own, 0, p], residual[own, 1, p]
+            new = Moments.of(chosen, rejected, norm[own, :, p].mean(dim=1), numbers)
+            old = moments.get((domain, position))
+            moments[domain, position] = new if old is None else old.merge(new)
+
+
+def _check_finite(moments: Mapping[_Key, Moments], layers: Sequence[int]) -> None:
+    for (domain, position), found in moments.items():
+        bad = ~torch.isfinite(found.mean_chosen + found.mean_rejected).all(dim=-1)
+        if bad.any():
+            raise RecordingError(
+                "the residual stream is not finite",
+                found=f"layer {layers[int(bad.nonzero()[0])]}, {position}, domain {domain!r}",
+                expected="finite numbers",
+                do="load the model with dtype=torch.float32 or torch.bfloat16",
+            )
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """Return layers in brief: `0–11`, or a list."""
+    if len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]}–{layers[-1]}"
+    return ", ".join(map(str, layers))

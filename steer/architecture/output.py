@@ -1,0 +1,57 @@
+"""What a decoder block returns: a bare hidden state, or a tuple that starts with it."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import ArchitectureError
+
+
+def block_output(out: Any) -> Float[Tensor, "batch pos d_model"]:
+    """Return the hidden state in what a decoder block returned.
+
+    Args:
+        out: A tensor, or a tuple or list whose first entry is one.
+
+    Raises:
+        ArchitectureError: It is something else.
+    """
+    if isinstance(out, Tensor):
+        return out
+    if isinstance(out, tuple | list) and out and isinstance(out[0], Tensor):
+        return out[0]
+    raise _unknown(out)
+
+
+def replace_output(out: Any, h: Float[Tensor, "batch pos d_model"]) -> Any:
+    """Return what a decoder block returned, with another hidden state in it.
+
+    Args:
+        out: What the block returned; it is left as it is.
+        h: The hidden state to put in, in residual units.
+
+    Returns:
+        A value of the same type as `out`, with every other entry kept.
+
+    Raises:
+        ArchitectureError: `out` is neither a tensor nor a tuple or list that starts with one.
+    """
+    if isinstance(out, Tensor):
+        return h
+    if isinstance(out, tuple | list) and out and isinstance(out[0], Tensor):
+        rest = [h, *out[1:]]
+        if hasattr(out, "_make"):  # a named tuple
+            return out._make(rest)
+        return type(out)(rest)
+    raise _unknown(out)
+
+
+def _unknown(out: Any) -> ArchitectureError:
+    entries = f" of {[type(x).__name__ for x in out]}" if isinstance(out, tuple | list) else ""
+    return ArchitectureError(
+        "a decoder block does not return a hidden state",
+        found=f"{type(out).__name__}{entries}",
+        expected="a tensor [batch, pos, d_model], or a tuple or list that starts with one",
+        do="name the list of decoder blocks by hand: find_architecture(model, blocks='…')",
+    )

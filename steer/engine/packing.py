@@ -1,0 +1,142 @@
+"""Whether a model can be packed: tried on the model itself, never guessed from its name."""
+
+import random
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from steer.architecture import Architecture
+from steer.engine.packed import UnpackableError, read_packed
+from steer.engine.padded import read_padded
+from steer.engine.reading import Means, Place
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+_LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
+_FAILURES = (
+    UnpackableError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+)
+_BY_LENGTH = frozenset({"dynamic", "longrope"})
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Whether a model's sequences can be packed.
+
+    Args:
+        packed: Whether they can.
+        reason: Why not; empty if they can.
+        length: Longest sequence for which this was tried, in tokens.
+        error: Largest ‖packed − alone‖ / ‖alone‖ found, over layers and tokens; None if the
+            packed forward did not run.
+    """
+
+    packed: bool
+    reason: str
+    length: int
+    error: float | None = None
+
+    def __str__(self) -> str:
+        return "packed" if self.packed else f"padded: {self.reason}"
+
+
+_Key = tuple[object, ...]
+_FOUND: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Packing]]" = weakref.WeakKeyDictionary()
+
+
+def packing_of(architecture: Architecture, longest: int = _LENGTH) -> Packing:
+    """Return whether packed forwards of a model equal plain ones, one sequence at a time.
+
+    The first call runs a few random sequences both ways and compares the outputs of all blocks,
+    relative to their norm, with a tolerance of 1e-9 in float64, 1e-4 in float32, 2e-2 in
+    float16 and 1e-1 in bfloat16. The answer is kept with the model until a longer sequence is
+    asked for: attention windows and scaled positions show at their own length only.
+
+    Args:
+        architecture: The model's parts.
+        longest: Longest sequence to be recorded, in tokens.
+    """
+    parameter = next(architecture.embedding.parameters())
+    config = getattr(architecture.body, "config", None)
+    key = (parameter.dtype, parameter.device, getattr(config, "_attn_implementation", None))
+    known = _FOUND.setdefault(architecture.model, {})
+    found = known.get(key)
+    if found is None or (found.packed and found.length < longest):
+        length = _LENGTH * max(1, -(-longest // _LENGTH))
+        limit = getattr(config, "max_position_embeddings", None)
+        found = known[key] = _tried(architecture, min(length, limit or length))
+    return found
+
+
+def scaled_by_length(architecture: Architecture, longest: int) -> bool:
+    """Return whether the positions of a sequence depend on the longest one beside it.
+
+    Args:
+        architecture: The model's parts.
+        longest: Longest sequence to be recorded, in tokens.
+    """
+    config = getattr(architecture.body, "config", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    groups = [rope, *(group for group in rope.values() if isinstance(group, dict))]
+    fallback = getattr(config, "max_position_embeddings", 0)
+    return any(
+        group.get("rope_type") in _BY_LENGTH
+        and longest > (group.get("original_max_position_embeddings") or fallback)
+        for group in groups
+    )
+
+
+def _tried(architecture: Architecture, length: int) -> Packing:
+    if not getattr(architecture.body, "_supports_attention_backend", False):
+        reason = "its attention does not go through transformers' attention interface"
+        return Packing(False, reason, length)
+    if scaled_by_length(architecture, length):
+        reason = "its positions are scaled by the longest sequence of a batch"
+        return Packing(False, reason, length)
+    sequences = _trial(architecture.vocab, length)
+    places = [
+        Place(index, (token,))
+        for index, sequence in enumerate(sequences)
+        for token in range(max(0, len(sequence) - 3), len(sequence))
+    ]
+    layers = range(architecture.n_layers)
+    alone = read_padded(architecture, sequences, places, layers, max_tokens=1)
+    try:
+        together = read_packed(architecture, sequences, places, layers)
+    except torch.OutOfMemoryError:
+        raise
+    except _FAILURES as error:
+        return Packing(False, str(error).partition("\n")[0] or type(error).__name__, length)
+    off = _relative(together, alone)
+    tolerance = TOLERANCE.get(next(architecture.embedding.parameters()).dtype, 1e-4)
+    if not off <= tolerance:
+        reason = f"packed forwards differ from plain ones by {off:.1e} at {length} tokens"
+        return Packing(False, reason, length, off)
+    return Packing(True, "", length, off)
+
+
+def _trial(vocab: int, length: int) -> list[list[int]]:
+    """Return sequences that share everything but the end, one half, and nothing."""
+    draw = random.Random(length)
+    sequence = [draw.randrange(vocab) for _ in range(length)]
+    end, middle, other = ([draw.randrange(vocab) for _ in range(n)] for n in (5, 7, 11))
+    shared = sequence[: length // 2]
+    return [sequence, sequence[:-5] + end, shared + middle, other[:length]]
+
+
+def _relative(found: Means, expected: Means) -> float:
+    difference = torch.linalg.vector_norm(found.residual - expected.residual, dim=-1)
+    length = torch.linalg.vector_norm(expected.residual, dim=-1)
+    return float((difference / length.clamp_min(1e-30)).max())
+
+
+def longest_of(sequences: Sequence[Sequence[int]]) -> int:
+    """Return the number of tokens of the longest sequence."""
+    return max(map(len, sequences))

@@ -1,0 +1,135 @@
+"""Reading averages of the residual stream while a model's body runs.
+
+A body is run for its blocks' outputs only: no unembedding, no cache, no gradient, and it stops
+after the last block that is wanted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from steer.architecture import Architecture
+from steer.architecture.output import block_output
+
+
+class _Enough(Exception):  # noqa: N818 - no error: it ends a forward that has given all it should
+    """Raised after the last wanted block; caught by `run_blocks`, never seen by a caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Tokens of one sequence whose residual stream is averaged.
+
+    Args:
+        sequence: Index of the sequence in its batch.
+        tokens: Indices of the tokens in that sequence, at least one.
+    """
+
+    sequence: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Means:
+    """The average residual stream and its average norm, one row per place.
+
+    Args:
+        residual: `[place layer d_model]` in float64, in residual units.
+        norm: `[place layer]` in float64: mean ‖h‖ over the tokens of the place.
+    """
+
+    residual: Float[Tensor, "pair layer d_model"]
+    norm: Float[Tensor, "pair layer"]
+
+
+class Averager:
+    """Averages rows of the residual stream in float64, one layer after the other.
+
+    mean_p = Σ_t weight[p, t] · h[rows[t]]
+
+    Args:
+        rows: For each place, the rows of the flattened stream `[pos d_model]` to average.
+        layers: Number of layers that will be read.
+        d_model: Width of the residual stream.
+        device: Where the model's inputs are.
+    """
+
+    def __init__(
+        self, rows: Sequence[Sequence[int]], layers: int, d_model: int, device: torch.device
+    ) -> None:
+        exact = torch.device("cpu") if device.type == "mps" else device  # no float64 there
+        used = sorted({row for place in rows for row in place})
+        column = {row: i for i, row in enumerate(used)}
+        self._rows: Int[Tensor, " pos"] = torch.tensor(used, device=device)
+        weights = torch.zeros(len(rows), len(used), dtype=torch.float64)
+        for p, place in enumerate(rows):
+            for row in place:
+                weights[p, column[row]] += 1.0 / len(place)
+        self._weights: Float[Tensor, "pair pos"] = weights.to(exact)
+        self._residual = torch.empty(
+            len(rows), layers, d_model, dtype=torch.float64, device=exact
+        )
+        self._norm = torch.empty(len(rows), layers, dtype=torch.float64, device=exact)
+
+    def read(self, index: int, stream: Float[Tensor, "batch pos d_model"]) -> None:
+        """Take in the output of one block.
+
+        Args:
+            index: Which of the layers read it is.
+            stream: The block's output.
+        """
+        flat = stream.reshape(-1, stream.shape[-1])
+        rows = flat.index_select(0, self._rows.to(flat.device))
+        exact = rows.to(self._weights.device).double()
+        self._residual[:, index] = self._weights @ exact
+        self._norm[:, index] = self._weights @ torch.linalg.vector_norm(exact, dim=-1)
+
+    def means(self) -> Means:
+        """Return what was read, on the CPU."""
+        return Means(self._residual.cpu(), self._norm.cpu())
+
+
+def run_blocks(
+    architecture: Architecture,
+    layers: Sequence[int],
+    inputs: Mapping[str, Any],
+    read: Callable[[int, Float[Tensor, "batch pos d_model"]], None],
+) -> None:
+    """Run a model's body up to the last wanted block and hand over the blocks' outputs.
+
+    Args:
+        architecture: The model's parts.
+        layers: Wanted layers (block outputs, 0-based), ascending.
+        inputs: Keyword arguments of the body.
+        read: Called with the index in `layers` and the output of that block.
+    """
+
+    def reader(index: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            read(index, block_output(output))
+            if index == len(layers) - 1:
+                raise _Enough
+
+        return after
+
+    handles = []
+    try:
+        for index, layer in enumerate(layers):
+            handles.append(architecture.blocks[layer].register_forward_hook(reader(index)))
+        with torch.no_grad():
+            architecture.body(**inputs, use_cache=False)
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def device_of(architecture: Architecture) -> torch.device:
+    """Return the device on which the body wants its token ids."""
+    device: torch.device = next(architecture.embedding.parameters()).device
+    return device

@@ -1,0 +1,123 @@
+"""PaLRS: one layer and position by alignment with the chosen mean, rescaled to its norm."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from steer.activations import Activations
+from steer.errors import RecordingError
+from steer.extract.mean_difference import built
+from steer.extract.registry import method
+from steer.moments import Moments
+from steer.vector import Vector
+
+Alignment = Literal["cosine", "dot"]
+
+
+@method("palrs")
+def palrs(
+    activations: Activations,
+    *,
+    domain: str | None = None,
+    positions: Sequence[str] | None = None,
+    layers: tuple[float, float] | Sequence[int] = (0.2, 0.8),
+    alignment: Alignment = "cosine",
+    rescale: bool = True,
+) -> Vector:
+    """Return the PaLRS vector: a single layer's difference of means.
+
+    r_{i,l} = μ⁺_{i,l} − μ⁻_{i,l}; (i*, l*) = argmax of the alignment of r_{i,l} with μ⁺_{i,l};
+    r̂ = r ‖μ⁺‖ / ‖r‖ at (i*, l*), so that coefficient 1 adds a vector as long as the mean chosen
+    activation.
+
+    Known of the method: the difference of means of about 100 responses at the template tokens
+    after them, the response standing alone in the user's message; a choice by alignment within a
+    model-specific layer range; the rescaling. Guesses, and therefore arguments: the layer range
+    (its values are not published), cosine rather than dot product. The choice rewards the growth
+    of a shared mean and says nothing of how well a vector steers: compare with `steer.select`.
+    The paper reads the *input* of block l; layers here are block *outputs*, so its l is l − 1.
+
+    Args:
+        activations: What `record(..., at="template")` returned.
+        domain: The domain; may be left out if one was recorded.
+        positions: Positions to choose from; all recorded ones by default.
+        layers: Layers to choose from: two fractions of the depth, the upper one exclusive, or a
+            sequence of layers.
+        alignment: `cosine` or `dot` product of r with μ⁺.
+        rescale: Whether the vector gets the norm of the mean chosen activation.
+
+    Returns:
+        A vector in float32 at one layer, in residual units, with its statistics; the position
+        stands in its provenance.
+
+    Raises:
+        RecordingError: No such domain or position, no recorded layer in the range, or an unknown
+            alignment.
+
+    Reference:
+        arXiv 2509.23982; the choice of positions and layers follows 2406.11717.
+    """
+    domain = activations.domain(domain)
+    asked = activations.positions if positions is None else tuple(positions)
+    wanted = _in_range(activations, layers)
+    best: tuple[float, str, int] | None = None
+    for position in asked:
+        moments = activations.of(domain, position)
+        for layer in wanted:
+            score = _aligned(moments, activations.layers.index(layer), alignment)
+            if best is None or score > best[0]:
+                best = (score, position, layer)
+    if best is None:
+        raise RecordingError(
+            "there is no position to choose from",
+            found="positions=()",
+            expected=f"some of {', '.join(activations.positions)}",
+            do="leave positions out to choose from all",
+        )
+    score, position, layer = best
+    arguments = {
+        "position": position,
+        "positions": list(asked),
+        "layers": [min(wanted), max(wanted)],
+        "alignment": alignment,
+        "alignment_score": score,
+        "rescale": rescale,
+    }
+    return built(activations, "palrs", domain, position, [layer], arguments, rescale)
+
+
+def _aligned(moments: Moments, row: int, alignment: Alignment) -> float:
+    r, chosen = moments.difference[row], moments.mean_chosen[row]
+    dot = float(r @ chosen)
+    if alignment == "dot":
+        return dot
+    if alignment == "cosine":
+        lengths = float(r.norm() * chosen.norm())
+        return dot / lengths if lengths > 0 else float("-inf")
+    raise RecordingError(
+        "unknown alignment",
+        found=repr(alignment),
+        expected="cosine | dot",
+        do="leave it out for cosine",
+    )
+
+
+def _in_range(activations: Activations, layers: tuple[float, float] | Sequence[int]) -> list[int]:
+    """Return the recorded layers meant by a range of depths or a list of layers."""
+    if (
+        isinstance(layers, tuple)
+        and len(layers) == 2
+        and any(isinstance(end, float) for end in layers)
+    ):
+        depth = activations.model.n_layers if activations.model else max(activations.layers) + 1
+        low, high = layers
+        wanted = [layer for layer in activations.layers if low <= layer / depth < high]
+    else:
+        wanted = [layer for layer in activations.layers if layer in layers]
+    if not wanted:
+        raise RecordingError(
+            "no recorded layer lies in the range",
+            found=f"layers={layers!r}",
+            expected=f"some of the recorded layers {list(activations.layers)}",
+            do="widen the range, or record more layers",
+        )
+    return wanted

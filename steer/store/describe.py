@@ -1,0 +1,107 @@
+"""Vector → the description that goes into a file's header."""
+
+import hashlib
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from steer.gate import DomainGate
+from steer.provenance import LayerStats, ModelInfo, Tuning, thawed
+from steer.store.container import DTYPE_NAMES, tensor_bytes
+from steer.store.layout import FORMAT_VERSION, kind_name, stored_norm
+from steer.vector import Vector
+
+
+def describe(vector: Vector, tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    """Return the description of a vector, JSON values only.
+
+    Args:
+        vector: The vector.
+        tensors: Its tensors by name.
+
+    Raises:
+        AlgebraError: There are statistics of a layer without a direction.
+    """
+    made = vector.provenance
+    return {
+        "format_version": FORMAT_VERSION,
+        "provenance": {
+            "method": made.method,
+            "arguments": thawed(made.arguments),
+            "domain": made.domain,
+            "pairs": made.pairs,
+            "pairs_fingerprint": made.pairs_fingerprint,
+            "model": _model(made.model),
+            "license": made.license,
+            "version": made.version,
+        },
+        "sites": [
+            {"site": str(site), "term": kind_name(term)} for site, term in vector.terms.items()
+        ],
+        "layers": [_layer(vector, layer) for layer in sorted({*vector.layers, *vector.stats})],
+        "tuning": _tuning(vector.tuning),
+        "gate": _gate(vector.gate),
+        "tensors": {name: _tensor(tensor) for name, tensor in tensors.items()},
+    }
+
+
+def _model(model: ModelInfo | None) -> dict[str, object] | None:
+    if model is None:
+        return None
+    return {
+        "model_id": model.model_id,
+        "revision": model.revision,
+        "n_layers": model.n_layers,
+        "d_model": model.d_model,
+        "config": model.config,
+        "tokenizer": model.tokenizer,
+        "template": model.template,
+    }
+
+
+def _layer(vector: Vector, layer: int) -> dict[str, object]:
+    stats = vector.stats.get(layer, LayerStats())
+    return {
+        "layer": layer,
+        "norm": stored_norm(vector.direction(layer)),
+        "residual_norm": _float(stats.residual_norm),
+        "standard_error": _float(stats.standard_error),
+        "split_half_cosine": _float(stats.split_half_cosine),
+    }
+
+
+def _tuning(tuning: Tuning | None) -> dict[str, object] | None:
+    if tuning is None:
+        return None
+    return {
+        "layer": tuning.layer,
+        "coefficient": _float(tuning.coefficient),
+        "operator": tuning.operator,
+        "scope": str(tuning.scope),
+        "score": _float(tuning.score),
+        "kl": _float(tuning.kl),
+    }
+
+
+def _gate(gate: DomainGate | None) -> dict[str, object] | None:
+    if gate is None:
+        return None
+    return {
+        "domains": list(gate.domains),
+        "layer": gate.layer,
+        "margin": _float(gate.margin),
+        "accuracy": _float(gate.accuracy),
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, object]:
+    return {
+        "dtype": DTYPE_NAMES[tensor.dtype],
+        "shape": list(tensor.shape),
+        "sha256": hashlib.sha256(tensor_bytes(tensor)).hexdigest(),
+    }
+
+
+def _float(value: float | None) -> float | None:
+    """Return a plain float, so that 1, 1.0 and a NumPy 1.0 are written alike."""
+    return None if value is None else float(value)

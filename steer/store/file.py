@@ -1,0 +1,185 @@
+"""Writing and reading vector files."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError, VectorFileError
+from steer.store import fields, strict_json
+from steer.store.container import (
+    DTYPE_NAMES,
+    Container,
+    header_bytes,
+    read_container,
+    read_tensor,
+    tensor_bytes,
+)
+from steer.store.describe import describe
+from steer.store.document import Document, build_vector, check_version, read_document
+from steer.store.layout import DIGEST_KEY, KEY, named_tensors
+from steer.vector import Vector
+
+PathLike = str | os.PathLike[str]
+
+
+def save(vector: Vector, path: PathLike) -> None:
+    """Write a vector to a self-describing `.safetensors` file, atomically.
+
+    Equal vectors give equal bytes. The file appears under its name only when it is complete; a
+    file of that name is replaced.
+
+    Args:
+        vector: The vector.
+        path: Where to write.
+
+    Raises:
+        VectorFileError: The file cannot be written, a value is not finite, or the vector's
+            records disagree with each other.
+    """
+    with _about(path):
+        tensors = named_tensors(vector)
+        for name, tensor in tensors.items():
+            _check_storable(name, tensor)
+        text = strict_json.dumps(describe(vector, tensors))
+        read_document(strict_json.loads(text))  # what is written can be read
+        header = header_bytes({KEY: text, DIGEST_KEY: _digest(text)}, tensors)
+        _write(Path(os.path.realpath(path)), header, tensors)
+
+
+def load(path: PathLike) -> Vector:
+    """Read a vector from a file that `save` wrote; all is validated before the vector is built.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The vector, equal to the one saved, in memory of its own.
+
+    Raises:
+        VectorFileError: The file is damaged, foreign, of a newer version, or holds values that
+            cannot be used.
+    """
+    with _about(path), _open(path) as (file, size):
+        document, _, container = _header(file, size)
+        tensors = {}
+        for name, info in document.tensors.items():
+            tensors[name], digest = read_tensor(file, container.entries[name])
+            if digest != info.sha256:
+                raise _damaged(f"bytes of {name!r} with SHA-256 {digest}", info.sha256)
+            _check_storable(name, tensors[name])
+        return build_vector(document, tensors)
+
+
+def inspect_header(path: PathLike) -> dict[str, object]:
+    """Return the description in a vector file's header, without reading the tensors.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The JSON document that `vectors/README.md` describes, validated.
+
+    Raises:
+        VectorFileError: As `load`, but for the values of the tensors, which are not looked at.
+    """
+    with _about(path), _open(path) as (file, size):
+        return _header(file, size)[1]
+
+
+def _header(file: BinaryIO, size: int) -> tuple[Document, dict[str, object], Container]:
+    container = read_container(file, size, key=KEY)
+    text = container.metadata[KEY]
+    value = fields.mapping("the description", strict_json.loads(text))
+    check_version(value)
+    if container.metadata.get(DIGEST_KEY) != _digest(text):
+        raise _damaged(f"a description with SHA-256 {_digest(text)}", f"the {DIGEST_KEY} beside it")
+    document = read_document(value)
+    described = {name: (info.dtype, info.shape) for name, info in document.tensors.items()}
+    contained = {name: (entry.dtype, entry.shape) for name, entry in container.entries.items()}
+    if described != contained:
+        differing = sorted(set(described.items()) ^ set(contained.items()))[:4]
+        raise _damaged(f"tensors that differ from their description: {differing}", "the same")
+    return document, value, container
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_storable(name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in DTYPE_NAMES or tensor.numel() == 0:
+        found = f"{name!r} of dtype {tensor.dtype} and shape {tuple(tensor.shape)}"
+        expected = "float16, bfloat16, float32 or float64, and at least one element"
+        raise VectorFileError(
+            "a tensor cannot be stored", found=found, expected=expected, do="convert it first"
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise VectorFileError(
+            "a tensor holds NaN or infinity",
+            found=f"{bad} of {tensor.numel()} values of {name!r}",
+            expected="finite values",
+            do="find out what made them: an overflow in float16 is common",
+        )
+
+
+@contextlib.contextmanager
+def _about(path: PathLike) -> Iterator[None]:
+    """Turn every error below into a `VectorFileError` that begins with the file's name."""
+    name = os.fspath(path)
+    try:
+        yield
+    except SteerError as error:
+        raise VectorFileError(
+            f"{name}: {error.what}", found=error.found, expected=error.expected, do=error.do
+        ) from error
+    except OSError as error:
+        raise VectorFileError(
+            f"{name}: the file cannot be accessed",
+            found=error.strerror or str(error),
+            expected="a file that can be read or written",
+            do="check the path, the permissions and the space left on the disk",
+        ) from error
+
+
+@contextlib.contextmanager
+def _open(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
+    if Path(path).exists() and not Path(path).is_file():
+        raise VectorFileError(
+            "not a file",
+            found="a directory" if Path(path).is_dir() else "a device or pipe",
+            expected="a .safetensors file",
+            do="name the file itself",
+        )
+    with open(path, "rb") as file:
+        yield file, os.fstat(file.fileno()).st_size
+
+
+def _write(target: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
+    temporary = target.with_name(f".steer-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(header)
+            for tensor in tensors.values():
+                file.write(tensor_bytes(tensor))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _damaged(found: str, expected: str) -> VectorFileError:
+    return VectorFileError(
+        "the file is damaged",
+        found=found,
+        expected=expected,
+        do="get the file again; to change a description, load the vector and save another",
+    )

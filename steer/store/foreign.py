@@ -1,0 +1,59 @@
+"""Naming what a file is when it is no vector file."""
+
+from collections.abc import Sequence
+
+from steer.errors import VectorFileError
+
+_BEGINNINGS = (
+    (b"GGUF", "a GGUF file", "vector files are .safetensors; import GGUF with an importer"),
+    (b"PK\x03\x04", "a zip archive, as torch.save writes", "pickles are never read"),
+    (b"\x80\x02", "a pickle", "pickles are never read"),
+    (b"\x80\x03", "a pickle", "pickles are never read"),
+    (b"\x80\x04", "a pickle", "pickles are never read"),
+    (b"\x80\x05", "a pickle", "pickles are never read"),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
+    (b"\x93NUMPY", "a NumPy array", "build a vector with Vector.of({layer: tensor})"),
+    (b"<", "an HTML or XML page", "download the raw file"),
+    (b"{", "a JSON text", "vector files are .safetensors"),
+)
+
+
+def not_safetensors(beginning: bytes, size: int, length: int) -> VectorFileError:
+    """Return the error for a file that does not begin like a safetensors file.
+
+    Args:
+        beginning: Its first bytes.
+        size: Its length in bytes.
+        length: What its first 8 bytes say is the header's length.
+    """
+    found = f"{size} bytes, of which the first 8 announce a header of {length}"
+    do = "name a file written by Vector.save; if it was one, get it again"
+    if size == 0:
+        found = "an empty file"
+    for magic, name, advice in _BEGINNINGS:
+        if beginning.startswith(magic):
+            found, do = name, advice
+            break
+    return VectorFileError(
+        "not a safetensors file, or a truncated one",
+        found=found,
+        expected="8 bytes of header length, a JSON header of that length, tensors",
+        do=do,
+    )
+
+
+def not_a_vector(names: Sequence[str]) -> VectorFileError:
+    """Return the error for a safetensors file without our description.
+
+    Args:
+        names: Names of its tensors.
+    """
+    adapter = any(".lora_A" in name or ".lora_B" in name for name in names)
+    kind = "a PEFT adapter" if adapter else "a model's weights or another library's vector"
+    shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+    return VectorFileError(
+        f"a safetensors file, but not a vector file: it looks like {kind}",
+        found=f"{len(names)} tensors: {shown}",
+        expected="the metadata key 'steer.vector'",
+        do="name a file written by Vector.save",
+    )
