@@ -13,7 +13,7 @@ from steer.engine.injector import injector_of
 from steer.engine.packed import read_packed
 from steer.engine.packing import Packing, packing_of, scaled_by_length
 from steer.engine.padded import read_padded
-from steer.engine.reading import Means, Place
+from steer.engine.reading import Means, Place, device_of
 from steer.engine.tree import unique_tokens
 from steer.errors import RecordingError
 from steer.moments import Moments
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["POSITIONS", "Activations", "record"]
 
 _READ_BYTES = 32 * 2**20  # of averages held at once, before they are merged into the moments
+_MAX_TOKENS = {"cpu": 512}
+_MAX_TOKENS_ELSEWHERE = 8192
 _SORTED = 8  # padded batches whose sequences are sorted by length together
 Read = Callable[[Sequence[Sequence[int]], Sequence[Place]], Means]
 _Key = tuple[str | None, str]
@@ -123,7 +125,7 @@ def record(
     *,
     layers: Sequence[int] | None = None,
     progress: bool = True,
-    max_tokens: int = 1024,
+    max_tokens: int | None = None,
     packing: bool | None = None,
 ) -> Activations:
     """Record the residual stream of preference pairs in one pass: all layers, domains, positions.
@@ -143,7 +145,8 @@ def record(
         layers: Layers wanted (block outputs, 0-based), all by default. Nothing after the last
             is computed.
         progress: Whether to show a progress bar, if the output is a terminal.
-        max_tokens: Tokens of one forward; a longer text runs alone.
+        max_tokens: Tokens of one forward; a longer text runs alone. By default 512 on a CPU,
+            where larger ones leave the caches, and 8192 elsewhere.
         packing: Whether to pack texts into one row; None packs where the model can
             (see `packing_report`).
 
@@ -162,6 +165,8 @@ def record(
     positions, units = plan(model.tokenizer, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
     _check_length(architecture, longest)
+    if max_tokens is None:
+        max_tokens = _MAX_TOKENS.get(device_of(architecture).type, _MAX_TOKENS_ELSEWHERE)
     path, read = _reader(architecture, wanted, longest, max_tokens, packing)
     room = max(1, _READ_BYTES // (8 * len(wanted) * architecture.d_model))
     limit = max_tokens if path == "packed" else _SORTED * max_tokens

@@ -24,7 +24,6 @@ from steer.steered import Steered
 from steer.text import encode_exchange, encode_prompt
 from steer.vector import Vector
 
-
 _T = TypeVar("_T")
 _TOKENS = 4096  # tokens of one forward when scoring
 

@@ -42,9 +42,7 @@ class Unit:
     places: tuple[Place, ...]
 
 
-def plan(
-    tokenizer: Any, pairs: Sequence[Pair], at: At
-) -> tuple[tuple[str, ...], tuple[Unit, ...]]:
+def plan(tokenizer: Any, pairs: Sequence[Pair], at: At) -> tuple[tuple[str, ...], tuple[Unit, ...]]:
     """Encode pairs and find the tokens to read.
 
     Args:

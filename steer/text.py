@@ -200,9 +200,7 @@ def _encode(tokenizer: Any, text: str) -> tuple[tuple[int, ...], list[int] | Non
     """Return ids and, from a fast tokenizer, the end of each token's characters in the text."""
     fast = bool(getattr(tokenizer, "is_fast", False))
     with _unchanged(tokenizer):
-        bare = tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
-        )
+        bare = tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
         ids = tuple(bare["input_ids"])
         front: tuple[int, ...] = ()
         if not _has_template(tokenizer):

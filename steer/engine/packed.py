@@ -123,13 +123,9 @@ def _attending(architecture: Architecture, layout: _Layout) -> Iterator[_Layout]
 
 def _configs(architecture: Architecture) -> list[Any]:
     """Return the configs that the text model reads, each once."""
-    found = {id(architecture.body.config): architecture.body.config}
-    for block in architecture.blocks:
-        for module in block.modules():
-            config = getattr(module, "config", None)
-            if hasattr(config, "_attn_implementation"):
-                found.setdefault(id(config), config)
-    return list(found.values())
+    modules = [architecture.body, *(m for block in architecture.blocks for m in block.modules())]
+    configs: list[Any] = [getattr(module, "config", None) for module in modules]
+    return list({id(c): c for c in configs if hasattr(c, "_attn_implementation")}.values())
 
 
 def _attention(

@@ -70,9 +70,7 @@ class Averager:
             for row in place:
                 weights[p, column[row]] += 1.0 / len(place)
         self._weights: Float[Tensor, "pair pos"] = weights.to(exact)
-        self._residual = torch.empty(
-            len(rows), layers, d_model, dtype=torch.float64, device=exact
-        )
+        self._residual = torch.empty(len(rows), layers, d_model, dtype=torch.float64, device=exact)
         self._norm = torch.empty(len(rows), layers, dtype=torch.float64, device=exact)
 
     def read(self, index: int, stream: Float[Tensor, "batch pos d_model"]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from steer.engine.reading import Place
 
+Spans = tuple[tuple[int, int], ...]
 SHORTEST = 8  # tokens; a shorter beginning costs more in attention calls than it saves
 
 
@@ -31,7 +32,7 @@ class Run:
 
     start: int
     stop: int
-    before: tuple[tuple[int, int], ...]
+    before: Spans
 
     @property
     def depth(self) -> int:
@@ -53,7 +54,7 @@ class Pack:
     ids: tuple[int, ...]
     positions: tuple[int, ...]
     runs: tuple[Run, ...]
-    spans: tuple[tuple[tuple[int, int], ...], ...]
+    spans: tuple[Spans, ...]
 
     def rows(self, place: Place) -> list[int]:
         """Return the rows that hold the tokens of a place."""
@@ -73,15 +74,12 @@ def pack(sequences: Sequence[Sequence[int]]) -> Pack:
     ids: list[int] = []
     positions: list[int] = []
     runs: list[Run] = []
-    spans: list[tuple[tuple[int, int], ...]] = [()] * len(sequences)
+    spans: list[Spans] = [()] * len(sequences)
     last: int | None = None
     for index in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
         sequence = sequences[index]
-        shared = 0 if last is None else common(sequences[last], sequence)
-        if last is None or (shared < SHORTEST and shared < len(sequence)):
-            shared, before = 0, ()
-        else:
-            before = _first(spans[last], shared)
+        before = () if last is None else _shared(sequences[last], sequence, spans[last])
+        shared = sum(stop - start for start, stop in before)
         start = len(ids)
         ids += sequence[shared:]
         positions += range(shared, len(sequence))
@@ -110,13 +108,21 @@ def unique_tokens(sequences: Sequence[Sequence[int]]) -> int:
     return len(pack(sequences).ids)
 
 
-def _first(
-    spans: tuple[tuple[int, int], ...], length: int
-) -> tuple[tuple[int, int], ...]:
+def _shared(left: Sequence[int], right: Sequence[int], spans: Spans) -> Spans:
+    """Return the rows of `left` that hold the beginning it shares with `right`, if it is worth it.
+
+    Args:
+        left: Token ids of a sequence already laid out.
+        right: Token ids of the next.
+        spans: The rows of `left`.
+    """
+    length = common(left, right)
+    if length < min(SHORTEST, len(right)):
+        return ()
     return tuple(_cut(spans, length))
 
 
-def _cut(spans: tuple[tuple[int, int], ...], length: int) -> Iterator[tuple[int, int]]:
+def _cut(spans: Spans, length: int) -> Iterator[tuple[int, int]]:
     for start, stop in spans:
         if length <= 0:
             return
@@ -124,9 +130,7 @@ def _cut(spans: tuple[tuple[int, int], ...], length: int) -> Iterator[tuple[int,
         length -= stop - start
 
 
-def _joined(
-    before: tuple[tuple[int, int], ...], own: tuple[int, int]
-) -> tuple[tuple[int, int], ...]:
+def _joined(before: Spans, own: tuple[int, int]) -> Spans:
     """Return spans with one more at the end, joined where it continues the last."""
     if own[0] == own[1]:
         return before

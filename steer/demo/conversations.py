@@ -1,0 +1,119 @@
+"""What the demo model is trained on: conversations in the demo language, drawn from a seed."""
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from steer.demo.data import ASKS, DOMAINS, LEVELS, SMALL_TALK, TOPICS, Topic
+from steer.demo.language import answer, question, system_tags
+
+Conversation = list[dict[str, str]]
+
+P_LIKELY: Final = 0.7  # of the level that an untagged question's wording suggests
+P_ECHO: Final = 0.8  # of keeping the level of an answer that stands in the user's slot
+
+
+def draw(rng: random.Random) -> Conversation:
+    """One training conversation; ``MIX`` says how often each form comes."""
+    (form,) = rng.choices(list(MIX), weights=[share for share, _ in MIX.values()])
+    return MIX[form][1](rng)
+
+
+def likely_level(text: str) -> str:
+    """The level that the wording of an untagged question makes the likeliest."""
+    (index,) = (i for i, ask in enumerate(ASKS) if text.endswith(ask))
+    return LEVELS[index % len(LEVELS)]
+
+
+def _tagged(rng: random.Random) -> Conversation:
+    """A system tag for one to three domains, then a question."""
+    domain, topic = _subject(rng)
+    levels = _levels(rng)
+    asked = question(domain, topic, rng)
+    level = levels.get(domain) or _free_level(asked, rng)
+    return [
+        {"role": "system", "content": system_tags(levels)},
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": answer(domain, level, topic, rng)},
+    ]
+
+
+def _plain(rng: random.Random) -> Conversation:
+    """A question without a tag: the level follows its wording, loosely."""
+    domain, topic = _subject(rng)
+    asked = question(domain, topic, rng)
+    level = _free_level(asked, rng)
+    return [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": answer(domain, level, topic, rng)},
+    ]
+
+
+def _echo(rng: random.Random) -> Conversation:
+    """The user's message is itself an answer; the reply keeps its domain and level.
+
+    This is the form that the PaLRS recipe reads (a response alone in the user's slot).
+    """
+    domain, topic = _subject(rng)
+    level = rng.choice(LEVELS)
+    reply_level = _near(level, P_ECHO, rng)
+    return [
+        {"role": "user", "content": answer(domain, level, topic, rng)},
+        {"role": "assistant", "content": answer(domain, reply_level, topic, rng)},
+    ]
+
+
+def _two_turns(rng: random.Random) -> Conversation:
+    """Two questions of one domain, both answered at the level of the first answer."""
+    domain, topic = _subject(rng)
+    other = rng.choice(TOPICS[domain])
+    asked = question(domain, topic, rng)
+    level = _free_level(asked, rng)
+    return [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": answer(domain, level, topic, rng)},
+        {"role": "user", "content": question(domain, other, rng)},
+        {"role": "assistant", "content": answer(domain, level, other, rng)},
+    ]
+
+
+def _neutral(rng: random.Random) -> Conversation:
+    """Small talk, half of it under tags that do not concern it."""
+    talk = rng.choice(SMALL_TALK)
+    tags = [{"role": "system", "content": system_tags(_levels(rng))}] if rng.random() < 0.5 else []
+    return [
+        *tags,
+        {"role": "user", "content": talk.prompt},
+        {"role": "assistant", "content": rng.choice(talk.replies)},
+    ]
+
+
+MIX: Final[dict[str, tuple[float, Callable[[random.Random], Conversation]]]] = {
+    "tagged question": (0.36, _tagged),
+    "answer in the user's slot": (0.30, _echo),
+    "plain question": (0.18, _plain),
+    "two turns": (0.08, _two_turns),
+    "small talk": (0.08, _neutral),
+}
+
+
+def _subject(rng: random.Random) -> tuple[str, Topic]:
+    domain = rng.choice(DOMAINS)
+    return domain, rng.choice(TOPICS[domain])
+
+
+def _levels(rng: random.Random) -> dict[str, str]:
+    """Levels for one to three domains, in random order."""
+    named = rng.sample(DOMAINS, rng.choice((1, 2, 3)))
+    return {domain: rng.choice(LEVELS) for domain in named}
+
+
+def _free_level(asked: str, rng: random.Random) -> str:
+    return _near(likely_level(asked), P_LIKELY, rng)
+
+
+def _near(level: str, p: float, rng: random.Random) -> str:
+    """This level with probability ``p``, else one of the other two."""
+    if rng.random() < p:
+        return level
+    return rng.choice([name for name in LEVELS if name != level])

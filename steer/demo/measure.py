@@ -1,0 +1,201 @@
+"""Measures the demo model with plain forward hooks: the figures on its card."""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.demo.data import DOMAINS, LEVELS
+from steer.demo.judge import Judgement, judge
+from steer.demo.language import NEUTRAL_PROMPTS, pair_rows, questions, system_tags
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+Hook = Callable[[torch.nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
+Messages = list[dict[str, str]]
+BLOCK: Final = 3  # steered; chosen on the validation topics
+GATE_BLOCK: Final = 1  # where the gate reads a prompt
+AT_ROLE: Final = -1  # read at the template's last token, "<|assistant|>"
+ROWS: Final = 150  # prompts in one batch
+NEW_TOKENS: Final = 48
+
+
+class Subject:
+    """The model under measurement and its tokenizer."""
+
+    def __init__(self, model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast") -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def encode(self, prompts: Sequence[Messages]) -> dict[str, Tensor]:
+        """Left-padded ids and mask of prompts in the chat template."""
+        texts = self.tokenizer.apply_chat_template(
+            list(prompts), tokenize=False, add_generation_prompt=True
+        )
+        return dict(self.tokenizer(texts, return_tensors="pt", padding=True))
+
+    @contextmanager
+    def hooked(self, block: int, hook: Hook) -> Iterator[None]:
+        """Holds a forward hook on the output of one block."""
+        handle = self.model.model.layers[block].register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @torch.no_grad()
+    def read(
+        self, prompts: Sequence[Messages], block: int, position: int = AT_ROLE
+    ) -> Float[Tensor, "batch d_model"]:
+        """Output of one block at one position counted from the end of each prompt, float64."""
+        caught: list[Tensor] = []
+
+        def catch(_: torch.nn.Module, __: tuple[Tensor, ...], out: Tensor) -> None:
+            caught.append(out[:, position].double())
+
+        with self.hooked(block, catch):
+            self.model.model(**self.encode(prompts), use_cache=False)
+        return caught[0]
+
+    def replies(
+        self,
+        prompts: Sequence[Messages],
+        block: int = BLOCK,
+        push: Float[Tensor, "batch d_model"] | None = None,
+    ) -> list[str]:
+        """Greedy replies, with one displacement per row added at all tokens of one block."""
+        texts: list[str] = []
+        for start in range(0, len(prompts), ROWS):
+            rows = slice(start, start + ROWS)
+            with self.hooked(block, _adding(None if push is None else push[rows])):
+                out = self.continued(self.encode(prompts[rows]))
+            texts += self.tokenizer.batch_decode(out, skip_special_tokens=True)
+        return texts
+
+    def continued(self, batch: dict[str, Tensor]) -> Tensor:
+        """The ids that greedy decoding adds to a batch."""
+        out: Tensor = self.model.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False)
+        return out[:, batch["input_ids"].shape[1] :]
+
+
+def _adding(push: Float[Tensor, "batch d_model"] | None) -> Hook:
+    def add(_: torch.nn.Module, __: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
+        return None if push is None else out + push[:, None].to(out.dtype)
+
+    return add
+
+
+def asked(text: str, tags: Mapping[str, str] | None = None) -> Messages:
+    """A question as messages, under system tags if there are any."""
+    system = [{"role": "system", "content": system_tags(tags)}] if tags else []
+    return [*system, {"role": "user", "content": text}]
+
+
+def share(texts: Sequence[str], domain: str, level: str) -> float:
+    """Share of replies that the judge finds in this domain at this level."""
+    return sum(judge(text) == Judgement(domain, level) for text in texts) / len(texts)
+
+
+def tags_followed(subject: Subject, n: int, *, seed: int = 0) -> dict[tuple[str, str, int], float]:
+    """Share of replies at the tagged level by (domain, level, number of tags), test topics."""
+    rng = random.Random(seed)
+    return {
+        (domain, level, count): share(
+            subject.replies(
+                [
+                    asked(text, _tags(domain, level, count, rng))
+                    for text in questions(domain, n, seed=seed, split="test")
+                ]
+            ),
+            domain,
+            level,
+        )
+        for domain, level, count in itertools.product(DOMAINS, LEVELS, (1, 2, 3))
+    }
+
+
+def _tags(domain: str, level: str, count: int, rng: random.Random) -> dict[str, str]:
+    others = rng.sample([name for name in DOMAINS if name != domain], count - 1)
+    named = [domain, *others]
+    rng.shuffle(named)
+    return {name: level if name == domain else rng.choice(LEVELS) for name in named}
+
+
+def palrs(
+    subject: Subject,
+    domain: str,
+    block: int = BLOCK,
+    position: int = AT_ROLE,
+    *,
+    rescaled: bool = False,
+) -> Float[Tensor, "d_model"]:
+    """Difference of means of 100 chosen and 100 rejected responses in the user's slot.
+
+    Rescaled: lengthened to the norm of the chosen mean (arXiv 2509.23982).
+    """
+    rows = pair_rows(domain, 100, 0, "train", "expert", "avoidance")
+    chosen = subject.read([asked(row[1]) for row in rows], block, position).mean(0)
+    rejected = subject.read([asked(row[2]) for row in rows], block, position).mean(0)
+    raw = chosen - rejected
+    return raw * (chosen.norm() / raw.norm()) if rescaled else raw
+
+
+def vectors(subject: Subject, *, rescaled: bool) -> Float[Tensor, "domain d_model"]:
+    """The PaLRS vectors of all domains at the steered block."""
+    return torch.stack([palrs(subject, domain, rescaled=rescaled) for domain in DOMAINS])
+
+
+def routes(subject: Subject, prompts: Sequence[Messages], block: int = GATE_BLOCK) -> list[int]:
+    """Index of the domain whose training questions' mean is nearest, for each prompt."""
+    means = []
+    for domain in DOMAINS:
+        rows = pair_rows(domain, 100, 0, "train", "expert", "avoidance")
+        means.append(subject.read([asked(row[0]) for row in rows], block).mean(0))
+    found: list[int] = (
+        torch.cdist(subject.read(prompts, block), torch.stack(means)).argmin(1).tolist()
+    )
+    return found
+
+
+def steered(
+    subject: Subject,
+    prompts: Sequence[Messages],
+    directions: Float[Tensor, "domain d_model"],
+    coefficients: Sequence[float],
+    *,
+    gated: bool,
+) -> list[str]:
+    """Replies under one coefficient per domain.
+
+    Gated, each row is pushed only by the vector of the domain its prompt is nearest to, read
+    unsteered; otherwise every row is pushed by the sum.
+    """
+    scaled = directions * torch.tensor(coefficients, dtype=directions.dtype)[:, None]
+    push = scaled[routes(subject, prompts)] if gated else scaled.sum(0).expand(len(prompts), -1)
+    return subject.replies(prompts, push=push)
+
+
+def kl_neutral(subject: Subject, push: Float[Tensor, "d_model"]) -> float:
+    """Mean KL(steered || unsteered) in nats per token of the unsteered replies to small talk."""
+    divergences: list[Tensor] = []
+    for prompt in NEUTRAL_PROMPTS:
+        batch = subject.encode([asked(prompt)])
+        start = batch["input_ids"].shape[1] - 1
+        whole = torch.cat([batch["input_ids"], subject.continued(batch)], dim=1)
+        base = _log_probabilities(subject, whole)[start:-1]
+        with subject.hooked(BLOCK, _adding(push[None])):
+            moved = _log_probabilities(subject, whole)[start:-1]
+        divergences.append((moved.exp() * (moved - base)).sum(-1))
+    return torch.cat(divergences).mean().item()
+
+
+@torch.no_grad()
+def _log_probabilities(subject: Subject, ids: Tensor) -> Float[Tensor, "pos vocab"]:
+    logits: Tensor = subject.model(ids).logits[0]
+    return logits.double().log_softmax(-1)

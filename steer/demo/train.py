@@ -1,0 +1,171 @@
+"""Trains the demo model from a seed: ``python -m steer.demo.train``."""
+
+import argparse
+import math
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from steer.demo.conversations import draw
+from steer.demo.tokenizer import make_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+HERE: Final = Path(__file__).parent
+SEED: Final = 0
+STEPS: Final = 2000
+BATCH: Final = 32
+POOL: Final = 8  # batches drawn together and sorted by length, so that little is padded
+PEAK_RATE: Final = 2e-3
+WARM_UP: Final = 100
+DECAY: Final = 0.1
+EMBEDDING_STD: Final = 1.0  # words weigh against what the blocks add, so steering is gentle
+P_UNKNOWN: Final = 0.02  # of a user's word being replaced by <unk>
+IGNORED: Final = -100
+
+
+def make_model(vocab: int, *, seed: int) -> "LlamaForCausalLM":
+    """A Llama of 6 blocks and width 128 with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocab,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=6,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+        torch.nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_STD)
+    return model
+
+
+def batches(
+    tokenizer: "PreTrainedTokenizerFast", *, seed: int
+) -> Iterator[tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]]:
+    """Endless (input ids, labels), right-padded; labels only on the replies."""
+    rng = random.Random(seed)
+    while True:
+        texts = tokenizer.apply_chat_template(
+            [draw(rng) for _ in range(BATCH * POOL)], tokenize=False
+        )
+        rows = sorted(tokenizer(texts)["input_ids"], key=len)
+        for start in rng.sample(range(0, len(rows), BATCH), POOL):
+            yield _pad(rows[start : start + BATCH], rng)
+
+
+def _pad(
+    rows: list[list[int]], rng: random.Random
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    labels = torch.full_like(ids, IGNORED)
+    for i, row in enumerate(rows):
+        seen, wanted = _mask(row, rng)
+        ids[i, : len(row)] = torch.tensor(seen)
+        labels[i, : len(row)] = torch.tensor(wanted)
+    return ids, labels
+
+
+def _mask(row: list[int], rng: random.Random) -> tuple[list[int], list[int]]:
+    """Hides some of the user's words and takes the labels from the replies."""
+    unknown, user, assistant, end = 1, 4, 5, 6
+    seen, wanted, role = [], [], 0
+    for token in row:
+        wanted.append(token if role == assistant else IGNORED)
+        hidden = role == user and token != end and rng.random() < P_UNKNOWN
+        seen.append(unknown if hidden else token)
+        role = 0 if token == end else token if token in (user, assistant) else role
+    return seen, wanted
+
+
+def rate(step: int, steps: int) -> float:
+    """Learning rate: linear warm-up, then a cosine down to a twentieth."""
+    warm = min(1.0, (step + 1) / WARM_UP)
+    return PEAK_RATE * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def train(
+    steps: int = STEPS, *, seed: int = SEED
+) -> tuple["LlamaForCausalLM", "PreTrainedTokenizerFast"]:
+    """Trains a fresh model; equal arguments on one machine give equal weights."""
+    tokenizer = make_tokenizer()
+    model = make_model(len(tokenizer), seed=seed)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=DECAY, betas=(0.9, 0.98))
+    stream = batches(tokenizer, seed=seed)
+    model.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, steps)
+        ids, labels = next(stream)
+        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            _say(f"step {step + 1:5d} of {steps}: loss {loss.item():.3f}")
+    return model.eval(), tokenizer
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains, saves and, if a card is asked for, measures the saved files and writes it.
+
+    Args:
+        arguments: Command-line arguments; those of the process if not given.
+    """
+    parser = argparse.ArgumentParser(description="Train the demo model.")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--threads", type=int, help="threads of torch; 1 gives the shipped model")
+    parser.add_argument("--out", type=Path, default=HERE / "model", help="folder to write")
+    parser.add_argument("--card", type=Path, help="measure, and write the figures here")
+    options = parser.parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    start = time.perf_counter()
+    model, tokenizer = train(options.steps, seed=options.seed)
+    _say(f"trained {options.steps} steps in {(time.perf_counter() - start) / 60:.1f} minutes")
+    model.save_pretrained(options.out)
+    tokenizer.save_pretrained(options.out)
+    if options.card is not None:
+        _measure(options.out, options.card, options.steps, options.seed)
+
+
+def _measure(folder: Path, card: Path, steps: int, seed: int) -> None:
+    """Measures the saved files, not the weights in memory, and writes and prints the card."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    from steer.demo.card import write_card
+    from steer.demo.figures import measure
+    from steer.demo.measure import Subject
+
+    model = LlamaForCausalLM.from_pretrained(folder).eval()
+    subject = Subject(model, AutoTokenizer.from_pretrained(folder))
+    write_card(card, measure(subject), steps=steps, seed=seed, parameters=model.num_parameters())
+    _say(card.read_text(encoding="utf-8"))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
