@@ -16,7 +16,7 @@ class Trial:
         layer: The layer.
         coefficient: The coefficient, dimensionless.
         accuracy: Preference accuracy on the validation pairs.
-        margin: Mean margin there, in nats.
+        likelihood: Mean score of the preferred answers there, in nats.
         kl: KL(steered‖unsteered) on neutral text, nats per response token.
     """
 
@@ -24,7 +24,7 @@ class Trial:
     layer: int
     coefficient: float
     accuracy: float
-    margin: float
+    likelihood: float
     kl: float
 
 

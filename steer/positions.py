@@ -58,36 +58,43 @@ def plan(tokenizer: Any, pairs: Sequence[Pair], at: At) -> tuple[tuple[str, ...]
         TextError: A pair cannot be encoded.
     """
     readers = _readers(at)
-    slots = _slots(tokenizer, pairs) if TEMPLATE in readers else None
+    slots = _slots(tokenizer, pairs) if TEMPLATE in readers else [[] for _ in pairs]
+    template = tuple(slots[0][0].tokens) if TEMPLATE in readers else ()
     in_exchange = {name: f for name, f in readers.items() if f is not None}
-    labels = [
-        label
-        for name in readers
-        for label in (_template_labels(slots[1]) if slots and name == TEMPLATE else (name,))
-    ]
-    units, numbers = [], dict[str | None, int]()
-    for index, pair in enumerate(pairs):
-        sequences: list[tuple[int, ...]] = []
-        sides: list[dict[str, Place]] = []
-        for side, response in enumerate((pair.chosen, pair.rejected)):
-            places: dict[str, Place] = {}
-            if slots is not None:
-                ids = slots[0][2 * index + side]
-                for back, label in enumerate(reversed(_template_labels(slots[1])), start=1):
-                    places[label] = Place(len(sequences), (len(ids) - back,))
-                sequences.append(ids)
-            if in_exchange:
+    labels = [label for name in readers for label in (template if name == TEMPLATE else (name,))]
+    units: list[Unit] = []
+    numbers: dict[str | None, int] = {}
+    for index, (pair, slot) in enumerate(zip(pairs, slots, strict=True)):
+        texts = list(slot)
+        if in_exchange:
+            for response in (pair.chosen, pair.rejected):
                 exchange = encode_exchange(tokenizer, pair.prompt, response)
-                for name, position in in_exchange.items():
-                    tokens = _tokens(name, position, exchange, index)
-                    places[name] = Place(len(sequences), tokens)
-                sequences.append(exchange.ids)
-            sides.append(places)
+                tokens = {n: _tokens(n, f, exchange, index) for n, f in in_exchange.items()}
+                texts.append(_Text(exchange.ids, tokens))
         number = numbers.get(pair.domain, 0)
         numbers[pair.domain] = number + 1
-        ordered = tuple(side[label] for side in sides for label in labels)
-        units.append(Unit(pair.domain, number, tuple(sequences), ordered))
+        units.append(_unit(pair, number, texts, labels))
     return tuple(labels), tuple(units)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Token ids, and the tokens to average under each label."""
+
+    ids: tuple[int, ...]
+    tokens: Mapping[str, tuple[int, ...]]
+
+
+def _unit(pair: Pair, number: int, texts: Sequence[_Text], labels: Sequence[str]) -> Unit:
+    """Return a pair's unit; its texts are chosen, rejected, and so on in turn."""
+    places = [
+        Place(index, texts[index].tokens[label])
+        for side in (0, 1)
+        for label in labels
+        for index in range(side, len(texts), 2)
+        if label in texts[index].tokens
+    ]
+    return Unit(pair.domain, number, tuple(text.ids for text in texts), tuple(places))
 
 
 def _readers(at: At) -> dict[str, Position | None]:
@@ -115,28 +122,30 @@ def _readers(at: At) -> dict[str, Position | None]:
     return readers
 
 
-def _slots(tokenizer: Any, pairs: Sequence[Pair]) -> tuple[list[tuple[int, ...]], int]:
-    """Return the ids of each response in the user's slot, and the template tokens of all."""
+def _slots(tokenizer: Any, pairs: Sequence[Pair]) -> list[list[_Text]]:
+    """Return the two responses of each pair as texts in the user's slot."""
     samples = slot_samples(tokenizer)
     encoded = [
-        encode_in_user_slot(tokenizer, response, samples)
-        for pair in pairs
-        for response in (pair.chosen, pair.rejected)
+        [encode_in_user_slot(tokenizer, response, samples) for response in (p.chosen, p.rejected)]
+        for p in pairs
     ]
-    template = min(n for _, n in encoded)
-    if template == 0:
-        worst = next(i for i, (_, n) in enumerate(encoded) if n == 0)
+    shortest = [min(n for _, n in sides) for sides in encoded]
+    count = min(shortest)
+    if count == 0:
         raise RecordingError(
             "no token after the response belongs to the template alone",
-            found=f"pair {worst // 2} (counted from 0): the last token holds text of the response",
+            found=f"in pair {shortest.index(0)} (counted from 0) the last token holds text of it",
             expected="at least one template token after every response",
             do="read at response_last or response_mean, or use a tokenizer with a chat template",
         )
-    return [ids for ids, _ in encoded], template
-
-
-def _template_labels(count: int) -> tuple[str, ...]:
-    return tuple(f"{TEMPLATE}[{-back}]" for back in range(count, 0, -1))
+    backs = range(count, 0, -1)
+    return [
+        [
+            _Text(ids, {f"{TEMPLATE}[{-back}]": (len(ids) - back,) for back in backs})
+            for ids, _ in sides
+        ]
+        for sides in encoded
+    ]
 
 
 def _tokens(name: str, position: Position, exchange: Exchange, index: int) -> tuple[int, ...]:

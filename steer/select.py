@@ -34,6 +34,7 @@ def select(
     operator: str = "add",
     scope: Scope | str = ALL,
     gate: DomainGate | None = None,
+    both_ways: bool = False,
     neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
     test: Pairs | None = None,
     instruction: str | None = None,
@@ -44,8 +45,10 @@ def select(
     """Choose vector, layer and coefficient on held-out pairs, and report on pairs never seen.
 
     Every (vector, layer, coefficient) is tried. Among those with KL(steered‖unsteered) within the
-    budget the highest preference accuracy on the validation pairs wins, ties going to the larger
-    margin. The chosen setting and its baselines are then measured once on the test pairs.
+    budget the highest preference accuracy on the validation pairs wins. Accuracy saturates, so
+    ties go to the setting under which the preferred answers are likeliest: too strong a push
+    makes every answer unlikely. The chosen setting and its baselines are then measured once on
+    the test pairs.
 
     Args:
         model: The model; it must not be steered.
@@ -58,6 +61,9 @@ def select(
         operator: Operator to inject with.
         scope: Tokens to inject at.
         gate: A domain gate, if the vector will be used behind one.
+        both_ways: Whether the knob is to work at both ends: every setting is also tried with the
+            coefficient negated and chosen and rejected swapped. Accuracy and likelihood are then
+            means over both ends, and KL is the larger one.
         neutral: Prompts of no domain, or neutral text prepared by `neutral_text`.
         test: Pairs for the reported number; without them, a half of `held_out` is kept back.
         instruction: System message of the prompted baseline; without it, two chosen answers of
@@ -79,14 +85,14 @@ def select(
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
     trials = []
     for name, vector, coefficient in tqdm(settings, desc="select", disable=not progress):
-        setting = _composed(vector, coefficient, operator, scope, gate)
-        with model.steered(setting):
-            found = preference(model, validation, reduce=reduce)
-            kl = kl_per_token(model, text)
-        layer = vector.layers[0]
-        trials.append(
-            Trial(name, layer, coefficient, found.accuracy.value, found.margin, max(kl, 0.0))
-        )
+        ends = [(coefficient, validation)]
+        if both_ways:
+            ends.append((-coefficient, validation.swap()))
+        found = []
+        for c, asked in ends:
+            with model.steered(_composed(vector, c, operator, scope, gate)):
+                found.append((preference(model, asked, reduce=reduce), kl_per_token(model, text)))
+        trials.append(_trial(name, vector.layers[0], coefficient, found))
     best = _best(trials, kl_budget)
     chosen = settings[trials.index(best)][1]
     steered = _composed(chosen, best.coefficient, operator, scope, gate)
@@ -186,6 +192,21 @@ def _measured(model: Model, setting: Composition, pairs: Pairs, reduce: Reduce) 
         return preference(model, pairs, reduce=reduce)
 
 
+def _trial(
+    name: str, layer: int, coefficient: float, found: Sequence[tuple[Preference, float]]
+) -> Trial:
+    """Return the mean of what was found at each end of the knob, and the larger KL."""
+    n = len(found)
+    return Trial(
+        name,
+        layer,
+        coefficient,
+        accuracy=sum(measured.accuracy.value for measured, _ in found) / n,
+        likelihood=sum(float(measured.chosen.mean()) for measured, _ in found) / n,
+        kl=max(0.0, *(kl for _, kl in found)),
+    )
+
+
 def _best(trials: Sequence[Trial], kl_budget: float) -> Trial:
     allowed = [trial for trial in trials if trial.kl <= kl_budget]
     if not allowed:
@@ -197,7 +218,7 @@ def _best(trials: Sequence[Trial], kl_budget: float) -> Trial:
             expected=f"at most {kl_budget:g}",
             do="try smaller coefficients, or allow a larger kl_budget",
         )
-    return max(allowed, key=lambda trial: (trial.accuracy, trial.margin))
+    return max(allowed, key=lambda trial: (trial.accuracy, trial.likelihood))
 
 
 def _prefix(instruction: str | None, pairs: Pairs) -> tuple[Message, ...]:

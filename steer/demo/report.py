@@ -27,16 +27,19 @@ def show(study: Study, console: Console) -> None:
 
 
 def _choices(study: Study, console: Console) -> None:
-    table = Table(title="Chosen on held-out pairs, measured on pairs never seen before")
-    for name in ("domain", "position", "layer", "coefficient", "KL nats/token"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title="Chosen on held-out pairs; preference accuracy on pairs never seen before",
+        caption="position: template token read, from the end; KL: nats per token of neutral text",
+    )
+    for name in ("domain", "position", "layer", "strength", "KL"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name in ("steered", "base", "random", "prompted"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for domain, choice in study.choices.items():
         shares = [choice.test, *(choice.baselines[b] for b in ("base", "random", "prompted"))]
         table.add_row(
             domain,
-            choice.position,
+            choice.position.removeprefix("template"),
             str(choice.layer),
             f"{choice.coefficient:g}",
             f"{choice.best.kl:.2f}",

@@ -151,6 +151,7 @@ def choose(
             layers=range(1, model.n_layers - 1),
             coefficients=(0.5, 1.0),
             kl_budget=KL_BUDGET,
+            both_ways=True,
             neutral=text,
             instruction=system_tags({domain: "expert"}),
             seed=seed,

@@ -21,12 +21,19 @@ class Preference:
     """Likelihood preference on some pairs.
 
     Args:
-        margins: `[pair]`, score of chosen minus score of rejected, in nats (per token for mean).
+        chosen: `[pair]`, score of each chosen answer, in nats (per token for mean).
+        rejected: `[pair]`, score of each rejected answer, likewise.
         reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
     """
 
-    margins: Float[Tensor, " pair"]
+    chosen: Float[Tensor, " pair"]
+    rejected: Float[Tensor, " pair"]
     reduce: Reduce
+
+    @property
+    def margins(self) -> Float[Tensor, " pair"]:
+        """Score of chosen minus score of rejected, in nats."""
+        return self.chosen - self.rejected
 
     @property
     def accuracy(self) -> Share:
@@ -78,7 +85,7 @@ def preference(
     scored = model.logprobs(prompts + prompts, answers)
     scores = torch.stack([getattr(row.double(), reduce)() for row in scored])
     chosen, rejected = scores.chunk(2)
-    return Preference(chosen - rejected, reduce)
+    return Preference(chosen, rejected, reduce)
 
 
 def _with_prefix(prefix: Sequence[Message], prompt: Prompt) -> Prompt:
