@@ -1,0 +1,115 @@
+"""Selection: planted vectors are found, useless ones are seen to be useless."""
+
+import pytest
+import torch
+
+import steer
+from steer.errors import SelectionError
+from steer.select import random_like
+from tests.tiny import tiny_model, tiny_tokenizer
+
+OPTIONS = {"kl_budget": 50.0, "neutral": ("how are you", "what is it"), "progress": False}
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return steer.Model(tiny_model("llama"), tiny_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Chosen answers are of b's, rejected ones of c's: a direction can prefer one letter."""
+    return steer.Pairs.of(
+        steer.Pair(f"question {k}", "b " * (1 + k % 3) + "b", "c " * (1 + k % 3) + "c", "letters")
+        for k in range(24)
+    )
+
+
+def towards(lm, token, away):
+    """The direction at the last layer that raises one token's logit over another's."""
+    unembedding = lm.architecture.unembedding.weight.detach()
+    b, c = (lm.tokenizer(t, add_special_tokens=False)["input_ids"][-1] for t in (token, away))
+    return unembedding[b] - unembedding[c]
+
+
+@pytest.fixture(scope="module")
+def planted(lm):
+    v = towards(lm, " b", " c")
+    return steer.Vector.of({0: torch.zeros_like(v) + 1e-6, 3: 20 * v / v.norm()})
+
+
+def test_the_planted_layer_is_chosen_and_beats_the_baselines(lm, pairs, planted):
+    choice = steer.select(lm, {"planted": planted}, pairs, coefficients=(0.1, 1.0), **OPTIONS)
+    assert (choice.layer, choice.position) == (3, "planted")
+    assert choice.test.value > choice.baselines["base"].value
+    assert set(choice.baselines) == {"base", "random", "prompted"}
+    assert len(choice.trials) == 4
+    tuning = choice.vector.tuning
+    assert (tuning.layer, tuning.coefficient) == (choice.layer, choice.coefficient)
+    assert choice.vector.layers == (3,)
+
+
+def test_a_vector_that_does_nothing_is_said_to_do_nothing(lm, pairs):
+    nothing = steer.Vector.of({1: torch.full((32,), 1e-7)})
+    choice = steer.select(lm, nothing, pairs, coefficients=(1.0,), **OPTIONS)
+    assert not choice.works
+    assert choice.test.value == choice.baselines["base"].value
+    assert "not shown to do more than the baselines" in repr(choice)
+
+
+def test_the_budget_is_kept_and_an_impossible_one_refused(lm, pairs, planted):
+    tight = {**OPTIONS, "kl_budget": 1e-3}
+    choice = steer.select(lm, planted, pairs, coefficients=(1e-3, 1.0), **tight)
+    assert choice.best.kl <= 1e-3
+    with pytest.raises(SelectionError, match=r"least KL .* nats per token"):
+        steer.select(lm, planted[3], pairs, coefficients=(1.0,), **{**OPTIONS, "kl_budget": 1e-9})
+
+
+def test_equal_seeds_give_equal_choices_and_leave_the_global_state(lm, pairs, planted):
+    before = torch.get_rng_state()
+    a, b = (
+        steer.select(lm, planted, pairs, coefficients=(0.5, 1.0), seed=3, **OPTIONS)
+        for _ in range(2)
+    )
+    assert a.trials == b.trials
+    assert a.baselines == b.baselines
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_test_pairs_that_were_used_to_choose_are_refused(lm, pairs, planted):
+    with pytest.raises(SelectionError, match="pairs in both"):
+        steer.select(lm, planted, pairs, test=pairs[:3], **OPTIONS)
+
+
+def test_nothing_to_choose_from_is_refused(lm, pairs, planted):
+    with pytest.raises(SelectionError, match="nothing to choose from"):
+        steer.select(lm, planted, pairs, layers=[2], **OPTIONS)
+
+
+def test_both_ways_asks_for_both_ends_of_the_knob(lm, pairs, planted):
+    one, both = (
+        steer.select(lm, planted[3], pairs, coefficients=(1.0,), both_ways=b, **OPTIONS)
+        for b in (False, True)
+    )
+    with lm.steered(planted[3], -1.0):
+        back = steer.preference(lm, pairs.split(0.5, 0.5)[0].swap())
+    assert both.best.accuracy == pytest.approx((one.best.accuracy + back.accuracy.value) / 2)
+
+
+def test_a_random_direction_has_the_norm_and_nothing_else(planted):
+    random = random_like(planted, seed=0)
+    assert random.layers == planted.layers
+    for layer in planted.layers:
+        norms = [float(v.direction(layer).norm()) for v in (random, planted)]
+        assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    assert abs(random[3].cosine(planted[3])) < 0.7
+    assert torch.equal(random.direction(3), random_like(planted, seed=0).direction(3))
+
+
+def test_an_instruction_becomes_the_prompted_baseline(lm, pairs, planted):
+    told = steer.select(
+        lm, planted[3], pairs, coefficients=(1.0,), instruction="say b", **OPTIONS
+    ).baselines["prompted"]
+    prefix = (steer.Message("system", "say b"),)
+    expected = steer.preference(lm, pairs.split(0.5, 0.5)[1], prefix=prefix).accuracy
+    assert told == expected
