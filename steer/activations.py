@@ -11,9 +11,9 @@ import torch
 from steer.architecture import Architecture
 from steer.engine.injector import injector_of
 from steer.engine.packed import read_packed
-from steer.engine.packing import Packing, packing_of, scaled_by_length
+from steer.engine.packing import Packing, packing_of, position_limit, scaled_by_length
 from steer.engine.padded import read_padded
-from steer.engine.reading import Means, Place, device_of
+from steer.engine.reading import Means, Place, device_of, keep_freed_memory
 from steer.engine.tree import unique_tokens
 from steer.errors import RecordingError
 from steer.moments import Moments
@@ -158,10 +158,12 @@ def record(
             steered, a text longer than the model's positions, values that are not finite, or
             `packing=True` for a model that cannot.
         TextError: A pair cannot be encoded.
+        PairsError: Some pairs name a domain and others none.
     """
     pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(pairs)
     architecture = model.architecture
     wanted = _checked(architecture, pairs, layers)
+    domains: tuple[str | None, ...] = pairs.domains or (None,)
     positions, units = plan(model.tokenizer, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
     _check_length(architecture, longest)
@@ -171,13 +173,14 @@ def record(
     room = max(1, _READ_BYTES // (8 * len(wanted) * architecture.d_model))
     limit = max_tokens if path == "packed" else _SORTED * max_tokens
     moments: dict[_Key, Moments] = {}
+    keep_freed_memory()
     for batch in _shown(_batches(units, limit, room), units, progress):
         _take(moments, batch, positions, _read(batch, read))
     _check_finite(moments, wanted)
     return Activations(
-        {(d, p): moments[d, p] for d in pairs.domains for p in positions},
+        {(d, p): moments[d, p] for d in domains for p in positions},
         wanted,
-        {domain: pairs.of_domain(domain).fingerprint for domain in pairs.domains},
+        {domain: pairs.of_domain(domain).fingerprint for domain in domains},
         getattr(model, "info", None),
         path,
     )
@@ -243,7 +246,7 @@ def _checked(
 
 
 def _check_length(architecture: Architecture, longest: int) -> None:
-    limit = getattr(getattr(architecture.body, "config", None), "max_position_embeddings", None)
+    limit = position_limit(architecture)
     if limit is not None and longest > limit:
         raise RecordingError(
             "a text is longer than the model's positions",

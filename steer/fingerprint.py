@@ -6,7 +6,7 @@ from typing import Any
 
 from steer.architecture import Architecture
 from steer.provenance import ModelInfo
-from steer.text import template_of
+from steer.text import template_of, unchanged
 
 _CONFIG = (
     "model_type",
@@ -43,7 +43,8 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     Args:
         tokenizer: A Hugging Face tokenizer; it is not changed.
     """
-    probe = list(tokenizer(_PROBE, add_special_tokens=True)["input_ids"])
+    with unchanged(tokenizer):
+        probe = list(tokenizer(_PROBE, add_special_tokens=True)["input_ids"])
     return _sha256([sorted(tokenizer.get_vocab().items()), probe])
 
 

@@ -22,6 +22,7 @@ Prepared = tuple[Tensor, ...]
 
 ORDER = ("ablate", "clamp", "rotate", "add")
 _DEPENDENT = 1e-4
+_TINY = 1e-300  # only a direction of zeros is shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,8 @@ def _prepare_ablate(V: Directions, c: Coefficients) -> Prepared:
     under 1e-4), or whose strength is zero, removes nothing.
     """
     strength, order = torch.sort(c.double(), dim=1, descending=True, stable=True)
-    unit = torch.nn.functional.normalize(V.double(), dim=1)[order]
+    scaled = V.double() / V.double().abs().amax(dim=1, keepdim=True).clamp_min(_TINY)
+    unit = torch.nn.functional.normalize(scaled, dim=1)[order]
     basis: list[Tensor] = []
     for k in range(unit.shape[1]):
         rest = unit[:, k]

@@ -199,7 +199,7 @@ def _shared(left: Sequence[int], right: Sequence[int]) -> int:
 def _encode(tokenizer: Any, text: str) -> tuple[tuple[int, ...], list[int] | None]:
     """Return ids and, from a fast tokenizer, the end of each token's characters in the text."""
     fast = bool(getattr(tokenizer, "is_fast", False))
-    with _unchanged(tokenizer):
+    with unchanged(tokenizer):
         bare = tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
         ids = tuple(bare["input_ids"])
         front: tuple[int, ...] = ()
@@ -230,8 +230,12 @@ def _front(dressed: tuple[int, ...], bare: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _unchanged(tokenizer: Any) -> Iterator[None]:
-    """Put back the padding and truncation that a fast tokenizer carries from call to call."""
+def unchanged(tokenizer: Any) -> Iterator[None]:
+    """Put back the padding and truncation that a fast tokenizer carries from call to call.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         yield

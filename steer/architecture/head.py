@@ -15,7 +15,6 @@ Kind = Literal["multiply", "divide", "cap"]
 # config field -> what the model does with it to the logits, in this order
 _RULES: Mapping[str, Kind] = {
     "logit_scale": "multiply",  # cohere, cohere2
-    "output_multiplier": "multiply",  # muse_spark
     "lm_head_multiplier": "multiply",  # falcon_h1
     "logits_scaling": "divide",  # granite, granitemoe, minicpm3
     "final_logit_softcapping": "cap",  # gemma2 to gemma4, nanochat, vaultgemma

@@ -179,7 +179,9 @@ class Call:
             return self._generated_positions(self.prompts)
         if self.mask is not None:
             return token_positions(self.mask)[:, self.past : self.past + self.length]
-        return torch.arange(self.past, self.past + self.length).expand(self.rows, -1)
+        device = None if self.lengths is None else self.lengths.device
+        columns = torch.arange(self.past, self.past + self.length, device=device)
+        return columns.expand(self.rows, -1)
 
     def _generated_positions(self, prompts: Prompts) -> Int[Tensor, "batch pos"]:
         """Positions inside `generate`: the prompt's columns, then one token per column."""
@@ -205,6 +207,7 @@ def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: obj
 
     Raises:
         RowsError: `lengths` has not one count per row.
+        ScopeError: A length is negative.
     """
     tokens = kwargs.get("input_ids")
     tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
@@ -214,8 +217,8 @@ def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: obj
     past, reason = _past(kwargs.get("past_key_values"))
     mask = kwargs.get("attention_mask")
     known = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
-    if known is None and mask is not None and prompts is None:
-        reason = "an attention mask that is not [batch, pos]"
+    if prompts is None and reason is None:
+        reason = _unclear(mask, kwargs.get("position_ids"), past + length)
     counts = None if lengths is None else torch.as_tensor(lengths, device=tokens.device)
     if counts is not None and counts.shape != (rows,):
         raise RowsError(
@@ -224,8 +227,28 @@ def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: obj
             expected="one count of tokens per row",
             do="give one length per row, padding not counted",
         )
+    if counts is not None and bool((counts < 0).any()):
+        raise ScopeError(
+            "a prompt of negative length",
+            found=f"prompt_lengths={counts.tolist()}",
+            expected="the number of prompt tokens of each row",
+            do="count the tokens of each prompt without padding",
+        )
     visible = None if known is None else known.bool()
     return Call(rows, length, past, visible, prompts, counts, reason)
+
+
+def _unclear(mask: object, position_ids: object, columns: int) -> str | None:
+    """Return why positions cannot be told from a bare forward's mask, or None."""
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        if mask.shape[1] < columns:
+            return f"an attention mask of {mask.shape[1]} columns for {columns} tokens so far"
+        return None
+    if mask is not None:
+        return "an attention mask that is not [batch, pos]"
+    if isinstance(position_ids, Tensor) and bool((position_ids.diff(dim=-1) < 0).any()):
+        return "position_ids that begin anew within a row"
+    return None
 
 
 def _past(cache: object) -> tuple[int, str | None]:

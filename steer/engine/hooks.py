@@ -12,7 +12,7 @@ from steer.architecture.output import block_output
 from steer.composition import Composition
 from steer.engine.base import Batch, Capability, Engine, Forward
 from steer.engine.call import Call, Part
-from steer.engine.injector import Injector, injector_of
+from steer.engine.injector import Injector, injector_of, setting
 from steer.engine.reading import device_of
 from steer.engine.steering import Steering
 
@@ -121,8 +121,7 @@ class HooksEngine(Engine):
         model: Any = self.architecture.model
         device = device_of(self.architecture)
         ids, mask = batch.padded("left", device)
-        config = options.get("generation_config") or model.generation_config
-        ends = options.get("eos_token_id", config.eos_token_id)
+        ends = setting(options, model.generation_config, "eos_token_id")
         ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
         options.setdefault("pad_token_id", ends[0] if ends else 0)
         with injector_of(self.architecture).taking(_part(batch)):

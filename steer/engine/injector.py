@@ -19,6 +19,7 @@ from steer.engine.call import Call, Part, Prompts, describe, prompts_of
 from steer.engine.steering import Steering
 from steer.errors import BusyModelError, CapabilityError
 
+_PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
 _LOCK = threading.Lock()
 _INJECTORS: "weakref.WeakKeyDictionary[nn.Module, Injector]" = weakref.WeakKeyDictionary()
 
@@ -29,10 +30,11 @@ def injector_of(architecture: Architecture) -> "Injector":
     Args:
         architecture: The model's parts.
     """
+    model = _unwrapped(architecture.model)
     with _LOCK:
-        injector = _INJECTORS.get(architecture.model)
+        injector = _INJECTORS.get(model)
         if injector is None:
-            injector = _INJECTORS[architecture.model] = Injector(architecture)
+            injector = _INJECTORS[model] = Injector(model, architecture)
         return injector
 
 
@@ -44,11 +46,12 @@ class Injector:
     must know the call.
 
     Args:
-        architecture: The model's parts.
+        model: The causal model, without an adapter's wrapper.
+        architecture: Its parts.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
-        self._model = weakref.ref(architecture.model)
+    def __init__(self, model: nn.Module, architecture: Architecture) -> None:
+        self._model = weakref.ref(model)
         self._blocks = tuple(weakref.ref(block) for block in architecture.blocks)
         self._stack: list[Steering] = []
         self._handles: list[RemovableHandle] = []
@@ -85,10 +88,10 @@ class Injector:
             self._stack.append(steering)
         try:
             self._install()
+            _forget_compiled_code()
         except BaseException:
             self.leave(steering)
             raise
-        _forget_compiled_code()
 
     def leave(self, steering: Steering) -> None:
         """Stop to inject a composition; nothing happens if it is not active.
@@ -150,7 +153,6 @@ class Injector:
         for restore in reversed(self._restore):
             restore()
         self._handles, self._restore = [], []
-        self._call = self._prompts = None
 
     def _hook_block(self, block: nn.Module, layer: int) -> None:
         if layer == -1:
@@ -178,50 +180,72 @@ class Injector:
         return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
 
     def _watch(self, model: nn.Module) -> None:
-        """Watch the top-level forward by hooks and `generate` on the instance."""
-        model = _unwrapped(model)
+        """Watch the ways into the model, on the instance."""
+        self._restore.append(_replace(model, "forward", self._watched_forward(model)))
+        if hasattr(model, "generate"):
+            self._restore.append(_replace(model, "generate", self._watched_generate(model)))
+        if hasattr(model, _PAGED):
+            self._restore.append(_replace(model, _PAGED, _refuse_continuous_batching))
+
+    def _watched_forward(self, model: nn.Module) -> Callable[..., Any]:
+        forward = model.forward
         names = tuple(inspect.signature(type(model).forward).parameters)[1:]
 
-        def begin(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            kwargs = dict(kwargs)
+        @functools.wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
             lengths = kwargs.pop("prompt_lengths", None)
             given = {**dict(zip(names, args, strict=False)), **kwargs}
-            self._call = call = describe(given, self._prompts, lengths)
-            if self._prompts is None:
-                for steering in self._stack:
-                    steering.check_rows(call.rows)
-            return args, kwargs
+            prompts = self._prompts if lengths is None else None
+            call = describe(given, prompts, lengths)
+            before, self._call = self._call, call
+            try:
+                if prompts is None:
+                    for steering in self._stack:
+                        steering.check_rows(call.rows)
+                return forward(*args, **kwargs)
+            finally:
+                self._call = before
 
-        def end(module: nn.Module, args: Any, output: Any) -> None:
-            self._call = None
+        return watched
 
-        self._handles.append(model.register_forward_pre_hook(begin, prepend=True, with_kwargs=True))
-        self._handles.append(model.register_forward_hook(end, always_call=True))
-        if hasattr(model, "generate"):
-            self._restore.append(_replace(model, "generate", self._watched(model)))
-
-    def _watched(self, model: Any) -> Callable[..., Any]:
+    def _watched_generate(self, model: Any) -> Callable[..., Any]:
         generate = model.generate
 
         @functools.wraps(generate)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            named = {**({"inputs": args[0]} if args else {}), **kwargs}
-            config = kwargs.get("generation_config") or (args[1:2] or [None])[0]
-            config = config or model.generation_config
-            _refuse_paged(named, config)
-            pad = named.get("pad_token_id", getattr(config, "pad_token_id", None))
-            eos = named.get("eos_token_id", getattr(config, "eos_token_id", None))
-            before, self._prompts = self._prompts, prompts_of(named, pad, eos, self._part)
+            named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
+            setting_of = functools.partial(setting, named, model.generation_config)
+            self._refuse(setting_of)
+            pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
+            prompts = prompts_of(named, pad, eos, self._part)
+            before, self._prompts = self._prompts, prompts
             try:
                 for steering in self._stack:
-                    steering.check_rows(self._part.total if self._part else self._prompts.count)
+                    steering.check_rows(self._part.total if self._part else prompts.count)
                 return generate(*args, **kwargs)
             finally:
-                self._prompts, self._call = before, None
+                self._prompts = before
 
         return watched
+
+    def _refuse(self, setting_of: Callable[[str], object]) -> None:
+        """Refuse ways to generate in which gates or positions are not those of the prompts."""
+        gated = any(steering.composition.gate is not None for steering in self._stack)
+        if gated and setting_of("assistant_early_exit") is not None:
+            raise CapabilityError(
+                "a gate cannot read the prompt again when the model drafts for itself",
+                found=f"assistant_early_exit={setting_of('assistant_early_exit')}",
+                expected="another model as assistant, prompt lookup, or no assistance",
+                do="leave out assistant_early_exit, or take the gate away",
+            )
+        placed = any(not step.scope.everything for s in self._stack for step in s.all_steps)
+        if placed and setting_of("guidance_scale") not in (None, 1, 1.0):
+            raise CapabilityError(
+                "classifier-free guidance runs a second text whose prompt is another",
+                found=f"guidance_scale={setting_of('guidance_scale')!r}",
+                expected="no guidance, or the scope 'all'",
+                do="leave out guidance_scale, or steer with the scope 'all'",
+            )
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
@@ -244,14 +268,27 @@ def _replace(model: nn.Module, name: str, value: object) -> Callable[[], None]:
     return restore
 
 
-def _refuse_paged(named: Mapping[str, object], config: object) -> None:
-    if "paged" in (named.get("cache_implementation"), getattr(config, "cache_implementation", "")):
-        raise CapabilityError(
-            "continuous batching mixes prompts in one row",
-            found="cache_implementation='paged'",
-            expected="one row per prompt",
-            do="use another cache, or scope 'all' with one setting for all prompts",
-        )
+def _refuse_continuous_batching(*_: object, **__: object) -> None:
+    raise CapabilityError(
+        "continuous batching mixes prompts in one row",
+        found="generate_batch, or cache_implementation='paged'",
+        expected="one row per prompt",
+        do="use generate() with another cache, or scope 'all' with one setting for all prompts",
+    )
+
+
+def setting(named: Mapping[str, Any], default: Any, name: str) -> Any:
+    """Return a setting of `generate`: an argument, else the config given, else the model's.
+
+    Args:
+        named: Arguments of `generate` by name.
+        default: The model's own generation config.
+        name: The setting.
+    """
+    if name in named:
+        return named[name]
+    given = getattr(named.get("generation_config"), name, None)
+    return getattr(default, name, None) if given is None else given
 
 
 def _forget_compiled_code() -> None:

@@ -113,11 +113,11 @@ def _attending(architecture: Architecture, layout: _Layout) -> Iterator[_Layout]
     token = _LAYOUT.set(layout)
     try:
         for config in configs:
-            config._attn_implementation = ATTENTION
+            config._attn_implementation = {"": ATTENTION}  # this config alone, not those inside it
         yield layout
     finally:
         for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = implementation
+            config._attn_implementation = {"": implementation}
         _LAYOUT.reset(token)
 
 
@@ -141,7 +141,7 @@ def _attention(
 ) -> tuple[Float[Tensor, "batch pos head d_head"], None]:
     """Attend run by run; transformers' interface for attention functions."""
     layout = _LAYOUT.get()
-    if layout is None:
+    if layout is None or query.shape[2] != layout.runs[-1].stop:
         raise _busy()
     _check(module, attention_mask, dropout, others)
     layout.calls += 1

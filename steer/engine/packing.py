@@ -2,8 +2,9 @@
 
 import random
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,13 +65,13 @@ def packing_of(architecture: Architecture, longest: int = _LENGTH) -> Packing:
         longest: Longest sequence to be recorded, in tokens.
     """
     parameter = next(architecture.embedding.parameters())
-    config = getattr(architecture.body, "config", None)
-    key = (parameter.dtype, parameter.device, getattr(config, "_attn_implementation", None))
+    attention = _config_value(architecture, "_attn_implementation")
+    key = (parameter.dtype, parameter.device, attention)
     known = _FOUND.setdefault(architecture.model, {})
     found = known.get(key)
     if found is None or (found.packed and found.length < longest):
         length = _LENGTH * max(1, -(-longest // _LENGTH))
-        limit = getattr(config, "max_position_embeddings", None)
+        limit = position_limit(architecture)
         found = known[key] = _tried(architecture, min(length, limit or length))
     return found
 
@@ -82,15 +83,33 @@ def scaled_by_length(architecture: Architecture, longest: int) -> bool:
         architecture: The model's parts.
         longest: Longest sequence to be recorded, in tokens.
     """
-    config = getattr(architecture.body, "config", None)
-    rope = getattr(config, "rope_parameters", None) or {}
-    groups = [rope, *(group for group in rope.values() if isinstance(group, dict))]
-    fallback = getattr(config, "max_position_embeddings", 0)
+    fallback = _config_value(architecture, "max_position_embeddings") or 0
     return any(
-        group.get("rope_type") in _BY_LENGTH
-        and longest > (group.get("original_max_position_embeddings") or fallback)
-        for group in groups
+        rope.get("rope_type") in _BY_LENGTH
+        and longest > (rope.get("original_max_position_embeddings") or fallback)
+        for rope in _ropes(architecture)
     )
+
+
+def position_limit(architecture: Architecture) -> int | None:
+    """Return the number of positions a model has; None if there is no limit to know of.
+
+    Args:
+        architecture: The model's parts.
+    """
+    limit: int | None = _config_value(architecture, "max_position_embeddings")
+    grows = any(rope.get("rope_type") == "dynamic" for rope in _ropes(architecture))
+    return None if grows else limit
+
+
+def _ropes(architecture: Architecture) -> list[Mapping[str, Any]]:
+    """Return the settings of rotary positions: one, or one for each kind of layer."""
+    rope = _config_value(architecture, "rope_parameters") or {}
+    return [rope, *(group for group in rope.values() if isinstance(group, dict))]
+
+
+def _config_value(architecture: Architecture, name: str) -> Any:
+    return getattr(getattr(architecture.body, "config", None), name, None)
 
 
 def _tried(architecture: Architecture, length: int) -> Packing:
@@ -135,8 +154,3 @@ def _relative(found: Means, expected: Means) -> float:
     difference = torch.linalg.vector_norm(found.residual - expected.residual, dim=-1)
     length = torch.linalg.vector_norm(expected.residual, dim=-1)
     return float((difference / length.clamp_min(1e-30)).max())
-
-
-def longest_of(sequences: Sequence[Sequence[int]]) -> int:
-    """Return the number of tokens of the longest sequence."""
-    return max(map(len, sequences))

@@ -96,6 +96,11 @@ class Steering:
         gate = self.composition.gate
         return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
 
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """The steps of all layers."""
+        return tuple(step for steps in self.steps.values() for step in steps)
+
     def check_rows(self, prompts: int) -> None:
         """Refuse a call of another number of prompts than there are coefficient rows.
 
@@ -171,7 +176,8 @@ class Steering:
                 continue
             prepared = bound[k]
             if prepared[0].dtype != h.dtype or prepared[0].device != h.device:
-                prepared = bound[k] = cast(prepared, h)
+                with torch.inference_mode(False):  # they outlive the call
+                    prepared = bound[k] = cast(prepared, h)
             changed = step.operator.apply(h, prepared)
             h = changed if mask is None else torch.where(mask, changed, h)
         return h
@@ -184,6 +190,7 @@ class Steering:
         x = h[torch.arange(h.shape[0], device=h.device), columns]
         return gate(x)[:, gate.columns(self.composition.domains)].cpu()
 
+    @torch.inference_mode(False)  # what is bound outlives the call
     def _bind(self, rows: "_Rows") -> None:
         """Prepare every step's tensors for the rows of a call."""
         c = self.composition.coefficients

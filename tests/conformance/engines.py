@@ -1,0 +1,47 @@
+"""The engines that must pass this suite. A new engine is one entry in `ENGINES`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from steer.engine.hooks import HooksEngine
+from steer.model import Model
+from tests.tiny import tiny_model, tiny_tokenizer
+
+
+@dataclass(frozen=True)
+class EngineFactory:
+    """How an engine is made, and what it declares.
+
+    Args:
+        name: Name of the engine.
+        capabilities: What it declares.
+        wrap: From a Hugging Face model and a tokenizer to a `Model` on this engine.
+    """
+
+    name: str
+    capabilities: frozenset[str]
+    wrap: Callable[[Any, Any], Model]
+
+    def fresh(self, family: str = "llama", **sizes: Any) -> Model:
+        """A model that no other test sees."""
+        return self.wrap(tiny_model(family, **sizes), tiny_tokenizer())
+
+    def shared(self, family: str = "llama", dtype: torch.dtype = torch.float32) -> Model:
+        """A model that many tests use one after the other, as contract 2 allows."""
+        return _shared(self.name, family, dtype)
+
+
+ENGINES: Mapping[str, EngineFactory] = MappingProxyType(
+    {"hooks": EngineFactory("hooks", HooksEngine.capabilities, Model)}
+)
+IN_PLACE = tuple(name for name, engine in ENGINES.items() if "in_place" in engine.capabilities)
+
+
+@cache
+def _shared(engine: str, family: str, dtype: torch.dtype) -> Model:
+    return ENGINES[engine].fresh(family, dtype=dtype)

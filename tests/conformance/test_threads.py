@@ -1,0 +1,127 @@
+"""Contract 7 (in place): threads and models do not see each other; one thread steers a model."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+
+from steer import Model
+from steer.errors import BusyModelError
+from tests.conformance import cases
+from tests.conformance.cases import PROMPTS, Snapshot, far
+from tests.conformance.engines import EngineFactory
+
+RESPONSES = ["No.", "Ask a doctor.", "Yes", "Sell"]
+KNOBS = (
+    cases.knobs(scopes=["all", "response", "last_prompt"], gate=cases.gate(layer=0, margin=9)),
+    cases.knobs(["ablate", "add", "add"], ["prompt", "all", "all[3:]"]),
+)
+ROWS = ([{"medical": 1.0}, {}, {"legal": 1.0}, {"legal": -1.0}], [{"medical": 0.5}] * 4)
+
+
+def work(lm: Any, k: int) -> tuple[list[torch.Tensor], list[str]]:
+    with lm.steered(KNOBS[k], ROWS[k]):
+        return lm.logits(PROMPTS, RESPONSES), lm.generate(PROMPTS, max_new_tokens=4)
+
+
+def in_thread(task: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(task).result()
+
+
+def test_two_threads_with_two_models_give_what_each_gives_alone(in_place: EngineFactory) -> None:
+    models = [in_place.fresh(), in_place.fresh(seed=1)]
+    serial = [work(lm, k) for k, lm in enumerate(models)]
+    barrier = threading.Barrier(2)
+
+    def repeatedly(k: int) -> list[Any]:
+        barrier.wait(timeout=60)
+        return [work(models[k], k) for _ in range(4)]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [task.result() for task in [pool.submit(repeatedly, k) for k in (0, 1)]]
+    for k, runs in enumerate(found):
+        for logits, answers in runs:
+            assert all(map(torch.equal, logits, serial[k][0]))
+            assert answers == serial[k][1]
+
+
+def test_steering_one_model_leaves_another_alone(in_place: EngineFactory) -> None:
+    first, second = in_place.fresh(), in_place.fresh()
+    plain, before = second.logits(PROMPTS, RESPONSES), Snapshot(second.hf_model)
+    with first.steered(KNOBS[0], ROWS[0]):
+        before.check(second.hf_model)
+        assert all(map(torch.equal, second.logits(PROMPTS, RESPONSES), plain))
+        with second.steered(KNOBS[1], ROWS[1]):
+            both = first.logits(PROMPTS, RESPONSES), second.logits(PROMPTS, RESPONSES)
+    assert all(map(torch.equal, both[0], work(first, 0)[0]))
+    assert all(map(torch.equal, both[1], work(second, 1)[0]))
+    far(torch.cat(both[0]), torch.cat(both[1]))
+
+
+def test_a_second_thread_on_the_same_model_is_refused_and_works_afterwards(
+    in_place: EngineFactory,
+) -> None:
+    lm = in_place.fresh()
+    expected = work(lm, 0)
+
+    def busy() -> None:
+        with (
+            pytest.raises(BusyModelError, match="another thread"),
+            lm.steered(KNOBS[1], ROWS[1]),
+        ):
+            raise AssertionError("the body must not run")
+
+    with lm.steered(KNOBS[0], ROWS[0]):
+        during = lm.logits(PROMPTS, RESPONSES)
+        in_thread(busy)
+        assert all(map(torch.equal, lm.logits(PROMPTS, RESPONSES), during))
+    assert in_thread(lambda: work(lm, 0))[1] == expected[1]
+    assert work(lm, 0)[1] == expected[1]  # and the first thread again
+
+
+def test_two_wrappers_of_one_model_are_one_model(in_place: EngineFactory) -> None:
+    lm = in_place.fresh()
+    again = in_place.wrap(lm.hf_model, lm.tokenizer)
+    v, w = cases.vector(3, seed=1), cases.vector(3, seed=2)
+    with lm.steered(v), lm.steered(v + w, operator="ablate"):
+        expected = lm.logits(PROMPTS, RESPONSES)
+    with lm.steered(v), again.steered(v + w, operator="ablate"):
+        assert all(map(torch.equal, lm.logits(PROMPTS, RESPONSES), expected))
+        assert all(map(torch.equal, again.logits(PROMPTS, RESPONSES), expected))
+
+        def busy() -> None:
+            with pytest.raises(BusyModelError):
+                again.steered(v).attach()
+
+        in_thread(busy)
+
+
+def test_a_helper_thread_of_the_user_generates_steered(in_place: EngineFactory) -> None:
+    """`TextIteratorStreamer` is used so: generate runs in a thread that did not enter."""
+    lm = in_place.fresh()
+    ids = torch.tensor([lm.tokenizer(PROMPTS[0])["input_ids"]])
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    with lm.steered(KNOBS[0], ROWS[0][:1]):
+        here = lm.hf_model.generate(ids, **options)
+        there = in_thread(lambda: lm.hf_model.generate(ids, **options))
+    assert torch.equal(here, there)
+
+
+def test_a_handle_may_be_removed_by_another_thread(in_place: EngineFactory) -> None:
+    lm = in_place.fresh()
+    before = Snapshot(lm.hf_model)
+    handle = lm.steered(KNOBS[0]).attach()
+    in_thread(handle.remove)
+    before.check(lm.hf_model)
+
+
+def test_the_model_itself_is_kept_and_not_copied(in_place: EngineFactory) -> None:
+    lm = in_place.fresh()
+    assert isinstance(lm, Model)
+    before = Snapshot(lm.hf_model)
+    assert in_place.wrap(lm.hf_model, lm.tokenizer).hf_model is lm.hf_model
+    before.check(lm.hf_model)

@@ -1,0 +1,131 @@
+"""torch.compile: coefficients change without recompiling; late hooks are not silently ignored."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo as dynamo
+from torch import Tensor
+
+from steer import Model
+from steer.engine.injector import injector_of
+from tests.conformance import cases
+from tests.conformance.cases import Snapshot, close, far, padded
+from tests.tiny import tiny_model, tiny_tokenizer
+
+BATCH = padded(cases.sequences(), "right")
+LENGTHS = {"prompt_lengths": [12, 5, 17, 8]}
+KNOBS = cases.knobs(["add", "ablate", "add"])
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield
+    dynamo.reset()
+
+
+def model(dtype: torch.dtype = torch.float32) -> Model:
+    return Model(tiny_model("llama", layers=4, dtype=dtype), tiny_tokenizer())
+
+
+class Counting:
+    """The backend `eager`, which counts the graphs it is given."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.graphs += 1
+        return graph.forward
+
+
+def logits(hf: Any, **kwargs: Any) -> Tensor:
+    with torch.no_grad():
+        return hf(**BATCH, use_cache=False, **kwargs).logits  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_coefficients_change_without_recompiling_and_without_graph_breaks(
+    dtype: torch.dtype,
+) -> None:
+    lm, backend = model(dtype), Counting()
+    with lm.steered(KNOBS, 0.0) as handle:
+        plain = logits(lm.hf_model)
+        compiled = torch.compile(lm.hf_model, backend=backend, fullgraph=True)
+        assert torch.equal(logits(compiled), plain)
+        graphs = backend.graphs
+        for c in (1.0, 0.25, {"medical": 1.0}, 0.0):
+            handle.update(c)
+            found, eager = logits(compiled), logits(lm.hf_model)
+            close(found, eager, 1e-5 if dtype == torch.float32 else 2**-6)
+            if c != 0.0:
+                far(found, plain)
+        assert backend.graphs == graphs
+
+
+def test_attaching_after_compiling_is_respected_and_warned_of() -> None:
+    lm = model()
+    compiled = torch.compile(lm.hf_model, backend="eager")
+    plain = logits(compiled)
+    with pytest.warns(UserWarning, match="torch.compile ran before"), lm.steered(KNOBS, 1.0):
+        steered = logits(compiled)
+    far(steered, plain)
+    with lm.steered(KNOBS, 1.0) if not _compiled() else pytest.warns(UserWarning):
+        pass
+    close(logits(compiled), plain)
+
+
+def _compiled() -> bool:
+    return bool(dynamo.convert_frame.FRAME_COUNTER)
+
+
+def test_nothing_stays_when_the_warning_is_an_error() -> None:
+    lm = model()
+    compiled = torch.compile(lm.hf_model, backend="eager")
+    plain, before = logits(compiled), Snapshot(lm.hf_model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle = lm.steered(KNOBS, 1.0)
+        with pytest.raises(UserWarning, match="torch.compile ran before"):
+            handle.attach()
+    assert not handle.active
+    assert injector_of(lm.architecture).stack == ()
+    before.check(lm.hf_model)
+    assert torch.equal(logits(lm.hf_model), plain)
+
+
+def test_leaving_is_respected_by_compiled_code() -> None:
+    lm = model()
+    plain = logits(lm.hf_model)
+    with lm.steered(KNOBS, 1.0):
+        compiled = torch.compile(lm.hf_model, backend="eager")
+        far(logits(compiled), plain)
+    close(logits(compiled), plain)
+
+
+def test_rows_scopes_and_gates_are_right_under_compilation() -> None:
+    lm = model()
+    knobs = cases.knobs(
+        ["add", "ablate", "add"],
+        ["response", "all[3:]", "last_prompt"],
+        gate=cases.gate(layer=-1, margin=2.0),
+    )
+    rows = [{"medical": 1.0}, {"legal": 1.0}, {}, {"medical": 0.5, "financial": 0.8}]
+    with lm.steered(knobs, rows) as handle:
+        compiled = torch.compile(lm.hf_model, backend="eager")
+        close(logits(compiled, **LENGTHS), logits(lm.hf_model, **LENGTHS))
+        handle.update(rows[::-1])
+        close(logits(compiled, **LENGTHS), logits(lm.hf_model, **LENGTHS))
+
+
+def test_without_compilation_there_is_no_warning() -> None:
+    lm = model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with lm.steered(KNOBS, 1.0):
+            logits(lm.hf_model)
