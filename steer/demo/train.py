@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from steer.demo.conversations import draw
+from steer.demo.displacement import displace
 from steer.demo.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent
 SEED: Final = 0
-STEPS: Final = 2000
+STEPS: Final = 1500
 BATCH: Final = 32
 POOL: Final = 8  # batches drawn together and sorted by length, so that little is padded
 PEAK_RATE: Final = 2e-3
 WARM_UP: Final = 100
 DECAY: Final = 0.1
 EMBEDDING_STD: Final = 1.0  # words weigh against what the blocks add, so steering is gentle
+DISPLACED_FROM: Final = 0.55  # of the steps; see steer.demo.displacement
 P_UNKNOWN: Final = 0.02  # of a user's word being replaced by <unk>
 IGNORED: Final = -100
 
@@ -109,12 +111,19 @@ def train(
     model = make_model(len(tokenizer), seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=DECAY, betas=(0.9, 0.98))
     stream = batches(tokenizer, seed=seed)
+    displacements = torch.Generator().manual_seed(seed)
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
         ids, labels = next(stream)
+        hooks = []
+        if step >= DISPLACED_FROM * steps:
+            width = model.config.hidden_size
+            hooks.append(displace(model.model.layers, len(ids), width, displacements))
         loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+        for hook in hooks:
+            hook.remove()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -33,18 +33,20 @@ class UnpackableError(Exception):
 class _Layout:
     """The runs of the pack that is being computed, and their masks, made once for all layers."""
 
-    def __init__(self, runs: Sequence[Run], device: torch.device) -> None:
+    def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
-        self.device = device
         self.calls = 0
-        self._masks: dict[tuple[int, int | None], Bool[Tensor, "pos pos"] | None] = {}
+        self._masks: dict[tuple[int, int | None, torch.device], Bool[Tensor, "pos pos"]] = {}
 
-    def mask(self, index: int, window: int | None) -> Bool[Tensor, "pos pos"] | None:
+    def mask(
+        self, index: int, window: int | None, device: torch.device
+    ) -> Bool[Tensor, "pos pos"] | None:
         """Return who attends to whom in a run; None where it is plainly causal.
 
         Args:
             index: The run.
             window: How many tokens, itself included, a token may see; None for all.
+            device: Where the layer is.
         """
         run = self.runs[index]
         depth, own = run.depth, run.stop - run.start
@@ -52,10 +54,10 @@ class _Layout:
             window = None
         if depth == 0 and window is None:
             return None
-        key = (index, window)
+        key = (index, window, device)
         if key not in self._masks:
-            queries = torch.arange(depth, depth + own, device=self.device)[:, None]
-            keys = torch.arange(depth + own, device=self.device)[None, :]
+            queries = torch.arange(depth, depth + own, device=device)[:, None]
+            keys = torch.arange(depth + own, device=device)[None, :]
             mask = keys <= queries
             self._masks[key] = mask if window is None else mask & (keys > queries - window)
         return self._masks[key]
@@ -93,7 +95,7 @@ def read_packed(
         "input_ids": torch.tensor([packed.ids], device=device),
         "position_ids": torch.tensor([packed.positions], device=device),
     }
-    with _attending(architecture, _Layout(packed.runs, device)) as layout:
+    with _attending(architecture, _Layout(packed.runs)) as layout:
         run_blocks(architecture, layers, inputs, averager.read)
     if layout.calls <= layers[-1]:
         raise UnpackableError("its attention does not go through transformers' interface")
@@ -130,16 +132,31 @@ def _configs(architecture: Architecture) -> list[Any]:
 
 def _attention(
     module: torch.nn.Module,
-    query: Float[Tensor, "batch head pos d_head"],
-    key: Float[Tensor, "batch head pos d_head"],
-    value: Float[Tensor, "batch head pos d_head"],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **others: Any,
-) -> tuple[Float[Tensor, "batch pos head d_head"], None]:
-    """Attend run by run; transformers' interface for attention functions."""
+) -> tuple[Tensor, None]:
+    """Attend run by run, as transformers calls attention functions.
+
+    Args:
+        module: The attention module.
+        query: `[batch, heads, pos, width of a head]`.
+        key: The same with the heads of keys and values.
+        value: Likewise.
+        attention_mask: Always None, since no mask is made for our name.
+        dropout: Always 0 in evaluation mode.
+        scaling: Factor of the scores.
+        sliding_window: How many tokens, itself included, a token may see.
+        **others: What else the model hands on; what would change the result is refused.
+
+    Returns:
+        `[batch, pos, heads, width of a head]`, and no weights.
+    """
     layout = _LAYOUT.get()
     if layout is None or query.shape[2] != layout.runs[-1].stop:
         raise _busy()
@@ -151,7 +168,7 @@ def _attention(
         value = value.repeat_interleave(groups, dim=1)
     out = value.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3])
     for index, run in enumerate(layout.runs):
-        mask = layout.mask(index, sliding_window)
+        mask = layout.mask(index, sliding_window, query.device)
         own = slice(run.start, run.stop)
         spans = [slice(*span) for span in run.before] + [own]
         attended = scaled_dot_product_attention(
@@ -166,7 +183,7 @@ def _attention(
     return out, None
 
 
-def _rows(x: Float[Tensor, "batch head pos d_head"], spans: list[slice]) -> Tensor:
+def _rows(x: Tensor, spans: list[slice]) -> Tensor:
     parts = [x[:, :, span] for span in spans]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
