@@ -37,6 +37,7 @@ class Model:
         blocks: Dotted name of the list of decoder blocks, if it is not found by itself.
         final_norm: Dotted name of the norm after the last block, likewise.
         unembedding: Dotted name of the unembedding, likewise.
+        embedding: Dotted name of the token embedding, likewise.
 
     Raises:
         ArchitectureError: The parts are not found, or do not reproduce the model's logits.
@@ -50,11 +51,16 @@ class Model:
         blocks: str | None = None,
         final_norm: str | None = None,
         unembedding: str | None = None,
+        embedding: str | None = None,
     ) -> None:
         self.hf_model = hf_model
         self._tokenizer = tokenizer
         self.architecture: Architecture = find_architecture(
-            hf_model, blocks=blocks, final_norm=final_norm, unembedding=unembedding
+            hf_model,
+            blocks=blocks,
+            final_norm=final_norm,
+            unembedding=unembedding,
+            embedding=embedding,
         )
         self.engine: Engine = HooksEngine(self.architecture)
 
@@ -67,6 +73,7 @@ class Model:
         blocks: str | None = None,
         final_norm: str | None = None,
         unembedding: str | None = None,
+        embedding: str | None = None,
         **kwargs: Any,
     ) -> "Model":
         """Load a model and its tokenizer.
@@ -77,6 +84,7 @@ class Model:
             blocks: See `Model`.
             final_norm: See `Model`.
             unembedding: See `Model`.
+            embedding: See `Model`.
             **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
                 `revision`, …).
 
@@ -94,7 +102,12 @@ class Model:
             tokenizer = AutoTokenizer.from_pretrained(str(name), **shared)
         hf_model = AutoModelForCausalLM.from_pretrained(str(name), **kwargs)
         return cls(
-            hf_model, tokenizer, blocks=blocks, final_norm=final_norm, unembedding=unembedding
+            hf_model,
+            tokenizer,
+            blocks=blocks,
+            final_norm=final_norm,
+            unembedding=unembedding,
+            embedding=embedding,
         )
 
     @property

@@ -139,6 +139,9 @@ def keep_freed_memory() -> None:
 
 
 def device_of(architecture: Architecture) -> torch.device:
-    """Return the device on which the body wants its token ids."""
+    """Return the device on which the body wants its token ids.
+
+    Offloaded weights stand on the meta device; the hooks that bring them in move the ids as well.
+    """
     device: torch.device = next(architecture.embedding.parameters()).device
-    return device
+    return torch.device("cpu") if device.type == "meta" else device

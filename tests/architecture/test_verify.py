@@ -444,5 +444,18 @@ def test_block_output_of_another_width() -> None:
     assert "(2, 4, 16)" in error.expected
 
 
+def test_special_tokens_are_not_used_for_the_check() -> None:
+    model = tiny_vlm()
+    model.config.image_token_id, model.config.text_config.eos_token_id = 43, [44, 46]
+    seen: list[Tensor] = []
+    embedding = model.get_input_embeddings()
+    embedding.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    find_architecture(model)
+    ids = seen[0].flatten().tolist()
+    assert len(set(ids)) == 8
+    assert not {43, 44, 46} & set(ids)
+    assert {42, 45, 47} <= set(ids)
+
+
 def test_tiny_vocabulary_still_gives_valid_ids() -> None:
     assert find_architecture(tiny_model("llama", vocab=4)).vocab == 4
