@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["POSITIONS", "Activations", "record"]
 
 _READ_BYTES = 32 * 2**20  # of averages held at once, before they are merged into the moments
-_MAX_TOKENS = {"cpu": 512}
+_MAX_TOKENS = {"cpu": 1024}
 _MAX_TOKENS_ELSEWHERE = 8192
 _SORTED = 8  # padded batches whose sequences are sorted by length together
 Read = Callable[[Sequence[Sequence[int]], Sequence[Place]], Means]
@@ -145,7 +145,7 @@ def record(
         layers: Layers wanted (block outputs, 0-based), all by default. Nothing after the last
             is computed.
         progress: Whether to show a progress bar, if the output is a terminal.
-        max_tokens: Tokens of one forward; a longer text runs alone. By default 512 on a CPU,
+        max_tokens: Tokens of one forward; a longer text runs alone. By default 1024 on a CPU,
             where larger ones leave the caches, and 8192 elsewhere.
         packing: Whether to pack texts into one row; None packs where the model can
             (see `packing_report`).
@@ -283,12 +283,14 @@ def _reader(
 
 
 def _batches(units: Sequence[Unit], max_tokens: int, room: int) -> Iterator[list[Unit]]:
-    """Yield units in order, as many as fit into `max_tokens` tokens and `room` averages."""
+    """Yield units in order, in even batches within `max_tokens` tokens and `room` averages."""
+    costs = [unique_tokens(unit.sequences) for unit in units]
+    even = sum(costs) / math.ceil(sum(costs) / max_tokens)
     batch: list[Unit] = []
     tokens = places = 0
-    for unit in units:
-        more = unique_tokens(unit.sequences)
-        if batch and (tokens + more > max_tokens or places + len(unit.places) > room):
+    for unit, more in zip(units, costs, strict=True):
+        enough = tokens + more > max_tokens or tokens + more / 2 > even
+        if batch and (enough or places + len(unit.places) > room):
             yield batch
             batch, tokens, places = [], 0, 0
         batch.append(unit)

@@ -1,17 +1,28 @@
-"""Writes the demo model's card from measured figures."""
+"""Measures the demo model and writes its card: ``python -m steer.demo.card``."""
 
+import argparse
 from pathlib import Path
 
 from steer.demo.conversations import MIX, P_ECHO, P_LIKELY
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.figures import ENDS, KNOB, Figures
-from steer.demo.measure import BLOCK, GATE_BLOCK
+from steer.demo.displacement import BLOCKS, LONGEST, P_DISPLACED
+from steer.demo.figures import ENDS, KNOB, Figures, measure
+from steer.demo.measure import BLOCK, GATE_BLOCK, Subject
+from steer.demo.train import DISPLACED_FROM, SEED, STEPS
 
 _SHORT = {False: "raw", True: "rescaled"}
+AIM = 0.95
 _GATE = {False: "no gate", True: "gated"}
 
 
-def write_card(path: Path, figures: Figures, *, steps: int, seed: int, parameters: int) -> None:
+def write_card(
+    path: Path,
+    figures: Figures,
+    *,
+    steps: int,
+    seed: int,
+    parameters: int,
+) -> None:
     """Writes the card; every number in it is an argument or a constant of the training."""
     sections = (
         _about(steps, seed, parameters),
@@ -19,6 +30,7 @@ def write_card(path: Path, figures: Figures, *, steps: int, seed: int, parameter
         _tags(figures),
         _dose(figures),
         _together(figures),
+        _short(figures),
         _limits(figures),
     )
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
@@ -32,7 +44,7 @@ A toy for showing and testing the mechanics of steering: a Llama of 6 blocks and
 generated conversations. It knows a few hundred words and nothing about medicine, law or money;
 **no answer of it is advice**. Figures measured on it say nothing about other models.
 
-- **Made by** `python -m steer.demo.train --steps {steps} --seed {seed} --card steer/demo/CARD.md`,
+- **Made by** `python -m steer.demo.train --threads 1 --steps {steps} --seed {seed} --card CARD.md`,
   which trains, saves, loads the saved files again and measures them; it wrote this card. Equal
   arguments give equal weights on one machine with one number of threads; another processor may
   round differently.
@@ -55,7 +67,14 @@ Loss on the replies only. **The PaLRS recipe reads a form that was trained:** in
 answer, and the reply keeps its domain, and its level with probability {P_ECHO:.2f} (else one of
 the other two levels). A model that has never met an answer in the user's slot need not have
 such a direction there. Without a tag, the last sentence of the question suggests a level,
-followed with probability {P_LIKELY:.2f}; each level is suggested by a third of these sentences."""
+followed with probability {P_LIKELY:.2f}; each level is suggested by a third of these sentences.
+
+**It was also trained to bear steering:** from {DISPLACED_FROM:.0%} of the steps on, in each step
+{P_DISPLACED:.0%} of the rows get a vector of random direction, at most {LONGEST} times as long as
+their own activations, added at all tokens to the output of one of the blocks
+{", ".join(map(str, BLOCKS))}. The directions are drawn at random, none belongs to a domain or a
+level; but this is the form in which the recipe injects. Without it, in trials with the same
+language, PaLRS at ±1 broke the wording of many answers."""
 
 
 def _tags(figures: Figures) -> str:
@@ -67,8 +86,8 @@ def _tags(figures: Figures) -> str:
     return f"""## Tags followed
 
 Share of greedy replies that the rule judge finds in the asked domain at the tagged level:
-{figures.n} questions on test topics for each cell, tags in random order, levels of the other tags
-at random. Least of all cells: {min(figures.tags.values()):.0%}.
+{figures.n_tags} questions on test topics for each cell, tags in random order, levels of the
+other tags at random. Least of all cells: {min(figures.tags.values()):.0%}.
 
 | tag | alone | two tags | three tags |
 |---|---|---|---|
@@ -117,7 +136,8 @@ def _together(figures: Figures) -> str:
 
 Gated, each row gets the vector of the domain whose mean its own prompt is nearest to (output of
 block {GATE_BLOCK} at the last template token, before any steering): {figures.routed:.1%} of the
-test prompts are routed rightly. Without a gate every row gets the sum. The order
+test prompts are routed rightly. Where it is right, moving one domain cannot change another.
+Without a gate every row gets the sum ({figures.n_ungated} questions per domain). The order
 is {" / ".join(DOMAINS)}. Share at the wanted level in the domain where it is least:
 
 | wanted | {head} |
@@ -126,6 +146,28 @@ is {" / ".join(DOMAINS)}. Share at the wanted level in the domain where it is le
 | largest change elsewhere when one domain is moved to ±1 | {spill} |
 
 Cosines between the raw vectors: {cosines}. Without a gate each vector moves every domain."""
+
+
+def _short(figures: Figures) -> str:
+    """Every share that misses the aim, so that no reader has to look for it."""
+    tags = [
+        f"- tag `{d}={x}` among {k}: {value:.1%}"
+        for (d, x, k), value in figures.tags.items()
+        if value < AIM
+    ]
+    ends = [
+        f"- {_SHORT[r]}, {d} at {c:+d}: {figures.dose[r, d, c][level]:.1%} {level}"
+        for r in (False, True)
+        for d in DOMAINS
+        for c, level in ENDS.items()
+        if figures.dose[r, d, c][level] < AIM
+    ]
+    missed = "\n".join(tags + ends) or "- none"
+    return f"""## Where it falls short
+
+The aim is {AIM:.0%} for every tag and at both ends of the knob. Below it:
+
+{missed}"""
 
 
 def _limits(figures: Figures) -> str:
@@ -145,3 +187,27 @@ unsteered reply:
 
 The generic level lies on no line between avoidance and expert: see the tables above. Words outside
 the vocabulary are read as `<unk>`."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures a trained model as it lies on disk and writes its card.
+
+    Args:
+        arguments: Command-line arguments; those of the process if not given.
+    """
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(description="Measure the demo model.")
+    parser.add_argument("--model", type=Path, default=here / "model", help="folder to measure")
+    parser.add_argument("--card", type=Path, default=here / "CARD.md", help="file to write")
+    parser.add_argument("--questions", type=int, default=200, help="per domain")
+    options = parser.parse_args(arguments)
+    model = LlamaForCausalLM.from_pretrained(options.model).eval()
+    subject = Subject(model, AutoTokenizer.from_pretrained(options.model))
+    figures = measure(subject, options.questions)
+    write_card(options.card, figures, steps=STEPS, seed=SEED, parameters=model.num_parameters())
+
+
+if __name__ == "__main__":
+    main()

@@ -39,6 +39,7 @@ def displace(
 
     def hook(module: nn.Module, args: tuple[Any, ...], h: Tensor) -> Tensor:
         norm = h.detach().norm(dim=-1, keepdim=True).mean(dim=1, keepdim=True)
-        return h + torch.where(chosen, length, 0.0) * norm * unit
+        moved: Tensor = h + torch.where(chosen, length, 0.0) * norm * unit
+        return moved
 
     return blocks[block].register_forward_hook(hook)

@@ -18,6 +18,7 @@ from steer.demo.measure import (
     kl_neutral,
     routes,
     share,
+    small_talk,
     steered,
     tags_followed,
     vectors,
@@ -33,7 +34,9 @@ class Figures:
     """What was measured; shares lie between 0 and 1.
 
     Args:
-        n: Questions behind each share.
+        n: Test questions per domain behind each share, but for the next two.
+        n_ungated: Those behind the figures without a gate.
+        n_tags: Those behind each share of tags followed.
         tags: Share at the tagged level by (domain, level, number of tags).
         dose: Share of each level by (rescaled, domain, coefficient), steered in its own domain.
         combinations: Least share at the wanted level over the domains, by (rescaled, gated,
@@ -46,6 +49,8 @@ class Figures:
     """
 
     n: int
+    n_ungated: int
+    n_tags: int
     tags: Mapping[tuple[str, str, int], float]
     dose: Mapping[tuple[bool, str, float], Shares]
     combinations: Mapping[tuple[bool, bool, tuple[int, ...]], float]
@@ -55,46 +60,65 @@ class Figures:
     kl: Mapping[tuple[bool, str, int], float]
 
 
-def measure(subject: Subject, n: int = 100) -> Figures:
-    """Measures everything on ``n`` test questions per domain (``n // 3`` per number of tags)."""
-    prompts = _prompts(n, seed=0)
-    raw = vectors(subject, rescaled=False)
-    found = {False: raw, True: vectors(subject, rescaled=True)}
+def measure(subject: Subject, n: int = 200, *, n_ungated: int = 20, n_tags: int = 60) -> Figures:
+    """Measures everything on ``n`` test questions per domain, fewer where it says so."""
+    every = {True: _prompts(n), False: _prompts(n_ungated)}
+    found = {rescaled: vectors(subject, rescaled=rescaled) for rescaled in (False, True)}
     combinations: dict[tuple[bool, bool, tuple[int, ...]], float] = {}
     spill: dict[tuple[bool, bool], float] = {}
     for rescaled, gated in itertools.product((False, True), (False, True)):
-        combinations |= _combinations(subject, prompts, found[rescaled], rescaled, gated)
-        spill[rescaled, gated] = _spill(subject, prompts, found[rescaled], gated)
-    unit = raw / raw.norm(dim=1, keepdim=True)
+        asked_of = every[gated]
+        combinations |= _combinations(subject, asked_of, found[rescaled], rescaled, gated)
+        spill[rescaled, gated] = _spill(subject, asked_of, found[rescaled], gated)
     return Figures(
         n=n,
-        tags=tags_followed(subject, n),
-        dose={
-            (rescaled, domain, c): _levels(
-                subject.replies(prompts[domain], push=(c * v).expand(n, -1)), domain
-            )
-            for rescaled, of_all in found.items()
-            for domain, v in zip(DOMAINS, of_all, strict=True)
-            for c in KNOB
-        },
+        n_ungated=n_ungated,
+        n_tags=n_tags,
+        tags=tags_followed(subject, n_tags),
+        dose=_dose(subject, every[True], found),
         combinations=combinations,
         spill=spill,
-        routed=_routed(subject, prompts),
-        cosines={
-            (DOMAINS[i], DOMAINS[j]): float(unit[i] @ unit[j])
-            for i, j in itertools.combinations(range(len(DOMAINS)), 2)
-        },
-        kl={
-            (rescaled, domain, c): kl_neutral(subject, c * v)
-            for rescaled, of_all in found.items()
-            for domain, v in zip(DOMAINS, of_all, strict=True)
-            for c in ENDS
-        },
+        routed=_routed(subject, every[True]),
+        cosines=_cosines(found[False]),
+        kl=_kl(subject, found),
     )
 
 
-def _prompts(n: int, seed: int) -> dict[str, list[Messages]]:
-    return {d: [asked(q) for q in questions(d, n, seed=seed, split="test")] for d in DOMAINS}
+def _dose(
+    subject: Subject,
+    prompts: Mapping[str, list[Messages]],
+    found: Mapping[bool, torch.Tensor],
+) -> dict[tuple[bool, str, float], Shares]:
+    """Shares of the levels, each domain steered by its own vector."""
+    dose: dict[tuple[bool, str, float], Shares] = {}
+    for (rescaled, of_all), c in itertools.product(found.items(), KNOB):
+        for domain, vector in zip(DOMAINS, of_all, strict=True):
+            push = (c * vector).expand(len(prompts[domain]), -1)
+            texts = subject.replies(prompts[domain], push=push)
+            dose[rescaled, domain, c] = _levels(texts, domain)
+    return dose
+
+
+def _cosines(raw: torch.Tensor) -> dict[tuple[str, str], float]:
+    unit = raw / raw.norm(dim=1, keepdim=True)
+    return {
+        (DOMAINS[i], DOMAINS[j]): float(unit[i] @ unit[j])
+        for i, j in itertools.combinations(range(len(DOMAINS)), 2)
+    }
+
+
+def _kl(subject: Subject, found: Mapping[bool, torch.Tensor]) -> dict[tuple[bool, str, int], float]:
+    talk = small_talk(subject)
+    return {
+        (rescaled, domain, c): kl_neutral(subject, talk, c * vector)
+        for rescaled, of_all in found.items()
+        for domain, vector in zip(DOMAINS, of_all, strict=True)
+        for c in ENDS
+    }
+
+
+def _prompts(n: int) -> dict[str, list[Messages]]:
+    return {d: [asked(q) for q in questions(d, n, split="test")] for d in DOMAINS}
 
 
 def _combinations(

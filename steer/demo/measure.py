@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 Hook = Callable[[torch.nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
 Messages = list[dict[str, str]]
-BLOCK: Final = 3  # steered; chosen on the validation topics
-GATE_BLOCK: Final = 1  # where the gate reads a prompt
+BLOCK: Final = 4  # steered; chosen on the validation topics
+GATE_BLOCK: Final = 2  # where the gate reads a prompt; chosen on the validation topics
 AT_ROLE: Final = -1  # read at the template's last token, "<|assistant|>"
-ROWS: Final = 150  # prompts in one batch
+ROWS: Final = 300  # prompts in one batch
 NEW_TOKENS: Final = 48
 
 
@@ -32,6 +32,7 @@ class Subject:
     def __init__(self, model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast") -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self._known: dict[tuple[object, ...], str] = {}
 
     def encode(self, prompts: Sequence[Messages]) -> dict[str, Tensor]:
         """Left-padded ids and mask of prompts in the chat template."""
@@ -69,14 +70,25 @@ class Subject:
         block: int = BLOCK,
         push: Float[Tensor, "batch d_model"] | None = None,
     ) -> list[str]:
-        """Greedy replies, with one displacement per row added at all tokens of one block."""
-        texts: list[str] = []
-        for start in range(0, len(prompts), ROWS):
-            rows = slice(start, start + ROWS)
-            with self.hooked(block, _adding(None if push is None else push[rows])):
-                out = self.continued(self.encode(prompts[rows]))
-            texts += self.tokenizer.batch_decode(out, skip_special_tokens=True)
-        return texts
+        """Greedy replies, with one displacement per row added at all tokens of one block.
+
+        A row that was asked before, with the same prompt and displacement, is not run again.
+        """
+        if push is None:
+            push = torch.zeros(len(prompts), self.model.config.hidden_size)
+        push = push.float()
+        keys = [
+            (block, repr(prompt), row.numpy().tobytes())
+            for prompt, row in zip(prompts, push, strict=True)
+        ]
+        new = list({k: i for i, k in enumerate(keys) if k not in self._known}.values())
+        for start in range(0, len(new), ROWS):
+            rows = new[start : start + ROWS]
+            with self.hooked(block, _adding(push[rows])):
+                out = self.continued(self.encode([prompts[i] for i in rows]))
+            texts = self.tokenizer.batch_decode(out, skip_special_tokens=True)
+            self._known |= {keys[i]: text for i, text in zip(rows, texts, strict=True)}
+        return [self._known[key] for key in keys]
 
     def continued(self, batch: dict[str, Tensor]) -> Tensor:
         """The ids that greedy decoding adds to a batch."""
@@ -84,9 +96,9 @@ class Subject:
         return out[:, batch["input_ids"].shape[1] :]
 
 
-def _adding(push: Float[Tensor, "batch d_model"] | None) -> Hook:
-    def add(_: torch.nn.Module, __: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
-        return None if push is None else out + push[:, None].to(out.dtype)
+def _adding(push: Float[Tensor, "batch d_model"]) -> Hook:
+    def add(_: torch.nn.Module, __: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        return out + push[:, None].to(out.dtype)
 
     return add
 
@@ -105,18 +117,15 @@ def share(texts: Sequence[str], domain: str, level: str) -> float:
 def tags_followed(subject: Subject, n: int, *, seed: int = 0) -> dict[tuple[str, str, int], float]:
     """Share of replies at the tagged level by (domain, level, number of tags), test topics."""
     rng = random.Random(seed)
+    cells = list(itertools.product(DOMAINS, LEVELS, (1, 2, 3)))
+    prompts = [
+        asked(text, _tags(domain, level, count, rng))
+        for domain, level, count in cells
+        for text in questions(domain, n, seed=seed, split="test")
+    ]
+    texts = subject.replies(prompts)
     return {
-        (domain, level, count): share(
-            subject.replies(
-                [
-                    asked(text, _tags(domain, level, count, rng))
-                    for text in questions(domain, n, seed=seed, split="test")
-                ]
-            ),
-            domain,
-            level,
-        )
-        for domain, level, count in itertools.product(DOMAINS, LEVELS, (1, 2, 3))
+        cell: share(texts[i * n : (i + 1) * n], cell[0], cell[1]) for i, cell in enumerate(cells)
     }
 
 
@@ -157,10 +166,9 @@ def routes(subject: Subject, prompts: Sequence[Messages], block: int = GATE_BLOC
     for domain in DOMAINS:
         rows = pair_rows(domain, 100, 0, "train", "expert", "avoidance")
         means.append(subject.read([asked(row[0]) for row in rows], block).mean(0))
-    found: list[int] = (
-        torch.cdist(subject.read(prompts, block), torch.stack(means)).argmin(1).tolist()
-    )
-    return found
+    distances = torch.cdist(subject.read(prompts, block), torch.stack(means))
+    nearest: list[int] = distances.argmin(1).tolist()
+    return nearest
 
 
 def steered(
@@ -181,16 +189,25 @@ def steered(
     return subject.replies(prompts, push=push)
 
 
-def kl_neutral(subject: Subject, push: Float[Tensor, "d_model"]) -> float:
-    """Mean KL(steered || unsteered) in nats per token of the unsteered replies to small talk."""
-    divergences: list[Tensor] = []
+def small_talk(subject: Subject) -> list[tuple[Tensor, int]]:
+    """Ids of each neutral prompt with its unsteered reply, and where the reply's first token is."""
+    found = []
     for prompt in NEUTRAL_PROMPTS:
         batch = subject.encode([asked(prompt)])
-        start = batch["input_ids"].shape[1] - 1
         whole = torch.cat([batch["input_ids"], subject.continued(batch)], dim=1)
-        base = _log_probabilities(subject, whole)[start:-1]
+        found.append((whole, batch["input_ids"].shape[1]))
+    return found
+
+
+def kl_neutral(
+    subject: Subject, talk: Sequence[tuple[Tensor, int]], push: Float[Tensor, "d_model"]
+) -> float:
+    """Mean KL(steered || unsteered) in nats per token of the unsteered replies to small talk."""
+    divergences: list[Tensor] = []
+    for ids, start in talk:
+        base = _log_probabilities(subject, ids)[start - 1 : -1]
         with subject.hooked(BLOCK, _adding(push[None])):
-            moved = _log_probabilities(subject, whole)[start:-1]
+            moved = _log_probabilities(subject, ids)[start - 1 : -1]
         divergences.append((moved.exp() * (moved - base)).sum(-1))
     return torch.cat(divergences).mean().item()
 

@@ -29,9 +29,9 @@ def show(study: Study, console: Console) -> None:
 def _choices(study: Study, console: Console) -> None:
     table = Table(
         title="Chosen on held-out pairs; preference accuracy on pairs never seen before",
-        caption="position: template token read, from the end; KL: nats per token of neutral text",
+        caption="pos: template token read, from the end; KL: nats per token of neutral text",
     )
-    for name in ("domain", "position", "layer", "strength", "KL"):
+    for name in ("domain", "pos", "layer", "coef", "KL"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("steered", "base", "random", "prompted"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -17,7 +18,7 @@ from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
 from steer.engine.call import Call, Part, Prompts, describe, prompts_of
 from steer.engine.steering import Steering
-from steer.errors import BusyModelError, CapabilityError
+from steer.errors import BusyModelError, CapabilityError, SteeringError
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
 _LOCK = threading.Lock()
@@ -57,6 +58,7 @@ class Injector:
         self._handles: list[RemovableHandle] = []
         self._restore: list[Callable[[], None]] = []
         self._owner: int | None = None
+        self._caller: int | None = None
         self._call: Call | None = None
         self._prompts: Prompts | None = None
         self._part: Part | None = None
@@ -78,12 +80,7 @@ class Injector:
         me = threading.get_ident()
         with _LOCK:
             if self._stack and self._owner != me:
-                raise BusyModelError(
-                    "this model is being steered by another thread",
-                    found=f"thread {self._owner}",
-                    expected="one steering thread per model",
-                    do="use one copy of the model per thread, or a coefficient row per prompt",
-                )
+                raise _busy("steered", self._owner)
             self._owner = me
             self._stack.append(steering)
         try:
@@ -124,6 +121,7 @@ class Injector:
         Args:
             call: The call.
         """
+        self._claim()
         before, self._call = self._call, call
         try:
             for steering in self._stack:
@@ -131,6 +129,15 @@ class Injector:
             yield
         finally:
             self._call = before
+
+    def _claim(self) -> None:
+        """Refuse a call that begins while another thread's call of this model is under way."""
+        if torch.compiler.is_compiling():
+            return  # the compiler cannot trace a thread's identity
+        me = threading.get_ident()
+        if (self._call is not None or self._prompts is not None) and self._caller != me:
+            raise _busy("called, while steered,", self._caller)
+        self._caller = me
 
     # -- hooks -----------------------------------------------------------------------------------
 
@@ -156,8 +163,9 @@ class Injector:
 
     def _hook_block(self, block: nn.Module, layer: int) -> None:
         if layer == -1:
+            before = _Uncopied(self._before_first)
             self._handles.append(
-                block.register_forward_pre_hook(self._before_first, prepend=True, with_kwargs=True)
+                block.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
             )
             return
         active = [steering for steering in self._stack if layer in steering.layers]
@@ -168,7 +176,7 @@ class Injector:
                 h = steering.apply(layer, h, self._call)
             return None if h is stream else replace_output(output, h)
 
-        self._handles.append(block.register_forward_hook(hook, prepend=True))
+        self._handles.append(block.register_forward_hook(_Uncopied(hook), prepend=True))
 
     def _before_first(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -193,6 +201,7 @@ class Injector:
 
         @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
+            self._claim()
             lengths = kwargs.pop("prompt_lengths", None)
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             prompts = self._prompts if lengths is None else None
@@ -213,6 +222,7 @@ class Injector:
 
         @functools.wraps(generate)
         def watched(*args: Any, **kwargs: Any) -> Any:
+            self._claim()
             named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
             setting_of = functools.partial(setting, named, model.generation_config)
             self._refuse(setting_of)
@@ -248,16 +258,44 @@ class Injector:
             )
 
 
+class _Uncopied:
+    """A function put on the user's model; a copy of the model must not take it along."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise SteeringError(
+            "a model cannot be copied or pickled while it is steered",
+            found="a copy that would call back into this model",
+            expected="a copy made outside of `with lm.steered(...)`",
+            do="leave the context, or remove the handle, and copy the model then",
+        )
+
+
+def _busy(how: str, thread: int | None) -> BusyModelError:
+    return BusyModelError(
+        f"this model is being {how} by another thread",
+        found=f"thread {thread}",
+        expected="one thread per steered model",
+        do="use one copy of the model per thread, or a coefficient row per prompt",
+    )
+
+
 def _unwrapped(model: nn.Module) -> nn.Module:
     """Return the causal model inside an adapter's wrapper: both ways in lead through it."""
     inner = getattr(model, "get_base_model", None)
     return inner() if callable(inner) else model
 
 
-def _replace(model: nn.Module, name: str, value: object) -> Callable[[], None]:
+def _replace(model: nn.Module, name: str, value: Callable[..., Any]) -> Callable[[], None]:
     """Set an instance attribute and return what puts back exactly what was there."""
     had, old = name in model.__dict__, model.__dict__.get(name)
-    model.__dict__[name] = value
+    model.__dict__[name] = _Uncopied(value)
 
     def restore() -> None:
         if had:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from steer import Composition, DomainGate, Part, Vector, compose
+from steer.scope import parse_scope
 
 WIDTH, LAYERS, VOCAB = 32, 4, 128
 DOMAINS = ("medical", "legal", "financial")
@@ -38,7 +39,7 @@ def knobs(
 ) -> Composition:
     """Three domains with an operator, a scope and layers each."""
     parts = {
-        name: Part(vector(*at, seed=10 + k), operator, scope)
+        name: Part(vector(*at, seed=10 + k), operator, parse_scope(scope))
         for k, (name, operator, scope, at) in enumerate(
             zip(DOMAINS, operators, scopes, layers, strict=True)
         )

@@ -20,7 +20,10 @@ RANK = {"ablate": 0, "add": 3}
 
 @dataclass(frozen=True)
 class Run:
-    """Logits `[pos, vocab]` and the stream `[pos, d_model]` after each block (-1: the first's input)."""
+    """Logits `[pos, vocab]`, and the stream `[pos, d_model]` after each block.
+
+    Layer -1 is the input of block 0.
+    """
 
     logits: Tensor
     streams: dict[int, Tensor]
@@ -28,7 +31,7 @@ class Run:
 
 def chosen(scope: str, length: int, prompt: int) -> list[bool]:
     """Which of `length` tokens a scope means when the first `prompt` of them are the prompt."""
-    name, start, stop = re.fullmatch(r"(\w+)(?:\[(\d*):(\d*)\])?", scope).groups()
+    name, start, stop = re.findall(r"(\w+)(?:\[(\d*):(\d*)\])?", scope)[0]
     part = {
         "all": range(length),
         "prompt": range(prompt),

@@ -6,6 +6,7 @@ And contract 9 as far as engines are concerned: what `Vector.load` gives can be 
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,12 @@ PROJECTION = "model.layers.0.self_attn.q_proj.weight"
 
 def made_for(vector: Vector, model: ModelInfo) -> Vector:
     return replace(vector, provenance=Provenance(model=model))
+
+
+def _other(info: ModelInfo, field: str) -> ModelInfo:
+    """The same model but for one fingerprint."""
+    values: dict[str, Any] = {field: "0" * 64, "model_id": "elsewhere"}
+    return replace(info, **values)
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -85,7 +92,7 @@ def test_another_fingerprint_is_refused_and_without_strict_warned_of(
     engine_factory: EngineFactory, field: str, name: str
 ) -> None:
     lm = engine_factory.shared()
-    other = made_for(cases.vector(1), replace(lm.info, **{field: "0" * 64}, model_id="elsewhere"))
+    other = made_for(cases.vector(1), _other(lm.info, field))
     with pytest.raises(FitError, match=rf"another {name}\n.*elsewhere"):
         lm.steered(other)
     with pytest.warns(UserWarning, match=rf"another {name}"):

@@ -1,7 +1,6 @@
 """Contract 10 (in place): nothing outside the model changes behind the user's back."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -107,7 +106,7 @@ WORK = [construct, recording, generating, scoring, steering, sampling, failing]
 
 
 @pytest.fixture(params=["as it comes", "padding, truncation and a pad token set by the user"])
-def lm(request: pytest.FixtureRequest, in_place: EngineFactory) -> Iterator[Model]:
+def lm(request: pytest.FixtureRequest, in_place: EngineFactory) -> Model:
     model = in_place.fresh()
     if request.param != "as it comes":
         tokenizer = model.tokenizer

@@ -1,6 +1,8 @@
 """Contract 2 (in place): leaving restores the model bit for bit, however it is left."""
 
+import copy
 import gc
+import pickle
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,7 @@ from torch import nn
 from transformers.generation.streamers import BaseStreamer
 
 from steer import Composition
+from steer.errors import SteeringError
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, far, same_bits
 from tests.conformance.engines import EngineFactory
@@ -238,6 +241,36 @@ def test_a_model_that_was_steered_can_be_freed(in_place: EngineFactory) -> None:
     del lm
     gc.collect()
     assert alive() is None
+
+
+@BOTH
+def test_a_steered_model_is_not_copied_with_what_steers_it(
+    in_place: EngineFactory, knobs: Composition
+) -> None:
+    """A copy would keep the hooks for good, and its forward would run this model."""
+    lm = in_place.shared()
+    with lm.steered(knobs):
+        for copying in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(SteeringError, match="copied or pickled while it is steered"):
+                copying(lm.hf_model)
+        with lm.steered(cases.vector(-1)), pytest.raises(SteeringError, match="copied"):
+            copy.deepcopy(lm.hf_model)
+    assert same_bits(copy.deepcopy(lm.hf_model)(**IDS).logits, call(lm))
+
+
+def test_a_handle_is_attached_once_at_a_time(in_place: EngineFactory) -> None:
+    lm = in_place.shared()
+    before = Snapshot(lm.hf_model)
+    with lm.steered(PLAIN) as handle:
+        with pytest.raises(SteeringError, match="attached already"):
+            handle.attach()
+        assert handle.active
+        with pytest.raises(SteeringError, match="one setting and rows"):
+            handle.update([{}])
+    before.check(lm.hf_model)
+    with handle:
+        assert handle.active
+    before.check(lm.hf_model)
 
 
 def test_capture_hooks_of_transformers_stay_and_work(in_place: EngineFactory) -> None:

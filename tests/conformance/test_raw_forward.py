@@ -329,7 +329,8 @@ def test_gradients_flow_through_a_steered_model(in_place: EngineFactory) -> None
                 with torch.inference_mode():
                     lm.hf_model(**batch, prompt_lengths=LENGTHS)
             lm.hf_model(**batch, prompt_lengths=LENGTHS).logits.square().sum().backward()
-        return lm.architecture.blocks[layer].mlp.down_proj.weight.grad.clone()  # type: ignore[no-any-return]
+        block: Any = lm.architecture.blocks[layer]
+        return block.mlp.down_proj.weight.grad.clone()  # type: ignore[no-any-return]
 
     first = gradient(0, inference_first=False)
     assert torch.isfinite(first).all()

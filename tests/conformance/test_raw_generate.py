@@ -177,7 +177,8 @@ def test_decoding_by_hand_token_by_token(in_place: EngineFactory, scope: str) ->
     sequences = cases.sequences([(8, 6)] * 4)
     ids = torch.tensor(sequences)
     with torch.no_grad(), lm.steered(knobs):
-        parts, cache = [], None
+        parts: list[torch.Tensor] = []
+        cache = None
         for start, stop in ((0, 3), (3, 9), (9, 10), (10, 11), (11, 14)):
             out = lm.hf_model(
                 ids[:, start:stop], past_key_values=cache, use_cache=True, prompt_lengths=[8] * 4
@@ -268,7 +269,11 @@ def test_a_continued_cache_is_refused_behind_a_gate(in_place: EngineFactory) -> 
 def test_beams_and_copies_take_their_prompts_row(in_place: EngineFactory, gated: bool) -> None:
     lm = in_place.shared()
     gate = cases.gate(layer=0, margin=1.0) if gated else None
-    for options in ({"num_beams": 3, "num_return_sequences": 2}, {"num_beams": 2}):
+    ways: tuple[dict[str, Any], ...] = (
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"num_beams": 2},
+    )
+    for options in ways:
         copies = options.get("num_return_sequences", 1)
         with lm.steered(cases.knobs(*MIXED, gate=gate)(ROWS)):
             together = generate(lm, **options, output_scores=True)

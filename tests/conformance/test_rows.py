@@ -15,7 +15,12 @@ from tests.conformance.engines import ENGINES, EngineFactory
 from tests.tiny import FAMILIES
 
 RESPONSES = ("Ask a doctor.", "The court can set it aside.", "No.", "The share, when it falls.")
-ROWS = ({"medical": 1.0}, {}, {"legal": 0.7, "financial": 0.4}, {"medical": 0.3, "legal": 1.0})
+ROWS: tuple[dict[str, float], ...] = (
+    {"medical": 1.0},
+    {},
+    {"legal": 0.7, "financial": 0.4},
+    {"medical": 0.3, "legal": 1.0},
+)
 MIXED = (["add", "ablate", "add"], ["response", "all", "last_prompt"])
 
 

@@ -111,6 +111,35 @@ def test_a_helper_thread_of_the_user_generates_steered(in_place: EngineFactory) 
     assert torch.equal(here, there)
 
 
+@pytest.mark.parametrize("way", ["forward", "generate", "engine"])
+def test_two_calls_at_once_of_one_steered_model_are_refused(
+    in_place: EngineFactory, way: str
+) -> None:
+    """A server's worker threads would otherwise take each other's prompts and rows."""
+    lm = in_place.fresh()
+    ids = torch.tensor(cases.sequences([(6, 0)]))
+    calls = {
+        "forward": lambda: lm.hf_model(ids, prompt_lengths=[6]),
+        "generate": lambda: lm.hf_model.generate(ids, max_new_tokens=1, pad_token_id=0),
+        "engine": lambda: lm.activations(PROMPTS[:1]),
+    }
+    met: list[None] = []
+
+    def meet(*_: object) -> None:
+        if not met:
+            met.append(None)
+            with pytest.raises(BusyModelError, match="called, while steered, by another thread"):
+                in_thread(calls[way])
+
+    handle = lm.architecture.blocks[2].register_forward_hook(meet)
+    with lm.steered(KNOBS[0], ROWS[0][:1]):
+        first = lm.activations(PROMPTS[:1])[0]
+        assert met
+        handle.remove()
+        assert torch.equal(lm.activations(PROMPTS[:1])[0], first)
+        in_thread(calls[way])  # one after the other they may come from any thread
+
+
 def test_a_handle_may_be_removed_by_another_thread(in_place: EngineFactory) -> None:
     lm = in_place.fresh()
     before = Snapshot(lm.hf_model)

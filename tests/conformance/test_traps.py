@@ -38,9 +38,7 @@ def test_trap_02_a_range_of_positions_can_be_steered(engine_factory: EngineFacto
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_trap_03_a_bare_forward_of_several_rows_works(
-    in_place: EngineFactory, family: str
-) -> None:
+def test_trap_03_a_bare_forward_of_several_rows_works(in_place: EngineFactory, family: str) -> None:
     lm = in_place.shared(family)
     ids = padded(cases.sequences(), "right")["input_ids"]
     with torch.no_grad(), lm.steered(cases.vector(1, 2)):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from steer import Part, compose
+from steer import Part, Scope, compose
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, SCOPES, far, same_bits
 from tests.conformance.engines import EngineFactory
@@ -47,7 +47,9 @@ def test_coefficient_zero_is_bit_identical_in_every_family(
     lm = engine_factory.shared(family)
     everywhere = cases.vector(-1, *range(lm.n_layers))
     knobs = compose(
-        a=Part(everywhere), b=Part(everywhere, "ablate"), c=Part(everywhere, "add", "response")
+        a=Part(everywhere),
+        b=Part(everywhere, "ablate"),
+        c=Part(everywhere, "add", Scope("response")),
     )
     plain = lm.logits(PROMPTS, RESPONSES)
     with lm.steered(knobs, 0.0):

@@ -1,5 +1,6 @@
 """torch.compile: coefficients change without recompiling; late hooks are not silently ignored."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,20 +18,23 @@ from tests.tiny import tiny_model, tiny_tokenizer
 
 BATCH = padded(cases.sequences(), "right")
 LENGTHS = {"prompt_lengths": [12, 5, 17, 8]}
-KNOBS = cases.knobs(["add", "ablate", "add"])
+KNOBS = cases.knobs(["add", "ablate", "add"], layers=[(0,)] * 3)
+V, W = cases.vector(0), cases.vector(0, seed=1)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_compiler() -> Iterator[None]:
     dynamo.reset()
+    logging.disable(logging.DEBUG)  # pytest would keep every record of the compiler
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         yield
+    logging.disable(logging.NOTSET)
     dynamo.reset()
 
 
 def model(dtype: torch.dtype = torch.float32) -> Model:
-    return Model(tiny_model("llama", layers=4, dtype=dtype), tiny_tokenizer())
+    return Model(tiny_model("llama", layers=1, dtype=dtype), tiny_tokenizer())
 
 
 class Counting:
@@ -68,20 +72,25 @@ def test_coefficients_change_without_recompiling_and_without_graph_breaks(
         assert backend.graphs == graphs
 
 
-def test_attaching_after_compiling_is_respected_and_warned_of() -> None:
+def test_attaching_after_compiling_is_respected_and_warned_of_once() -> None:
     lm = model()
     compiled = torch.compile(lm.hf_model, backend="eager")
     plain = logits(compiled)
-    with pytest.warns(UserWarning, match="torch.compile ran before"), lm.steered(KNOBS, 1.0):
-        steered = logits(compiled)
-    far(steered, plain)
-    with lm.steered(KNOBS, 1.0) if not _compiled() else pytest.warns(UserWarning):
-        pass
+    with pytest.warns(UserWarning, match=r"torch\.compile ran before"):
+        outer = lm.steered(V, 1.0).attach()
+    outer.remove()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outer.attach()  # the compiled code is gone, so there is nothing to warn of
+    only_outer = logits(compiled)
+    far(only_outer, plain)
+    with pytest.warns(UserWarning, match=r"torch\.compile ran before"):
+        inner = lm.steered(W, 1.0).attach()
+    far(logits(compiled), only_outer)
+    inner.remove()
+    close(logits(compiled), only_outer)
+    outer.remove()
     close(logits(compiled), plain)
-
-
-def _compiled() -> bool:
-    return bool(dynamo.convert_frame.FRAME_COUNTER)
 
 
 def test_nothing_stays_when_the_warning_is_an_error() -> None:
@@ -90,8 +99,8 @@ def test_nothing_stays_when_the_warning_is_an_error() -> None:
     plain, before = logits(compiled), Snapshot(lm.hf_model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        handle = lm.steered(KNOBS, 1.0)
-        with pytest.raises(UserWarning, match="torch.compile ran before"):
+        handle = lm.steered(V, 1.0)
+        with pytest.raises(UserWarning, match=r"torch\.compile ran before"):
             handle.attach()
     assert not handle.active
     assert injector_of(lm.architecture).stack == ()
@@ -99,28 +108,21 @@ def test_nothing_stays_when_the_warning_is_an_error() -> None:
     assert torch.equal(logits(lm.hf_model), plain)
 
 
-def test_leaving_is_respected_by_compiled_code() -> None:
-    lm = model()
-    plain = logits(lm.hf_model)
-    with lm.steered(KNOBS, 1.0):
-        compiled = torch.compile(lm.hf_model, backend="eager")
-        far(logits(compiled), plain)
-    close(logits(compiled), plain)
-
-
 def test_rows_scopes_and_gates_are_right_under_compilation() -> None:
     lm = model()
     knobs = cases.knobs(
         ["add", "ablate", "add"],
         ["response", "all[3:]", "last_prompt"],
-        gate=cases.gate(layer=-1, margin=2.0),
+        [(0,)] * 3,
+        cases.gate(layer=-1, margin=2.0),
     )
     rows = [{"medical": 1.0}, {"legal": 1.0}, {}, {"medical": 0.5, "financial": 0.8}]
-    with lm.steered(knobs, rows) as handle:
+    plain = logits(lm.hf_model)
+    with lm.steered(knobs, rows):
+        steered = logits(lm.hf_model, **LENGTHS)
         compiled = torch.compile(lm.hf_model, backend="eager")
-        close(logits(compiled, **LENGTHS), logits(lm.hf_model, **LENGTHS))
-        handle.update(rows[::-1])
-        close(logits(compiled, **LENGTHS), logits(lm.hf_model, **LENGTHS))
+        close(logits(compiled, **LENGTHS), steered)
+    far(steered, plain)
 
 
 def test_without_compilation_there_is_no_warning() -> None:

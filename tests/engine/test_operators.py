@@ -30,7 +30,7 @@ def random(*shape: int, seed: int) -> Tensor:
 
 
 def near_parallel(kind: str, count: int, seed: int) -> Tensor:
-    """Directions of one kind: random, nearly one, duplicates, opposite, zero among them, or many."""
+    """Directions of one kind: random, nearly one, duplicates, opposite, or zero among them."""
     V, base = random(count, D, seed=seed), random(1, D, seed=seed + 1)
     return {
         "random": V,

@@ -1,0 +1,28 @@
+"""Running the command line in this process."""
+
+import contextlib
+import io
+import sys
+
+import pytest
+
+from steer.cli import main
+
+
+def steer(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    """Run the command line in this process: status, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["steer", *arguments])
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("NO_COLOR", "1")
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code
+            else:
+                code = 0
+    status = code if isinstance(code, int) else int(code is not None)
+    return status, out.getvalue(), err.getvalue()

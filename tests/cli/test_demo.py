@@ -1,0 +1,70 @@
+"""`steer demo` with few pairs and questions: what it prints and what it writes."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import steer as library
+from steer.demo.data import DOMAINS
+from tests.cli.run import steer
+
+SMALL = ("--pairs", "12", "--questions", "4")
+_FOUND: dict[str, Any] = {}
+
+
+@pytest.fixture
+def studied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what the first command measured for those after it."""
+    import steer.demo.study as module
+
+    measure: Callable[..., Any] = module.study
+
+    def study(*args: Any, **options: Any) -> Any:
+        key = str({k: v for k, v in options.items() if k.startswith("n_") or k == "seed"})
+        if key not in _FOUND:
+            _FOUND[key] = measure(*args, **options)
+        return _FOUND[key]
+
+    monkeypatch.setattr(module, "study", study)
+
+
+def demo(folder: Path) -> str:
+    """Run the command and return what it prints, in one line."""
+    status, out, err = steer("demo", "-o", str(folder), *SMALL)
+    assert status == 0, err
+    return " ".join(out.split())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("studied_once")
+def test_demo_prints_every_table_and_writes_vectors_and_a_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    printed = demo(folder)
+    for domain in DOMAINS:
+        assert f"{domain}: share of answers at each setting of its knob" in printed
+        vector = library.Vector.load(folder / f"{domain}.safetensors")
+        assert vector.provenance.domain == domain
+        assert vector.provenance.pairs == 12
+        assert vector.tuning is not None
+    assert "without a gate" in printed
+    assert "with the domain gate" in printed
+    assert "This model is a toy" in printed
+    assert (folder / "dose-response.png").read_bytes().startswith(b"\x89PNG")
+    for path in sorted(folder.iterdir()):
+        assert f"saved {path}" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("studied_once")
+def test_demo_without_matplotlib_says_how_to_get_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'residual-steer[plot]'" in demo(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"{domain}.safetensors" for domain in sorted(DOMAINS)
+    ]

@@ -1,0 +1,115 @@
+"""What the command line says and returns when it is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from steer import Vector
+from tests.cli.run import steer
+
+ROOT = Path(__file__).parents[2]
+
+
+def refused(*arguments: str, stdin: str = "") -> str:
+    """Return the message, in one line, of a command that must end with status 1."""
+    status, out, err = steer(*arguments, stdin=stdin)
+    assert status == 1
+    assert out == ""
+    for word in ("found:", "expected:", "to do:"):
+        assert word in err
+    return " ".join(err.split())
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> str:
+    """A vector file that fits no small model."""
+    path = tmp_path / "foreign.safetensors"
+    Vector.of({99: torch.ones(8)}).save(path)
+    return str(path)
+
+
+def test_a_missing_or_damaged_file(tmp_path: Path) -> None:
+    missing = refused("inspect", str(tmp_path / "missing.safetensors"))
+    assert "VectorFileError: " in missing
+    pickle = tmp_path / "vector.safetensors"
+    pickle.write_bytes(b"\x80\x04" + bytes(40))
+    assert "pickles are never read" in refused("inspect", str(pickle))
+
+
+def test_bad_pairs_name_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "Is it?", "chosen": "No.", "rejected": "No."}\n')
+    message = refused("extract", "demo", str(path), "-o", str(tmp_path / "v.safetensors"))
+    assert "PairsError: " in message
+    assert "line 1: chosen and rejected are equal" in message
+    assert not (tmp_path / "v.safetensors").exists()
+
+
+def test_several_domains_need_several_files(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = '{"prompt": "Is it %s?", "chosen": "Yes.", "rejected": "No.", "domain": "%s"}\n'
+    path.write_text(row % ("safe", "medical") + row % ("legal", "legal"))
+    message = refused("extract", "demo", str(path), "-o", str(tmp_path / "v.safetensors"))
+    assert "CompositionError: " in message
+    assert "{domain}" in message
+
+
+def test_no_prompt(foreign: str) -> None:
+    assert "TextError: " in refused("generate", "demo", "-v", foreign, stdin="\n \n")
+
+
+def test_a_gate_that_no_file_holds(foreign: str) -> None:
+    message = refused("generate", "demo", "-v", foreign, "--gate", "Can you help?")
+    assert "no gate is stored in these files" in message
+
+
+def test_a_vector_of_another_model(foreign: str) -> None:
+    message = refused("generate", "demo", "-v", f"{foreign}:0.5", "Can you help?")
+    assert "FitError: " in message
+    assert "width 8, layers up to 99" in message
+
+
+def test_an_unknown_operator(tmp_path: Path) -> None:
+    path = tmp_path / "v.safetensors"
+    Vector.of({2: torch.ones(128)}).save(path)
+    message = refused("generate", "demo", "-v", str(path), "--operator", "clump", "Can you help?")
+    assert "unknown operator" in message
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    status, out, err = steer("generate", str(tmp_path / "no-such"), "Can you help?")
+    assert status == 1
+    assert out == ""
+    assert "Error: " in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("extract", "demo", "x.jsonl", "-o", "v", "--on-bad", "skip"), ("demo", "--pairs", "0")],
+)
+def test_a_wrong_option_is_a_usage_error(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    if "x.jsonl" in arguments:
+        row = '{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}\n'
+        (tmp_path / "x.jsonl").write_text(row)
+        arguments = tuple(str(tmp_path / a) if a in ("x.jsonl", "v") else a for a in arguments)
+    status, _, err = steer(*arguments)
+    assert status == 2
+    assert "Usage:" in err
+
+
+def test_the_installed_command_ends_the_process_with_the_status(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "from steer.cli import main; main()", "inspect", "missing"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.startswith("VectorFileError: missing")
+    assert "Traceback" not in run.stderr

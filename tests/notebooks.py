@@ -1,0 +1,143 @@
+"""Runs the notebooks and checks their figures: ``python -m tests.notebooks``.
+
+Each notebook in ``notebooks/`` is run from top to bottom in an empty folder, within 60 seconds,
+with one cell more than it shows: the assertions of ``CHECKS`` on its variables. What it prints must
+be what is stored in it, up to small differences of measured numbers. ``--write`` stores what it
+printed.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat.v4 import new_code_cell
+
+from steer.demo import MODEL_PATH
+from tests.repository.blocks import differs
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+SECONDS = 60.0
+CHECKS = {
+    "01-quickstart.ipynb": """
+assert len(train) == 300 and train.domains == ("financial", "legal", "medical")
+assert activations.domains == train.domains
+assert all(vector.provenance.pairs == 100 for vector in vectors.values())
+assert {vector.layers for vector in vectors.values()} == {(3,)}, "the gate is fitted at layer 3"
+first = [steer.palrs(activations, domain=d).provenance.arguments["position"] for d in DOMAINS]
+assert first == ["template[-2]"] * 3, "what the text says of the rule is no longer so"
+assert min(vectors["medical"].cosine(vectors[d]) for d in DOMAINS) > 0.5, "not much the same way"
+assert gate.accuracy >= 0.98, gate.accuracy
+assert choice.works, choice
+assert choice.test.value >= 0.95, choice.test
+assert choice.best.kl <= 3.0
+assert shares["avoidance"][0] >= 0.95 and shares["expert"][-1] >= 0.95, shares
+assert max(shares["generic"]) <= 0.6, "the middle level lies on the line after all"
+assert torch.equal(loaded.direction(choice.layer), choice.vector.direction(choice.layer))
+with lm.steered(knobs, settings):
+    judged = [judge(text) for text in lm.generate(asked_of_each)]
+assert [j.domain for j in judged] == list(DOMAINS) * 2, judged
+assert [j.level for j in judged] == ["expert", "avoidance"] * 3, judged
+"""
+}
+
+
+def main() -> int:
+    """Run every notebook; return 0 if all are as they should be, else 1."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--write", action="store_true", help="store what the notebooks print")
+    write: bool = arguments.parse_args().write
+    problems = []
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        found = check(path, write=write)
+        problems += found
+        sys.stdout.write(f"{path.name}: {'; '.join(found) or 'ok'}\n")
+    if missing := CHECKS.keys() - {path.name for path in FOLDER.glob("*.ipynb")}:
+        problems.append(f"no such notebook: {sorted(missing)}")
+        sys.stdout.write(f"{problems[-1]}\n")
+    return 1 if problems else 0
+
+
+def check(path: Path, *, write: bool = False) -> list[str]:
+    """Return what is wrong with a notebook; nothing if it runs and prints what it shows.
+
+    Args:
+        path: The notebook.
+        write: Whether to store what it prints instead of comparing.
+    """
+    if path.name not in CHECKS:
+        return ["no assertions for it in tests/notebooks.py"]
+    stored = nbformat.read(path, as_version=4)
+    try:
+        run = executed(stored, CHECKS[path.name])
+    except (TimeoutError, DeadKernelError):  # a kernel that is cancelled is reported dead
+        return [f"not done after {SECONDS:.0f} seconds, or its kernel died"]
+    except CellExecutionError as error:
+        return [str(error)]
+    if write:
+        nbformat.write(run, path)
+        return []
+    nbformat.validate(stored)
+    return _differences(stored, run) + _machine(path)
+
+
+def executed(notebook: Any, assertions: str) -> Any:
+    """Return a notebook as it is after it ran in an empty folder, without its traces of time."""
+    run = nbformat.from_dict(notebook)
+    for cell in run.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    run.cells.append(new_code_cell(assertions))
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            run, kernel_name="python3", resources={"metadata": {"path": folder}}
+        )
+        asyncio.run(asyncio.wait_for(client.async_execute(), SECONDS))
+    run.cells.pop()
+    for cell in run.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    run.metadata.pop("widgets", None)
+    run.metadata["language_info"] = {"name": "python"}
+    return nbformat.reads(nbformat.writes(run).replace(str(MODEL_PATH), "demo model"), as_version=4)
+
+
+def _differences(stored: Any, run: Any) -> list[str]:
+    problems = []
+    for number, (old, new) in enumerate(zip(stored.cells, run.cells, strict=True)):
+        if old.cell_type != "code":
+            continue
+        if _kinds(old) != _kinds(new):
+            problems.append(f"cell {number}: outputs {_kinds(new)}, stored {_kinds(old)}")
+        elif difference := differs(_text(new), _text(old)):
+            problems.append(f"cell {number}: {difference}")
+    return problems
+
+
+def _kinds(cell: Any) -> list[str]:
+    return [
+        f"{output.output_type} {','.join(sorted(output.get('data', {})))}".strip()
+        for output in cell.outputs
+    ]
+
+
+def _text(cell: Any) -> str:
+    texts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.outputs]
+    return "\n".join(text for text in texts if not text.startswith("<Figure"))
+
+
+def _machine(path: Path) -> list[str]:
+    """Return traces of the machine on which a notebook was run."""
+    text = path.read_text(encoding="utf-8")
+    traces = [str(FOLDER.parent), str(Path.home()), tempfile.gettempdir(), "Traceback"]
+    return [f"it holds {trace!r}" for trace in traces if trace in text]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""`import steer` loads torch, and nothing that takes long or changes other libraries."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.repository.blocks import ROOT
+
+HEAVY = ("transformers", "datasets", "nnsight", "matplotlib", "pandas", "pyarrow", "IPython")
+
+
+@pytest.mark.parametrize("module", ["steer", "steer.cli", "steer.demo.language"])
+def test_import_loads_nothing_heavy(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        f"print(','.join(sorted(set({HEAVY!r}) & set(sys.modules))))\n"
+        "print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    loaded, torch = run.stdout.splitlines()
+    assert loaded == ""
+    assert torch == "True"
