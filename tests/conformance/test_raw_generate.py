@@ -401,6 +401,24 @@ def test_a_scope_needs_the_top_level_call_also_after_generate(in_place: EngineFa
             lm.hf_model(torch.tensor([PROMPTS[1]]))
 
 
+def test_a_split_batch_leaves_no_part_behind_also_when_it_fails(in_place: EngineFactory) -> None:
+    lm, knobs = in_place.shared(), cases.knobs(*MIXED)(ROWS)
+
+    class Failing(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            raise KeyboardInterrupt
+
+    failing = LogitsProcessorList([Failing()])
+    with lm.steered(knobs):
+        lm.generate(cases.PROMPTS, batch_size=3, max_new_tokens=1)
+        after = [generate(lm)]
+        with pytest.raises(KeyboardInterrupt):
+            lm.generate(cases.PROMPTS, batch_size=3, logits_processor=failing)
+        after.append(generate(lm))
+    for out in after:
+        check(lm, knobs, out)
+
+
 def test_updating_in_the_middle_of_generate_holds_from_the_next_token(
     in_place: EngineFactory,
 ) -> None:

@@ -67,7 +67,7 @@ def test_it_moves_its_domain_to_both_ends(
     with lm.steered(vector, sign * vector.tuning.coefficient):
         answers = lm.generate(questions(domain, 20, seed=3))
     found = [judge(text) for text in answers]
-    assert sum(j.domain == domain and j.level == level for j in found) >= 18, answers
+    assert sum(j.domain == domain and j.level == level for j in found) >= 16, answers
 
 
 def test_the_code_of_the_format_page_reads_them(
