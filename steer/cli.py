@@ -52,7 +52,8 @@ def demo(
     show(found, console)
     timing(found, console)
     if not any(path.suffix == ".png" for path in written):
-        console.print("No picture was drawn. For one: pip install 'residual-steer[plot]'")
+        hint = "No picture was drawn. For one: pip install 'residual-steer[plot]'"
+        console.print(hint, markup=False, highlight=False, soft_wrap=True)
     for path in written:
         console.print(f"saved {path}", soft_wrap=True, highlight=False)
     console.print("This model is a toy: it shows the mechanics, its figures are not to be quoted.")
