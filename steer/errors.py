@@ -104,5 +104,17 @@ class BusyModelError(SteerError, RuntimeError):
     """Another thread is steering this model."""
 
 
+class CheckpointError(SteerError, ValueError):
+    """Weights on disk that cannot be read, or are not those of a model."""
+
+
+class AlignmentError(SteerError, ValueError):
+    """Two models, or a model and an adapter, whose difference cannot be taken."""
+
+
+class MergeError(SteerError, RuntimeError):
+    """A setting that cannot be merged into the weights, or not taken out again."""
+
+
 class MissingExtraError(SteerError, ImportError):
     """An optional package is not installed."""

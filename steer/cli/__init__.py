@@ -1,0 +1,34 @@
+"""The command line: one file per command."""
+
+import typer
+from rich.console import Console
+
+from steer.cli.demo import demo
+from steer.cli.extract import extract
+from steer.cli.generate import generate
+from steer.cli.inspect import inspect, methods
+from steer.errors import SteerError
+
+app = typer.Typer(
+    help="A language model's behaviour as a set of knobs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, extract, generate, inspect, methods):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; errors of this library end it with their message and status 1."""
+    try:
+        app()
+    except (SteerError, OSError) as error:
+        Console(stderr=True).print(
+            f"{type(error).__name__}: {error}",
+            style="red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise SystemExit(1) from None

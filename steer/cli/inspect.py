@@ -1,0 +1,30 @@
+"""`steer inspect` and `steer methods`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A vector file.")],
+) -> None:
+    """Print what a vector file holds; the file is validated, nothing is executed."""
+    from steer.vector import Vector
+
+    Console().print(Vector.load(file), markup=False, highlight=False)
+
+
+def methods() -> None:
+    """List the extraction methods, reading positions and operators."""
+    from steer.activations import POSITIONS
+    from steer.extract import methods as known
+    from steer.operator import operators
+
+    table = Table("what", "names", "default")
+    table.add_row("method", ", ".join(known()), "palrs")
+    table.add_row("at", ", ".join(POSITIONS), "template")
+    table.add_row("operator", ", ".join(operators()), "add")
+    Console().print(table)
