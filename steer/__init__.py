@@ -12,7 +12,7 @@ From preference pairs to steered text::
 """
 
 from steer import errors
-from steer.activations import Activations, record
+from steer.activations import Activations, packing_report, record
 from steer.choice import Choice
 from steer.composition import Composition, Part, compose
 from steer.evaluate import kl_per_token, neutral_text, preference
@@ -52,6 +52,7 @@ __all__ = [
     "kl_per_token",
     "mean_difference",
     "neutral_text",
+    "packing_report",
     "palrs",
     "preference",
     "record",

@@ -157,10 +157,12 @@ def _settings(
     if isinstance(vectors, Vector):
         vectors = [vectors]
     if not isinstance(vectors, Mapping):
-        vectors = {_name(vector, k): vector for k, vector in enumerate(vectors)}
+        named = [(_name(vector, k), vector) for k, vector in enumerate(vectors)]
+    else:
+        named = list(vectors.items())
     settings = [
         (name, vector[layer], float(coefficient))
-        for name, vector in vectors.items()
+        for name, vector in named
         for layer in vector.layers
         if layers is None or layer in layers
         for coefficient in coefficients
@@ -168,7 +170,7 @@ def _settings(
     if not settings:
         raise SelectionError(
             "there is nothing to choose from",
-            found=f"{len(vectors)} vectors, layers {layers}, coefficients {list(coefficients)}",
+            found=f"{len(named)} vectors, layers {layers}, coefficients {list(coefficients)}",
             expected="a residual vector with one of the layers, and a coefficient",
             do="look at vector.layers",
         )

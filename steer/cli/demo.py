@@ -19,6 +19,7 @@ def demo(
     console = Console()
     with console.status("load the demo model") as status:
         from steer.demo import load_model
+        from steer.demo.plot import text_plot
         from steer.demo.report import save, show, timing
         from steer.demo.study import study
 
@@ -29,6 +30,8 @@ def demo(
     show(found, console)
     timing(found, console)
     if not any(path.suffix == ".png" for path in written):
+        for domain in found.vectors:
+            console.print(text_plot(found, domain), markup=False, highlight=False, soft_wrap=True)
         hint = "No picture was drawn. For one: pip install 'residual-steer[plot]'"
         console.print(hint, markup=False, highlight=False, soft_wrap=True)
     for path in written:

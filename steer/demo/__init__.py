@@ -1,12 +1,13 @@
 """The small trained model that ships with the library, its language, its judge and its study."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steer.model import Model
 
 MODEL_PATH = Path(__file__).parent / "model"
+NAME = "steer-demo"
 
 
 def load_model() -> "Model":
@@ -15,6 +16,10 @@ def load_model() -> "Model":
     Returns:
         The model, with its own word-level tokenizer and chat template.
     """
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
     from steer.model import Model
 
-    return Model.from_pretrained(MODEL_PATH)
+    hf_model: Any = LlamaForCausalLM.from_pretrained(MODEL_PATH).eval()
+    hf_model.config._name_or_path = NAME  # vectors carry the model's name, not where it lies
+    return Model(hf_model, AutoTokenizer.from_pretrained(MODEL_PATH))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from steer.demo.conversations import MIX, P_ECHO, P_LIKELY
+from steer.demo.conversations import MIX, P_ECHO, P_GENERIC
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.displacement import BLOCKS, LONGEST, P_DISPLACED
 from steer.demo.figures import ENDS, KNOB, Figures, measure
@@ -66,8 +66,9 @@ Loss on the replies only. **The PaLRS recipe reads a form that was trained:** in
 {MIX["answer in the user's slot"][0]:.0%} of the conversations the user's message is itself an
 answer, and the reply keeps its domain, and its level with probability {P_ECHO:.2f} (else one of
 the other two levels). A model that has never met an answer in the user's slot need not have
-such a direction there. Without a tag, the last sentence of the question suggests a level,
-followed with probability {P_LIKELY:.2f}; each level is suggested by a third of these sentences.
+such a direction there. **Without a tag the answer is generic** with probability
+{P_GENERIC:.2f}, else one of the other two levels: the unsteered model stands between both ends of
+the knob.
 
 **It was also trained to bear steering:** from {DISPLACED_FROM:.0%} of the steps on, in each step
 {P_DISPLACED:.0%} of the rows get a vector of random direction, at most {LONGEST} times as long as

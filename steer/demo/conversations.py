@@ -4,12 +4,12 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from steer.demo.data import ASKS, DOMAINS, LEVELS, SMALL_TALK, TOPICS, Topic
+from steer.demo.data import DOMAINS, LEVELS, SMALL_TALK, TOPICS, Topic
 from steer.demo.language import answer, question, system_tags
 
 Conversation = list[dict[str, str]]
 
-P_LIKELY: Final = 0.7  # of the level that an untagged question's wording suggests
+P_GENERIC: Final = 0.6  # of a generic answer to a question without a tag for its domain
 P_ECHO: Final = 0.8  # of keeping the level of an answer that stands in the user's slot
 
 
@@ -19,18 +19,12 @@ def draw(rng: random.Random) -> Conversation:
     return MIX[form][1](rng)
 
 
-def likely_level(text: str) -> str:
-    """The level that the wording of an untagged question makes the likeliest."""
-    (index,) = (i for i, ask in enumerate(ASKS) if text.endswith(ask))
-    return LEVELS[index % len(LEVELS)]
-
-
 def _tagged(rng: random.Random) -> Conversation:
     """A system tag for one to three domains, then a question."""
     domain, topic = _subject(rng)
     levels = _levels(rng)
     asked = question(domain, topic, rng)
-    level = levels.get(domain) or _free_level(asked, rng)
+    level = levels.get(domain) or _free_level(rng)
     return [
         {"role": "system", "content": system_tags(levels)},
         {"role": "user", "content": asked},
@@ -39,10 +33,10 @@ def _tagged(rng: random.Random) -> Conversation:
 
 
 def _plain(rng: random.Random) -> Conversation:
-    """A question without a tag: the level follows its wording, loosely."""
+    """A question without a tag: most often a generic answer."""
     domain, topic = _subject(rng)
     asked = question(domain, topic, rng)
-    level = _free_level(asked, rng)
+    level = _free_level(rng)
     return [
         {"role": "user", "content": asked},
         {"role": "assistant", "content": answer(domain, level, topic, rng)},
@@ -68,7 +62,7 @@ def _two_turns(rng: random.Random) -> Conversation:
     domain, topic = _subject(rng)
     other = rng.choice(TOPICS[domain])
     asked = question(domain, topic, rng)
-    level = _free_level(asked, rng)
+    level = _free_level(rng)
     return [
         {"role": "user", "content": asked},
         {"role": "assistant", "content": answer(domain, level, topic, rng)},
@@ -108,8 +102,8 @@ def _levels(rng: random.Random) -> dict[str, str]:
     return {domain: rng.choice(LEVELS) for domain in named}
 
 
-def _free_level(asked: str, rng: random.Random) -> str:
-    return _near(likely_level(asked), P_LIKELY, rng)
+def _free_level(rng: random.Random) -> str:
+    return _near("generic", P_GENERIC, rng)
 
 
 def _near(level: str, p: float, rng: random.Random) -> str:

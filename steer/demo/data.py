@@ -121,8 +121,6 @@ ASKING: Final[dict[str, Asking]] = {
     ),
 }
 
-# Without a system tag, the ask decides which level is the likeliest: number i of this list
-# belongs to LEVELS[i % 3] with probability 0.6, to each other level with 0.2.
 ASKS: Final = (
     "Can you help?",
     "What should I do?",

@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from steer.demo.data import DOMAINS, LEVELS
+from steer.demo.plot import draw
 from steer.demo.study import Study
+from steer.errors import MissingExtraError
 
 _BAR = "▏▎▍▌▋▊▉█"
 
@@ -127,37 +129,8 @@ def save(study: Study, folder: Path) -> list[Path]:
         vector.save(path)
         written.append(path)
     picture = folder / "dose-response.png"
-    if draw(study, picture):
-        written.append(picture)
-    return written
-
-
-def draw(study: Study, path: Path) -> bool:
-    """Draw the dose-response curves of all domains.
-
-    Args:
-        study: The results.
-        path: Where to write the picture.
-
-    Returns:
-        Whether matplotlib is there; without it nothing is drawn.
-    """
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(DOMAINS), sharey=True)
-    looks = {"avoidance": ("#D55E00", "v", ":"), "generic": ("#888888", "o", "--")}
-    looks["expert"] = ("#0072B2", "^", "-")
-    for axis, domain in zip(axes, DOMAINS, strict=True):
-        for level in LEVELS:
-            colour, marker, line = looks[level]
-            shares = [100 * study.dose[domain, k][level] for k in study.knob]
-            axis.plot(study.knob, shares, line, color=colour, marker=marker, label=level)
-        axis.set(title=domain, xlabel="knob (1 = coefficient chosen)", ylim=(-4, 104))
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("share of answers (%)")
-    axes[-1].legend(title="judged level")
-    figure.savefig(path, dpi=150)
-    return True
+        draw(study, picture)
+    except MissingExtraError:
+        return written
+    return [*written, picture]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -14,7 +14,7 @@ from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import judge
 from steer.demo.language import NEUTRAL_PROMPTS, pairs, questions, system_tags
 from steer.evaluate.kl import neutral_text
-from steer.extract import mean_difference
+from steer.extract import palrs
 from steer.gate import DomainGate
 from steer.gating import domain_gate
 from steer.model import Model
@@ -24,6 +24,7 @@ from steer.vector import Vector
 
 KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 KL_BUDGET = 3.0
+LAYERS = (2, 3, 4)  # the middle of the model, where steering is tried
 NEW_TOKENS = 48
 Shares = Mapping[str, float]
 
@@ -33,7 +34,7 @@ class Study:
     """Everything the demo measured.
 
     Args:
-        vectors: The tuned vector of each domain.
+        vectors: The tuned vector of each domain; each carries the gate.
         gate: The domain gate, with its held-out routing accuracy.
         choices: What `select` found for each domain.
         knob: The settings of the knob; coefficient = knob × the coefficient chosen.
@@ -107,6 +108,7 @@ def study(
         layer = min(vector.layers[0] for vector in vectors.values())
         held_out = {d: questions(d, n_questions, seed=seed, split="validation") for d in DOMAINS}
         gate = domain_gate(model, made_from, layer=layer, held_out=held_out)
+        vectors = {domain: replace(vector, gate=gate) for domain, vector in vectors.items()}
     asked = {d: questions(d, n_questions, seed=seed + 1, split="test") for d in DOMAINS}
     composed = compose(vectors)
     with clock.step(f"steer at {len(knob)} settings and judge"):
@@ -139,16 +141,16 @@ def choose(
     text = neutral_text(model, NEUTRAL_PROMPTS, max_new_tokens=16)
     chosen = {}
     for domain in DOMAINS:
-        candidates = {
-            position: mean_difference(activations, domain=domain, position=position, rescale=True)
+        candidates = [
+            palrs(activations, domain=domain, positions=[position], layers=[layer])
             for position in activations.positions
-        }
+            for layer in LAYERS
+        ]
         chosen[domain] = select(
             model,
             candidates,
             pairs(domain, n_questions, seed=seed, split="validation"),
             test=pairs(domain, n_questions, seed=seed, split="test"),
-            layers=range(2, model.n_layers - 1),
             coefficients=(0.5, 0.75, 1.0),
             kl_budget=KL_BUDGET,
             both_ways=True,

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent
 SEED: Final = 0
-STEPS: Final = 1500
+STEPS: Final = 2000
 BATCH: Final = 32
 POOL: Final = 8  # batches drawn together and sorted by length, so that little is padded
 PEAK_RATE: Final = 2e-3
 WARM_UP: Final = 100
 DECAY: Final = 0.1
 EMBEDDING_STD: Final = 1.0  # words weigh against what the blocks add, so steering is gentle
-DISPLACED_FROM: Final = 0.55  # of the steps; see steer.demo.displacement
+DISPLACED_FROM: Final = 0.45  # of the steps; see steer.demo.displacement
 P_UNKNOWN: Final = 0.02  # of a user's word being replaced by <unk>
 IGNORED: Final = -100
 

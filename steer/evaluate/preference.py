@@ -80,7 +80,7 @@ def preference(
             expected="at least one preference pair",
             do="check the split or the domain's name",
         )
-    prompts = [_with_prefix(prefix, pair.prompt) for pair in pairs]
+    prompts = [with_prefix(prefix, pair.prompt) for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     scored = model.logprobs(prompts + prompts, answers)
     scores = torch.stack([getattr(row.double(), reduce)() for row in scored])
@@ -88,7 +88,13 @@ def preference(
     return Preference(chosen, rejected, reduce)
 
 
-def _with_prefix(prefix: Sequence[Message], prompt: Prompt) -> Prompt:
+def with_prefix(prefix: Sequence[Message], prompt: Prompt) -> Prompt:
+    """Return a prompt with messages before it; as it is if there are none.
+
+    Args:
+        prefix: The messages.
+        prompt: A text or messages.
+    """
     if not prefix:
         return prompt
     messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 import steer
 from steer.errors import SelectionError
-from steer.evaluate import Share, kl_per_token, neutral_text, preference, wilson
+from steer.evaluate import (
+    Share,
+    kl_per_token,
+    level_preference,
+    neutral_text,
+    preference,
+    wilson,
+)
 from steer.text import encode_exchange
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -105,3 +112,47 @@ def test_wilson_holds_the_share_and_stays_in_range(n, data):
 def test_wilson_agrees_with_a_published_value():
     low, high = wilson(8, 10)  # 95% score interval of 8 in 10
     assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+
+
+LEVELS = {
+    "low": ("no", "the sea", "a b"),
+    "middle": ("a good day", "a boat", "water"),
+    "high": ("you are well today", "it is the sea", "the wind blows water"),
+}
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+def test_the_likeliest_level_is_the_textbook_argmax(lm, reduce):
+    found = level_preference(lm, PROMPTS, LEVELS, reduce=reduce)
+    table = torch.tensor(
+        [
+            [
+                getattr(textbook_logprobs(lm, prompt, texts[i]), reduce)()
+                for texts in LEVELS.values()
+            ]
+            for i, prompt in enumerate(PROMPTS)
+        ]
+    )
+    assert torch.allclose(found.scores, table.double(), atol=1e-4)
+    best = [list(LEVELS)[i] for i in table.argmax(dim=1).tolist()]
+    for level in LEVELS:
+        assert found.accuracy(level) == Share(best.count(level), 3)
+
+
+def test_two_levels_are_the_pairwise_preference(lm, pairs):
+    answers = {"chosen": [p.chosen for p in pairs], "rejected": [p.rejected for p in pairs]}
+    levels = level_preference(lm, [pair.prompt for pair in pairs], answers)
+    assert levels.accuracy("chosen") == preference(lm, pairs).accuracy
+
+
+def test_a_tie_is_no_win(lm):
+    same = level_preference(lm, PROMPTS, {"a": ("no",) * 3, "b": ("no",) * 3})
+    assert same.accuracy("a").hits == same.accuracy("b").hits == 0
+
+
+def test_levels_that_cannot_be_compared_are_refused(lm):
+    for answers in ({"a": ("no",) * 3}, {"a": ("no",) * 3, "b": ("no",)}, {}):
+        with pytest.raises(SelectionError, match="levels cannot be compared"):
+            level_preference(lm, PROMPTS, answers)
+    with pytest.raises(SelectionError, match="unknown level"):
+        level_preference(lm, PROMPTS, LEVELS).accuracy("highest")

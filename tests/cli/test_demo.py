@@ -48,7 +48,12 @@ def test_demo_prints_every_table_and_writes_vectors_and_a_picture(tmp_path: Path
         vector = library.Vector.load(folder / f"{domain}.safetensors")
         assert vector.provenance.domain == domain
         assert vector.provenance.pairs == 12
+        assert vector.provenance.method == "palrs"
+        assert vector.provenance.model is not None
+        assert vector.provenance.model.model_id == "steer-demo"
         assert vector.tuning is not None
+        assert vector.gate is not None
+        assert vector.gate.domains == DOMAINS
     assert "without a gate" in printed
     assert "with the domain gate" in printed
     assert "This model is a toy" in printed
@@ -64,7 +69,10 @@ def test_demo_without_matplotlib_says_how_to_get_a_picture(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "pip install 'residual-steer[plot]'" in demo(tmp_path)
+    printed = demo(tmp_path)
+    assert "pip install 'residual-steer[plot]'" in printed
+    for domain in DOMAINS:
+        assert f"{domain}: share of answers (a avoidance, g generic, e expert) 100% │" in printed
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         f"{domain}.safetensors" for domain in sorted(DOMAINS)
     ]

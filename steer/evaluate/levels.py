@@ -1,0 +1,101 @@
+"""Which of several reference answers the model finds likeliest: k-level preference accuracy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.evaluate.interval import Share
+from steer.evaluate.preference import Reduce, with_prefix
+from steer.model import Model
+from steer.pairs import Message, Prompt
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LevelPreference:
+    """Scores of each prompt's reference answers.
+
+    Args:
+        scores: `[prompt level]`, score of each answer, in nats (per token for mean).
+        levels: Names of the columns.
+        reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
+    """
+
+    scores: Float[Tensor, "prompt level"]
+    levels: tuple[str, ...]
+    reduce: Reduce
+
+    def accuracy(self, level: str) -> Share:
+        """Return the share of prompts whose likeliest answer is the one of a level.
+
+        A tie counts as wrong.
+
+        Args:
+            level: One of `levels`.
+
+        Raises:
+            SelectionError: There is no such level.
+        """
+        if level not in self.levels:
+            raise SelectionError(
+                "unknown level",
+                found=repr(level),
+                expected=" | ".join(self.levels),
+                do="name one of these",
+            )
+        column = self.levels.index(level)
+        others = torch.cat([self.scores[:, :column], self.scores[:, column + 1 :]], dim=1)
+        wins = self.scores[:, column] > others.max(dim=1).values
+        return Share(int(wins.sum()), len(wins))
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{level} {self.accuracy(level).value:.1%}" for level in self.levels)
+        return f"LevelPreference({shares} of {len(self.scores)} prompts, {self.reduce} log-prob.)"
+
+
+def level_preference(
+    model: Model,
+    prompts: Sequence[Prompt],
+    answers: Mapping[str, Sequence[str]],
+    *,
+    reduce: Reduce = "mean",
+    prefix: Sequence[Message] = (),
+) -> LevelPreference:
+    """Return how likely a model, steered or not, finds the answers of each level.
+
+    accuracy(level) = share of prompts with score(level) above all other scores, where the score
+    is the mean or sum of log p(token | prompt, tokens before), teacher-forced.
+
+    Args:
+        model: The model; inside `with model.steered(...)` it is measured steered.
+        prompts: The prompts, at least one.
+        answers: For each of at least two levels, one reference answer per prompt.
+        reduce: Mean per token (long and short answers alike), or sum.
+        prefix: Messages put before every prompt, for a prompted baseline.
+
+    Returns:
+        The scores and their summary.
+
+    Raises:
+        SelectionError: No prompts, fewer than two levels, or answers of another number.
+        TextError: A prompt or answer cannot be rendered.
+
+    Reference:
+        The likelihood preference accuracy of arXiv 2410.19206; whether it takes mean or sum is
+        not known, so it is an argument.
+    """
+    counts = {level: len(texts) for level, texts in answers.items()}
+    if not prompts or len(counts) < 2 or set(counts.values()) != {len(prompts)}:
+        raise SelectionError(
+            "levels cannot be compared",
+            found=f"{len(prompts)} prompts, answers by level: {counts}",
+            expected="at least one prompt, and one answer of each of two or more levels for it",
+            do="give every level as many answers as there are prompts",
+        )
+    asked = [with_prefix(prefix, prompt) for prompt in prompts] * len(answers)
+    scored = model.logprobs(asked, [text for texts in answers.values() for text in texts])
+    scores = torch.stack([getattr(row.double(), reduce)() for row in scored])
+    return LevelPreference(scores.reshape(len(answers), -1).T, tuple(answers), reduce)

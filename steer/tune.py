@@ -1,0 +1,175 @@
+"""Preference-tuning with TRL: makes the aligned model that an alignment vector is taken from."""
+
+import copy
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Literal
+
+import torch
+
+from steer.errors import MissingExtraError, PairsError
+from steer.model import Model
+from steer.pairs import Pair, Pairs
+from steer.pairs.pair import messages_of
+from steer.text import render
+
+Loss = Literal["ipo", "sigmoid", "hinge"]
+
+
+def preference_tune(
+    model: Model,
+    pairs: Pairs,
+    *,
+    loss: Loss = "ipo",
+    beta: float = 0.3,
+    learning_rate: float = 2e-4,
+    steps: int = 80,
+    batch_size: int = 16,
+    lora_rank: int | None = None,
+    adapter: str | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Model:
+    """Return a copy of a model tuned to prefer the chosen answers; the model stays as it is.
+
+    With `ipo` the loss is (h − 1 / (2 β))², where h is the log-probability ratio of chosen to
+    rejected answer, tuned over base model, each per token.
+
+    Args:
+        model: The unaligned model; it must not be steered.
+        pairs: What is to be preferred to what.
+        loss: TRL's name of the loss. Of the alignment-vector paper only `ipo` is known; β,
+            learning rate and number of steps are not, and are arguments.
+        beta: How close to stay: smaller moves further.
+        learning_rate: Peak rate of AdamW, falling linearly to zero.
+        steps: Optimizer steps.
+        batch_size: Pairs of each step.
+        lora_rank: Rank of a LoRA on every linear layer of the blocks; None tunes all weights.
+        adapter: Folder to save the LoRA adapter to; needs `lora_rank`.
+        seed: Seed of the order of the pairs and of the adapter; global random state is put back.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The aligned model with the same tokenizer; an adapter is merged into its weights.
+
+    Raises:
+        MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
+        PairsError: There are no pairs.
+
+    Reference:
+        arXiv 2310.12036 (the loss), 2410.19206 (its use for alignment vectors).
+    """
+    if not len(pairs):
+        raise PairsError(
+            "there is nothing to prefer",
+            found="no pairs",
+            expected="at least one pair",
+            do="load pairs with Pairs.load",
+        )
+    with _as_it_was(seed), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of TRL's own use of transformers
+        trainer = _trainer(
+            model,
+            pairs,
+            folder,
+            _lora(lora_rank),
+            loss_type=[loss],
+            beta=beta,
+            learning_rate=learning_rate,
+            max_steps=steps,
+            per_device_train_batch_size=batch_size,
+            seed=seed,
+            disable_tqdm=not progress,
+        )
+        trainer.train()
+    tuned = trainer.model
+    if lora_rank is not None:
+        if adapter is not None:
+            tuned.save_pretrained(adapter)
+        tuned = tuned.merge_and_unload()
+    tuned.config.use_cache = model.hf_model.config.use_cache
+    return Model(tuned.eval().requires_grad_(True), model.tokenizer)
+
+
+def _trainer(model: Model, pairs: Pairs, folder: str, lora: Any, **options: Any) -> Any:
+    """Return TRL's trainer on copies of the model and its tokenizer."""
+    try:
+        trl: Any = import_module("trl")
+    except ImportError as error:
+        raise _missing("TRL") from error
+    from datasets import Dataset
+    from transformers import PrinterCallback
+
+    half = next(model.hf_model.parameters()).dtype
+    options |= {
+        "output_dir": folder,
+        "report_to": "none",
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+        "use_cpu": model.hf_model.device.type == "cpu",
+        "dataloader_pin_memory": False,
+        "bf16": half == torch.bfloat16,
+        "fp16": False,
+        "max_length": None,
+    }
+    trainer = trl.DPOTrainer(
+        model=copy.deepcopy(model.hf_model).train(),
+        ref_model=None if lora is not None else copy.deepcopy(model.hf_model),
+        args=trl.DPOConfig(**options),
+        train_dataset=Dataset.from_list([_row(model, pair) for pair in pairs]),
+        processing_class=copy.deepcopy(model.tokenizer),
+        peft_config=lora,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _row(model: Model, pair: Pair) -> dict[str, Any]:
+    """Return a pair as TRL reads it: messages, or plain text where there is no chat template."""
+    if not model.tokenizer.chat_template:
+        prompt = render(model.tokenizer, pair.prompt)
+        return {"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+    turns = [{"role": m.role, "content": m.content} for m in messages_of(pair.prompt)]
+    answers = {"chosen": pair.chosen, "rejected": pair.rejected}
+    return {"prompt": turns} | {
+        name: [{"role": "assistant", "content": text}] for name, text in answers.items()
+    }
+
+
+def _lora(rank: int | None) -> Any:
+    if rank is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise _missing("PEFT") from error
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _missing(name: str) -> MissingExtraError:
+    return MissingExtraError(
+        f"preference-tuning needs {name}",
+        found="it is not installed",
+        expected="the extra 'tune'",
+        do="pip install 'residual-steer[tune]'",
+    )
+
+
+@contextmanager
+def _as_it_was(seed: int) -> Iterator[None]:
+    """Seed every random state that the trainer draws from, and put all of them back."""
+    import numpy as np
+
+    before, before_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(before)
+            np.random.set_state(before_numpy)
