@@ -13,9 +13,18 @@ From preference pairs to steered text::
 
 from steer import errors
 from steer.activations import Activations, packing_report, record
+from steer.alignment import (
+    alignment_vector,
+    bidirectional,
+    dare,
+    low_rank,
+    magnitude,
+    ties,
+    write_alignment_vector,
+)
 from steer.choice import Choice
 from steer.composition import Composition, Part, compose
-from steer.evaluate import kl_per_token, neutral_text, preference
+from steer.evaluate import kl_per_token, level_preference, neutral_text, preference
 from steer.extract import mean_difference, palrs
 from steer.gate import DomainGate
 from steer.gating import domain_gate, routing_accuracy
@@ -25,6 +34,7 @@ from steer.scope import Scope
 from steer.select import select
 from steer.site import Residual, Weight
 from steer.term import Dense, Direction, LowRank
+from steer.tune import preference_tune
 from steer.vector import Vector
 
 __version__ = "0.1.0"
@@ -46,16 +56,25 @@ __all__ = [
     "Scope",
     "Vector",
     "Weight",
+    "alignment_vector",
+    "bidirectional",
     "compose",
+    "dare",
     "domain_gate",
     "errors",
     "kl_per_token",
+    "level_preference",
+    "low_rank",
+    "magnitude",
     "mean_difference",
     "neutral_text",
     "packing_report",
     "palrs",
     "preference",
+    "preference_tune",
     "record",
     "routing_accuracy",
     "select",
+    "ties",
+    "write_alignment_vector",
 ]

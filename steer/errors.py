@@ -17,6 +17,9 @@
     │   └── ScopeError      the scope needs to know where the prompt ends
     ├── CapabilityError     this engine or architecture cannot do what was asked
     ├── BusyModelError      another thread is steering this model
+    ├── CheckpointError     weights on disk cannot be read, or are not those of a model
+    ├── AlignmentError      the difference of two models cannot be taken
+    ├── MergeError          a setting cannot be merged into the weights, or taken out again
     └── MissingExtraError   an optional package is not installed
 
 A message always says what is wrong, what was found, what was expected and what to do.

@@ -3,7 +3,9 @@
 import typer
 from rich.console import Console
 
+from steer.cli.align import align
 from steer.cli.demo import demo
+from steer.cli.domains import domains
 from steer.cli.extract import extract
 from steer.cli.generate import generate
 from steer.cli.inspect import inspect, methods
@@ -15,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, extract, generate, inspect, methods):
+for command in (align, demo, domains, extract, generate, inspect, methods):
     app.command()(command)
 
 

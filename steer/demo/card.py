@@ -186,8 +186,7 @@ unsteered reply:
 |---|---|---|---|
 {kl}
 
-The generic level lies on no line between avoidance and expert: see the tables above. Words outside
-the vocabulary are read as `<unk>`."""
+Words outside the vocabulary are read as `<unk>`."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,7 +24,9 @@ from steer.vector import Vector
 
 KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 KL_BUDGET = 3.0
-LAYERS = (2, 3, 4)  # the middle of the model, where steering is tried
+LAYERS = (3, 4)  # of 6: where steering is tried
+COEFFICIENTS = (0.5, 0.625, 0.75)
+LADDER = (("expert", "avoidance"), ("expert", "generic"), ("generic", "avoidance"))
 NEW_TOKENS = 48
 Shares = Mapping[str, float]
 
@@ -149,9 +151,9 @@ def choose(
         chosen[domain] = select(
             model,
             candidates,
-            pairs(domain, n_questions, seed=seed, split="validation"),
-            test=pairs(domain, n_questions, seed=seed, split="test"),
-            coefficients=(0.5, 0.75, 1.0),
+            ladder(domain, n_questions, seed, "validation"),
+            test=ladder(domain, n_questions, seed, "test"),
+            coefficients=COEFFICIENTS,
             kl_budget=KL_BUDGET,
             both_ways=True,
             neutral=text,
@@ -160,6 +162,33 @@ def choose(
             progress=progress,
         )
     return chosen
+
+
+def ladder(domain: str, n: int, seed: int, split: str) -> Pairs:
+    """Return pairs that put expert before generic and generic before avoidance.
+
+    A knob is to climb all of these steps; with expert against avoidance alone, nearly every
+    setting is right on every pair, and the choice would be left to chance.
+
+    Args:
+        domain: The domain.
+        n: Pairs in all, a third of each kind (rounded up).
+        seed: Seed of the pairs.
+        split: The split.
+    """
+    each = -(-n // len(LADDER))
+    return Pairs.of(
+        pair
+        for k, (chosen, rejected) in enumerate(LADDER)
+        for pair in pairs(
+            domain,
+            each,
+            seed=seed + k,
+            split=split,
+            chosen_level=chosen,
+            rejected_level=rejected,
+        )
+    )
 
 
 def interference(

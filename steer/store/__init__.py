@@ -5,5 +5,6 @@ numbers and checksums are verified before a vector is built, and nothing is unpi
 """
 
 from steer.store.file import inspect_header, load, save
+from steer.store.stream import VectorWriter
 
-__all__ = ["inspect_header", "load", "save"]
+__all__ = ["VectorWriter", "inspect_header", "load", "save"]

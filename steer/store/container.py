@@ -155,12 +155,15 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def header_bytes(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> bytes:
+def header_bytes(
+    metadata: Mapping[str, str], tensors: Mapping[str, Tensor], *, size: int = 0
+) -> bytes:
     """Return the start of a file: the length and the header, padded to a multiple of 8.
 
     Args:
         metadata: The free texts.
         tensors: The tensors by name, in the order in which they are written.
+        size: The least number of bytes, itself a multiple of 8.
 
     Raises:
         VectorFileError: The header would be longer than readers accept.
@@ -172,7 +175,7 @@ def header_bytes(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> 
         offsets, dtype = [start, end], DTYPE_NAMES[tensor.dtype]
         table[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": offsets}
     raw = strict_json.dumps(table).encode()
-    raw += b" " * (-len(raw) % 8)
+    raw += b" " * max(-len(raw) % 8, size - _LENGTH - len(raw))
     if len(raw) > _MAX_HEADER:
         raise VectorFileError(
             "the description of the vector is too long",

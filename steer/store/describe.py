@@ -12,12 +12,12 @@ from steer.store.layout import FORMAT_VERSION, kind_name, stored_norm
 from steer.vector import Vector
 
 
-def describe(vector: Vector, tensors: Mapping[str, Tensor]) -> dict[str, object]:
+def describe(vector: Vector, tensors: Mapping[str, object]) -> dict[str, object]:
     """Return the description of a vector, JSON values only.
 
     Args:
         vector: The vector.
-        tensors: Its tensors by name.
+        tensors: Descriptions of its tensors by name, as `describe_tensor` gives them.
 
     Raises:
         AlgebraError: There are statistics of a layer without a direction.
@@ -41,7 +41,7 @@ def describe(vector: Vector, tensors: Mapping[str, Tensor]) -> dict[str, object]
         "layers": [_layer(vector, layer) for layer in sorted({*vector.layers, *vector.stats})],
         "tuning": _tuning(vector.tuning),
         "gate": _gate(vector.gate),
-        "tensors": {name: _tensor(tensor) for name, tensor in tensors.items()},
+        "tensors": dict(tensors),
     }
 
 
@@ -94,12 +94,19 @@ def _gate(gate: DomainGate | None) -> dict[str, object] | None:
     }
 
 
-def _tensor(tensor: Tensor) -> dict[str, object]:
-    return {
-        "dtype": DTYPE_NAMES[tensor.dtype],
-        "shape": list(tensor.shape),
-        "sha256": hashlib.sha256(tensor_bytes(tensor)).hexdigest(),
-    }
+def describe_tensor(tensor: Tensor, sha256: str) -> dict[str, object]:
+    """Return the description of one tensor.
+
+    Args:
+        tensor: The tensor.
+        sha256: Checksum of its bytes.
+    """
+    return {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "sha256": sha256}
+
+
+def checksum(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's bytes."""
+    return hashlib.sha256(tensor_bytes(tensor)).hexdigest()
 
 
 def _float(value: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from steer.store.container import (
     read_tensor,
     tensor_bytes,
 )
-from steer.store.describe import describe
+from steer.store.describe import checksum, describe, describe_tensor
 from steer.store.document import Document, build_vector, check_version, read_document
 from steer.store.layout import DIGEST_KEY, KEY, named_tensors
 from steer.vector import Vector
@@ -43,14 +44,32 @@ def save(vector: Vector, path: PathLike) -> None:
         VectorFileError: The file cannot be written, a value is not finite, or the vector's
             records disagree with each other.
     """
-    with _about(path):
+    with about(path):
         tensors = named_tensors(vector)
         for name, tensor in tensors.items():
-            _check_storable(name, tensor)
-        text = strict_json.dumps(describe(vector, tensors))
-        read_document(strict_json.loads(text))  # what is written can be read
-        header = header_bytes({KEY: text, DIGEST_KEY: _digest(text)}, tensors)
+            check_storable(name, tensor)
+        infos = {name: describe_tensor(t, checksum(t)) for name, t in tensors.items()}
+        header = header_of(vector, tensors, infos)
         _write(Path(os.path.realpath(path)), header, tensors)
+
+
+def header_of(
+    vector: Vector, tensors: Mapping[str, Tensor], infos: Mapping[str, object], *, size: int = 0
+) -> bytes:
+    """Return the start of a vector's file, after checking that it can be read back.
+
+    Args:
+        vector: The vector; its tensors may be on the meta device.
+        tensors: Its tensors by name, in the order in which they are written.
+        infos: The description of each.
+        size: Fill the header with spaces to this many bytes.
+
+    Raises:
+        SteerError: A record of the vector cannot be written and read back.
+    """
+    text = strict_json.dumps(describe(vector, infos))
+    read_document(strict_json.loads(text))
+    return header_bytes({KEY: text, DIGEST_KEY: _digest(text)}, tensors, size=size)
 
 
 def load(path: PathLike) -> Vector:
@@ -66,14 +85,14 @@ def load(path: PathLike) -> Vector:
         VectorFileError: The file is damaged, foreign, of a newer version, or holds values that
             cannot be used.
     """
-    with _about(path), _open(path) as (file, size):
+    with about(path), _open(path) as (file, size):
         document, _, container = _header(file, size)
         tensors = {}
         for name, info in document.tensors.items():
             tensors[name], digest = read_tensor(file, container.entries[name])
             if digest != info.sha256:
                 raise _damaged(f"bytes of {name!r} with SHA-256 {digest}", info.sha256)
-            _check_storable(name, tensors[name])
+            check_storable(name, tensors[name])
         return build_vector(document, tensors)
 
 
@@ -89,7 +108,7 @@ def inspect_header(path: PathLike) -> dict[str, object]:
     Raises:
         VectorFileError: As `load`, but for the values of the tensors, which are not looked at.
     """
-    with _about(path), _open(path) as (file, size):
+    with about(path), _open(path) as (file, size):
         return _header(file, size)[1]
 
 
@@ -113,14 +132,24 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_storable(name: str, tensor: Tensor) -> None:
+def check_storable(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that a file cannot hold.
+
+    Args:
+        name: Its name.
+        tensor: The tensor.
+
+    Raises:
+        VectorFileError: Its dtype is not a float, it is empty, or a value is not finite.
+    """
     if tensor.dtype not in DTYPE_NAMES or tensor.numel() == 0:
         found = f"{name!r} of dtype {tensor.dtype} and shape {tuple(tensor.shape)}"
         expected = "float16, bfloat16, float32 or float64, and at least one element"
         raise VectorFileError(
             "a tensor cannot be stored", found=found, expected=expected, do="convert it first"
         )
-    if not bool(torch.isfinite(tensor).all()):
+    low, high = (float(end) for end in torch.aminmax(tensor.detach()))  # NaN if there is one
+    if not (-math.inf < low and high < math.inf):
         bad = int((~torch.isfinite(tensor)).sum())
         raise VectorFileError(
             "a tensor holds NaN or infinity",
@@ -131,7 +160,7 @@ def _check_storable(name: str, tensor: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _about(path: PathLike) -> Iterator[None]:
+def about(path: PathLike) -> Iterator[None]:
     """Turn every error below into a `VectorFileError` that begins with the file's name."""
     name = os.fspath(path)
     try:

@@ -93,10 +93,9 @@ def test_tags_are_followed_alone_and_among_others(lm, domain, level):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_untagged_questions_leave_room_in_both_directions(lm, domain):
+def test_untagged_questions_are_answered_generically_between_both_ends(lm, domain):
     answers = replies(lm, questions(domain, 2 * N, seed=2, split="test"))
-    for level in LEVELS:
-        assert 0.1 <= share(answers, domain, level) <= 0.65
+    assert share(answers, domain, "generic") >= 0.85
 
 
 # Ends of the knob that miss the aim on the shipped model; its card names them too.
@@ -134,7 +133,7 @@ def test_a_random_direction_of_equal_norm_does_not_do_that(lm):
     other = torch.randn(len(vector), generator=torch.Generator().manual_seed(0)).double()
     other *= vector.norm() / other.norm()
     texts = questions("medical", N, seed=3, split="test")
-    assert share(replies(lm, texts, push=other.expand(N, -1)), "medical", "expert") < 0.8
+    assert share(replies(lm, texts, push=other.expand(N, -1)), "medical", "expert") < 0.5
 
 
 def test_gated_vectors_at_three_quarters_reach_all_eight_combinations(lm):

@@ -1,0 +1,153 @@
+"""What the configuration of a PEFT adapter means, and what of it is refused by name."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from steer.errors import AlignmentError
+
+_HARMLESS = frozenset(
+    {
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "bias",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "megatron_core",
+        "modules_to_save",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "runtime_config",
+        "target_modules",
+        "task_type",
+        "use_rslora",
+    }
+)
+_HARMLESS_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # leave the base as it is
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """A LoRA adapter's scales: alpha / rank, or alpha / √rank where rank-stabilised.
+
+    Args:
+        alpha: The default alpha.
+        rank: The default rank.
+        alpha_pattern: Alpha of modules that a pattern meets.
+        rank_pattern: Rank of modules that a pattern meets.
+        stabilised: Whether the scale is alpha / √rank (arXiv 2312.03732).
+        transposed: Whether modules other than `Linear` store their weight as [in, out].
+        base: The base model that it was trained on, if it says.
+    """
+
+    alpha: float
+    rank: int
+    alpha_pattern: Mapping[str, float]
+    rank_pattern: Mapping[str, int]
+    stabilised: bool
+    transposed: bool
+    base: str | None
+
+    def scale(self, module: str, rank: int) -> float:
+        """Return what `B @ A` of a module is multiplied with.
+
+        Args:
+            module: The module's name in the base model.
+            rank: The rank of its factors.
+
+        Raises:
+            AlignmentError: The configuration gives it another rank.
+        """
+        expected = _by_pattern(self.rank_pattern, module, self.rank)
+        if rank != expected:
+            raise AlignmentError(
+                f"the factors of {module} are not of the rank that {_NAME} says",
+                found=f"rank {rank}",
+                expected=f"rank {expected}",
+                do="fetch the adapter again: its scale is alpha / rank",
+            )
+        alpha: float = _by_pattern(self.alpha_pattern, module, self.alpha)
+        return alpha / (math.sqrt(rank) if self.stabilised else rank)
+
+
+_NAME = "adapter_config.json"
+
+
+def read_adapter_config(folder: Path) -> AdapterConfig:
+    """Return the configuration of a LoRA adapter.
+
+    Args:
+        folder: The adapter's folder.
+
+    Raises:
+        AlignmentError: It is no LoRA, or one of a kind whose difference of weights is not
+            scale · B @ A.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / _NAME).read_text(encoding="utf-8"))
+        return _read(folder, found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, AlignmentError):
+            raise
+        raise _refused(folder, f"{_NAME}: {error!r}", "the configuration that PEFT writes") from (
+            error
+        )
+
+
+def _read(folder: Path, found: dict[str, Any]) -> AdapterConfig:
+    if found.get("peft_type") != "LORA":
+        raise _refused(folder, f"peft_type {found.get('peft_type')!r}", "LORA")
+    if found.get("init_lora_weights", True) not in _HARMLESS_STARTS:
+        raise _refused(
+            folder,
+            f"init_lora_weights {found['init_lora_weights']!r}, which changes the base as well",
+            "an adapter that leaves the base as it is (PEFT can convert it when it saves: "
+            "path_initial_model_for_weight_conversion)",
+        )
+    other = sorted(name for name in found if name not in _HARMLESS and found[name])
+    if other:
+        raise _refused(folder, f"{other[0]} = {found[other[0]]!r}", "plain LoRA")
+    return AdapterConfig(
+        alpha=float(found["lora_alpha"]),
+        rank=int(found["r"]),
+        alpha_pattern=MappingProxyType(dict(found.get("alpha_pattern") or {})),
+        rank_pattern=MappingProxyType(dict(found.get("rank_pattern") or {})),
+        stabilised=bool(found.get("use_rslora")),
+        transposed=bool(found.get("fan_in_fan_out")),
+        base=found.get("base_model_name_or_path"),
+    )
+
+
+def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+    """Return the value of the first pattern that the end of a module's name matches."""
+    for pattern, value in patterns.items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+            return value
+    return default
+
+
+def _refused(folder: Path, found: str, expected: str) -> AlignmentError:
+    return AlignmentError(
+        f"{folder}: this adapter is not read",
+        found=found,
+        expected=expected,
+        do="merge it with PEFT (model.merge_and_unload()), and pass the merged model",
+    )

@@ -1,0 +1,142 @@
+"""A model whose difference from another is taken: in memory, or a checkpoint on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from steer.checkpoint import BESIDE, Checkpoint, fetched
+from steer.errors import AlignmentError
+from steer.fingerprint import config_fingerprint, template_fingerprint, tokenizer_fingerprint
+from steer.model import Model
+from steer.parameters import Parameters, parameters_in, parameters_of
+from steer.provenance import ModelInfo
+
+ModelLike = str | Path | Checkpoint | Model | nn.Module
+ADAPTER_CONFIG = "adapter_config.json"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Source:
+    """A model by its parameters.
+
+    Args:
+        label: What it is called: id, folder, or class.
+        parameters: Its parameters.
+        info: What identifies it; None for a module without a configuration.
+    """
+
+    label: str
+    parameters: Parameters
+    info: ModelInfo | None
+
+    @property
+    def config(self) -> Any:
+        """The configuration; None if there is none."""
+        return getattr(self.parameters.model, "config", None)
+
+
+def opened(model: ModelLike) -> Source:
+    """Return a model as something whose parameters can be read one by one.
+
+    Args:
+        model: Folder or Hub id, checkpoint, or model in memory.
+
+    Raises:
+        CheckpointError: There are no weights that can be read.
+        AlignmentError: Weights are quantised or elsewhere, or an adapter hides the model.
+    """
+    if isinstance(model, Model):
+        _check_readable(model.hf_model)
+        return Source(model.info.model_id, parameters_of(model.hf_model), model.info)
+    if isinstance(model, nn.Module):
+        _check_readable(model)
+        label = str(getattr(getattr(model, "config", None), "_name_or_path", ""))
+        return _source(label or type(model).__name__, None, parameters_of(model), None)
+    checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.open(model)
+    label = str(checkpoint.folder if isinstance(model, Checkpoint) else model)
+    tokenizer = tokenizer_in(checkpoint.folder)
+    return _source(label, _commit(checkpoint.folder), parameters_in(checkpoint), tokenizer)
+
+
+def adapter_folder(model: ModelLike) -> Path | None:
+    """Return the folder of a PEFT adapter, or None if the model is none.
+
+    Args:
+        model: What `alignment_vector` was given.
+
+    Raises:
+        CheckpointError: There is no such folder, and no such Hub repository.
+    """
+    if not isinstance(model, str | Path):
+        return None
+    local = Path(model).is_dir()
+    folder = Path(model) if local else fetched(str(model), None, BESIDE)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return None
+    return folder if local else fetched(str(model), None, [*BESIDE, "adapter_model.safetensors"])
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """Return the tokenizer in a folder, or None if there is none.
+
+    Args:
+        folder: The folder.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        return None
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def fingerprints(tokenizer: Any) -> tuple[str, str]:
+    """Return the fingerprints of a tokenizer and its chat template, empty for None.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer, or None.
+    """
+    if tokenizer is None:
+        return "", ""
+    return tokenizer_fingerprint(tokenizer), template_fingerprint(tokenizer)
+
+
+def _source(label: str, revision: str | None, parameters: Parameters, tokenizer: Any) -> Source:
+    config: Any = getattr(parameters.model, "config", None)
+    if config is None:
+        return Source(label, parameters, None)
+    text = config.get_text_config()
+    sizes = (text.num_hidden_layers, text.hidden_size)
+    marks = (config_fingerprint(text), *fingerprints(tokenizer))
+    return Source(label, parameters, ModelInfo(label, revision, *sizes, *marks))
+
+
+def _commit(folder: Path) -> str | None:
+    """Return the commit of a folder in the Hub's cache: `…/snapshots/<commit>`."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+def _check_readable(model: nn.Module) -> None:
+    if hasattr(model, "peft_config"):
+        raise _unreadable(
+            "a model inside a PEFT adapter",
+            "save the adapter and pass its folder, or pass adapter.merge_and_unload()",
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise _unreadable(f"{name} is offloaded", "pass the checkpoint's folder instead")
+        if not parameter.is_floating_point():
+            raise _unreadable(
+                f"{name} is quantised ({parameter.dtype})", "load the model with dtype='auto'"
+            )
+
+
+def _unreadable(found: str, do: str) -> AlignmentError:
+    return AlignmentError(
+        "the weights of this model cannot be read",
+        found=found,
+        expected="a plain model with float weights in memory",
+        do=do,
+    )

@@ -1,0 +1,78 @@
+"""`steer align`."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from steer.errors import AlignmentError
+
+if TYPE_CHECKING:
+    from steer.vector import Vector
+
+
+def align(
+    base: Annotated[str, typer.Argument(help="The model before alignment: Hub id or directory.")],
+    aligned: Annotated[
+        str, typer.Argument(help="The model after it, or a LoRA adapter: Hub id or directory.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    rank: Annotated[int | None, typer.Option(help="Reduce every matrix to this rank.")] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Reduce every matrix to the rank that keeps this share.")
+    ] = None,
+    ties: Annotated[
+        float | None, typer.Option(help="Keep this share of the entries, the largest (TIES).")
+    ] = None,
+    dare: Annotated[
+        float | None, typer.Option(help="Drop entries with this probability (DARE).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of --dare.")] = 0,
+    domain: Annotated[str | None, typer.Option(help="Domain of the alignment.")] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Refuse another configuration, tokenizer or chat template.")
+    ] = True,
+) -> None:
+    """Write the difference of two models' weights, or of an adapter, as a vector."""
+    forms = {"--rank": rank, "--energy": energy, "--ties": ties, "--dare": dare}
+    given = [name for name, value in forms.items() if value is not None]
+    if len(given) > 1:
+        raise AlignmentError(
+            "more than one form was asked for",
+            found=" and ".join(given),
+            expected="at most one of " + ", ".join(forms),
+            do="write one file, load it, and apply the second form with steer.alignment",
+        )
+    from steer.alignment import alignment_vector, write_alignment_vector
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    if ties is None and dare is None:
+        table = write_alignment_vector(
+            base, aligned, out, rank=rank, energy=energy, domain=domain, strict=strict
+        )
+        console.print(table, markup=False, highlight=False, soft_wrap=True)
+    else:
+        vector = alignment_vector(base, aligned, domain=domain, strict=strict)
+        sparse = _sparse(vector, ties, dare, seed)
+        sparse.save(out)
+        console.print(sparse, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"kept {_share(vector, sparse):.1%} of the entries", highlight=False)
+    console.print(f"saved {out}", soft_wrap=True, highlight=False)
+
+
+def _sparse(vector: "Vector", density: float | None, drop: float | None, seed: int) -> "Vector":
+    """Return a sparse form; entries are ranked over all tensors, so these are held in memory."""
+    from steer.alignment import dare, magnitude
+
+    return magnitude(vector, density) if density is not None else dare(vector, drop or 0.0, seed)
+
+
+def _share(vector: "Vector", sparse: "Vector") -> float:
+    """Return how many entries are not zero, of those that the vector had."""
+    from steer.term import dense
+
+    kept = sum(int(dense(term).count_nonzero()) for term in sparse.terms.values())
+    return kept / sum(math.prod(term.shape) for term in vector.terms.values())

@@ -1,0 +1,47 @@
+"""`steer domains`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from steer.errors import MissingExtraError
+
+
+def domains(
+    vectors: Annotated[Path, typer.Option(help="Folder of the demo's alignment vectors.")] = (
+        Path("vectors")
+    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the picture.")] = (
+        Path("steer-domains")
+    ),
+    questions: Annotated[int, typer.Option(help="Test questions per domain.", min=4)] = 30,
+    search: Annotated[int, typer.Option(help="Questions per domain to search with.", min=2)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of questions and training.")] = 0,
+) -> None:
+    """Run the alignment-vector experiments on the demo model: weights, residual, and both."""
+    console = Console()
+    with console.status("load the demo model") as status:
+        from steer.demo import load_model
+        from steer.demo.align import load_vectors
+        from steer.demo.domains.report import draw, show
+        from steer.demo.domains.study import study
+
+        weights, safety = load_vectors(vectors)
+        found = study(
+            load_model(),
+            weights,
+            safety,
+            n_search=search,
+            n_judged=questions,
+            seed=seed,
+            say=status.update,
+        )
+    show(found, console)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        draw(found, out / "domains.png")
+        console.print(f"saved {out / 'domains.png'}", soft_wrap=True, highlight=False)
+    except MissingExtraError as error:
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The experiments of the alignment-vector paper, on the demo model."""

@@ -1,0 +1,131 @@
+"""Scores of many settings of the knobs at once: settings are rows of a batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steer.composition import Composition
+from steer.demo.data import DOMAINS, LEVELS
+from steer.demo.judge import Judgement, judge
+from steer.demo.language import pair_rows
+from steer.model import Model
+
+NEW_TOKENS = 48
+ROWS = 512  # generated at once
+
+Table = Float[Tensor, "setting domain level"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions of one split with a reference answer of each level.
+
+    Args:
+        questions: For each domain, its questions.
+        answers: For each domain and level, one answer per question.
+    """
+
+    questions: Mapping[str, tuple[str, ...]]
+    answers: Mapping[tuple[str, str], tuple[str, ...]]
+
+
+def ask(n: int, *, seed: int, split: str) -> Asked:
+    """Return questions of every domain with answers of all three levels.
+
+    Args:
+        n: Questions per domain.
+        seed: Seed of the draw.
+        split: `train`, `validation` or `test`; their topics are disjoint.
+    """
+    questions, answers = {}, {}
+    for domain in DOMAINS:
+        low = pair_rows(domain, n, seed, split, "generic", "avoidance")
+        high = pair_rows(domain, n, seed, split, "expert", "avoidance")
+        questions[domain] = tuple(row[0] for row in low)
+        answers[domain, "avoidance"] = tuple(row[2] for row in low)
+        answers[domain, "generic"] = tuple(row[1] for row in low)
+        answers[domain, "expert"] = tuple(row[1] for row in high)
+    return Asked(questions, answers)
+
+
+def likelihood(
+    model: Model, knobs: Composition, settings: Float[Tensor, "setting domain"], asked: Asked
+) -> Table:
+    """Return the share of questions whose likeliest reference answer has each level.
+
+    An answer's score is its mean log-probability per token.
+
+    Args:
+        model: The model.
+        knobs: The vectors, with or without a gate.
+        settings: Coefficients of each setting, dimensionless.
+        asked: Questions and reference answers.
+
+    Returns:
+        Shares in [0, 1]; the level order is that of `LEVELS`.
+    """
+    columns = []
+    for domain in DOMAINS:
+        questions = asked.questions[domain]
+        texts = [text for level in LEVELS for text in asked.answers[domain, level]]
+        each = len(texts)
+        with model.steered(knobs, settings.repeat_interleave(each, dim=0)):
+            scored = model.logprobs(
+                list(questions) * len(LEVELS) * len(settings), texts * len(settings)
+            )
+        scores = torch.stack([row.double().mean() for row in scored])
+        best = scores.reshape(len(settings), len(LEVELS), len(questions)).argmax(dim=1)
+        columns.append(_shares(best))
+    return torch.stack(columns, dim=1)
+
+
+def judged(
+    model: Model, knobs: Composition, settings: Float[Tensor, "setting domain"], asked: Asked
+) -> Table:
+    """Return the share of generated answers that the rule judge finds at each level.
+
+    Args:
+        model: The model.
+        knobs: The vectors, with or without a gate.
+        settings: Coefficients of each setting, dimensionless.
+        asked: The questions.
+
+    Returns:
+        Shares in [0, 1]; what is missing to 1 is unclear, or of another domain.
+    """
+    columns = []
+    for domain in DOMAINS:
+        questions = list(asked.questions[domain])
+        each = len(questions)
+        step = max(1, ROWS // each)
+        found: list[str] = []
+        for part in settings.split(step):
+            with model.steered(knobs, part.repeat_interleave(each, dim=0)):
+                found += model.generate(questions * len(part), max_new_tokens=NEW_TOKENS)
+        hits = torch.tensor(
+            [[judge(text) == Judgement(domain, level) for level in LEVELS] for text in found]
+        )
+        columns.append(_mean(hits.reshape(len(settings), each, len(LEVELS))))
+    return torch.stack(columns, dim=1)
+
+
+def least(table: Table, wanted: Sequence[str]) -> Float[Tensor, " setting"]:
+    """Return the share at the wanted level in the domain where it is least.
+
+    Args:
+        table: Shares.
+        wanted: The level wanted in each domain.
+    """
+    picked = [table[:, k, LEVELS.index(level)] for k, level in enumerate(wanted)]
+    return torch.stack(picked).min(dim=0).values
+
+
+def _shares(best: Tensor) -> Float[Tensor, "setting level"]:
+    return torch.stack([(best == k).double().mean(dim=1) for k in range(len(LEVELS))], dim=1)
+
+
+def _mean(hits: Bool[Tensor, "setting question level"]) -> Float[Tensor, "setting level"]:
+    return hits.double().mean(dim=1)
