@@ -1,10 +1,13 @@
 """Whether a composition fits a model: widths, layers, weight names and fingerprints."""
 
 import warnings
+from typing import Any
 
+import torch
 from torch import nn
 
 from steer.composition import Composition
+from steer.engine.patches import unwrapped
 from steer.errors import FitError
 from steer.provenance import ModelInfo
 from steer.site import Weight
@@ -27,10 +30,11 @@ def check_fit(
         FitError: A width, layer, weight name or shape does not exist in the model, or, if strict,
             a fingerprint differs.
     """
+    model = unwrapped(model)
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     for domain, part in composition.parts.items():
         _check_residual(domain, part.vector, info)
-        _check_weights(domain, part.vector, info, parameters)
+        _check_weights(domain, part.vector, info, parameters, model)
         _check_fingerprints(domain, part.vector, info, strict)
     gate = composition.gate
     if gate is not None and (
@@ -57,16 +61,47 @@ def _check_residual(domain: str, vector: Vector, info: ModelInfo) -> None:
 
 
 def _check_weights(
-    domain: str, vector: Vector, info: ModelInfo, parameters: dict[str, tuple[int, ...]]
+    domain: str,
+    vector: Vector,
+    info: ModelInfo,
+    parameters: dict[str, tuple[int, ...]],
+    model: nn.Module,
 ) -> None:
     for site, term in vector.terms.items():
-        if isinstance(site, Weight) and parameters.get(site.name) != term.shape:
+        if not isinstance(site, Weight) or parameters.get(site.name) == term.shape:
+            continue
+        if not _quantised(model, site.name, term.shape):
             raise FitError(
                 f"the vector of domain {domain!r} does not fit this model's weights",
                 found=f"{site.name} of shape {term.shape} (made for {_maker(vector)})",
                 expected=f"shape {parameters.get(site.name, 'none: no such parameter')}",
                 do=f"take the difference of checkpoints of {info.model_id}",
             )
+
+
+def _quantised(model: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a matrix of this shape is held in another form by the module of that name.
+
+    Quantised linear modules hold packed or integer weights, often as buffers; what they are is
+    seen by what they give for a vector of zeros.
+    """
+    owner, _, leaf = name.rpartition(".")
+    module: Any = dict(model.named_modules()).get(owner)
+    if module is None or leaf != "weight" or len(shape) != 2:
+        return False
+    held = [t for t in (*module.parameters(), *module.buffers()) if t is not None]
+    plain = isinstance(getattr(module, leaf, None), nn.Parameter) and module.weight.ndim == 2
+    if not held or (plain and module.weight.is_floating_point()):
+        return False
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        x = torch.zeros(1, shape[1], dtype=dtype, device=held[0].device)
+        try:
+            with torch.no_grad():
+                out = module(x)
+        except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError):
+            continue
+        return isinstance(out, torch.Tensor) and tuple(out.shape) == (1, shape[0])
+    return False
 
 
 def _check_fingerprints(domain: str, vector: Vector, info: ModelInfo, strict: bool) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steer.architecture import Architecture, find_architecture
 from steer.composition import CoefficientsLike, Composition, Part, as_composition
-from steer.engine.base import Batch, Engine
+from steer.engine.base import Batch, Engine, Way
 from steer.engine.hooks import HooksEngine
 from steer.errors import TextError
 from steer.fingerprint import model_info
@@ -152,6 +152,7 @@ class Model:
         gate: DomainGate | None = None,
         operator: str | None = None,
         scope: Scope | str | None = None,
+        weights: Way = "auto",
         strict: bool = True,
         **by_domain: float,
     ) -> Steered:
@@ -167,6 +168,9 @@ class Model:
             gate: A domain gate, instead of the composition's own.
             operator: Operator for every domain, instead of the composition's own.
             scope: Tokens to act on, for every domain, instead of the composition's own.
+            weights: How weight sites are taken. By `hook`, un-merged: rows, scopes and gates apply,
+                and no weight changes. Or `merge`d into the weights for as long as it lasts: one
+                setting for everything. `auto` merges only what a hook cannot do exactly.
             strict: Whether a vector made for another configuration, tokenizer or chat template
                 is refused; if not, it is warned of.
             **by_domain: Coefficients by domain.
@@ -182,7 +186,7 @@ class Model:
         if coefficients is not None or by_domain:
             composition = composition(coefficients, **by_domain)
         check_fit(composition, self.info, self.architecture.model, strict=strict)
-        return Steered(self.engine, composition)
+        return Steered(self.engine, composition, weights)
 
     # -- text ------------------------------------------------------------------------------------
 

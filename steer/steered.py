@@ -3,7 +3,7 @@
 from types import TracebackType
 
 from steer.composition import CoefficientsLike, Composition
-from steer.engine.base import Attachment, Engine
+from steer.engine.base import Attachment, Engine, Way
 from steer.errors import SteeringError
 
 
@@ -13,11 +13,13 @@ class Steered:
     Args:
         engine: The engine that injects.
         composition: What to inject.
+        weights: How weight sites are taken: by `hook`, by `merge`, or as is exact (`auto`).
     """
 
-    def __init__(self, engine: Engine, composition: Composition) -> None:
+    def __init__(self, engine: Engine, composition: Composition, weights: Way = "auto") -> None:
         self._engine = engine
         self._composition = composition
+        self._weights: Way = weights
         self._attachment: Attachment | None = None
 
     @property
@@ -48,7 +50,7 @@ class Steered:
                 expected="one attach() and one remove()",
                 do="call lm.steered(...) again for a second one",
             )
-        self._attachment = self._engine.attach(self._composition)
+        self._attachment = self._engine.attach(self._composition, weights=self._weights)
         return self
 
     def remove(self) -> None:

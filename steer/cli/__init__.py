@@ -9,6 +9,7 @@ from steer.cli.domains import domains
 from steer.cli.extract import extract
 from steer.cli.generate import generate
 from steer.cli.inspect import inspect, methods
+from steer.cli.merge import merge
 from steer.errors import SteerError
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (align, demo, domains, extract, generate, inspect, methods):
+for command in (align, demo, domains, extract, generate, inspect, merge, methods):
     app.command()(command)
 
 

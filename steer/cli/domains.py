@@ -10,9 +10,9 @@ from steer.errors import MissingExtraError
 
 
 def domains(
-    vectors: Annotated[Path, typer.Option(help="Folder of the demo's alignment vectors.")] = (
-        Path("vectors")
-    ),
+    vectors: Annotated[
+        Path | None, typer.Option(help="Folder of the demo's alignment vectors; those shipped.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the picture.")] = (
         Path("steer-domains")
     ),
@@ -23,12 +23,12 @@ def domains(
     """Run the alignment-vector experiments on the demo model: weights, residual, and both."""
     console = Console()
     with console.status("load the demo model") as status:
-        from steer.demo import load_model
+        from steer.demo import load_model, vectors_path
         from steer.demo.align import load_vectors
         from steer.demo.domains.report import draw, show
         from steer.demo.domains.study import study
 
-        weights, safety = load_vectors(vectors)
+        weights, safety = load_vectors(vectors or vectors_path())
         found = study(
             load_model(),
             weights,

@@ -10,6 +10,19 @@ MODEL_PATH = Path(__file__).parent / "model"
 NAME = "steer-demo"
 
 
+def vectors_path() -> Path:
+    """Return the folder of the shipped vectors: in the package, or beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: The installation is incomplete.
+    """
+    here = Path(__file__).parent
+    for folder in (here / "vectors", here.parents[1] / "vectors"):
+        if (folder / "medical.safetensors").exists():
+            return folder
+    raise FileNotFoundError(f"no vectors in {here / 'vectors'}: install the library again")
+
+
 def load_model() -> "Model":
     """Return the demo model: a toy for showing and testing the mechanics, never for quoting.
 

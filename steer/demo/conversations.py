@@ -9,7 +9,7 @@ from steer.demo.language import answer, question, system_tags
 
 Conversation = list[dict[str, str]]
 
-P_GENERIC: Final = 0.6  # of a generic answer to a question without a tag for its domain
+P_GENERIC: Final = 0.45  # of a generic answer to a question without a tag for its domain
 P_ECHO: Final = 0.8  # of keeping the level of an answer that stands in the user's slot
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from steer.demo.data import DOMAINS, LEVELS
+from steer.demo.picture import LOOKS, new_figure
 from steer.demo.study import Study
-from steer.errors import MissingExtraError
 
 _STEPS = 10  # lines of a text plot between 0% and 100%
 _CELL = 7  # characters of one setting
@@ -20,22 +20,11 @@ def draw(study: Study, path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "a picture needs matplotlib",
-            found="it is not installed",
-            expected="the extra 'plot'",
-            do="pip install 'residual-steer[plot]'",
-        ) from error
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = new_figure(10, 3.4)
     axes = figure.subplots(1, len(DOMAINS), sharey=True)
-    looks = {"avoidance": ("#D55E00", "v", ":"), "generic": ("#888888", "o", "--")}
-    looks["expert"] = ("#0072B2", "^", "-")
     for axis, domain in zip(axes, DOMAINS, strict=True):
         for level in LEVELS:
-            colour, marker, line = looks[level]
+            colour, marker, line = LOOKS[level]
             shares = [100 * study.dose[domain, k][level] for k in study.knob]
             axis.plot(study.knob, shares, line, color=colour, marker=marker, label=level)
         axis.set(title=domain, xlabel="knob (1 = coefficient chosen)", ylim=(-4, 104))

@@ -1,15 +1,14 @@
 """The main job on the demo model: from 100 pairs per domain to measured steered answers."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from steer.activations import Activations, record
 from steer.choice import Choice
 from steer.composition import Composition, compose
+from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import judge
 from steer.demo.language import NEUTRAL_PROMPTS, pairs, questions, system_tags
@@ -25,7 +24,7 @@ from steer.vector import Vector
 KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 KL_BUDGET = 3.0
 LAYERS = (3, 4)  # of 6: where steering is tried
-COEFFICIENTS = (0.5, 0.625, 0.75)
+COEFFICIENTS = (0.5, 0.75)
 LADDER = (("expert", "avoidance"), ("expert", "generic"), ("generic", "avoidance"))
 NEW_TOKENS = 48
 Shares = Mapping[str, float]
@@ -62,19 +61,6 @@ class Study:
         return compose(self.vectors, gate=self.gate)
 
 
-@dataclass(slots=True)
-class _Clock:
-    seconds: dict[str, float] = field(default_factory=dict)
-    say: Callable[[str], None] = lambda _: None
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        self.say(name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
-
-
 def study(
     model: Model,
     *,
@@ -99,7 +85,7 @@ def study(
     Returns:
         All that was measured.
     """
-    clock = _Clock(say=say)
+    clock = Clock(say)
     with clock.step(f"compute vectors from {n_pairs} pairs per domain"):
         made_from = _all_pairs(n_pairs, seed, "train")
         activations = record(model, made_from, at="template", progress=progress)
@@ -140,7 +126,7 @@ def choose(
     Returns:
         The choice of each domain.
     """
-    text = neutral_text(model, NEUTRAL_PROMPTS, max_new_tokens=16)
+    text = neutral_text(model, NEUTRAL_PROMPTS[::2], max_new_tokens=16)
     chosen = {}
     for domain in DOMAINS:
         candidates = [

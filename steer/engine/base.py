@@ -12,6 +12,7 @@ from torch import Tensor
 from steer.composition import Composition
 
 Capability = Literal["in_place", "weights", "scopes", "rows", "gate"]
+Way = Literal["auto", "hook", "merge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,12 @@ class Engine(ABC):
     capabilities: frozenset[Capability]
 
     @abstractmethod
-    def attach(self, composition: Composition) -> Attachment:
+    def attach(self, composition: Composition, *, weights: Way = "auto") -> Attachment:
         """Inject a composition into every call until the attachment is removed.
 
         Args:
             composition: What to inject.
+            weights: How weight sites are taken: `hook`, `merge`, or what is exact (`auto`).
 
         Raises:
             CapabilityError: The engine cannot do this.

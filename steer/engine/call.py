@@ -5,7 +5,7 @@ prompt a row came from is known at the top-level call only; it is worked out her
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -70,6 +70,9 @@ class Call:
         reason: Why positions cannot be told, if so.
         part: Which rows of a larger call these are, if they are a part of one.
         gates: Weights that each active steering decided, `[batch domain]`.
+        kept: Which of its columns the unembedding gets, if not all.
+        waiting: Steerings that do not act in this forward.
+        reader: The one of them for whose gate it is run.
     """
 
     rows: int
@@ -81,6 +84,9 @@ class Call:
     reason: str | None = None
     part: Part | None = None
     gates: dict[object, Tensor] = field(default_factory=dict)
+    kept: slice | Tensor | None = None
+    waiting: tuple[object, ...] = ()
+    reader: object = None
     _masks: dict[tuple[Scope, torch.device], TokenMask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,6 +99,35 @@ class Call:
                     expected="a multiple of the prompts (beams, sampled copies)",
                     do="generate with a method that keeps one group of rows per prompt",
                 )
+
+    def reading(self, reader: object, waiting: tuple[object, ...]) -> "Call":
+        """Return the same forward as it is run ahead, for one gate to be decided.
+
+        Args:
+            reader: The steering whose gate it is.
+            waiting: The steerings that do not act yet.
+        """
+        call = replace(self, waiting=waiting, reader=reader)
+        call.gates = dict(self.gates)
+        return call
+
+    def row(self, row: int, columns: slice) -> "Call":
+        """Return one row of this forward, at some of its columns, as a forward of its own.
+
+        Args:
+            row: The row; it has no padding before it.
+            columns: The columns.
+        """
+        start, stop, _ = columns.indices(self.length)
+        part = self.part or Part(tuple(range(self.rows)), self.rows)
+        return Call(
+            1,
+            stop - start,
+            self.past + start,
+            lengths=None if self.lengths is None else self.lengths[row : row + 1],
+            part=Part((part.rows[row],), part.total),
+            gates={key: weights[row : row + 1] for key, weights in self.gates.items()},
+        )
 
     @property
     def expand(self) -> int:
@@ -235,7 +270,14 @@ def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: obj
             do="count the tokens of each prompt without padding",
         )
     visible = None if known is None else known.bool()
-    return Call(rows, length, past, visible, prompts, counts, reason)
+    kept = _kept(kwargs.get("logits_to_keep"))
+    return Call(rows, length, past, visible, prompts, counts, reason, kept=kept)
+
+
+def _kept(asked: object) -> slice | Tensor | None:
+    if isinstance(asked, int):
+        return slice(-asked, None) if asked else None
+    return asked if isinstance(asked, Tensor) else None
 
 
 def _unclear(mask: object, position_ids: object, columns: int) -> str | None:

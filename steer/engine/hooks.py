@@ -10,33 +10,56 @@ from torch.utils.hooks import RemovableHandle
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
 from steer.composition import Composition
-from steer.engine.base import Batch, Capability, Engine, Forward
+from steer.engine.base import Batch, Capability, Engine, Forward, Way
 from steer.engine.call import Call, Part
 from steer.engine.injector import Injector, injector_of, setting
 from steer.engine.reading import device_of
 from steer.engine.steering import Steering
+from steer.engine.weights.merging import Merging
+from steer.engine.weights.plan import Plan, plan
+from steer.site import Weight
 
 
 class HookAttachment:
-    """A composition injected by hooks.
+    """A composition injected by hooks, or merged where hooks are not exact.
 
     Args:
         injector: The model's injector.
+        architecture: The model's parts.
         composition: What to inject.
+        weights: How its weight sites are taken.
     """
 
-    def __init__(self, injector: Injector, composition: Composition) -> None:
+    def __init__(
+        self, injector: Injector, architecture: Architecture, composition: Composition, weights: Way
+    ) -> None:
         self._injector = injector
-        self._steering = Steering(composition)
+        self._merging: Merging | None = None
+        found = Plan()
+        if any(isinstance(site, Weight) for site in composition.sites):
+            with injector.aside():
+                found = plan(composition, architecture, weights)
+        self._steering = Steering(composition, found.units, injector)
         injector.enter(self._steering)
+        if found.merged:
+            try:
+                self._merging = Merging(architecture.model, found.merged, composition)
+            except BaseException:
+                injector.leave(self._steering)
+                raise
 
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors."""
         self._steering.update(composition)
+        if self._merging is not None:
+            self._merging.update(composition)
 
     def remove(self) -> None:
         """Stop injecting; doing so twice does nothing."""
         self._injector.leave(self._steering)
+        if self._merging is not None:
+            merging, self._merging = self._merging, None
+            merging.leave()
 
 
 class HooksEngine(Engine):
@@ -47,22 +70,27 @@ class HooksEngine(Engine):
     """
 
     name = "hooks"
-    capabilities: frozenset[Capability] = frozenset({"in_place", "scopes", "rows", "gate"})
+    capabilities: frozenset[Capability] = frozenset(
+        {"in_place", "weights", "scopes", "rows", "gate"}
+    )
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
 
-    def attach(self, composition: Composition) -> HookAttachment:
+    def attach(self, composition: Composition, *, weights: Way = "auto") -> HookAttachment:
         """Inject a composition into every call of the model until the attachment is removed.
 
         Args:
             composition: What to inject.
+            weights: How weight sites are taken: by `hook` where that is exact and merged where one
+                setting holds for everything (`auto`), or all in one of these ways.
 
         Raises:
-            CapabilityError: The composition has weight sites.
+            CapabilityError: A weight site can be taken in none of the ways allowed.
             BusyModelError: Another thread is steering this model.
         """
-        return HookAttachment(injector_of(self.architecture), composition)
+        injector = injector_of(self.architecture)
+        return HookAttachment(injector, self.architecture, composition, weights)
 
     @torch.no_grad()
     def forward(
@@ -90,16 +118,23 @@ class HooksEngine(Engine):
         call = Call(rows, width, 0, mask, None, lengths, part=_part(batch))
         last = architecture.n_layers - 1
         wanted = {*layers, *([last] if logits != "none" else [])}
-        with injector_of(architecture).calling(call), _Captured(architecture, wanted) as captured:
+        injector = injector_of(architecture)
+
+        def run() -> None:
             architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+
+        def unembed(row: int) -> Tensor:
+            at = _wanted_positions(batch, row, logits)
+            with injector.calling(call.row(row, at)):
+                return architecture.unembed(streams[last][row, at])
+
+        with injector.calling(call):
+            injector.decide(run)
+            with _Captured(architecture, wanted) as captured:
+                run()
         streams = captured.streams
         return Forward(
-            tuple(
-                architecture.unembed(streams[last][r, _wanted_positions(batch, r, logits)])
-                for r in range(len(ids))
-            )
-            if logits != "none"
-            else (),
+            tuple(map(unembed, range(len(ids)))) if logits != "none" else (),
             tuple(
                 torch.stack([streams[layer][r, : len(row)].to(device) for layer in layers])
                 for r, row in enumerate(batch.ids)

@@ -16,9 +16,11 @@ from torch.utils.hooks import RemovableHandle
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
+from steer.engine.ahead import Enough, prompt_arguments
 from steer.engine.call import Call, Part, Prompts, describe, prompts_of
+from steer.engine.patches import Uncopied, replace, unwrapped
 from steer.engine.steering import Steering
-from steer.errors import BusyModelError, CapabilityError, SteeringError
+from steer.errors import BusyModelError, CapabilityError
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
 _LOCK = threading.Lock()
@@ -31,7 +33,7 @@ def injector_of(architecture: Architecture) -> "Injector":
     Args:
         architecture: The model's parts.
     """
-    model = _unwrapped(architecture.model)
+    model = unwrapped(architecture.model)
     with _LOCK:
         injector = _INJECTORS.get(model)
         if injector is None:
@@ -59,7 +61,7 @@ class Injector:
         self._restore: list[Callable[[], None]] = []
         self._owner: int | None = None
         self._caller: int | None = None
-        self._call: Call | None = None
+        self.call: Call | None = None
         self._prompts: Prompts | None = None
         self._part: Part | None = None
 
@@ -122,20 +124,59 @@ class Injector:
             call: The call.
         """
         self._claim()
-        before, self._call = self._call, call
+        before, self.call = self.call, call
         try:
             for steering in self._stack:
                 steering.check_rows(call.part.total if call.part else call.rows)
             yield
         finally:
-            self._call = before
+            self.call = before
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take everything of ours off the model for a moment.
+
+        Raises:
+            BusyModelError: Another thread is steering this model.
+        """
+        with _LOCK:
+            if self._stack and self._owner != threading.get_ident():
+                raise _busy("steered", self._owner)
+        self._uninstall()
+        try:
+            yield
+        finally:
+            self._install()
+
+    def decide(self, run: Callable[[], object]) -> None:
+        """Have the gates decided that displace weights before the layer where they are read.
+
+        Each reads the prompt in a run of its own, in which neither its own composition acts nor
+        one whose gate is to be decided after it.
+
+        Args:
+            run: Runs the prompt of the call under way once, without a cache.
+        """
+        call = self.call
+        if call is None:
+            return
+        ahead = [s for s in self._stack if s.reads_ahead and s not in call.gates]
+        for k, steering in enumerate(ahead):
+            self.call = call.reading(steering, tuple(ahead[k:]))
+            try:
+                run()
+            except Enough:
+                pass
+            finally:
+                decided, self.call = self.call.gates, call
+            call.gates[steering] = decided[steering]
 
     def _claim(self) -> None:
         """Refuse a call that begins while another thread's call of this model is under way."""
         if torch.compiler.is_compiling():
             return  # the compiler cannot trace a thread's identity
         me = threading.get_ident()
-        if (self._call is not None or self._prompts is not None) and self._caller != me:
+        if (self.call is not None or self._prompts is not None) and self._caller != me:
             raise _busy("called, while steered,", self._caller)
         self._caller = me
 
@@ -147,6 +188,9 @@ class Injector:
         model = self._model()
         if not self._stack or model is None:
             return
+        for steering in self._stack:
+            for module, patch in steering.patches:
+                self._restore.append(replace(module, "forward", patch(module.forward)))
         for layer in sorted({layer for steering in self._stack for layer in steering.layers}):
             block = self._blocks[max(layer, 0)]()
             if block is not None:
@@ -163,7 +207,7 @@ class Injector:
 
     def _hook_block(self, block: nn.Module, layer: int) -> None:
         if layer == -1:
-            before = _Uncopied(self._before_first)
+            before = Uncopied(self._before_first)
             self._handles.append(
                 block.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
             )
@@ -173,10 +217,10 @@ class Injector:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             h = stream = block_output(output)
             for steering in active:
-                h = steering.apply(layer, h, self._call)
+                h = steering.apply(layer, h, self.call)
             return None if h is stream else replace_output(output, h)
 
-        self._handles.append(block.register_forward_hook(_Uncopied(hook), prepend=True))
+        self._handles.append(block.register_forward_hook(Uncopied(hook), prepend=True))
 
     def _before_first(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -184,16 +228,18 @@ class Injector:
         h: Tensor = args[0] if args else kwargs["hidden_states"]
         for steering in self._stack:
             if -1 in steering.layers:
-                h = steering.apply(-1, h, self._call)
+                h = steering.apply(-1, h, self.call)
         return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
 
     def _watch(self, model: nn.Module) -> None:
         """Watch the ways into the model, on the instance."""
-        self._restore.append(_replace(model, "forward", self._watched_forward(model)))
+        self._restore.append(replace(model, "forward", Uncopied(self._watched_forward(model))))
         if hasattr(model, "generate"):
-            self._restore.append(_replace(model, "generate", self._watched_generate(model)))
+            self._restore.append(
+                replace(model, "generate", Uncopied(self._watched_generate(model)))
+            )
         if hasattr(model, _PAGED):
-            self._restore.append(_replace(model, _PAGED, _refuse_continuous_batching))
+            self._restore.append(replace(model, _PAGED, Uncopied(_refuse_continuous_batching)))
 
     def _watched_forward(self, model: nn.Module) -> Callable[..., Any]:
         forward = model.forward
@@ -206,14 +252,15 @@ class Injector:
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             prompts = self._prompts if lengths is None else None
             call = describe(given, prompts, lengths)
-            before, self._call = self._call, call
+            before, self.call = self.call, call
             try:
                 if prompts is None:
                     for steering in self._stack:
                         steering.check_rows(call.rows)
+                self.decide(lambda: forward(**prompt_arguments(given, call)))
                 return forward(*args, **kwargs)
             finally:
-                self._call = before
+                self.call = before
 
         return watched
 
@@ -248,7 +295,8 @@ class Injector:
                 expected="another model as assistant, prompt lookup, or no assistance",
                 do="leave out assistant_early_exit, or take the gate away",
             )
-        placed = any(not step.scope.everything for s in self._stack for step in s.all_steps)
+        parts = [part for s in self._stack for part in s.composition.parts.values()]
+        placed = any(not part.scope.everything for part in parts)
         if placed and setting_of("guidance_scale") not in (None, 1, 1.0):
             raise CapabilityError(
                 "classifier-free guidance runs a second text whose prompt is another",
@@ -258,25 +306,6 @@ class Injector:
             )
 
 
-class _Uncopied:
-    """A function put on the user's model; a copy of the model must not take it along."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, function)
-        self._function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
-
-    def __reduce_ex__(self, protocol: object) -> Any:
-        raise SteeringError(
-            "a model cannot be copied or pickled while it is steered",
-            found="a copy that would call back into this model",
-            expected="a copy made outside of `with lm.steered(...)`",
-            do="leave the context, or remove the handle, and copy the model then",
-        )
-
-
 def _busy(how: str, thread: int | None) -> BusyModelError:
     return BusyModelError(
         f"this model is being {how} by another thread",
@@ -284,26 +313,6 @@ def _busy(how: str, thread: int | None) -> BusyModelError:
         expected="one thread per steered model",
         do="use one copy of the model per thread, or a coefficient row per prompt",
     )
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the causal model inside an adapter's wrapper: both ways in lead through it."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if callable(inner) else model
-
-
-def _replace(model: nn.Module, name: str, value: Callable[..., Any]) -> Callable[[], None]:
-    """Set an instance attribute and return what puts back exactly what was there."""
-    had, old = name in model.__dict__, model.__dict__.get(name)
-    model.__dict__[name] = _Uncopied(value)
-
-    def restore() -> None:
-        if had:
-            model.__dict__[name] = old
-        else:
-            model.__dict__.pop(name, None)
-
-    return restore
 
 
 def _refuse_continuous_batching(*_: object, **__: object) -> None:

@@ -1,6 +1,6 @@
 """One active composition: its steps at each layer, bound to the rows of the current call."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.composition import Composition
-from steer.engine.call import Call, Part
-from steer.errors import CapabilityError, RowsError, ScopeError
+from steer.engine.ahead import Enough
+from steer.engine.call import Call
+from steer.engine.rows import Rows, unseen
+from steer.engine.weights.patched import patches
+from steer.engine.weights.plan import Unit
+from steer.engine.weights.strength import Calls, Strengths
+from steer.errors import RowsError
 from steer.operator import Operator, cast, get_operator
 from steer.scope import Scope
 from steer.site import Weight
@@ -33,7 +38,7 @@ class Step:
 
 
 def plan(composition: Composition) -> Mapping[int, tuple[Step, ...]]:
-    """Return the steps of a composition at each layer, in the order in which they run.
+    """Return the residual steps of a composition at each layer, in the order in which they run.
 
     Args:
         composition: What to inject.
@@ -42,19 +47,12 @@ def plan(composition: Composition) -> Mapping[int, tuple[Step, ...]]:
         For each layer (-1 is the embedding output), its steps: domains that share operator and
         scope there are one step.
 
-    Raises:
-        CapabilityError: The composition has weight sites.
     """
     groups: dict[int, dict[tuple[str, Scope], list[tuple[int, Tensor]]]] = {}
-    for column, (name, part) in enumerate(composition.parts.items()):
+    for column, part in enumerate(composition.parts.values()):
         for site in part.vector.sites:
             if isinstance(site, Weight):
-                raise CapabilityError(
-                    "this engine does not inject weight vectors",
-                    found=f"domain {name!r} acts on {site}",
-                    expected="residual sites",
-                    do="compose its residual summand, vector.residual",
-                )
+                continue
             v = part.vector.direction(site.layer)
             v = v if v.dtype in (torch.float32, torch.float64) else v.float()
             members = groups.setdefault(site.layer, {})
@@ -77,29 +75,38 @@ class Steering:
     `needs_call` tells whether the top-level call must be seen: for rows, a gate, or a scope other
     than all.
 
+    `reads_ahead` tells whether its gate must be decided in a run of its own, since weights are
+    displaced that the prompt meets before the layer where the gate is read.
+
     Args:
         composition: What to inject.
+        units: Its weight sites that are taken by hook.
+        calls: Knows the call under way.
     """
 
-    def __init__(self, composition: Composition) -> None:
+    def __init__(
+        self,
+        composition: Composition,
+        units: Sequence[Unit] = (),
+        calls: Calls | None = None,
+    ) -> None:
         self.composition = composition
         self.steps = plan(composition)
         self._bound: dict[int, list[tuple[Tensor, ...]]] = {}
-        self._bound_to: _Rows | None = None
-        self.needs_call = _needs_call(composition, self.steps)
+        self._bound_to: Rows | None = None
+        self.needs_call = _needs_call(composition)
+        gate = composition.gate
+        self.reads_ahead = gate is not None and any(unit.layer <= gate.layer for unit in units)
+        self._strengths = Strengths(self, composition, not self.needs_call, calls or _Unseen())
+        self.patches = patches(units, self._strengths)
         if not self.needs_call:
-            self._bind(_Rows(1, None, None))
+            self._bind(Rows())
 
     @property
     def layers(self) -> tuple[int, ...]:
         """Layers where something is read or written."""
         gate = self.composition.gate
         return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
-
-    @property
-    def all_steps(self) -> tuple[Step, ...]:
-        """The steps of all layers."""
-        return tuple(step for steps in self.steps.values() for step in steps)
 
     def check_rows(self, prompts: int) -> None:
         """Refuse a call of another number of prompts than there are coefficient rows.
@@ -129,11 +136,12 @@ class Steering:
             composition: The same vectors at other coefficients.
         """
         self.composition = composition
+        self._strengths.update(composition)
         if self.needs_call:
             self._bound_to = None
             return
         before = self._bound
-        self._bind(_Rows(1, None, None))
+        self._bind(Rows())
         for layer, steps in self._bound.items():
             for old, new in zip(before[layer], steps, strict=True):
                 for a, b in zip(old, new, strict=True):
@@ -157,13 +165,18 @@ class Steering:
         if not self.needs_call:
             return self._run(layer, h, None)
         if call is None:
-            raise _unseen()
+            raise unseen()
         gate = self.composition.gate
         if gate is not None and layer == gate.layer and self not in call.gates:
-            call.gates[self] = self._decide(h, call)
+            if self not in call.waiting or self is call.reader:
+                call.gates[self] = self._decide(h, call)
+            if self is call.reader and not torch.compiler.is_compiling():
+                raise Enough
+        if self in call.waiting:
+            return h
         if layer not in self.steps:
             return h
-        rows = _Rows(call.expand, call.gates.get(self), call.part)
+        rows = Rows.of(call, self)
         if self._bound_to is None or not self._bound_to.same(rows):
             self._bind(rows)
         return self._run(layer, h, call)
@@ -185,20 +198,15 @@ class Steering:
     def _decide(self, h: Tensor, call: Call) -> Float[Tensor, "batch domain"]:
         gate = self.composition.gate
         if gate is None:
-            raise _unseen()
+            raise unseen()
         columns = call.last_prompt_columns().to(h.device)
         x = h[torch.arange(h.shape[0], device=h.device), columns]
         return gate(x)[:, gate.columns(self.composition.domains)].cpu()
 
     @torch.inference_mode(False)  # what is bound outlives the call
-    def _bind(self, rows: "_Rows") -> None:
+    def _bind(self, rows: Rows) -> None:
         """Prepare every step's tensors for the rows of a call."""
-        c = self.composition.coefficients
-        if self.composition.per_row:
-            c = c if rows.part is None else c[list(rows.part.rows)]
-            c = c.repeat_interleave(rows.expand, dim=0) if rows.expand != 1 else c
-        if rows.weights is not None:
-            c = c * rows.weights
+        c = rows.coefficients(self.composition)
         self._bound = {
             layer: [
                 step.operator.prepare(step.V.cpu(), c[:, list(step.columns)].to(step.V.dtype))
@@ -209,31 +217,12 @@ class Steering:
         self._bound_to = rows
 
 
-def _needs_call(composition: Composition, steps: Mapping[int, tuple[Step, ...]]) -> bool:
-    everywhere = all(step.scope.everything for at in steps.values() for step in at)
+def _needs_call(composition: Composition) -> bool:
+    everywhere = all(part.scope.everything for part in composition.parts.values())
     return composition.per_row or composition.gate is not None or not everywhere
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Rows:
-    """What the prepared tensors depend on, coefficients apart."""
+class _Unseen:
+    """No call is known: for a composition without weight sites."""
 
-    expand: int
-    weights: Tensor | None
-    part: Part | None
-
-    def same(self, other: "_Rows") -> bool:
-        return (
-            self.expand == other.expand
-            and self.weights is other.weights
-            and self.part is other.part
-        )
-
-
-def _unseen() -> ScopeError:
-    return ScopeError(
-        "the steered blocks ran outside the model's own forward",
-        found="a call of the inner text model, below the top-level forward",
-        expected="a call of the model itself: rows, scopes and gates are read there",
-        do="call the causal language model, or steer with scope 'all' and one setting",
-    )
+    call: Call | None = None

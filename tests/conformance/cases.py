@@ -8,6 +8,7 @@ from torch import Tensor
 
 from steer import Composition, DomainGate, Part, Vector, compose
 from steer.scope import parse_scope
+from tests.weights import everywhere
 
 WIDTH, LAYERS, VOCAB = 32, 4, 128
 DOMAINS = ("medical", "legal", "financial")
@@ -44,6 +45,28 @@ def knobs(
             zip(DOMAINS, operators, scopes, layers, strict=True)
         )
     }
+    return compose(parts, gate=gate)
+
+
+KINDS = ("weights", "both")  # of sites, beside the residual ones that all other tests have
+
+
+def mixed(
+    lm: Any,
+    kind: str,
+    operators: Sequence[str] = ("add", "add", "add"),
+    scopes: Sequence[str] = ("all", "all", "all"),
+    layers: Sequence[Sequence[int]] = ((1, 2), (1, 3), (2,)),
+    gate: DomainGate | None = None,
+    size: float = 0.3,
+) -> Composition:
+    """Three domains on every weight of a model that a hook can take, or on residual sites too."""
+    residual = knobs(operators, scopes, layers).parts
+    parts = {}
+    for k, (name, part) in enumerate(residual.items()):
+        own = everywhere(lm.hf_model, seed=k, size=size)
+        terms = {**own.terms, **(part.vector.terms if kind == "both" else {})}
+        parts[name] = Part(Vector(terms), part.operator, part.scope)
     return compose(parts, gate=gate)
 
 

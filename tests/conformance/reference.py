@@ -1,19 +1,24 @@
 """Textbook steering of one unpadded sequence in a full forward without cache, in float64.
 
 It shares no code with the library: positions are indices of the one row, scopes are slices, and
-`ablate` is written as projections on nested spans instead of as Gram-Schmidt.
+`ablate` is written as projections on nested spans instead of as Gram-Schmidt. A weight site is the
+difference of two runs of its module, with the displaced and with the pristine parameter.
 """
 
+import copy
 import re
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
-from steer import Composition
+from steer import Composition, Weight
+from steer.term import Term, dense, tensors
 
 RANK = {"ablate": 0, "add": 3}
 
@@ -99,7 +104,19 @@ def run(
         streams[layer] = h[0].detach()
         return h
 
+    for k, (composition, _) in enumerate(compositions):
+        if composition.gate is not None and _weight_sites(composition):
+            # Its weights meet the prompt before the gate is read: it is read without them.
+            others = [*compositions[:k], *compositions[k + 1 :]]
+            assert not any(c.gate and _weight_sites(c) for c, _ in others), "one gate of this kind"
+            stream = run(hf, ids, others, prompt).streams[composition.gate.layer]
+            weights[k] = _decided(composition, stream[prompt - 1])
+
     with ExitStack() as stack, torch.no_grad():
+        for k, (composition, row) in enumerate(compositions):
+            c = _active(composition, row, k, weights)
+            for handle in _displaced(hf, composition, c, len(ids), prompt):
+                stack.callback(handle.remove)
         handles = [blocks[0].register_forward_pre_hook(_before(steer), with_kwargs=True)]
         handles += [block.register_forward_hook(_after(steer, i)) for i, block in enumerate(blocks)]
         for handle in handles:
@@ -131,17 +148,10 @@ def _apply(
     weights: dict[int, Tensor],
     prompt: int,
 ) -> Tensor:
-    c = composition.coefficients[row if composition.per_row else 0].double()
     gate = composition.gate
-    if gate is not None:
-        if layer == gate.layer:
-            distance = (gate.centroids.double() - h[0, prompt - 1].double()).norm(dim=1)
-            near = distance <= distance.min() + gate.margin
-            weights[key] = torch.tensor(
-                [float(near[gate.domains.index(name)]) for name in composition.domains]
-            ).double()
-        if key in weights:
-            c = c * weights[key]
+    if gate is not None and layer == gate.layer and key not in weights:
+        weights[key] = _decided(composition, h[0, prompt - 1])
+    c = _active(composition, row, key, weights)
     groups: dict[tuple[int, str], list[tuple[Tensor, Tensor, str]]] = {}
     for k, part in enumerate(composition.parts.values()):
         if layer in part.vector.layers:
@@ -156,6 +166,78 @@ def _apply(
         where = torch.tensor(chosen(scope, h.shape[1], prompt))[None, :, None]
         out = torch.where(where, changed, out)
     return out
+
+
+def _active(composition: Composition, row: int, key: int, weights: dict[int, Tensor]) -> Tensor:
+    c = composition.coefficients[row if composition.per_row else 0].double()
+    return c * weights[key] if key in weights else c
+
+
+def _decided(composition: Composition, x: Tensor) -> Tensor:
+    """What a gate gives for the stream of the last prompt token at its layer."""
+    gate = composition.gate
+    assert gate is not None
+    distance = (gate.centroids.double() - x.double()).norm(dim=1)
+    near = distance <= distance.min() + gate.margin
+    opened = [float(near[gate.domains.index(name)]) for name in composition.domains]
+    return torch.tensor(opened).double()
+
+
+def _weight_sites(composition: Composition) -> list[str]:
+    return [site.name for site in composition.sites if isinstance(site, Weight)]
+
+
+def _displaced(hf: Any, composition: Composition, c: Tensor, length: int, prompt: int) -> list[Any]:
+    """Hooks that add Σ c_k (f(W + Δ_k) − f(W)) at the tokens of each domain's scope."""
+    names = {id(p): name for name, p in hf.named_parameters()}
+    handles = []
+    for module in list(hf.modules()):
+        for leaf, parameter in module._parameters.items():
+            if parameter is not None and names[id(parameter)] in _weight_sites(composition):
+                hook = _adding(composition, c, names[id(parameter)], leaf, length, prompt)
+                handles.append(module.register_forward_hook(hook, with_kwargs=True))
+    return handles
+
+
+def _adding(
+    composition: Composition, c: Tensor, name: str, leaf: str, length: int, prompt: int
+) -> Any:
+    def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+        twin = _in_double(module)
+        args = tuple(_doubled(x) for x in args)
+        kwargs = {key: _doubled(x) for key, x in kwargs.items()}
+        pristine, out = functional_call(twin, {}, args, kwargs), output.double()
+        base = dict(twin.named_parameters(recurse=False))[leaf].detach()
+        at = list(output.shape).index(length)  # tokens may stand behind heads, or in rows
+        for k, part in enumerate(composition.parts.values()):
+            term = part.vector.terms.get(Weight(name))
+            if term is None:
+                continue
+            moved = functional_call(twin, {leaf: base + dense(_in_float64(term))}, args, kwargs)
+            where = torch.tensor(chosen(str(part.scope), length, prompt)).double()
+            where = where.view([length if d == at else 1 for d in range(output.ndim)])
+            out = out + c[k] * where * (moved - pristine)
+        return out.to(output.dtype)
+
+    return hook
+
+
+_DOUBLES: "weakref.WeakKeyDictionary[nn.Module, nn.Module]" = weakref.WeakKeyDictionary()
+
+
+def _in_double(module: nn.Module) -> nn.Module:
+    if module not in _DOUBLES:
+        _DOUBLES[module] = copy.deepcopy(module).double()
+        _DOUBLES[module]._forward_hooks.clear()
+    return _DOUBLES[module]
+
+
+def _in_float64(term: Term) -> Term:
+    return type(term)(**{name: t.double() for name, t in tensors(term).items()})
+
+
+def _doubled(x: Any) -> Any:
+    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 def blocks_of(hf: Any) -> list[torch.nn.Module]:

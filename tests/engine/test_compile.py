@@ -72,6 +72,28 @@ def test_coefficients_change_without_recompiling_and_without_graph_breaks(
         assert backend.graphs == graphs
 
 
+@pytest.mark.parametrize("first", ["eager", "compiled"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_weight_sites_change_without_recompiling_and_without_graph_breaks(
+    dtype: torch.dtype, first: str
+) -> None:
+    lm, backend = model(dtype), Counting()
+    plain = logits(lm.hf_model)
+    kind = "both" if first == "eager" else "weights"  # residual steps are cast at their first run
+    with lm.steered(cases.mixed(lm, kind, layers=[(0,)] * 3), 0.0) as handle:
+        if first == "eager":
+            logits(lm.hf_model)
+        compiled = torch.compile(lm.hf_model, backend=backend, fullgraph=True)
+        assert torch.equal(logits(compiled), plain)
+        graphs = backend.graphs
+        for c in (1.0, 0.25, {"medical": 1.0}, 0.0):
+            handle.update(c)
+            found = logits(compiled)
+            close(found, logits(lm.hf_model), 1e-5 if dtype == torch.float32 else 2**-6)
+            assert torch.equal(found, plain) == (c == 0.0)
+        assert backend.graphs == graphs
+
+
 def test_attaching_after_compiling_is_respected_and_warned_of_once() -> None:
     lm = model()
     compiled = torch.compile(lm.hf_model, backend="eager")
@@ -108,14 +130,16 @@ def test_nothing_stays_when_the_warning_is_an_error() -> None:
     assert torch.equal(logits(lm.hf_model), plain)
 
 
-def test_rows_scopes_and_gates_are_right_under_compilation() -> None:
+@pytest.mark.parametrize("kind", ["residual", *cases.KINDS])
+def test_rows_scopes_and_gates_are_right_under_compilation(kind: str) -> None:
     lm = model()
-    knobs = cases.knobs(
+    settings = (
         ["add", "ablate", "add"],
         ["response", "all[3:]", "last_prompt"],
         [(0,)] * 3,
         cases.gate(layer=-1, margin=2.0),
     )
+    knobs = cases.knobs(*settings) if kind == "residual" else cases.mixed(lm, kind, *settings)
     rows = [{"medical": 1.0}, {"legal": 1.0}, {}, {"medical": 0.5, "financial": 0.8}]
     plain = logits(lm.hf_model)
     with lm.steered(knobs, rows):

@@ -9,7 +9,7 @@ from torch import Tensor
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.domains.search import COMBINATIONS
 from steer.demo.domains.study import Domains, Reached
-from steer.errors import MissingExtraError
+from steer.demo.picture import LOOKS, new_figure
 
 PAPER = (
     ("combinations of three levels in three domains reached", "22 of 27"),
@@ -77,10 +77,12 @@ def _reached(found: Domains) -> Table:
     table = Table(
         title="Combinations of three levels in three domains reached",
         caption="at least 90% of the answers to test questions at the wanted level in all "
-        f"three domains; gate: {found.routed:.1%} routed rightly; the paper: 22 of 27, no gate",
+        f"three domains; gate: {found.routed:.1%} routed rightly; the paper: 22 of 27, no gate; "
+        "two domains: share of answers right to prompts that ask about two",
     )
-    for name in ("vectors", "gate", "search", "settings", "CPU s", "reached"):
-        table.add_column(name, justify="left" if name in ("vectors", "gate", "search") else "right")
+    words = ("vectors", "gate", "search")
+    for name in (*words, "settings", "CPU s", "reached", "two domains"):
+        table.add_column(name, justify="left" if name in words else "right")
     for one in found.reached:
         table.add_row(
             one.kind,
@@ -89,6 +91,7 @@ def _reached(found: Domains) -> Table:
             str(one.found.evaluated),
             f"{one.seconds:.1f}",
             f"{one.count} of {len(COMBINATIONS)}",
+            f"{float(one.two_domains.mean()):.0%}",
         )
     return table
 
@@ -158,29 +161,15 @@ def draw(found: Domains, path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "a picture needs matplotlib",
-            found="it is not installed",
-            expected="the extra 'plot'",
-            do="pip install 'residual-steer[plot]'",
-        ) from error
     kinds = ("weights", "residual")
-    figure = Figure(figsize=(11, 6), layout="constrained")
+    figure = new_figure(11, 6)
     axes = figure.subplots(len(kinds), len(DOMAINS), sharex=True, sharey=True)
-    looks = {
-        "avoidance": ("#D55E00", ":"),
-        "generic": ("#888888", "--"),
-        "expert": ("#0072B2", "-"),
-    }
     for row, kind in zip(axes, kinds, strict=True):
         for k, (axis, domain) in enumerate(zip(row, DOMAINS, strict=True)):
             own = 100 * found.judged[kind, domain][:, k]
             others = [100 * found.judged[kind, domain][:, j] for j in range(len(DOMAINS)) if j != k]
             for i, level in enumerate(LEVELS):
-                colour, line = looks[level]
+                colour, _, line = LOOKS[level]
                 axis.plot(found.lambdas, own[:, i], line, color=colour, label=level)
                 for other in others:
                     axis.plot(

@@ -1,5 +1,6 @@
 """Scores of many settings of the knobs at once: settings are rows of a batch."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,46 @@ def judged(
         )
         columns.append(_mean(hits.reshape(len(settings), each, len(LEVELS))))
     return torch.stack(columns, dim=1)
+
+
+def two_domains(
+    model: Model,
+    knobs: Composition,
+    settings: Float[Tensor, "setting domain"],
+    wanted: Sequence[Sequence[str]],
+    asked: Asked,
+) -> Float[Tensor, " setting"]:
+    """Return how often prompts that ask about two domains get an answer at a wanted level.
+
+    An answer is about one domain; right is the level wanted in that one, if it was asked about.
+
+    Args:
+        model: The model.
+        knobs: The vectors, with or without a gate.
+        settings: Coefficients of each setting, dimensionless.
+        wanted: For each setting, the level wanted in each domain.
+        asked: The questions; the same number of each domain.
+
+    Returns:
+        Shares in [0, 1].
+    """
+    pairs = list(itertools.combinations(DOMAINS, 2))
+    prompts = [
+        f"{first} {second}"
+        for a, b in pairs
+        for first, second in zip(asked.questions[a], asked.questions[b], strict=True)
+    ]
+    about = [pair for pair in pairs for _ in asked.questions[pair[0]]]
+    found: list[str] = []
+    for part in settings.split(max(1, ROWS // len(prompts))):
+        with model.steered(knobs, part.repeat_interleave(len(prompts), dim=0)):
+            found += model.generate(prompts * len(part), max_new_tokens=NEW_TOKENS)
+    right = []
+    for k, text in enumerate(found):
+        said, levels = judge(text), wanted[k // len(prompts)]
+        named = about[k % len(prompts)]
+        right.append(said.domain in named and said.level == levels[DOMAINS.index(said.domain)])
+    return torch.tensor(right).reshape(len(settings), -1).double().mean(dim=1)
 
 
 def least(table: Table, wanted: Sequence[str]) -> Float[Tensor, " setting"]:

@@ -1,18 +1,18 @@
 """All experiments of the alignment-vector paper in small, measured on the demo model."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from steer.activations import record
 from steer.composition import Composition, compose
+from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS
 from steer.demo.domains.cost import Joint, Prompting, joint_tuning, prompting
-from steer.demo.domains.score import Asked, Table, ask, judged, least, likelihood
+from steer.demo.domains.score import Asked, Table, ask, judged, least, likelihood, two_domains
 from steer.demo.domains.search import COMBINATIONS, Found, Settings, by_grid, coarse_to_fine
 from steer.demo.language import pairs
 from steer.extract import palrs
@@ -44,6 +44,8 @@ class Reached:
         found: The settings, found on validation questions by likelihood preference.
         test: `[combination]`, share of generated answers at the wanted level, in the domain where
             it is least, on test questions.
+        two_domains: `[combination]`, share of prompts that ask about two domains whose answer
+            is at the level wanted in the domain it is about.
         seconds: CPU time of the search, for all combinations.
     """
 
@@ -52,6 +54,7 @@ class Reached:
     how: str
     found: Found
     test: torch.Tensor
+    two_domains: torch.Tensor
     seconds: float
 
     @property
@@ -88,19 +91,6 @@ class Domains:
     joint: Joint
     prompting: Prompting
     seconds: Mapping[str, float]
-
-
-@dataclass(slots=True)
-class _Clock:
-    say: Callable[[str], None]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        self.say(name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
 
 
 def residual_vectors(model: Model, *, seed: int = 0) -> dict[str, Vector]:
@@ -156,7 +146,7 @@ def study(
     Returns:
         All that was measured.
     """
-    clock = _Clock(say)
+    clock = Clock(say)
     with clock.step("compute residual vectors and the gate"):
         by_kind = kinds(weights, residual_vectors(model, seed=seed))
         gate = _gate(model, seed)
@@ -229,8 +219,14 @@ def _reached(
         seconds = time.process_time() - start
         table = judged(model, knobs, best.settings, test)
         shares = [least(table[i : i + 1], wanted) for i, wanted in enumerate(COMBINATIONS)]
-        found.append(Reached(kind, knobs.gate is not None, how, best, torch.cat(shares), seconds))
+        mixed = two_domains(model, knobs, best.settings, COMBINATIONS, _few(test))
+        gated = knobs.gate is not None
+        found.append(Reached(kind, gated, how, best, torch.cat(shares), mixed, seconds))
     return found
+
+
+def _few(asked: Asked, n: int = 6) -> Asked:
+    return Asked({d: texts[:n] for d, texts in asked.questions.items()}, {})
 
 
 def _transfer(

@@ -1,0 +1,60 @@
+"""`steer merge`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from steer.errors import MergeError
+
+
+def merge(
+    model: Annotated[str, typer.Argument(help="Hugging Face id or folder, or 'demo'.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write, new or empty.")],
+    vector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vector",
+            "-v",
+            help="FILE:COEF; may be given several times. A vector file, or the folder or id of an "
+            "aligned model. Without COEF: 1.",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
+    progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
+) -> None:
+    """Write a checkpoint with weight vectors merged into it, shard by shard."""
+    from steer.merge import merge_checkpoint
+
+    if not vector:
+        raise MergeError(
+            "there is nothing to merge",
+            found="no --vector",
+            expected="at least one FILE:COEF",
+            do=f"steer merge {model} -v FILE:COEF -o {out}",
+        )
+    merge_checkpoint(
+        _folder(model),
+        [_part(argument) for argument in vector],
+        out,
+        strict=strict,
+        progress=progress,
+    )
+    Console().print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _folder(model: str) -> str | Path:
+    if model != "demo":
+        return model
+    from steer.demo import MODEL_PATH
+
+    return MODEL_PATH
+
+
+def _part(argument: str) -> tuple[str, float]:
+    name, colon, number = argument.rpartition(":")
+    try:
+        return (name, float(number)) if colon else (argument, 1.0)
+    except ValueError:
+        return argument, 1.0

@@ -1,0 +1,66 @@
+"""Functions of ours on the user's modules, put there and taken away without a trace."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+from torch import nn
+
+from steer.errors import SteeringError
+
+
+class Uncopied:
+    """A function put on the user's model; a copy of the model must not take it along.
+
+    Args:
+        function: What is called.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self._function(*args, **kwargs)
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise SteeringError(
+            "a model cannot be copied or pickled while it is steered",
+            found="a copy that would call back into this model",
+            expected="a copy made outside of `with lm.steered(...)`",
+            do="leave the context, or remove the handle, and copy the model then",
+        )
+
+
+def replace(module: nn.Module, name: str, value: Uncopied) -> Callable[[], None]:
+    """Set an instance attribute and return what puts back exactly what was there.
+
+    Args:
+        module: The module.
+        name: The attribute, for instance `forward`.
+        value: What stands there instead.
+
+    Returns:
+        A function that restores the instance, to be called in reverse order of the replacements.
+    """
+    had, old = name in module.__dict__, module.__dict__.get(name)
+    module.__dict__[name] = value
+
+    def restore() -> None:
+        if had:
+            module.__dict__[name] = old
+        else:
+            module.__dict__.pop(name, None)
+
+    return restore
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the causal model inside an adapter's wrapper: both ways in lead through it.
+
+    Args:
+        model: A causal model, or what an adapter library puts around one.
+    """
+    inner = getattr(model, "get_base_model", None)
+    return cast(nn.Module, inner()) if callable(inner) else model

@@ -1,0 +1,42 @@
+"""One setting of a composition merged into the model's weights, until it is taken out again."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from steer.composition import Composition
+from steer.engine.weights.plan import Entry
+from steer.merge import merger_of
+from steer.term import Term
+
+
+class Merging:
+    """The merged sites of one composition at work in a model.
+
+    Args:
+        model: The model.
+        entries: The displacements that are merged.
+        composition: The coefficients, one setting for everything.
+
+    Raises:
+        BusyModelError: Another thread is steering this model.
+    """
+
+    def __init__(
+        self, model: nn.Module, entries: Sequence[Entry], composition: Composition
+    ) -> None:
+        self._merger = merger_of(model)
+        self._entries = entries
+        self._merger.enter(self, self._deltas(composition))
+
+    def update(self, composition: Composition) -> None:
+        """Merge other coefficients instead."""
+        self._merger.update(self, self._deltas(composition))
+
+    def leave(self) -> None:
+        """Take them out again, bit for bit."""
+        self._merger.leave(self)
+
+    def _deltas(self, composition: Composition) -> list[tuple[str, Term, float]]:
+        c = composition.coefficients[0].tolist()
+        return [(e.name, e.term, c[e.column]) for e in self._entries]

@@ -1,0 +1,43 @@
+"""A module with other parameters: the same code on other values, without touching the module."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def stand_in(
+    module: nn.Module, values: dict[str, Tensor], dtype: torch.dtype | None = None
+) -> nn.Module:
+    """Return a module of the same class and settings in which some parameters are others.
+
+    Args:
+        module: The module; what it holds is shared, not copied.
+        values: Tensors by the names of the module's own parameters or buffers.
+        dtype: What its other floating-point tensors are converted to, as they are by default.
+    """
+    twin: nn.Module = object.__new__(type(module))
+    twin.__dict__.update(module.__dict__)
+    twin.__dict__.pop("forward", None)
+    for kind in ("_parameters", "_buffers"):
+        own = {name: _converted(t, dtype) for name, t in module.__dict__[kind].items()}
+        twin.__dict__[kind] = own | {name: t for name, t in values.items() if name in own}
+    return twin
+
+
+def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Call the class's own forward: no hook, no patch of the instance.
+
+    Args:
+        module: The module.
+        *args: Its arguments.
+        **kwargs: Its arguments by name.
+    """
+    forward: Any = type(module).forward
+    return forward(module, *args, **kwargs)
+
+
+def _converted(tensor: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
+    if tensor is None or dtype is None or not tensor.is_floating_point():
+        return tensor
+    return tensor.detach().to(dtype)

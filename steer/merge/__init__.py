@@ -1,0 +1,11 @@
+"""Merging: weight vectors written into the weights, in memory or from disk to disk.
+
+Every merged weight is the nearest-even rounding of the exact sum, always from the pristine base.
+"""
+
+from steer.merge.delta import Delta, Difference
+from steer.merge.disk import merge_checkpoint
+from steer.merge.merger import Merger, merger_of
+from steer.merge.rounding import rounded
+
+__all__ = ["Delta", "Difference", "Merger", "merge_checkpoint", "merger_of", "rounded"]

@@ -1,0 +1,195 @@
+"""From checkpoint to checkpoint, shard by shard, with the memory of a few blocks."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from steer.checkpoint import Checkpoint
+from steer.errors import MergeError
+from steer.merge.mapped import mapped_vector
+from steer.merge.plan import Part, Plan, planned
+from steer.merge.rounding import rounded_blocks
+from steer.merge.scratch import Scratch
+from steer.store.container import tensor_bytes
+from steer.vector import Vector
+
+RECORD = "steer.json"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
+_FOREIGN_INDEX = (".bin.index.json", ".h5.index.json", ".msgpack.index.json")
+_FOLDERS = ("additional_chat_templates",)
+_COPIED = 2**20  # bytes at a time
+_LENGTH = 8  # bytes of the length that a safetensors file begins with
+
+
+def merge_checkpoint(
+    model: str | Path,
+    parts: Sequence[tuple[Vector | str | Path, float]],
+    out: str | Path,
+    *,
+    strict: bool = True,
+    progress: bool = True,
+) -> Path:
+    """Write a checkpoint in which weight vectors are merged: `round(W + Σ λ Δ)`, see `rounded`.
+
+    Files, names, order, dtypes and metadata are those of the model; tensors to which nothing is
+    added are copied byte by byte, and so are configuration, tokenizer and index. The folder
+    appears under its name when it is complete. Weights are read through mapped files and written
+    block by block, so that memory stays at some MB whatever the model's size.
+
+    Args:
+        model: Folder or Hub id of the base, with safetensors files.
+        parts: What is added, each with its coefficient, dimensionless: a vector, a vector file, or
+            the folder or Hub id of an aligned model, whose difference from the base is then taken
+            on the way, without rounding it.
+        out: The folder to write; it must not exist, or be empty.
+        strict: Whether a vector made for another configuration, tokenizer or chat template is
+            refused; if not, it is warned of.
+        progress: Whether to show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: A checkpoint cannot be read.
+        VectorFileError: A vector file cannot be read.
+        FitError: A vector does not fit the model.
+        MergeError: The folder is in use, the disk is full, parts do not belong to the model, or a
+            merged weight exceeds its dtype.
+    """
+    target = Path(os.path.realpath(out))
+    _check_target(target)
+    base = Checkpoint.open(model)
+    opened = [(_opened(part), coefficient) for part, coefficient in parts]
+    plan = planned(base, opened, strict=strict)
+    files = _beside(base.folder)
+    _check_space(target.parent, [*files, *(base.folder / name for name in base.files)])
+    temporary = target.with_name(f".steer-{secrets.token_hex(8)}.tmp")
+    temporary.mkdir()
+    try:
+        for path in files:
+            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, temporary / path.name)
+        _write_shards(base, plan, temporary, progress=progress)
+        (temporary / RECORD).write_text(_record(str(model), parts, opened), encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _opened(part: Vector | str | Path) -> Part:
+    if isinstance(part, Vector):
+        return part
+    return mapped_vector(part) if Path(part).is_file() else Checkpoint.open(part)
+
+
+def _write_shards(base: Checkpoint, plan: Plan, folder: Path, *, progress: bool) -> None:
+    from tqdm.auto import tqdm
+
+    scratch = Scratch()
+    with tqdm(total=len(base), desc="merging", unit="tensor", disable=not progress) as bar:
+        for name in base.files:
+            with open(base.folder / name, "rb") as source, open(folder / name, "xb") as target:
+                _write_shard(base, plan, source, target, scratch, bar)
+                target.flush()
+                os.fsync(target.fileno())
+
+
+def _write_shard(
+    base: Checkpoint,
+    plan: Plan,
+    source: BinaryIO,
+    target: BinaryIO,
+    scratch: Scratch,
+    bar: Any,
+) -> None:
+    """Copy one file, with the header as it is, and merged tensors in place of those in the plan."""
+    first = source.read(_LENGTH)
+    header = source.read(int.from_bytes(first, "little"))
+    table: dict[str, Any] = json.loads(header)
+    table.pop("__metadata__", None)
+    target.write(first + header)
+    begin = source.tell()
+    for name, entry in sorted(table.items(), key=lambda item: item[1]["data_offsets"]):
+        start, stop = entry["data_offsets"]
+        if deltas := plan.get(name):
+            blocks = rounded_blocks(base.tensor(name), deltas, name=name, scratch=scratch)
+            for _, block in blocks:
+                target.write(tensor_bytes(block))
+        else:
+            _copy(source, begin + start, stop - start, target)
+        bar.update()
+
+
+def _copy(source: BinaryIO, start: int, size: int, target: BinaryIO) -> None:
+    source.seek(start)
+    while size > 0:
+        data = source.read(min(size, _COPIED))
+        target.write(data)
+        size -= len(data)
+
+
+def _beside(folder: Path) -> list[Path]:
+    """Return what belongs to a model beside its weights."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")
+        and path.name != RECORD
+        and (path.name in _FOLDERS if path.is_dir() else not _holds_weights(path.name))
+    ]
+
+
+def _holds_weights(name: str) -> bool:
+    return name.endswith(_WEIGHTS) or name.endswith(_FOREIGN_INDEX)
+
+
+def _record(
+    model: str, named: Sequence[tuple[object, float]], opened: Sequence[tuple[Part, float]]
+) -> str:
+    """Return what the folder was made of, as JSON."""
+    from steer import __version__
+
+    rows = []
+    for (given, coefficient), (part, _) in zip(named, opened, strict=True):
+        row: dict[str, object] = {"coefficient": coefficient}
+        if isinstance(given, str | Path):
+            row["from"] = Path(given).name if Path(given).exists() else str(given)
+        if isinstance(part, Vector):
+            row |= {"method": part.provenance.method, "domain": part.provenance.domain}
+        rows.append(row)
+    base = Path(model).resolve().name if Path(model).exists() else model
+    value = {"base": base, "merged": rows, "version": __version__}
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise MergeError(
+            f"{target}: there is something already",
+            found="a folder that is not empty" if target.is_dir() else "a file",
+            expected="a new or empty folder",
+            do="choose another folder, or remove this one",
+        )
+    if not target.parent.is_dir():
+        raise MergeError(
+            f"{target}: its parent folder does not exist",
+            found=f"no folder {target.parent}",
+            expected="a folder to write into",
+            do=f"mkdir -p {target.parent}",
+        )
+
+
+def _check_space(folder: Path, files: Sequence[Path]) -> None:
+    needed = sum(path.stat().st_size for path in files if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise MergeError(
+            "the merged model does not fit on the disk",
+            found=f"{free} bytes free in {folder}",
+            expected=f"{needed} bytes",
+            do="write to another disk",
+        )

@@ -1,0 +1,49 @@
+"""A vector file whose tensors stay on disk."""
+
+import hashlib
+import mmap
+import os
+from pathlib import Path
+
+import torch
+
+from steer.errors import VectorFileError
+from steer.store import inspect_header
+from steer.store.container import DTYPES, read_container
+from steer.store.document import build_vector, read_document
+from steer.store.layout import KEY
+from steer.vector import Vector
+
+
+def mapped_vector(path: str | os.PathLike[str]) -> Vector:
+    """Read a vector file, validated as `Vector.load` does, with tensors that are views of the file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The vector; its tensors must not be written to.
+
+    Raises:
+        VectorFileError: The file is damaged, foreign, of a newer version, or cannot be read.
+    """
+    document = read_document(inspect_header(path))
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        container = read_container(file, size, key=KEY)
+        pages = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    tensors = {}
+    for name, entry in container.entries.items():
+        dtype = DTYPES[entry.dtype]
+        count = (entry.stop - entry.start) // dtype.itemsize
+        flat = torch.frombuffer(pages, dtype=dtype, count=count, offset=entry.start)
+        digest = hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+        if digest != document.tensors[name].sha256:
+            raise VectorFileError(
+                f"{os.fspath(path)}: the file is damaged",
+                found=f"bytes of {name!r} with SHA-256 {digest}",
+                expected=document.tensors[name].sha256,
+                do="get the file again, or write it again with Vector.save",
+            )
+        tensors[name] = flat.reshape(entry.shape)
+    return build_vector(document, tensors)

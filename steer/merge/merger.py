@@ -1,0 +1,241 @@
+"""The merged settings of one model in memory, with a way back that is exact to the bit."""
+
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from steer.errors import BusyModelError, MergeError
+from steer.merge.memory import check_disjoint, check_writable
+from steer.merge.pristine import Pristine, Spill, secured
+from steer.merge.rounding import rounded, rounded_blocks
+from steer.merge.scratch import Scratch
+from steer.term import Term
+
+Deltas = Sequence[tuple[str, Term, float]]
+
+_LOCK = threading.Lock()
+_MERGERS: "weakref.WeakKeyDictionary[nn.Module, Merger]" = weakref.WeakKeyDictionary()
+
+
+def merger_of(model: nn.Module) -> "Merger":
+    """Return the one merger of a model, made on first use.
+
+    Args:
+        model: The causal model; of an adapter's wrapper, the model inside it is meant.
+    """
+    inner = getattr(model, "get_base_model", None)
+    model = inner() if callable(inner) else model
+    with _LOCK:
+        merger = _MERGERS.get(model)
+        if merger is None:
+            merger = _MERGERS[model] = Merger(model)
+        return merger
+
+
+class Merger:
+    """Writes weight vectors into a model's parameters, and takes them out again.
+
+    Whatever is entered, updated or left, a parameter is always computed anew from its pristine
+    value and all settings active at that moment, in the order of entry:
+    `round(W + Σ λ Δ)`, see `rounded`. When the last setting on a parameter leaves, its pristine
+    bits are copied back. Parameters are written in place: names, objects and storage stay, tied
+    ones change at every use, and the version counters of autograd count the writes.
+
+    Pristine values are views of mapped files: of the checkpoint that the model was loaded from,
+    where its bits are the parameter's, else of a temporary file.
+
+    Args:
+        model: The causal model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = weakref.ref(model)
+        self._entries: dict[object, tuple[tuple[str, Term, float], ...]] = {}
+        self._pristine: dict[str, Pristine] = {}
+        self._owner: int | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def disk_bytes(self) -> int:
+        """The size of the temporary files that hold pristine weights at this moment, in bytes."""
+        spills = {id(p.source): p.source for p in self._pristine.values()}
+        return sum(spill.size for spill in spills.values() if isinstance(spill, Spill))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that hold merged values at this moment."""
+        return tuple(self._pristine)
+
+    def enter(self, key: object, deltas: Deltas) -> None:
+        """Merge a setting.
+
+        Args:
+            key: What `update` and `leave` will call it by.
+            deltas: Parameter name, term of the parameter's shape, and coefficient; terms at one
+                name add up.
+
+        Raises:
+            MergeError: The key is in use, a parameter does not exist or cannot be written, a term
+                does not fit, or a sum exceeds the parameter's dtype. Nothing has changed then.
+            BusyModelError: Another thread has merged into this model.
+        """
+        with self._lock:
+            self._claim()
+            if key in self._entries:
+                raise MergeError(
+                    "this setting is merged already",
+                    found=f"the key {key!r}",
+                    expected="a key that is not in use",
+                    do="call update, or leave first",
+                )
+            self._change(key, tuple(deltas))
+
+    def update(self, key: object, deltas: Deltas) -> None:
+        """Put another setting in place of one that was entered.
+
+        Args:
+            key: The key given to `enter`.
+            deltas: As for `enter`.
+
+        Raises:
+            MergeError: As for `enter`, or there is no such key. Nothing has changed then.
+            BusyModelError: As for `enter`.
+        """
+        with self._lock:
+            self._claim()
+            if key not in self._entries:
+                raise MergeError(
+                    "there is no such setting to update",
+                    found=f"the key {key!r}",
+                    expected=f"one of {list(self._entries)!r}",
+                    do="call enter first",
+                )
+            self._change(key, tuple(deltas))
+
+    def leave(self, key: object) -> None:
+        """Take a setting out again; nothing happens if it is not merged, or the model is gone.
+
+        Args:
+            key: The key given to `enter`.
+
+        Raises:
+            MergeError: The pristine weights were lost, since their checkpoint was written to, or
+                the model was converted meanwhile.
+        """
+        with self._lock:
+            if key not in self._entries or self._model() is None:
+                return
+            names = _names(self._entries.pop(key))
+            try:
+                self._write(names)
+            except KeyboardInterrupt:
+                self._write(names)
+                raise
+            finally:
+                self._release()
+
+    def _claim(self) -> None:
+        me = threading.get_ident()
+        if self._entries and self._owner != me:
+            raise BusyModelError(
+                "another thread has merged into this model",
+                found=f"thread {self._owner}",
+                expected="one thread per merged model",
+                do="use one copy of the model per thread",
+            )
+        self._owner = me
+
+    def _change(self, key: object, deltas: tuple[tuple[str, Term, float], ...]) -> None:
+        """Set one entry, and bring the parameters in line; on any error all is as before."""
+        before = self._entries.get(key)
+        touched = _names((*(before or ()), *deltas))
+        try:
+            self._secure(touched)
+            self._entries[key] = deltas
+            self._write(touched)
+        except BaseException:
+            self._entries.pop(key, None)
+            if before is not None:
+                self._entries[key] = before
+            self._write([name for name in touched if name in self._pristine])
+            raise
+        finally:
+            self._release()
+
+    def _secure(self, names: Iterable[str]) -> None:
+        """Keep the pristine values of parameters that hold them still."""
+        model = self._alive()
+        parameters = dict(model.named_parameters())
+        new = [name for name in names if name not in self._pristine]
+        check_writable(model, parameters, new)
+        check_disjoint({name: parameters[name] for name in (*self._pristine, *new)})
+        self._pristine |= secured(model, {name: parameters[name] for name in new})
+
+    def _write(self, names: Iterable[str]) -> None:
+        """Compute parameters from their pristine values and what is entered now."""
+        parameters, scratch = dict(self._alive().named_parameters()), Scratch()
+        for name in names:
+            pristine = self._pristine[name].checked()
+            parameter = parameters.get(name)
+            if parameter is None or (parameter.shape, parameter.dtype) != (
+                pristine.shape,
+                pristine.dtype,
+            ):
+                raise _converted(name, parameter, pristine)
+            entries = self._entries.values()
+            deltas = [(term, c) for own in entries for other, term, c in own if other == name]
+            with torch.inference_mode(parameter.is_inference()), torch.no_grad():
+                _fill(parameter.detach(), pristine, deltas, name, scratch)
+
+    def _release(self) -> None:
+        """Let go of pristine values that no entry needs."""
+        needed = {name for deltas in self._entries.values() for name, _, _ in deltas}
+        self._pristine = {name: p for name, p in self._pristine.items() if name in needed}
+
+    def _alive(self) -> nn.Module:
+        model = self._model()
+        if model is None:
+            raise MergeError(
+                "the model is gone",
+                found="a merger whose model was deleted",
+                expected="a model that lives as long as its settings",
+                do="keep a reference to the model",
+            )
+        return model
+
+
+def _names(deltas: Iterable[tuple[str, Term, float]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name, _, _ in deltas))
+
+
+def _fill(
+    parameter: Tensor,
+    pristine: Tensor,
+    deltas: Sequence[tuple[Term, float]],
+    name: str,
+    scratch: Scratch,
+) -> None:
+    """Write pristine values plus deltas into a parameter, block by block where it has no gaps."""
+    if not any(coefficient for _, coefficient in deltas):
+        parameter.copy_(pristine)
+    elif parameter.is_contiguous():
+        flat = parameter.view(-1)
+        for start, block in rounded_blocks(pristine, deltas, name=name, scratch=scratch):
+            flat[start : start + len(block)].copy_(block)
+    else:
+        parameter.copy_(rounded(pristine, deltas, name=name))
+
+
+def _converted(name: str, parameter: Tensor | None, pristine: Tensor) -> MergeError:
+    here = "no such parameter"
+    if parameter is not None:
+        here = f"shape {tuple(parameter.shape)}, {parameter.dtype}"
+    return MergeError(
+        f"{name}: the model was changed while it was merged",
+        found=here,
+        expected=f"shape {tuple(pristine.shape)}, {pristine.dtype}",
+        do="convert or resize a model before merging, or load it again",
+    )

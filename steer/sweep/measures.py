@@ -1,0 +1,178 @@
+"""What is measured at each setting of a sweep, from the likelihoods of given answers."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.evaluate.levels import LevelPreference
+from steer.evaluate.preference import Preference, Reduce
+from steer.model import Model
+from steer.pairs import Pairs, Prompt
+
+Numbers = Mapping[str, float]
+Likelihood = Literal["preference", "levels"]
+Measure = Likelihood | Callable[[Model, Any], Numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Prompts with one reference answer of each of several levels.
+
+    Args:
+        prompts: The prompts, at least one.
+        answers: For each of at least two levels, one answer per prompt.
+
+    Raises:
+        SelectionError: No prompt, fewer than two levels, or answers of another number.
+    """
+
+    prompts: Sequence[Prompt]
+    answers: Mapping[str, Sequence[str]]
+
+    def __post_init__(self) -> None:
+        counts = {level: len(texts) for level, texts in self.answers.items()}
+        if not self.prompts or len(counts) < 2 or set(counts.values()) != {len(self.prompts)}:
+            raise SelectionError(
+                "levels cannot be compared",
+                found=f"{len(self.prompts)} prompts, answers by level: {counts}",
+                expected="at least one prompt, and one answer of each of two or more levels for it",
+                do="give every level as many answers as there are prompts",
+            )
+
+
+Data = Pairs | Answers | Mapping[str, Pairs | Answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The texts of one domain of the data, and what is made of their likelihoods.
+
+    Args:
+        prompts: One prompt per response.
+        responses: The responses: all of the first kind (chosen, or a level), then the next.
+        kinds: Names of the kinds.
+    """
+
+    prompts: tuple[Prompt, ...]
+    responses: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def numbers(self, scores: Float[Tensor, " pair"], measure: str, reduce: Reduce) -> Numbers:
+        """Return what is measured under one setting.
+
+        Args:
+            scores: Score of each response, in nats.
+            measure: `preference` or `levels`.
+            reduce: How scores were made of tokens.
+        """
+        table = scores.reshape(len(self.kinds), -1)
+        if measure == "preference":
+            found = Preference(table[0], table[1], reduce)
+            low, high = found.accuracy.interval
+            return {
+                "n": found.accuracy.n,
+                "accuracy": found.accuracy.value,
+                "low": low,
+                "high": high,
+                "margin": found.margin,
+                "likelihood": float(found.chosen.mean()),
+            }
+        levels = LevelPreference(table.T, self.kinds, reduce)
+        numbers: dict[str, float] = {"n": table.shape[1]}
+        for kind in self.kinds:
+            share = levels.accuracy(kind)
+            low, high = share.interval
+            numbers |= {f"{kind}": share.value, f"{kind}.low": low, f"{kind}.high": high}
+        return numbers
+
+
+def by_domain(data: Data) -> dict[str, Pairs | Answers]:
+    """Return the data of each domain, under `all` where there is none.
+
+    Args:
+        data: Pairs, answers by level, or either of them by domain.
+
+    Raises:
+        SelectionError: There is nothing, or it is of another kind.
+    """
+    if isinstance(data, Pairs):
+        found: dict[str, Pairs | Answers] = {name: data.of_domain(name) for name in data.domains}
+        found = found or {"all": data}
+    elif isinstance(data, Mapping):
+        found = dict(data)
+    else:
+        found = {"all": data}
+    empty = [name for name, part in found.items() if isinstance(part, Pairs) and not len(part)]
+    if not found or empty or not all(isinstance(p, Pairs | Answers) for p in found.values()):
+        raise SelectionError(
+            "there is nothing to measure on",
+            found=f"{type(data).__name__}, without pairs: {empty}",
+            expected="Pairs, Answers, or a mapping from domain to one of them",
+            do="check the split or the domain's name",
+        )
+    return found
+
+
+def asked(part: Pairs | Answers, measure: str) -> Asked:
+    """Return the texts of one domain.
+
+    Args:
+        part: Its data.
+        measure: `preference` for pairs, `levels` for answers.
+
+    Raises:
+        SelectionError: Data and measure do not go together.
+    """
+    if measure == "preference" and isinstance(part, Pairs):
+        kinds = {"chosen": [p.chosen for p in part], "rejected": [p.rejected for p in part]}
+        prompts: Sequence[Prompt] = [pair.prompt for pair in part]
+    elif measure == "levels" and isinstance(part, Answers):
+        kinds = {level: list(texts) for level, texts in part.answers.items()}
+        prompts = part.prompts
+    else:
+        raise SelectionError(
+            "data and measure do not go together",
+            found=f"measure {measure!r} on {type(part).__name__}",
+            expected="'preference' on Pairs, 'levels' on Answers, or a function",
+            do="pass the other measure or other data",
+        )
+    responses = tuple(text for texts in kinds.values() for text in texts)
+    return Asked(tuple(prompts) * len(kinds), responses, tuple(kinds))
+
+
+def reduced(
+    logprobs: Sequence[Float[Tensor, "setting pos"]], reduce: Reduce
+) -> Float[Tensor, "setting pair"]:
+    """Return the score of each response under each setting: the mean or sum over its tokens.
+
+    Args:
+        logprobs: In nats, one table per response.
+        reduce: Which.
+    """
+    return torch.stack([getattr(row.double(), reduce)(dim=1) for row in logprobs], dim=1)
+
+
+def checked(found: Mapping[str, float]) -> dict[str, float]:
+    """Return what a measure returned as plain finite numbers.
+
+    Args:
+        found: Name to number.
+
+    Raises:
+        SelectionError: A name is no text or a number is not finite.
+    """
+    numbers = {name: float(value) for name, value in found.items()}
+    if not numbers or not all(isinstance(k, str) and math.isfinite(v) for k, v in numbers.items()):
+        raise SelectionError(
+            "a measure returned what cannot be kept",
+            found=repr(found)[:200],
+            expected="at least one finite number by name",
+            do="return for instance {'accuracy': 0.75}",
+        )
+    return {name: int(v) if isinstance(found[name], int) else v for name, v in numbers.items()}

@@ -1,0 +1,92 @@
+"""What identifies a sweep, so that a saved one is only ever resumed with the same request."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from steer.composition import Composition
+from steer.model import Model
+from steer.pairs import Message, Pairs, Prompt
+from steer.store.strict_json import dumps
+from steer.sweep.grid import Setting
+from steer.sweep.measures import Answers, Measure
+from steer.term import tensors
+
+
+def fingerprint(
+    model: Model,
+    composition: Composition,
+    settings: Sequence[Setting],
+    data: Mapping[str, Pairs | Answers],
+    measure: Measure,
+    reduce: str,
+) -> str:
+    """Return the SHA-256 of everything that a sweep's numbers depend on.
+
+    Of a model these are its configuration, tokenizer, template and the name it was loaded by, not
+    its weights; of a function its name.
+
+    Args:
+        model: The model.
+        composition: What is swept; its coefficients do not count.
+        settings: Every setting.
+        data: The data of each domain.
+        measure: What is measured.
+        reduce: How scores are made of tokens.
+    """
+    request = {
+        "model": asdict(model.info),
+        "dtype": str(next(model.architecture.model.parameters()).dtype),
+        "composition": _composition(composition),
+        "settings": [[s.layer, s.scope, list(s.coefficients)] for s in settings],
+        "data": {name: _data(part) for name, part in data.items()},
+        "measure": measure_name(measure),
+        "reduce": reduce,
+    }
+    return hashlib.sha256(dumps(request).encode()).hexdigest()
+
+
+def measure_name(measure: Measure) -> str:
+    """Return a measure's name: for a function, where it is defined."""
+    if isinstance(measure, str):
+        return measure
+    name = getattr(measure, "__qualname__", type(measure).__qualname__)
+    return f"{getattr(measure, '__module__', '')}.{name}"
+
+
+def _composition(composition: Composition) -> dict[str, Any]:
+    gate = composition.gate
+    gated = None
+    if gate is not None:
+        gated = [list(gate.domains), _tensor(gate.centroids), gate.layer, gate.margin]
+    parts = {}
+    for name, part in composition.parts.items():
+        terms = {
+            str(site): {k: _tensor(t) for k, t in tensors(term).items()}
+            for site, term in part.vector.terms.items()
+        }
+        parts[name] = [part.operator, str(part.scope), terms]
+    return {"domains": list(composition.domains), "parts": parts, "gate": gated}
+
+
+def _tensor(x: Tensor) -> str:
+    exact = x.detach().double().cpu().contiguous()
+    digest = hashlib.sha256(repr(tuple(exact.shape)).encode())
+    digest.update(exact.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _data(part: Pairs | Answers) -> Any:
+    if isinstance(part, Pairs):
+        return part.fingerprint
+    prompts = [_prompt(prompt) for prompt in part.prompts]
+    return [prompts, [[level, list(texts)] for level, texts in part.answers.items()]]
+
+
+def _prompt(prompt: Prompt) -> Any:
+    if isinstance(prompt, str):
+        return prompt
+    return [[m.role, m.content] for m in prompt if isinstance(m, Message)]

@@ -1,0 +1,137 @@
+"""What a sweep found: one row for each setting and domain of the data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from steer.errors import SelectionError
+from steer.sweep.grid import Setting
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas
+
+Measured = Mapping[str, Mapping[str, float]]
+_SHOWN = 20  # rows printed
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Sweep:
+    """The numbers of every setting.
+
+    Args:
+        domains: Names of the coefficients.
+        settings: The settings, in the order of the grid.
+        measured: For each setting and domain of the data, numbers by name.
+        measure: What was measured.
+        reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
+        way: How likelihoods were computed: `branched`, or `plain` and why; `resumed` where all
+            came from a file.
+        fingerprint: Of the whole request.
+    """
+
+    domains: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    measured: tuple[Measured, ...]
+    measure: str
+    reduce: str
+    way: str
+    fingerprint: str
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per setting and domain of the data.
+
+        `layer` and `scope` (None where the composition's own), `coefficient.<domain>`, `on` (the
+        domain measured on), and the numbers.
+        """
+        return [
+            {**self._setting(setting), "on": on, **numbers}
+            for setting, measured in zip(self.settings, self.measured, strict=True)
+            for on, numbers in measured.items()
+        ]
+
+    def best(self, by: str | None = None) -> dict[str, Any]:
+        """Return the setting that is best on the domain where it is worst.
+
+        Ties go to the greater mean, then to the smaller sum of squared coefficients.
+
+        Args:
+            by: The number to compare; `accuracy` by default, else the first measured.
+
+        Returns:
+            `layer`, `scope`, `coefficient.<domain>`, and the number on each domain.
+
+        Raises:
+            SelectionError: No such number was measured.
+        """
+        names = list(next(iter(self.measured[0].values())))
+        by = by or ("accuracy" if "accuracy" in names else next(n for n in names if n != "n"))
+        if by not in names:
+            raise SelectionError(
+                "the sweep did not measure this",
+                found=repr(by),
+                expected=" | ".join(names),
+                do="name one of these",
+            )
+
+        def rank(k: int) -> tuple[float, float, float]:
+            values = [numbers[by] for numbers in self.measured[k].values()]
+            size = sum(c * c for c in self.settings[k].coefficients)
+            return min(values), sum(values) / len(values), -size
+
+        k = max(range(len(self.settings)), key=rank)
+        found = {on: numbers[by] for on, numbers in self.measured[k].items()}
+        return {**self._setting(self.settings[k]), by: found}
+
+    def to_dataset(self) -> "datasets.Dataset":
+        """Return the rows as a Hugging Face data set."""
+        from datasets import Dataset
+
+        return Dataset.from_list(self.rows)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the rows as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+    def _setting(self, setting: Setting) -> dict[str, Any]:
+        named = zip(self.domains, setting.coefficients, strict=True)
+        return {
+            "layer": setting.layer,
+            "scope": setting.scope,
+            **{f"coefficient.{domain}": c for domain, c in named},
+        }
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def __repr__(self) -> str:
+        how = "" if self.measure != "preference" else f" ({self.reduce} log-probability)"
+        head = f"Sweep of {len(self)} settings: {self.measure}{how}, {self.way}"
+        lines = [head, *("  " + line for line in _table(self.rows[:_SHOWN]))]
+        left = len(self.rows) - _SHOWN
+        return "\n".join(lines + ([f"  … {left} more rows"] if left > 0 else []))
+
+    def _repr_html_(self) -> str:
+        rows = self.rows[:_SHOWN]
+        head = "".join(f"<th>{name}</th>" for name in rows[0])
+        body = "".join(
+            "<tr>" + "".join(f"<td>{_text(value)}</td>" for value in row.values()) + "</tr>"
+            for row in rows
+        )
+        return f"<p>{len(self)} settings, {self.measure}</p><table><tr>{head}</tr>{body}</table>"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return rows as lines of aligned columns."""
+    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "own"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

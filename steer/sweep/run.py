@@ -1,0 +1,187 @@
+"""Many settings of the knobs on the same data, saved as it goes."""
+
+import itertools
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from steer.composition import Composition, Part, as_composition
+from steer.engine.branches.trial import fastest_tokens
+from steer.evaluate.preference import Reduce
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.scope import Scope
+from steer.sweep.grid import Grid, Setting, composed, settings_of
+from steer.sweep.journal import Journal, Measured
+from steer.sweep.likelihood import likelihoods
+from steer.sweep.measures import (
+    Answers,
+    Data,
+    Likelihood,
+    Measure,
+    asked,
+    by_domain,
+    checked,
+    reduced,
+)
+from steer.sweep.request import fingerprint, measure_name
+from steer.sweep.result import Sweep
+from steer.vector import Vector
+
+_TOGETHER = 64  # settings that share the blocks below, and that are saved together
+
+
+def sweep(
+    model: Model,
+    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    data: Data,
+    grid: Grid,
+    *,
+    measure: Measure = "preference",
+    layers: Sequence[int] | None = None,
+    scope: Scope | str | Sequence[Scope | str] | None = None,
+    reduce: Reduce = "mean",
+    save: str | Path | None = None,
+    max_tokens: int | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Measure a model under every setting of a grid: layers × scopes × coefficients of the domains.
+
+    Likelihoods are computed for many settings at once (`steer.sweep.likelihood`). With a file,
+    finished settings are saved as it goes, and a repeated call goes on from there.
+
+    Args:
+        model: The model; it must not be steered.
+        what: A vector, vectors by domain, or a composition; a gate is kept.
+        data: Pairs; answers by level (`Answers`); or either by domain. Every setting is measured
+            on every domain.
+        grid: Coefficients to try, dimensionless: numbers for every domain, or by domain, of which
+            all combinations are taken; or whole settings, as mappings or as `[setting domain]`.
+        measure: `preference` (pairs), `levels` (answers), or a function of the steered model and
+            the data of one domain that returns numbers by name.
+        layers: Layers to try one at a time; by default every vector acts at all of its sites.
+        scope: One scope or several to try, instead of the composition's own.
+        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        save: A file that the sweep is saved to and resumed from.
+        max_tokens: Tokens of one forward; by default what is measured to be fastest here. A
+            resumed sweep keeps that of its file.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The table of what was measured.
+
+    Raises:
+        SelectionError: Nothing to sweep or to measure on, data that do not go with the measure,
+            or a file that is damaged or belongs to another sweep.
+        CompositionError: Domains, coefficients or scopes that cannot be used.
+        FitError: A vector does not fit this model.
+    """
+    composition = as_composition(what)
+    listed = [scope] if isinstance(scope, Scope | str) else scope
+    settings = settings_of(composition, grid, layers, listed)
+    parts = by_domain(data)
+    work = _Work(model, composition, settings, parts, measure, reduce)
+    mark = fingerprint(model, composition, settings, parts, measure, reduce)
+    journal = None if save is None else work.journal(Path(save), mark, max_tokens)
+    found: dict[int, Measured] = {} if journal is None else dict(journal.measured)
+    tokens = max_tokens if journal is None else journal.notes["max_tokens"]
+    way = "resumed"
+    with tqdm(total=len(settings), initial=len(found), desc="sweep", disable=not progress) as bar:
+        for group in work.groups(found):
+            done, way = work.measured(group, tokens)
+            found |= done
+            if journal is not None:
+                journal.add(done)
+            bar.update(len(group))
+    ordered = tuple(found[k] for k in range(len(settings)))
+    name = measure_name(measure)
+    return Sweep(composition.domains, settings, ordered, name, reduce, way, mark)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Work:
+    """What is to be measured.
+
+    Args:
+        model: The model.
+        composition: What is swept.
+        settings: Every setting.
+        parts: The data of each domain.
+        measure: What is measured.
+        reduce: How scores are made of tokens.
+    """
+
+    model: Model
+    composition: Composition
+    settings: Sequence[Setting]
+    parts: Mapping[str, Pairs | Answers]
+    measure: Measure
+    reduce: Reduce
+
+    def journal(self, path: Path, mark: str, max_tokens: int | None) -> Journal:
+        """Open the file of the sweep; the size of its forwards is kept, for equal numbers."""
+        if max_tokens is None and isinstance(self.measure, str):
+            max_tokens = fastest_tokens(self.model.architecture)
+        notes = {"measure": measure_name(self.measure), "max_tokens": max_tokens}
+        return Journal(path, mark, len(self.settings), notes)
+
+    def groups(self, found: Container[int]) -> Iterator[list[int]]:
+        """Yield the settings that are missing, those together that are measured together."""
+        size = _TOGETHER if isinstance(self.measure, str) else 1
+        missing = [k for k in range(len(self.settings)) if k not in found]
+        for _, same in itertools.groupby(missing, key=self._place):
+            group = list(same)
+            yield from (group[k : k + size] for k in range(0, len(group), size))
+
+    def measured(
+        self, group: Sequence[int], max_tokens: int | None
+    ) -> tuple[dict[int, Measured], str]:
+        """Return what is measured at some settings of one layer and scope, and how."""
+        composition = composed(self.composition, *self._place(group[0]))
+        rows = [self.settings[k].coefficients for k in group]
+        if isinstance(self.measure, str):
+            new, way = self._likelihood(composition, rows, self.measure, max_tokens)
+        else:
+            new = [self._function(composition, row, self.measure) for row in rows]
+            way = "one by one"
+        return dict(zip(group, new, strict=True)), way
+
+    def _place(self, k: int) -> tuple[int | None, str | None]:
+        return self.settings[k].layer, self.settings[k].scope
+
+    def _likelihood(
+        self,
+        composition: Composition,
+        rows: Sequence[tuple[float, ...]],
+        measure: Likelihood,
+        max_tokens: int | None,
+    ) -> tuple[list[Measured], str]:
+        texts = {on: asked(part, measure) for on, part in self.parts.items()}
+        found = likelihoods(
+            self.model,
+            composition,
+            torch.tensor(rows),
+            [prompt for a in texts.values() for prompt in a.prompts],
+            [response for a in texts.values() for response in a.responses],
+            max_tokens=max_tokens,
+        )
+        scores = reduced(found.logprobs, self.reduce)
+        sizes = [len(a.responses) for a in texts.values()]
+        new: list[Measured] = []
+        for row in scores:
+            own = zip(texts.items(), row.split(sizes), strict=True)
+            new.append({on: checked(a.numbers(s, measure, self.reduce)) for (on, a), s in own})
+        return new, found.way
+
+    def _function(
+        self,
+        composition: Composition,
+        row: tuple[float, ...],
+        measure: Callable[[Model, Any], Mapping[str, float]],
+    ) -> Measured:
+        with self.model.steered(composition, torch.tensor(row)):
+            return {on: checked(measure(self.model, part)) for on, part in self.parts.items()}

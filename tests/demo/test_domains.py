@@ -1,0 +1,117 @@
+"""Searching for combinations, and the claims about the shipped alignment vectors."""
+
+import pytest
+import torch
+
+import steer
+from steer.demo import load_model, vectors_path
+from steer.demo.align import anchored, load_vectors, preferring
+from steer.demo.data import DOMAINS, LEVELS
+from steer.demo.domains.score import ask, judged, least, likelihood
+from steer.demo.domains.search import COMBINATIONS, axis_grid, by_grid, coarse_to_fine
+from steer.demo.domains.study import residual_vectors
+
+
+class Ladder:
+    """A made-up table: each domain climbs its levels with its own coefficient, at its own scale."""
+
+    def __init__(self, centres=((-0.8, 0.1, 0.6), (-0.4, 0.0, 0.9), (-0.6, 0.2, 0.7))):
+        self.centres = torch.tensor(centres)
+        self.calls = 0
+
+    def __call__(self, settings):
+        self.calls += len(settings)
+        return 1 - (settings[:, :, None] - self.centres).abs()
+
+
+def test_least_is_the_domain_that_is_worst():
+    table = Ladder()(torch.tensor([[-0.8, 0.0, 0.7]]))
+    assert float(least(table, ("avoidance", "generic", "expert"))) == pytest.approx(1.0)
+    assert float(least(table, ("avoidance", "avoidance", "expert"))) == pytest.approx(0.6)
+
+
+def test_a_grid_finds_the_best_of_its_settings():
+    found = by_grid(Ladder(), (-1.0, -0.5, 0.0, 0.5, 1.0))
+    settings = axis_grid((-1.0, -0.5, 0.0, 0.5, 1.0))
+    table = Ladder()(settings)
+    for k, wanted in enumerate(COMBINATIONS):
+        assert float(found.shares[k]) == pytest.approx(float(least(table, wanted).max()))
+    assert found.evaluated == 125
+
+
+def test_coarse_to_fine_gets_closer_than_its_coarse_grid_with_few_settings():
+    coarse, fine = Ladder(), Ladder()
+    grid = by_grid(coarse, (-1.0, -0.5, 0.0, 0.5, 1.0))
+    found = coarse_to_fine(fine, (-1.0, -0.5, 0.0, 0.5, 1.0), steps=2)
+    assert float((found.shares - grid.shares).min()) >= 0
+    assert float(found.shares.mean()) > float(grid.shares.mean()) + 0.05
+    assert fine.calls == found.evaluated < 21**3 // 5
+
+
+def test_no_setting_is_evaluated_twice():
+    seen = []
+
+    def table(settings):
+        seen.extend(map(tuple, settings.tolist()))
+        return Ladder()(settings)
+
+    coarse_to_fine(table, (-1.0, 0.0, 1.0), steps=3)
+    assert len(seen) == len(set(seen))
+
+
+def test_anchors_prefer_what_the_base_model_says_in_the_other_domains():
+    asked = anchored("legal", "expert", n=6)
+    assert len(asked.of_domain("legal")) == len(preferring("legal", "expert", n=6)) == 12
+    assert len(asked.of_domain("medical")) == len(asked.of_domain("financial")) == 6
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return load_vectors(vectors_path())[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_an_alignment_vector_climbs_all_three_levels_of_its_domain(lm, weights, domain):
+    settings = torch.zeros(3, 3)
+    settings[:, DOMAINS.index(domain)] = torch.tensor([-1.0, 0.0, 1.0])
+    table = judged(lm, steer.compose(weights), settings, ask(12, seed=7, split="test"))
+    own = table[:, DOMAINS.index(domain)]
+    for row, level in enumerate(LEVELS):
+        assert float(own[row, row]) >= 0.8, level
+
+
+@pytest.mark.slow
+def test_likelihood_and_rows_agree_with_one_setting_at_a_time(lm, weights):
+    asked = ask(3, seed=2, split="validation")
+    settings = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.5]])
+    together = likelihood(lm, steer.compose(weights), settings, asked)
+    for k, row in enumerate(settings):
+        alone = likelihood(lm, steer.compose(weights), row[None], asked)
+        assert torch.equal(together[k], alone[0])
+
+
+@pytest.mark.slow
+def test_gated_settings_reach_every_combination_by_weights(lm, weights):
+    made_from = steer.Pairs.of(p for d in DOMAINS for p in steer.demo.language.pairs(d, 60))
+    gate = steer.domain_gate(lm, made_from, layer=2)
+    knobs = steer.compose(weights, gate=gate)
+    asked = ask(6, seed=8, split="test")
+    settings = torch.tensor([[LEVELS.index(level) - 1.0 for level in c] for c in COMBINATIONS])
+    table = judged(lm, knobs, settings, asked)
+    shares = [float(least(table[k : k + 1], wanted)) for k, wanted in enumerate(COMBINATIONS)]
+    assert sum(share >= 0.8 for share in shares) >= 24
+
+
+@pytest.mark.slow
+def test_residual_vectors_and_weights_share_one_coefficient(lm, weights):
+    residual = residual_vectors(lm)
+    both = steer.compose({d: 0.5 * weights[d] + 0.5 * residual[d] for d in DOMAINS})
+    table = judged(lm, both, torch.eye(3), ask(6, seed=9, split="test"))
+    for k in range(3):
+        assert float(table[k, k, LEVELS.index("expert")]) >= 0.8
