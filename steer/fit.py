@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from steer.composition import Composition
-from steer.engine.patches import unwrapped
 from steer.errors import FitError
 from steer.provenance import ModelInfo
 from steer.site import Weight
@@ -30,7 +29,6 @@ def check_fit(
         FitError: A width, layer, weight name or shape does not exist in the model, or, if strict,
             a fingerprint differs.
     """
-    model = unwrapped(model)
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     for domain, part in composition.parts.items():
         _check_residual(domain, part.vector, info)

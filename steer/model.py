@@ -13,6 +13,7 @@ from steer.architecture import Architecture, find_architecture
 from steer.composition import CoefficientsLike, Composition, Part, as_composition
 from steer.engine.base import Batch, Engine, Way
 from steer.engine.hooks import HooksEngine
+from steer.engine.patches import unwrapped
 from steer.errors import TextError
 from steer.fingerprint import model_info
 from steer.fit import check_fit
@@ -185,7 +186,8 @@ class Model:
         composition = _with(as_composition(what), operator, scope, gate)
         if coefficients is not None or by_domain:
             composition = composition(coefficients, **by_domain)
-        check_fit(composition, self.info, self.architecture.model, strict=strict)
+        model = unwrapped(self.architecture.model)
+        check_fit(composition, self.info, model, strict=strict)
         return Steered(self.engine, composition, weights)
 
     # -- text ------------------------------------------------------------------------------------

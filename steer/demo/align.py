@@ -1,6 +1,7 @@
 """Makes the demo's alignment vectors and its safety-tuned sibling: `python -m steer.demo.align`."""
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Mapping
@@ -45,19 +46,38 @@ def preferring(domain: str, level: str, *, n: int = PAIRS, seed: int = 0) -> Pai
     )
 
 
+def climbing(domain: str, level: str, *, n: int = PAIRS, seed: int = 0) -> Pairs:
+    """Return pairs that prefer, of any two levels, the one nearer to an end.
+
+    Towards expert: expert before generic before avoidance; towards avoidance the reverse.
+
+    Args:
+        domain: The domain.
+        level: The end, `expert` or `avoidance`.
+        n: Pairs of each two levels.
+        seed: Seed of the pairs.
+    """
+    order = LEVELS if level == LEVELS[-1] else LEVELS[::-1]
+    return Pairs.of(
+        pair
+        for low, high in itertools.combinations(order, 2)
+        for pair in pairs(domain, n, seed=seed, chosen_level=high, rejected_level=low)
+    )
+
+
 def anchored(domain: str, level: str, *, n: int = PAIRS, seed: int = 0) -> Pairs:
-    """Return pairs that prefer a level in one domain and the base model's own in the others.
+    """Return pairs that climb to one end in a domain and prefer generic answers in the others.
 
     Without the anchors the tuned model prefers that level in every domain.
 
     Args:
         domain: The domain.
-        level: The level preferred in it.
-        n: Pairs against each of the other levels, in this domain; as many anchor each other one.
+        level: The end, `expert` or `avoidance`.
+        n: Pairs of each two levels in this domain; as many anchor each other domain.
         seed: Seed of the pairs.
     """
     others = [d for d in DOMAINS if d != domain]
-    return preferring(domain, level, n=n, seed=seed) + Pairs.of(
+    return climbing(domain, level, n=n, seed=seed) + Pairs.of(
         pair for d in others for pair in preferring(d, "generic", n=n // 2, seed=seed)
     )
 

@@ -3,7 +3,7 @@
 A fast pass computes each element in a wider dtype together with a bound of its error (`fast`).
 Where both ends of that interval round to the same value, so does the exact number between them. The
 elements left are settled in float64, and if need be exactly (`suspects`, `expansion`). Before all
-that, most elements of a difference between two checkpoints need whole numbers only (`steps`).
+that, float32 alone is enough for most elements of a difference between checkpoints (`near`).
 """
 
 import math
@@ -17,8 +17,8 @@ from steer.errors import MergeError
 from steer.merge.delta import Delta, Difference, Pieces, reader
 from steer.merge.expansion import BITS
 from steer.merge.fast import Fast
+from steer.merge.near import Near
 from steer.merge.scratch import Scratch
-from steer.merge.steps import Steps
 from steer.merge.suspects import Suspects
 
 _BLOCK = 2**22  # elements that are rounded, corrected and handed out together
@@ -103,7 +103,7 @@ class _Blocks:
         self._fast = Fast(flat.dtype, coefficients, scratch)
         self._suspects = Suspects(flat.dtype, name, scratch)
         alike = len(deltas) == 1 and _is_difference_from(deltas[0][0], flat)
-        self._steps = Steps.of(flat.dtype, coefficients[0], scratch) if alike else None
+        self._near = Near.of(flat.dtype, coefficients[0], scratch) if alike else None
 
     def __call__(self, start: int, base: Tensor) -> Tensor:
         """Return a merged block, valid until the next.
@@ -113,10 +113,10 @@ class _Blocks:
             base: The block of the base.
         """
         pieces: Pieces = [(c, read(start, start + len(base))) for c, read in self._parts]
-        if self._steps is None:
+        if self._near is None:
             return self._merged(base, pieces)
         (coefficient, ((_, aligned), _)) = pieces[0]
-        out, rest = self._steps(base, aligned)
+        out, rest = self._near(base, aligned)
         if len(rest):
             b, a = base.index_select(0, rest), aligned.index_select(0, rest)
             out.index_copy_(0, rest, self._merged(b, [(coefficient, ((1.0, a), (-1.0, b)))]))

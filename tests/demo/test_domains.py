@@ -1,11 +1,13 @@
 """Searching for combinations, and the claims about the shipped alignment vectors."""
 
+import itertools
+
 import pytest
 import torch
 
 import steer
 from steer.demo import load_model, vectors_path
-from steer.demo.align import anchored, load_vectors, preferring
+from steer.demo.align import anchored, climbing, load_vectors
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.domains.score import ask, judged, least, likelihood
 from steer.demo.domains.search import COMBINATIONS, axis_grid, by_grid, coarse_to_fine
@@ -61,7 +63,7 @@ def test_no_setting_is_evaluated_twice():
 
 def test_anchors_prefer_what_the_base_model_says_in_the_other_domains():
     asked = anchored("legal", "expert", n=6)
-    assert len(asked.of_domain("legal")) == len(preferring("legal", "expert", n=6)) == 12
+    assert len(asked.of_domain("legal")) == len(climbing("legal", "expert", n=6)) == 18
     assert len(asked.of_domain("medical")) == len(asked.of_domain("financial")) == 6
 
 
@@ -77,13 +79,14 @@ def weights():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_an_alignment_vector_climbs_all_three_levels_of_its_domain(lm, weights, domain):
+def test_an_alignment_vector_reaches_both_ends_of_its_domain(lm, weights, domain):
     settings = torch.zeros(3, 3)
-    settings[:, DOMAINS.index(domain)] = torch.tensor([-1.0, 0.0, 1.0])
-    table = judged(lm, steer.compose(weights), settings, ask(12, seed=7, split="test"))
+    settings[:, DOMAINS.index(domain)] = torch.tensor([-0.75, 0.1, 0.75])
+    table = judged(lm, steer.compose(weights), settings, ask(20, seed=7, split="test"))
     own = table[:, DOMAINS.index(domain)]
-    for row, level in enumerate(LEVELS):
-        assert float(own[row, row]) >= 0.8, level
+    assert float(own[0, LEVELS.index("avoidance")]) >= 0.9
+    assert float(own[1, LEVELS.index("generic")]) >= 0.5, "the middle is narrow, but there"
+    assert float(own[2, LEVELS.index("expert")]) >= 0.9
 
 
 @pytest.mark.slow
@@ -97,15 +100,15 @@ def test_likelihood_and_rows_agree_with_one_setting_at_a_time(lm, weights):
 
 
 @pytest.mark.slow
-def test_gated_settings_reach_every_combination_by_weights(lm, weights):
+def test_gated_weights_reach_all_eight_combinations_of_both_ends(lm, weights):
     made_from = steer.Pairs.of(p for d in DOMAINS for p in steer.demo.language.pairs(d, 60))
-    gate = steer.domain_gate(lm, made_from, layer=2)
-    knobs = steer.compose(weights, gate=gate)
-    asked = ask(6, seed=8, split="test")
-    settings = torch.tensor([[LEVELS.index(level) - 1.0 for level in c] for c in COMBINATIONS])
-    table = judged(lm, knobs, settings, asked)
-    shares = [float(least(table[k : k + 1], wanted)) for k, wanted in enumerate(COMBINATIONS)]
-    assert sum(share >= 0.8 for share in shares) >= 24
+    knobs = steer.compose(weights, gate=steer.domain_gate(lm, made_from, layer=2))
+    ends = torch.tensor(list(itertools.product((-0.75, 0.75), repeat=len(DOMAINS))))
+    table = judged(lm, knobs, ends, ask(8, seed=8, split="test"))
+    for row, setting in zip(table, ends, strict=True):
+        for k, c in enumerate(setting.tolist()):
+            level = "expert" if c > 0 else "avoidance"
+            assert float(row[k, LEVELS.index(level)]) >= 0.85, (setting, DOMAINS[k])
 
 
 @pytest.mark.slow

@@ -105,6 +105,19 @@ def test_cancellation_leaves_the_small_rest(dtype: torch.dtype) -> None:
     assert torch.equal(rounded(base, [(Dense(d), c) for d, c in deltas]), expected)
 
 
+@pytest.mark.parametrize("rest", [0.0, 2.0**-90, -(2.0**-90)])
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_ties_that_more_than_float64_would_show(dtype: torch.dtype, rest: float) -> None:
+    """Two products cancel, half a step is left, and a rest far below it."""
+    base = (torch.arange(128, 256, dtype=torch.float64) / 128).to(dtype)
+    step = 2.0 ** (1 - exact.FORMATS[dtype][0])
+    noise = drawn(1, torch.float32, 0.1, len(base))
+    half, one = torch.full_like(noise, step / 2), torch.ones_like(noise)
+    deltas = [(noise, 0.3), (-noise, 0.3), (half, 1.0), (one, rest)]
+    expected = exact.merged(base, deltas)
+    assert torch.equal(rounded(base, [(Dense(d), c) for d, c in deltas]), expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @given(
     bits=st.lists(
@@ -136,10 +149,11 @@ def test_any_bits(
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
 def test_subnormals_are_rounded_to_their_own_step(dtype: torch.dtype) -> None:
-    base = of_bits(list(range(-600, 600)), dtype)
+    base = of_bits(list(range(600)), dtype)
+    base = torch.cat([base, -base])
     least = 2.0 ** exact.FORMATS[dtype][1]
     delta = torch.full_like(base, least)
-    for coefficient in (0.5, -0.5, 0.3, 7.7):
+    for coefficient in (0.5, -0.5, 0.3, 7.7, 0.5 - 2**-20, 0.5 + 2**-20):
         expected = exact.merged(base, [(delta, coefficient)])
         assert torch.equal(rounded(base, [(Dense(delta), coefficient)]), expected)
 

@@ -59,6 +59,7 @@ def test_other_families_at_the_first_and_the_last_layer(family, layers) -> None:
 def test_every_operator(operators) -> None:
     composed, rows = knobs(operators=operators), SETTINGS.abs()
     found = likelihoods(model(), composed, rows, ASKED, GIVEN)
+    assert found.way == "branched"
     check_equal(found.logprobs, one_by_one(model(), composed, rows))
 
 
@@ -87,6 +88,7 @@ def test_weight_sites_run_the_plain_way(kind) -> None:
 def test_the_size_of_a_forward_does_not_matter(scope, max_tokens) -> None:
     composed = knobs(scopes=(scope,) * 3)
     found = likelihoods(model(), composed, SETTINGS, ASKED, GIVEN, max_tokens=max_tokens)
+    assert found.way == "branched"
     check_equal(found.logprobs, one_by_one(model(), composed, SETTINGS))
 
 
@@ -95,6 +97,7 @@ def test_the_unembedding_in_pieces(monkeypatch) -> None:
     monkeypatch.setattr("steer.engine.branches.scores._FEWEST", 3)
     composed = knobs()
     found = likelihoods(model(), composed, SETTINGS, ASKED, GIVEN)
+    assert found.way == "branched"
     check_equal(found.logprobs, one_by_one(model(), composed, SETTINGS))
 
 
@@ -105,11 +108,12 @@ def test_texts_that_begin_alike_do_not_meet(texts) -> None:
     lm = model()
     prompts, responses = [p for p, _ in texts], ["a" + r for _, r in texts]
     composed = knobs(scopes=("response", "last_prompt", "all[12:]"))
-    found = likelihoods(lm, composed, SETTINGS[1:3], prompts, responses).logprobs
+    found = likelihoods(lm, composed, SETTINGS[1:3], prompts, responses)
+    assert found.way == "branched"
     for k, setting in enumerate(SETTINGS[1:3]):
         with lm.steered(composed, setting):
             alone = lm.logprobs(prompts, responses)
-        for together, expected in zip(found, alone, strict=True):
+        for together, expected in zip(found.logprobs, alone, strict=True):
             assert distance(together[k], expected) <= 1e-5
 
 
@@ -130,8 +134,9 @@ def test_blocks_below_run_once_and_no_token_of_an_unsteered_prompt_twice() -> No
         )
     likelihoods(lm, composed, SETTINGS, ASKED, GIVEN)
     batch = lm._exchanges(ASKED, GIVEN)
-    prompts = sum({ids[:n]: n for ids, n in zip(batch.ids, batch.prompt_lengths)}.values())
-    answers = sum(len(ids) - n for ids, n in zip(batch.ids, batch.prompt_lengths)) - len(GIVEN)
+    lengths = list(zip(batch.ids, batch.prompt_lengths, strict=True))
+    prompts = sum({ids[:n]: n for ids, n in lengths}.values())
+    answers = sum(len(ids) - n - 1 for ids, n in lengths)
     assert sum(rows[0]) <= prompts + answers
     assert sum(rows[3]) <= prompts + answers * len(SETTINGS)
     plain = sum(map(len, batch.ids)) * len(SETTINGS)
@@ -161,7 +166,7 @@ def test_the_model_is_left_as_it_was_also_after_an_error() -> None:
 def test_hooks_of_the_user_below_and_above_act_once() -> None:
     lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
     composed = knobs()
-    for layer in (0, 1, 3):
+    for layer in range(4):
         lm.architecture.blocks[layer].register_forward_hook(lambda m, a, out: out * 1.1)
     found = likelihoods(lm, composed, SETTINGS, ASKED, GIVEN)
     assert found.way == "branched"

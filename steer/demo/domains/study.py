@@ -24,7 +24,7 @@ from steer.vector import Vector
 
 KINDS = ("weights", "residual", "both")
 LAMBDAS = tuple(k / 10 for k in range(-10, 11))
-GRID = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+GRID = (-0.9, -0.6, -0.3, -0.1, 0.0, 0.1, 0.3, 0.6, 0.9)  # closer where levels change
 COARSE = (-1.0, -0.5, 0.0, 0.5, 1.0)
 REACHED = 0.9  # share of answers at the wanted level, in every domain
 TRANSFER = (-1.0, -0.5, 0.0, 0.5, 1.0)

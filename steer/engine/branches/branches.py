@@ -164,7 +164,7 @@ class _Task:
         whole, _ = halves(self._text.pack, [False] * len(self._text.pack.ids))
         task = Attending(whole.branches, {})
         ids, positions = self._inputs(whole, 1)
-        return run_below(self._architecture, (layer,), ids, positions, task)[1]
+        return run_below(self._architecture, layer, ids, positions, task)
 
     def _still(self, below: Any) -> Tensor:
         """Return the scores of the still rows, and keep their keys and values."""

@@ -44,8 +44,8 @@ def run_below(
     ids: Int[Tensor, "batch pos"],
     positions: Int[Tensor, "batch pos"],
     task: Attending,
-) -> tuple[dict[int, Hidden], Any]:
-    """Run a model up to a block, unsteered.
+) -> Any:
+    """Return what a block of the unsteered model returns, before hooks of others see it.
 
     Args:
         architecture: The model's parts.
@@ -54,25 +54,21 @@ def run_below(
         positions: Position of each in its sequence.
         task: How they attend.
 
-    Returns:
-        The residual stream after each of the layers, and what the last block returned as it was.
-
     Raises:
         UnpackableError: The model's attention cannot be followed.
     """
-    found: dict[int, Hidden] = {}
     raw: list[Any] = []
-    last = architecture.blocks[layers[-1]]
-    keep = last.register_forward_hook(lambda *called: raw.append(called[-1]), prepend=True)
+    block = architecture.blocks[layer]
+    keep = block.register_forward_hook(lambda *called: raw.append(called[-1]), prepend=True)
     inputs = {"input_ids": ids, "position_ids": positions}
     try:
         with attending(architecture, task):
-            run_blocks(architecture, layers, inputs, lambda k, h: found.__setitem__(layers[k], h))
+            run_blocks(architecture, (layer,), inputs, lambda *_: None)
     finally:
         keep.remove()
-    if task.calls <= layers[-1] or len(raw) != 1:
+    if task.calls <= layer or len(raw) != 1:
         raise UnpackableError("its attention does not go through transformers' interface")
-    return found, raw[0]
+    return raw[0]
 
 
 def run_above(
@@ -99,8 +95,6 @@ def run_above(
         UnpackableError: The model's attention cannot be followed.
     """
     last = architecture.n_layers - 1
-    if layer == last:
-        return block_output(below)
     found: list[Hidden] = []
     inputs = {"input_ids": ids, "position_ids": positions}
     before = task.calls

@@ -1,0 +1,229 @@
+"""A sweep's file: resumed without doing anything twice, refused if damaged or foreign."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import steer
+from steer.errors import SelectionError
+from steer.evaluate import preference
+from steer.sweep import sweep
+from tests.conformance.cases import vector
+from tests.sweep.setting import model, pairs
+from tests.tiny import tiny_model, tiny_tokenizer
+
+GRID = torch.linspace(-1, 1, 70)  # more than are measured together
+
+
+def run(path, lm=None, grid=GRID, **changes):
+    request = {"what": vector(1, 2), "data": pairs(), "max_tokens": 256, **changes}
+    return sweep(lm or model(), grid=grid, save=path, progress=False, **request)
+
+
+class Counted:
+    """Counts calls of a measure, and fails at one of them."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.calls = 0
+        self.fail_at = fail_at
+
+    def measure(self, lm, part):
+        if self.calls == self.fail_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return {"margin": preference(lm, part).margin}
+
+
+def test_a_finished_sweep_runs_nothing(tmp_path) -> None:
+    path = tmp_path / "deep" / "sweep.jsonl"
+    lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
+    first = run(path, lm)
+    content = path.read_bytes()
+    forwards = []
+    for block in lm.architecture.blocks:
+        block.register_forward_hook(lambda *_: forwards.append(1))
+    second = run(path, lm)
+    assert not forwards
+    assert second.rows == first.rows == run(None).rows
+    assert second.way == "resumed"
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("fail_at", [0, 1, 5, 6, 11])
+def test_a_measure_that_is_interrupted_goes_on_where_it_stopped(tmp_path, fail_at) -> None:
+    path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    first, second, whole = Counted(fail_at), Counted(), Counted()
+    with pytest.raises(KeyboardInterrupt):
+        run(path, grid=grid, measure=first.measure)
+    found = run(path, grid=grid, measure=second.measure)
+    domains = 2
+    assert second.calls == domains * (len(grid) - fail_at // domains)
+    assert found.rows == run(None, grid=grid, measure=whole.measure).rows
+
+
+def test_a_likelihood_sweep_goes_on_after_what_is_saved(tmp_path) -> None:
+    path = tmp_path / "sweep.jsonl"
+    lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
+    whole = run(path, lm)
+    lines = path.read_bytes().splitlines(keepends=True)
+    rows: list[int] = []
+    lm.architecture.blocks[3].register_forward_hook(lambda m, a, o: rows.append(a[0].shape[0]))
+    run(None, lm)
+    everything = sum(rows)
+    path.write_bytes(b"".join(lines[:65]))  # the first line and one group of settings
+    rows.clear()
+    assert run(path, lm).rows == whole.rows
+    assert 0 < sum(rows) < everything / 5
+
+
+def test_a_line_cut_short_is_measured_again(tmp_path) -> None:
+    path = tmp_path / "sweep.jsonl"
+    whole = run(path)
+    content = path.read_bytes()
+    for cut in (1, 40, 200):
+        path.write_bytes(content[:-cut])
+        again = run(path)
+        for a, b in zip(again.rows, whole.rows, strict=True):
+            assert a["accuracy"] == b["accuracy"]
+            assert a["margin"] == pytest.approx(b["margin"], abs=1e-6)
+        assert path.read_bytes().count(b"\n") == len(GRID) + 1
+        assert run(path).way == "resumed"
+
+
+def test_the_size_of_a_forward_is_that_of_the_file(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "sweep.jsonl"
+    whole = run(path, max_tokens=100)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:65]))
+    assert run(path, max_tokens=None).rows == whole.rows
+    notes = json.loads(path.read_bytes().splitlines()[0])["notes"]
+    assert notes["max_tokens"] == 100
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"grid": GRID[:-1]},
+        {"what": vector(1, 2, seed=1)},
+        {"what": vector(1)},
+        {"scope": "response"},
+        {"layers": [1]},
+        {"reduce": "sum"},
+        {"data": pairs()[:2]},
+        {"measure": Counted().measure},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_file_of_another_sweep_is_refused(tmp_path, change) -> None:
+    path = tmp_path / "sweep.jsonl"
+    run(path)
+    content = path.read_bytes()
+    with pytest.raises(SelectionError, match="belongs to another sweep"):
+        run(path, **change)
+    assert path.read_bytes() == content
+
+
+def test_another_model_is_another_sweep(tmp_path) -> None:
+    path = tmp_path / "sweep.jsonl"
+    run(path)
+    with pytest.raises(SelectionError, match="another sweep"):
+        run(path, steer.Model(tiny_model("llama", layers=5), tiny_tokenizer()))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz") / "sweep.jsonl"
+    whole = run(path)
+    return path, path.read_bytes(), whole
+
+
+FUZZ = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def refused_or_equal(path, whole) -> None:
+    """Either the file is refused, and left alone, or the table is that of a whole sweep."""
+    before = path.read_bytes()
+    try:
+        found = run(path)
+    except SelectionError:
+        assert path.read_bytes() == before
+        return
+    for a, b in zip(found.rows, whole.rows, strict=True):
+        assert a.keys() == b.keys()
+        assert a["coefficient.vector"] == b["coefficient.vector"]
+        assert a["accuracy"] == b["accuracy"]
+        assert a["margin"] == pytest.approx(b["margin"], abs=1e-6)
+
+
+@FUZZ
+@given(st.data())
+def test_a_byte_that_changed_is_seen(saved, data) -> None:
+    path, content, _ = saved
+    at = data.draw(st.integers(0, len(content) - 2))
+    new = data.draw(st.integers(0, 255).filter(lambda b: b != content[at]))
+    path.write_bytes(content[:at] + bytes([new]) + content[at + 1 :])
+    with pytest.raises(SelectionError):
+        run(path)
+
+
+@FUZZ
+@given(st.data())
+def test_lines_moved_doubled_or_lost(saved, data) -> None:
+    path, content, whole = saved
+    lines = content.splitlines(keepends=True)
+    chosen = data.draw(st.lists(st.integers(0, len(lines) - 1), max_size=90))
+    path.write_bytes(b"".join(lines[k] for k in chosen))
+    refused_or_equal(path, whole)
+
+
+@FUZZ
+@given(st.binary(min_size=1, max_size=80))
+def test_what_is_no_sweep_is_refused_and_left_alone(saved, content) -> None:
+    path, *_ = saved
+    path.write_bytes(content)
+    if b'{"check":"'.startswith(content):
+        return
+    with pytest.raises(SelectionError):
+        run(path)
+    assert path.read_bytes() == content
+
+
+_SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads(1)
+import os, signal
+from tests.sweep.test_resume import run
+from steer.sweep.journal import Journal
+add, left = Journal.add, [int(sys.argv[2])]
+def dying(self, measured):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    add(self, measured)
+Journal.add = dying
+run(sys.argv[1], layers=[1, 2])
+"""
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_killed_sweep_resumes_to_the_same_table(tmp_path, after) -> None:
+    path = tmp_path / "sweep.jsonl"
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    ended = subprocess.run(
+        [sys.executable, "-c", _SCRIPT.format(root=root), str(path), str(after)], check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    saved_lines = path.read_bytes().count(b"\n")
+    assert saved_lines < 2 * len(GRID) + 1
+    assert run(path, layers=[1, 2]).rows == run(None, layers=[1, 2]).rows

@@ -1,0 +1,188 @@
+"""The table of a sweep: what it measures, on what, and in which order."""
+
+import pytest
+import torch
+
+import steer
+from steer.errors import CompositionError, SelectionError
+from steer.evaluate import level_preference, preference
+from steer.sweep import Answers, sweep
+from tests.conformance.cases import gate, knobs, mixed, vector
+from tests.sweep.setting import CHOSEN, PROMPTS, REJECTED, model, pairs
+
+GRID = (-1.0, 0.0, 0.5)
+ANSWERS = Answers(PROMPTS, {"low": REJECTED, "high": CHOSEN, "other": ("a b", "c d e", "f g")})
+
+
+def the(rows, **wanted):
+    found = [row for row in rows if all(row[k] == v for k, v in wanted.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+def test_layers_scopes_coefficients_and_domains(reduce) -> None:
+    lm, v, data = model(), vector(1, 2, size=0.5), pairs()
+    found = sweep(
+        lm, v, data, GRID, layers=(2, 1), scope=("all", "response"), reduce=reduce, progress=False
+    )
+    assert found.way == "branched"
+    assert len(found.rows) == 2 * 2 * 3 * 2
+    assert [row["layer"] for row in found.rows[:2]] == [2, 2]
+    for layer in (1, 2):
+        for scope in ("all", "response"):
+            for c in GRID:
+                for on in ("medical", "legal"):
+                    own = the(
+                        found.rows,
+                        layer=layer,
+                        scope=scope,
+                        on=on,
+                        **{"coefficient.vector": c},
+                    )
+                    with lm.steered(v[layer], c, scope=scope):
+                        expected = preference(lm, data.of_domain(on), reduce=reduce)
+                    assert own["accuracy"] == expected.accuracy.value
+                    assert (own["low"], own["high"]) == expected.accuracy.interval
+                    assert own["margin"] == pytest.approx(expected.margin, abs=1e-5)
+                    assert own["n"] == len(data.of_domain(on))
+                    assert own["likelihood"] == pytest.approx(
+                        float(expected.chosen.mean()), rel=1e-5
+                    )
+
+
+def test_levels_with_three_domains_and_a_gate() -> None:
+    lm, composed = model(), knobs(gate=gate())
+    grid = {"medical": (0.0, 1.0), "financial": (-1.0, 0.5)}
+    found = sweep(lm, composed, {"here": ANSWERS}, grid, measure="levels", progress=False)
+    assert len(found) == 4
+    for row in found.rows:
+        assert row["coefficient.legal"] == 0
+        setting = {name: row[f"coefficient.{name}"] for name in grid}
+        with lm.steered(composed, setting):
+            expected = level_preference(lm, PROMPTS, ANSWERS.answers)
+        for level in ANSWERS.answers:
+            assert row[level] == expected.accuracy(level).value
+
+
+def test_weights_are_swept_the_plain_way() -> None:
+    lm = model()
+    composed = mixed(lm, "both")
+    found = sweep(lm, composed, pairs(), [{"medical": 1.0}, {"legal": -0.5}], progress=False)
+    assert found.way == "plain: weights are displaced"
+    for row in found.rows:
+        with lm.steered(composed, {k: row[f"coefficient.{k}"] for k in composed.domains}):
+            expected = preference(lm, pairs().of_domain(row["on"]))
+        assert row["margin"] == pytest.approx(expected.margin, abs=1e-5)
+
+
+def test_a_function_is_given_the_steered_model_and_the_data() -> None:
+    lm, v = model(), vector(1)
+
+    def margin(steered, part):
+        return {"margin": preference(steered, part).margin, "n": len(part)}
+
+    found = sweep(lm, v, pairs(), GRID, measure=margin, progress=False)
+    ours = sweep(lm, v, pairs(), GRID, progress=False)
+    assert [r["n"] for r in found.rows] == [r["n"] for r in ours.rows]
+    for a, b in zip(found.rows, ours.rows, strict=True):
+        assert a["margin"] == pytest.approx(b["margin"], abs=1e-5)
+    assert found.way == "one by one"
+    assert "margin" in found.measure
+
+
+def test_every_combination_once() -> None:
+    found = sweep(model(), knobs(), pairs(), (0.0, 1.0, 0.0), progress=False)
+    rows = [s.coefficients for s in found.settings]
+    assert len(rows) == len(set(rows)) == 8
+    explicit = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    listed = sweep(model(), knobs(), pairs(), explicit, progress=False)
+    assert [s.coefficients for s in listed.settings] == [tuple(row) for row in explicit.tolist()]
+
+
+def test_more_settings_than_run_together() -> None:
+    grid = torch.linspace(-1, 1, 70)
+    found = sweep(model(), vector(2), pairs(), grid, progress=False)
+    assert [s.coefficients[0] for s in found.settings] == grid.tolist()
+    with model().steered(vector(2), float(grid[66])):
+        expected = preference(model(), pairs().of_domain("legal"))
+    row = the(found.rows, on="legal", **{"coefficient.vector": float(grid[66])})
+    assert row["margin"] == pytest.approx(expected.margin, abs=1e-5)
+
+
+def test_equal_sweeps_are_equal() -> None:
+    first, second = (sweep(model(), knobs(), pairs(), GRID, progress=False) for _ in range(2))
+    assert first.rows == second.rows
+    assert first.fingerprint == second.fingerprint
+
+
+def test_it_prints_and_turns_into_tables() -> None:
+    found = sweep(model(), vector(1), pairs(), torch.linspace(0, 1, 15), progress=False)
+    text = repr(found)
+    assert "Sweep of 15 settings: preference (mean log-probability), branched" in text
+    assert "10 more rows" in text
+    assert "coefficient.vector" in found._repr_html_()
+    table = found.to_dataset()
+    assert table.num_rows == 30
+    assert table["margin"][3] == found.rows[3]["margin"]
+    frame = pytest.importorskip("pandas") and found.to_pandas()
+    assert list(frame["accuracy"]) == [row["accuracy"] for row in found.rows]
+
+
+def test_the_best_is_best_where_it_is_worst() -> None:
+    table = {
+        (0.0,): {"a": 0.5, "b": 0.5},
+        (1.0,): {"a": 1.0, "b": 0.4},
+        (-2.0,): {"a": 0.6, "b": 0.7},
+        (2.0,): {"a": 0.7, "b": 0.6},
+        (1.5,): {"a": 0.6, "b": 0.7},
+    }
+    lm = model()
+    steps = iter([n for row in table.values() for n in row.values()])
+    data = {"a": pairs()[:1], "b": pairs()[1:2]}
+    grid = [c for (c,) in table]
+    found = sweep(
+        lm, vector(1), data, grid, measure=lambda m, part: {"n": 1, "hit": next(steps)},
+        progress=False,
+    )  # fmt: skip
+    best = found.best()
+    assert best["coefficient.vector"] == 1.5
+    assert best["hit"] == {"a": 0.6, "b": 0.7}
+    with pytest.raises(SelectionError, match="did not measure"):
+        found.best("accuracy")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"grid": []}, SelectionError),
+        ({"grid": {}}, SelectionError),
+        ({"grid": {"vector": []}}, SelectionError),
+        ({"grid": {"other": [1.0]}}, CompositionError),
+        ({"grid": [float("nan")]}, CompositionError),
+        ({"layers": [3]}, SelectionError),
+        ({"layers": []}, SelectionError),
+        ({"scope": "answers"}, CompositionError),
+        ({"data": ANSWERS}, SelectionError),
+        ({"data": steer.Pairs.of([])}, SelectionError),
+        ({"data": {}}, SelectionError),
+        ({"data": ["a"]}, SelectionError),
+        ({"measure": "levels"}, SelectionError),
+        ({"measure": "accuracy"}, SelectionError),
+        ({"measure": lambda m, d: {}}, SelectionError),
+        ({"measure": lambda m, d: {"x": float("nan")}}, SelectionError),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_swept_is_refused(change, error) -> None:
+    request = {"data": pairs(), "grid": [1.0], **change}
+    with pytest.raises(error):
+        sweep(model(), vector(1), progress=False, **request)
+
+
+def test_answers_need_one_of_each_level() -> None:
+    for answers in ({"low": CHOSEN}, {"low": CHOSEN, "high": CHOSEN[:2]}):
+        with pytest.raises(SelectionError, match="levels cannot be compared"):
+            Answers(PROMPTS, answers)
+    with pytest.raises(SelectionError):
+        Answers((), {"low": (), "high": ()})
