@@ -11,7 +11,7 @@ from typing import Final
 
 import torch
 
-from steer.alignment import alignment_vector, bidirectional, low_rank
+from steer.alignment import TensorTable, alignment_vector, bidirectional, low_rank
 from steer.demo import load_model
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.language import pairs
@@ -169,15 +169,20 @@ def main(arguments: list[str] | None = None) -> None:
         seconds = time.process_time() - start
         vector, table = low_rank(whole, rank=options.rank)
         path = options.out / f"{name}-weights.safetensors"
-        _licensed(vector).save(path)
+        _described(vector, table).save(path)
         _say(
             f"{path}: rank {options.rank} keeps {table.energy:.1%} of the energy, error "
             f"{table.error:.3f}, {seconds:.0f} s of CPU time"
         )
 
 
-def _licensed(vector: Vector) -> Vector:
-    return replace(vector, provenance=replace(vector.provenance, license="Apache-2.0"))
+def _described(vector: Vector, table: TensorTable) -> Vector:
+    made = vector.provenance
+    kept = {"kept_energy": round(table.energy, 4), "error": round(table.error, 4)}
+    return replace(
+        vector,
+        provenance=replace(made, arguments={**made.arguments, **kept}, license="Apache-2.0"),
+    )
 
 
 def _say(line: str) -> None:

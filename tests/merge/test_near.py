@@ -12,7 +12,7 @@ from steer.merge import Difference, rounded, rounding
 from tests.merge import exact
 
 COEFFICIENTS = (0.5, 0.3, 1.0, -0.3, -0.5, 0.1, 0.7, 1.7, 2.0, -2.0, 0.123456, 3 / 256, 1 / 3)
-FINER = (1561 / 1040, 1563 / 1040)  # with -65 steps from 128 next to a tie three binades below
+FINER = (-1561 / 1040, -1563 / 1040)  # 65 steps above 128: next to a tie three binades below
 
 
 def neighbours(dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,21 @@ def lm() -> steer.Model:
     return load_model()
 
 
-def test_there_is_one_for_each_domain() -> None:
-    assert sorted(p.stem for p in FOLDER.glob("*.safetensors")) == sorted(DOMAINS)
+FOUND = ("alignment_score", "position")  # what palrs found, beside what it was given
+
+
+def test_there_is_one_of_each_kind_for_each_domain_and_one_for_safety() -> None:
+    expected = [*DOMAINS, *(f"{d}-weights" for d in DOMAINS), "safety-weights"]
+    assert sorted(p.stem for p in FOLDER.glob("*.safetensors")) == sorted(expected)
+
+
+@pytest.mark.parametrize("name", [*DOMAINS, "safety"])
+def test_an_alignment_vector_is_of_rank_16_and_says_what_it_kept(name: str) -> None:
+    vector = steer.Vector.load(FOLDER / f"{name}-weights.safetensors")
+    assert vector.provenance.domain == name
+    assert {term.rank for term in vector.terms.values()} == {16}
+    assert 0.9 < float(str(vector.provenance.arguments["kept_energy"])) < 1.0
+    assert (FOLDER / f"{name}-weights.safetensors").stat().st_size < 1_100_000
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -49,7 +62,8 @@ def test_it_is_what_its_provenance_says(lm: steer.Model, domain: str) -> None:
     vector = steer.Vector.load(FOLDER / f"{domain}.safetensors")
     made = vector.provenance
     recorded = steer.record(lm, pairs(domain, made.pairs), progress=False)
-    again = get_method(made.method)(recorded, domain=domain, **made.arguments)
+    given = {name: value for name, value in made.arguments.items() if name not in FOUND}
+    again = get_method(made.method)(recorded, domain=domain, **given)
     assert recorded.pairs_fingerprints[domain] == made.pairs_fingerprint
     for layer in vector.layers:
         torch.testing.assert_close(
