@@ -23,7 +23,7 @@ _HIGH, _LOW = 2**15, 2**16  # values of the two halves of a float32's bits, sign
 def magnitude(vector: Vector, density: float) -> Vector:
     """Return the vector with its largest entries alone, the rest set to zero.
 
-    The entries of all parameters are ranked together by absolute value, in float32. What equals the smallest
+    The entries of all parameters are ranked together by absolute value. What equals the smallest
     entry kept is kept as well, so that no parameter is preferred: a little more than `density` may
     remain. Low-rank terms become dense; parameters that have become zero are left out.
 
