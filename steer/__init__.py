@@ -28,6 +28,7 @@ from steer.evaluate import kl_per_token, level_preference, neutral_text, prefere
 from steer.extract import mean_difference, palrs
 from steer.gate import DomainGate
 from steer.gating import domain_gate, routing_accuracy
+from steer.merge import merge_checkpoint
 from steer.model import Model
 from steer.pairs import Message, Pair, Pairs
 from steer.scope import Scope
@@ -67,6 +68,7 @@ __all__ = [
     "low_rank",
     "magnitude",
     "mean_difference",
+    "merge_checkpoint",
     "neutral_text",
     "packing_report",
     "palrs",
