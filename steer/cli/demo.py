@@ -22,10 +22,12 @@ def demo(
         from steer.demo.plot import text_plot
         from steer.demo.report import save, show, timing
         from steer.demo.study import study
+        from steer.demo.threads import one_thread
 
-        found = study(
-            load_model(), n_pairs=pairs, n_questions=questions, seed=seed, say=status.update
-        )
+        with one_thread():
+            found = study(
+                load_model(), n_pairs=pairs, n_questions=questions, seed=seed, say=status.update
+            )
         written = save(found, out)
     show(found, console)
     timing(found, console)

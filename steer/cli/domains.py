@@ -27,17 +27,19 @@ def domains(
         from steer.demo.align import load_vectors
         from steer.demo.domains.report import draw, show
         from steer.demo.domains.study import study
+        from steer.demo.threads import one_thread
 
         weights, safety = load_vectors(vectors or vectors_path())
-        found = study(
-            load_model(),
-            weights,
-            safety,
-            n_search=search,
-            n_judged=questions,
-            seed=seed,
-            say=status.update,
-        )
+        with one_thread():
+            found = study(
+                load_model(),
+                weights,
+                safety,
+                n_search=search,
+                n_judged=questions,
+                seed=seed,
+                say=status.update,
+            )
     show(found, console)
     out.mkdir(parents=True, exist_ok=True)
     try:
