@@ -324,7 +324,7 @@ def watch():
         peak = max(peak, anonymous())
         time.sleep(0.002)
 
-thread = threading.Thread(target=watch)
+thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 merge_checkpoint(base, [(part, 0.3)], out, progress=False)
 done = True
