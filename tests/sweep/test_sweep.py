@@ -152,6 +152,14 @@ def test_the_best_is_best_where_it_is_worst() -> None:
         found.best("accuracy")
 
 
+def nothing_measured(model, part):
+    return {}
+
+
+def not_a_number(model, part):
+    return {"x": float("nan")}
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -169,10 +177,10 @@ def test_the_best_is_best_where_it_is_worst() -> None:
         ({"data": ["a"]}, SelectionError),
         ({"measure": "levels"}, SelectionError),
         ({"measure": "accuracy"}, SelectionError),
-        ({"measure": lambda m, d: {}}, SelectionError),
-        ({"measure": lambda m, d: {"x": float("nan")}}, SelectionError),
+        ({"measure": nothing_measured}, SelectionError),
+        ({"measure": not_a_number}, SelectionError),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or "-".join(map(str, value)),
 )
 def test_what_cannot_be_swept_is_refused(change, error) -> None:
     request = {"data": pairs(), "grid": [1.0], **change}
