@@ -72,7 +72,7 @@ def test_gzip_and_byte_order_mark(suffix, tmp_path):
     WRITERS[suffix](tmp_path / f"a{suffix}", [ROW])
     data = b"\xef\xbb\xbf" + (tmp_path / f"a{suffix}").read_bytes()
     (tmp_path / f"b{suffix}").write_bytes(data)
-    (tmp_path / f"C{suffix}.GZ").write_bytes(gzip.compress(data))
+    (tmp_path / f"C{suffix}.GZ").write_bytes(gzip.compress(data, mtime=0))
     expected = Pairs.of([Pair("Q", "a", "b")])
     assert Pairs.load(tmp_path / f"b{suffix}") == expected
     assert Pairs.load(str(tmp_path / f"C{suffix}.GZ")) == expected
@@ -144,8 +144,8 @@ def test_home_directory(tmp_path, monkeypatch):
         ("a.csv", b"prompt,chosen,rejected\nQ,%s,b" % (b"a" * 200_000), "CSV\n.*field limit"),
         ("a.parquet", b"PAR1 no", r"a\.parquet cannot be read\n.*Arrow"),
         ("a.jsonl.gz", b"plain", r"a\.jsonl\.gz cannot be read\n.*BadGzipFile"),
-        ("a.jsonl.gz", gzip.compress(LINE.encode())[:-9], "cannot be read\n.*EOFError"),
-        ("a.jsonl.gz", gzip.compress(b"")[:10] + b"\xff" * 20, "cannot be read\n.*error"),
+        ("a.jsonl.gz", gzip.compress(LINE.encode(), mtime=0)[:-9], "cannot be read\n.*EOFError"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20, "cannot be read\n.*error"),
     ],
 )
 @pytest.mark.parametrize("on_bad", ["error", "report"])
