@@ -215,9 +215,9 @@ def coefficient_rows(
     """
     per_row = False
     if isinstance(value, Mapping):
-        rows = torch.tensor([_row(value, domains)], dtype=torch.float32)
+        rows = torch.tensor([_row(value, domains)], dtype=torch.float64)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        rows = torch.full((1, len(domains)), float(value), dtype=torch.float32)
+        rows = torch.full((1, len(domains)), float(value), dtype=torch.float64)
     elif isinstance(value, Tensor) and value.ndim in (0, 1, 2):
         rows = value.detach().to("cpu", torch.float32).clone()
         per_row = value.ndim == 2
@@ -225,9 +225,10 @@ def coefficient_rows(
     elif isinstance(value, Sequence) and len(value) > 0:
         per_row = isinstance(value[0], Mapping | Sequence)
         listed = value if per_row else [value]
-        rows = torch.tensor([_listed_row(r, domains) for r in listed], dtype=torch.float32)
+        rows = torch.tensor([_listed_row(r, domains) for r in listed], dtype=torch.float64)
     else:
         rows = torch.empty(0)
+    rows = rows.float()  # what float32 cannot hold becomes infinite, and is refused
     if rows.ndim != 2 or rows.shape[1] != len(domains) or not bool(torch.isfinite(rows).all()):
         raise CompositionError(
             "coefficients that cannot be used",

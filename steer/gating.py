@@ -40,8 +40,15 @@ def domain_gate(
         The gate; its `accuracy` is the share of held-out prompts that open their domain alone.
 
     Raises:
-        CompositionError: No domain, or a domain without prompts.
+        CompositionError: No domain, a domain without prompts, or no such layer.
     """
+    if not -1 <= layer < model.n_layers:
+        raise CompositionError(
+            "a gate reads a layer that the model does not have",
+            found=f"layer {layer}",
+            expected=f"-1 (the embedding) to {model.n_layers - 1}",
+            do="take a layer at or below the first that is steered",
+        )
     grouped = _by_domain(prompts)
     means = [last_prompt_activations(model, asked, layer).mean(dim=0) for asked in grouped.values()]
     if background:

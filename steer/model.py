@@ -216,6 +216,13 @@ class Model:
         """
         if isinstance(prompts, str):
             return self.generate([prompts], batch_size=batch_size, **options)[0]
+        if prompts is None or (batch_size is not None and batch_size < 1):
+            raise TextError(
+                "there is nothing to generate from",
+                found=f"prompts {type(prompts).__name__}, batch_size {batch_size}",
+                expected="a prompt or a sequence of prompts, at least one at a time",
+                do="pass texts or messages",
+            )
         if not prompts:
             return []
         options.setdefault("max_new_tokens", 64)
@@ -302,6 +309,14 @@ class Model:
         )
 
     def _prompts(self, prompts: Sequence[Prompt]) -> Batch:
+        for k, prompt in enumerate(prompts):
+            if not isinstance(prompt, str | Sequence):
+                raise TextError(
+                    f"prompt {k} (counted from 0) is no prompt",
+                    found=repr(prompt),
+                    expected="a text or a sequence of messages",
+                    do="leave it out, or convert it to text",
+                )
         ids = tuple(tuple(encode_prompt(self.tokenizer, prompt)) for prompt in prompts)
         return Batch(ids, tuple(map(len, ids)))
 

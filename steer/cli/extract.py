@@ -48,6 +48,14 @@ def extract(
             expected="a file name with {domain} in it",
             do="write for instance -o 'vectors/{domain}.safetensors'",
         )
+    for name in names:
+        if "{domain}" in out and Path(str(name)).name != str(name):
+            raise CompositionError(
+                "this domain's name cannot be a part of a file name",
+                found=repr(name),
+                expected="a name without / and not ..",
+                do="rename the domain in the pairs, or extract it alone with --domain",
+            )
     lm = load_model(model, dtype, device)
     choosing = None if held_out is None else Pairs.load(held_out, domain=domain)
     for name, vector in _extracted(lm, loaded, names, method, at, choosing, kl_budget, console):

@@ -55,3 +55,9 @@ def test_pairs_bring_their_domains(lm):
 def test_a_gate_needs_prompts(lm, prompts):
     with pytest.raises(CompositionError, match="prompts of every domain"):
         steer.domain_gate(lm, prompts, layer=0)
+
+
+@pytest.mark.parametrize("layer", [-2, 4, 99])
+def test_a_gate_needs_a_layer_that_is_there(lm, layer):
+    with pytest.raises(CompositionError, match="does not have"):
+        steer.domain_gate(lm, {"sea": ["the sea"]}, layer=layer)

@@ -57,6 +57,16 @@ def test_several_domains_need_several_files(tmp_path: Path) -> None:
     assert "{domain}" in message
 
 
+def test_a_domain_that_would_leave_the_folder(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    row = '{"prompt": "a", "chosen": "b", "rejected": "c", "domain": "../out"}'
+    file.write_text(row, encoding="utf-8")
+    out = str(tmp_path / "in" / "{domain}.safetensors")
+    message = refused("extract", "demo", str(file), "-o", out)
+    assert "cannot be a part of a file name" in message
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 def test_no_prompt(foreign: str) -> None:
     assert "TextError: " in refused("generate", "demo", "-v", foreign, stdin="\n \n")
 
