@@ -13,7 +13,7 @@ import torch
 
 from tests.bench.lines import Line
 
-_PACKAGES = ("residual-steer", "torch", "transformers", "steering-vectors", "repeng", "numpy")
+_PACKAGES = ("residual-steer", "torch", "transformers", "steering-vectors", "repeng", "mergekit", "numpy")
 
 
 def say(text: str = "") -> None:
