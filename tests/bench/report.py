@@ -13,7 +13,8 @@ import torch
 
 from tests.bench.lines import Line
 
-_PACKAGES = ("residual-steer", "torch", "transformers", "steering-vectors", "repeng", "mergekit", "numpy")
+_PEERS = ("steering-vectors", "repeng", "mergekit")
+_PACKAGES = ("residual-steer", "torch", "transformers", *_PEERS, "numpy")
 
 
 def say(text: str = "") -> None:
