@@ -121,10 +121,26 @@ def test_palrs_at_plus_and_minus_one_reaches_both_ends(lm, rescaled, domain, sig
     assert share(replies(lm, texts, push=push.expand(2 * N, -1)), domain, level) >= 0.95
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_palrs_at_three_quarters_reaches_both_ends(lm, domain, sign):
-    push = 0.75 * sign * palrs(lm, domain, rescaled=False)
+# The same at three quarters of the knob.
+SHORT_AT_THREE_QUARTERS = {(True, "medical", 1): "about 85%"}
+THREE_QUARTERS = [
+    pytest.param(
+        *cell,
+        marks=[
+            pytest.mark.xfail(
+                strict=True, raises=AssertionError, reason=SHORT_AT_THREE_QUARTERS[cell]
+            )
+        ]
+        if cell in SHORT_AT_THREE_QUARTERS
+        else [],
+    )
+    for cell in itertools.product((False, True), DOMAINS, (-1, 1))
+]
+
+
+@pytest.mark.parametrize(("rescaled", "domain", "sign"), THREE_QUARTERS)
+def test_palrs_at_three_quarters_reaches_both_ends(lm, rescaled, domain, sign):
+    push = 0.75 * sign * palrs(lm, domain, rescaled=rescaled)
     texts = questions(domain, N, seed=3, split="test")
     level = "expert" if sign > 0 else "avoidance"
     assert share(replies(lm, texts, push=push.expand(N, -1)), domain, level) >= 0.95
