@@ -5,6 +5,7 @@ sibling in bfloat16 shards, takes their difference in a process of its own, and 
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig
 
 ROOT = Path(__file__).parents[2]
+# glibc raises its limit for mapped blocks when one is freed, and then keeps freed blocks in its
+# heap: with a fixed limit, what is counted is what is in use.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 _MEASURE = """
 import sys, threading, time, resource
 import torch
@@ -97,6 +101,7 @@ def measure(base: Path, aligned: Path, out: Path, rank: int | None = None) -> tu
     run = subprocess.run(
         [sys.executable, "-c", _MEASURE, *arguments],
         cwd=ROOT,
+        env=os.environ | _ALLOCATOR,
         capture_output=True,
         text=True,
         check=False,
