@@ -77,6 +77,14 @@ class DomainGate:
         near = distance <= distance.amin(dim=1, keepdim=True) + self.margin
         return near[:, : len(self.domains)].float()
 
+    def __repr__(self) -> str:
+        more = len(self.centroids) - len(self.domains)
+        accuracy = "not measured" if self.accuracy is None else f"{self.accuracy:.1%}"
+        return (
+            f"DomainGate({', '.join(self.domains)}{f' and {more} background' if more else ''}; "
+            f"layer {self.layer}, margin {self.margin:g}, routing accuracy {accuracy})"
+        )
+
     def columns(self, domains: Sequence[str]) -> list[int]:
         """Return the column of each domain in the gate's output.
 

@@ -40,7 +40,8 @@ def domain_gate(
         The gate; its `accuracy` is the share of held-out prompts that open their domain alone.
 
     Raises:
-        CompositionError: No domain, a domain without prompts, or no such layer.
+        CompositionError: No domain, a domain without prompts, no such layer, or nothing to choose
+            between: one domain and no background.
     """
     if not -1 <= layer < model.n_layers:
         raise CompositionError(
@@ -50,6 +51,13 @@ def domain_gate(
             do="take a layer at or below the first that is steered",
         )
     grouped = _by_domain(prompts)
+    if len(grouped) == 1 and not background:
+        raise CompositionError(
+            "a gate of one domain has nothing to choose between",
+            found=f"prompts of {next(iter(grouped))!r} alone",
+            expected="prompts of two domains at least, or background prompts of no domain",
+            do="add the other domains' prompts, or background=steer.evaluate.NEUTRAL_PROMPTS",
+        )
     means = [last_prompt_activations(model, asked, layer).mean(dim=0) for asked in grouped.values()]
     if background:
         means.append(last_prompt_activations(model, background, layer).mean(dim=0))

@@ -53,6 +53,14 @@ class Direction:
 
     def __post_init__(self) -> None:
         _check_float("a direction", self.v, 1)
+        if not self.v.is_meta and not bool(torch.isfinite(self.v).all()):
+            raise AlgebraError(
+                "a direction is not finite",
+                found=f"{int((~torch.isfinite(self.v)).sum())} of {len(self.v)} values are NaN or "
+                "infinite",
+                expected="finite numbers",
+                do="look where they come from: an overflow in float16, a division by zero",
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:

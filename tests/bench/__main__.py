@@ -16,6 +16,7 @@ from tests.bench import (  # noqa: F401 - each registers its figures
     recording,
     rows,
     sweep,
+    weights,
 )
 from tests.bench.lines import Line
 from tests.bench.registry import GROUPS, Options

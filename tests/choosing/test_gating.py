@@ -61,3 +61,11 @@ def test_a_gate_needs_prompts(lm, prompts):
 def test_a_gate_needs_a_layer_that_is_there(lm, layer):
     with pytest.raises(CompositionError, match="does not have"):
         steer.domain_gate(lm, {"sea": ["the sea"]}, layer=layer)
+
+
+def test_a_gate_of_one_domain_is_refused_but_for_a_background(lm):
+    with pytest.raises(CompositionError, match="nothing to choose between"):
+        steer.domain_gate(lm, {"sea": SEA}, layer=1)
+    gate = steer.domain_gate(lm, {"sea": SEA}, layer=1, background=TOWN)
+    assert "sea and 1 background" in repr(gate)
+    assert "tensor" not in repr(gate)

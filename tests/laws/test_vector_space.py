@@ -108,8 +108,14 @@ def test_the_zero_vector_has_no_direction():
 
 
 def test_a_cosine_with_nan_is_nan_and_not_one():
-    u = Vector.of({0: torch.tensor([1.0, float("nan")])})
+    u = Vector({Weight("w"): Dense(torch.tensor([1.0, float("nan")]))})
     assert u.cosine(u) != u.cosine(u)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_direction_that_is_not_finite_is_refused(value: float):
+    with pytest.raises(AlgebraError, match=r"not finite(.|\n)*1 of 2 values"):
+        Direction(torch.tensor([1.0, value]))
 
 
 @pytest.mark.parametrize(

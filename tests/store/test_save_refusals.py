@@ -27,7 +27,7 @@ def with_arguments(**arguments: object) -> Vector:
 
 
 def with_values(*values: float) -> Vector:
-    return Vector.of({3: torch.tensor(values)})
+    return Vector({Weight("w"): Dense(torch.tensor(values))})
 
 
 def with_model(v: torch.Tensor, layer: int = 0, **sizes: int) -> Vector:
@@ -39,7 +39,7 @@ def with_gate(centroids: torch.Tensor, layer: int = 2) -> Vector:
 
 
 REFUSED = {
-    "nan": (lambda: with_values(1.0, float("nan")), "1 of 2 values of 'resid_post.3.v'"),
+    "nan": (lambda: with_values(1.0, float("nan")), "1 of 2 values of 'weight:w.W'"),
     "infinity": (lambda: with_values(float("-inf")), "NaN or infinity"),
     "nan in a factor": (
         lambda: Vector({Weight("w"): LowRank(numbers(2, 1), torch.full((1, 2), torch.nan))}),

@@ -50,7 +50,12 @@ def _linear(units: Sequence[Unit], strengths: Strengths) -> Iterator[tuple[nn.Mo
             readers.setdefault(unit.reader, []).append(_factors(unit))
     known: dict[tuple[int, ...], Columns] = {}
     for members in readers.values():
-        of = tuple(k for m in members for k, B in zip(m.columns, m.B, strict=True) for _ in B[0])
+        of = tuple(
+            k
+            for m in members
+            for k, B in zip(m.columns, m.B, strict=True)
+            for _ in range(B.shape[1])
+        )
         product = Product(members, known.setdefault(of, Columns(of)), strengths)
         for index, member in enumerate(members):
             yield member.module, _low_rank(member, product, index, strengths)
