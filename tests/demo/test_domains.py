@@ -9,7 +9,7 @@ import steer
 from steer.demo import load_model, vectors_path
 from steer.demo.align import anchored, climbing, load_vectors
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.domains.score import ask, judged, least, likelihood
+from steer.demo.domains.score import Likely, ask, judged, least, likelihood
 from steer.demo.domains.search import COMBINATIONS, axis_grid, by_grid, coarse_to_fine
 from steer.demo.domains.study import residual_vectors
 
@@ -23,11 +23,12 @@ class Ladder:
 
     def __call__(self, settings):
         self.calls += len(settings)
-        return 1 - (settings[:, :, None] - self.centres).abs()
+        shares = 1 - (settings[:, :, None] - self.centres).abs()
+        return Likely(shares, torch.zeros_like(shares))
 
 
 def test_least_is_the_domain_that_is_worst():
-    table = Ladder()(torch.tensor([[-0.8, 0.0, 0.7]]))
+    table = Ladder()(torch.tensor([[-0.8, 0.0, 0.7]])).shares
     assert float(least(table, ("avoidance", "generic", "expert"))) == pytest.approx(1.0)
     assert float(least(table, ("avoidance", "avoidance", "expert"))) == pytest.approx(0.6)
 
@@ -35,7 +36,7 @@ def test_least_is_the_domain_that_is_worst():
 def test_a_grid_finds_the_best_of_its_settings():
     found = by_grid(Ladder(), (-1.0, -0.5, 0.0, 0.5, 1.0))
     settings = axis_grid((-1.0, -0.5, 0.0, 0.5, 1.0))
-    table = Ladder()(settings)
+    table = Ladder()(settings).shares
     for k, wanted in enumerate(COMBINATIONS):
         assert float(found.shares[k]) == pytest.approx(float(least(table, wanted).max()))
     assert found.evaluated == 125
@@ -48,6 +49,16 @@ def test_coarse_to_fine_gets_closer_than_its_coarse_grid_with_few_settings():
     assert float((found.shares - grid.shares).min()) >= 0
     assert float(found.shares.mean()) > float(grid.shares.mean()) + 0.05
     assert fine.calls == found.evaluated < 21**3 // 5
+
+
+def test_ties_go_to_the_surest_setting():
+    def saturated(settings):
+        found = Ladder()(settings)
+        return Likely((found.shares > 0.5).double(), found.shares - 0.5)
+
+    found = by_grid(saturated, (-1.0, -0.75, -0.5, 0.0, 0.5, 0.75, 1.0))
+    highest = found.settings[COMBINATIONS.index(("expert", "expert", "expert"))]
+    assert highest.tolist() == [0.5, 1.0, 0.75]
 
 
 def test_no_setting_is_evaluated_twice():
@@ -96,7 +107,8 @@ def test_likelihood_and_rows_agree_with_one_setting_at_a_time(lm, weights):
     together = likelihood(lm, steer.compose(weights), settings, asked)
     for k, row in enumerate(settings):
         alone = likelihood(lm, steer.compose(weights), row[None], asked)
-        assert torch.equal(together[k], alone[0])
+        assert torch.equal(together.shares[k], alone.shares[0])
+        assert torch.allclose(together.margins[k], alone.margins[0], atol=1e-5)
 
 
 @pytest.mark.slow

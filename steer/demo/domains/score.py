@@ -13,11 +13,26 @@ from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import pair_rows
 from steer.model import Model
+from steer.sweep import likelihoods
 
 NEW_TOKENS = 48
 ROWS = 512  # generated at once
 
 Table = Float[Tensor, "setting domain level"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Likely:
+    """What the likelihoods of reference answers say under some settings.
+
+    Args:
+        shares: Share of questions whose likeliest reference answer has each level.
+        margins: Mean over the questions of the score of each level's answer minus the best of
+            the others, in nats per token. Shares saturate, margins do not.
+    """
+
+    shares: Table
+    margins: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +69,8 @@ def ask(n: int, *, seed: int, split: str) -> Asked:
 
 def likelihood(
     model: Model, knobs: Composition, settings: Float[Tensor, "setting domain"], asked: Asked
-) -> Table:
-    """Return the share of questions whose likeliest reference answer has each level.
+) -> Likely:
+    """Return which level's reference answers are likeliest, and by how much.
 
     An answer's score is its mean log-probability per token.
 
@@ -66,21 +81,24 @@ def likelihood(
         asked: Questions and reference answers.
 
     Returns:
-        Shares in [0, 1]; the level order is that of `LEVELS`.
+        Shares and margins; the level order is that of `LEVELS`.
     """
-    columns = []
-    for domain in DOMAINS:
-        questions = asked.questions[domain]
-        texts = [text for level in LEVELS for text in asked.answers[domain, level]]
-        each = len(texts)
-        with model.steered(knobs, settings.repeat_interleave(each, dim=0)):
-            scored = model.logprobs(
-                list(questions) * len(LEVELS) * len(settings), texts * len(settings)
-            )
-        scores = torch.stack([row.double().mean() for row in scored])
-        best = scores.reshape(len(settings), len(LEVELS), len(questions)).argmax(dim=1)
-        columns.append(_shares(best))
-    return torch.stack(columns, dim=1)
+    prompts = [q for d in DOMAINS for _ in LEVELS for q in asked.questions[d]]
+    answers = [text for d in DOMAINS for level in LEVELS for text in asked.answers[d, level]]
+    found = likelihoods(model, knobs, settings, prompts, answers)
+    scores = torch.stack([row.double().mean(dim=1) for row in found.logprobs], dim=1)
+    table = scores.reshape(len(settings), len(DOMAINS), len(LEVELS), -1)
+    margins = table - _best_other(table)
+    return Likely((margins > 0).double().mean(dim=-1), margins.mean(dim=-1))
+
+
+def _best_other(table: Float[Tensor, "*setting level question"]) -> Tensor:
+    """Return for each level the highest score among the others."""
+    others = [
+        torch.cat([table[..., :k, :], table[..., k + 1 :, :]], dim=-2).amax(dim=-2)
+        for k in range(table.shape[-2])
+    ]
+    return torch.stack(others, dim=-2)
 
 
 def judged(
@@ -154,18 +172,14 @@ def two_domains(
 
 
 def least(table: Table, wanted: Sequence[str]) -> Float[Tensor, " setting"]:
-    """Return the share at the wanted level in the domain where it is least.
+    """Return the share, or margin, of the wanted level in the domain where it is least.
 
     Args:
-        table: Shares.
+        table: Shares or margins.
         wanted: The level wanted in each domain.
     """
     picked = [table[:, k, LEVELS.index(level)] for k, level in enumerate(wanted)]
     return torch.stack(picked).min(dim=0).values
-
-
-def _shares(best: Tensor) -> Float[Tensor, "setting level"]:
-    return torch.stack([(best == k).double().mean(dim=1) for k in range(len(LEVELS))], dim=1)
 
 
 def _mean(hits: Bool[Tensor, "setting question level"]) -> Float[Tensor, "setting level"]:

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.domains.score import Table, least
+from steer.demo.domains.score import Likely, least
 
 COMBINATIONS = tuple(itertools.product(LEVELS, repeat=len(DOMAINS)))
 Settings = Float[Tensor, "setting domain"]
-Evaluate = Callable[[Settings], Table]
+Evaluate = Callable[[Settings], Likely]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,7 +45,7 @@ def by_grid(evaluate: Evaluate, values: Sequence[float]) -> Found:
     """Evaluate every triple of values and return the best for each combination.
 
     Args:
-        evaluate: Returns the table of shares of some settings.
+        evaluate: Returns what the likelihoods say under some settings.
         values: Coefficients of one axis.
     """
     settings = axis_grid(values)
@@ -57,33 +57,32 @@ def coarse_to_fine(
     values: Sequence[float],
     *,
     steps: int = 2,
-    enough: float = 1.0,
 ) -> Found:
     """Start from a coarse grid, then halve its step around the best setting of each combination.
 
-    Combinations that have reached `enough` are not refined. Neighbours differ in one coordinate.
+    Neighbours differ in one coordinate.
 
     Args:
-        evaluate: Returns the table of shares of some settings.
+        evaluate: Returns what the likelihoods say under some settings.
         values: Coefficients of one axis of the coarse grid, evenly spaced.
         steps: How often the step is halved.
-        enough: Share with which a combination is content.
     """
     settings = axis_grid(values)
-    table = evaluate(settings)
+    found = evaluate(settings)
     step = float(values[1] - values[0])
     for _ in range(steps):
         step /= 2
-        best = _best(settings, table)
-        open_ = best.settings[best.shares < enough]
+        centres = _best(settings, found).settings
         known = {tuple(row) for row in settings.tolist()}
-        new = [row for row in _neighbours(open_, step, max(values)) if row not in known]
+        new = [row for row in _neighbours(centres, step, max(values)) if row not in known]
         if not new:
             break
-        added = torch.tensor(new)
-        settings = torch.cat([settings, added])
-        table = torch.cat([table, evaluate(added)])
-    return _best(settings, table)
+        more = evaluate(torch.tensor(new))
+        settings = torch.cat([settings, torch.tensor(new)])
+        found = Likely(
+            torch.cat([found.shares, more.shares]), torch.cat([found.margins, more.margins])
+        )
+    return _best(settings, found)
 
 
 def _neighbours(centres: Settings, step: float, bound: float) -> list[tuple[float, ...]]:
@@ -92,13 +91,13 @@ def _neighbours(centres: Settings, step: float, bound: float) -> list[tuple[floa
     return list(dict.fromkeys(tuple(row.tolist()) for row in rows))
 
 
-def _best(settings: Settings, table: Table) -> Found:
-    """Ties go to the weakest setting: the least sum of squares."""
-    weakness = -(settings.double() ** 2).sum(dim=1) * 1e-6
+def _best(settings: Settings, found: Likely) -> Found:
+    """Ties go to the setting whose least margin is greatest: the surest one."""
     chosen, shares = [], []
     for wanted in COMBINATIONS:
-        share = least(table, wanted)
-        at = int((share + weakness).argmax())
+        share, margin = least(found.shares, wanted), least(found.margins, wanted)
+        surest = torch.where(share == share.max(), margin, -torch.inf)
+        at = int(surest.argmax())
         chosen.append(settings[at])
         shares.append(share[at])
     return Found(torch.stack(chosen), torch.stack(shares), len(settings))

@@ -155,7 +155,9 @@ def study(
     moves = _moves(LAMBDAS)
     with clock.step(f"move each domain to {len(LAMBDAS)} coefficients"):
         found = {kind: compose(by_kind[kind]) for kind in ("weights", "residual")}
-        likely = {kind: likelihood(model, knobs, moves, test) for kind, knobs in found.items()}
+        likely = {
+            kind: likelihood(model, knobs, moves, test).shares for kind, knobs in found.items()
+        }
         spoken = {kind: judged(model, knobs, moves, test) for kind, knobs in found.items()}
     reached = []
     for kind in KINDS:
