@@ -20,6 +20,8 @@
     ├── CheckpointError     weights on disk cannot be read, or are not those of a model
     ├── AlignmentError      the difference of two models cannot be taken
     ├── MergeError          a setting cannot be merged into the weights, or taken out again
+    ├── JudgeError          a judge cannot be reached, or does not judge
+    ├── HarnessError        a task of an evaluation harness cannot be run as asked
     └── MissingExtraError   an optional package is not installed
 
 A message always says what is wrong, what was found, what was expected and what to do.
@@ -117,6 +119,14 @@ class AlignmentError(SteerError, ValueError):
 
 class MergeError(SteerError, RuntimeError):
     """A setting that cannot be merged into the weights, or not taken out again."""
+
+
+class JudgeError(SteerError, RuntimeError):
+    """A judge that cannot be reached, or does not judge."""
+
+
+class HarnessError(SteerError, ValueError):
+    """A task of an evaluation harness cannot be run as asked."""
 
 
 class MissingExtraError(SteerError, ImportError):

@@ -6,6 +6,7 @@ from rich.console import Console
 from steer.cli.align import align
 from steer.cli.demo import demo
 from steer.cli.domains import domains
+from steer.cli.eval import evaluate
 from steer.cli.extract import extract
 from steer.cli.generate import generate
 from steer.cli.inspect import inspect, methods
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 for command in (align, demo, domains, extract, generate, inspect, merge, methods):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 def main() -> None:

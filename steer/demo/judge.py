@@ -1,6 +1,7 @@
 """The rule judge of the demo language: which domain and level is this answer?"""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from steer.demo.data import ANSWERS
@@ -45,6 +46,20 @@ def judge(text: str) -> Judgement:
         domain=one.domain if one.domain == other.domain else None,
         level=one.level if one.level == other.level else None,
     )
+
+
+def level_judge(domain: str) -> Callable[[str, str], str | None]:
+    """Return a judge of the level of answers in one domain; it ignores the prompt.
+
+    Args:
+        domain: `medical`, `legal` or `financial`; answers of another domain have no level.
+    """
+
+    def level(prompt: str, answer: str) -> str | None:
+        found = judge(answer)
+        return found.level if found.domain == domain else None
+
+    return level
 
 
 def _markers() -> tuple[_Marker, ...]:

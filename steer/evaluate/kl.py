@@ -1,5 +1,6 @@
-"""How far steering moves a model on text that should not be affected."""
+"""How far steering moves a model on text that should not be affected: KL and perplexity."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,18 +9,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
+from steer.evaluate.estimate import Estimate, mapped, ratio_of, within
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.model import Model
 from steer.pairs import Prompt
 
+_MOST = 700.0  # the greatest x of which e^x is a float
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NeutralText:
-    """Neutral prompts, a model's own continuations, and its logits there.
+    """Neutral prompts, responses, and the unsteered model's logits there.
 
     Args:
         prompts: The prompts.
-        responses: The unsteered model's continuations.
+        responses: The unsteered model's own continuations, or texts that were given.
         logits: For each response `[pos vocab]`, unsteered.
     """
 
@@ -34,21 +38,30 @@ class NeutralText:
 
 
 def neutral_text(
-    model: Model, prompts: Sequence[Prompt] = NEUTRAL_PROMPTS, *, max_new_tokens: int = 24
+    model: Model,
+    prompts: Sequence[Prompt] = NEUTRAL_PROMPTS,
+    *,
+    responses: Sequence[str] | None = None,
+    max_new_tokens: int = 24,
 ) -> NeutralText:
-    """Return the unsteered model's own greedy continuations of neutral prompts.
+    """Return neutral text: the unsteered model's own greedy continuations, or responses given.
 
     Args:
         model: The model; it must not be steered.
         prompts: Prompts of no domain; by default those that ship with the library.
+        responses: One for each prompt, in place of the model's own continuations.
         max_new_tokens: Length of a continuation, in tokens.
 
     Returns:
-        Prompts, continuations and unsteered logits; empty continuations are left out.
+        Prompts, responses and unsteered logits; empty continuations are left out.
 
     Raises:
         SelectionError: Every continuation is empty.
+        TextError: Prompts and responses given differ in number, or a response has no token.
     """
+    if responses is not None:
+        logits = model.logits(prompts, responses)
+        return NeutralText(tuple(prompts), tuple(responses), tuple(logits))
     answers = model.generate(list(prompts), max_new_tokens=max_new_tokens)
     kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if a.strip()]
     if not kept:
@@ -72,10 +85,54 @@ def kl_per_token(model: Model, text: NeutralText) -> float:
     Returns:
         Nats per response token, at least 0 up to rounding.
     """
-    total = 0.0
-    steered = model.logits(text.prompts, text.responses)
-    for now, before in zip(steered, text.logits, strict=True):
+    return sum(_divergences(model, text)) / text.tokens
+
+
+def kl_divergence(model: Model, text: NeutralText) -> Estimate:
+    """Return what `kl_per_token` does, with an interval: texts are the items, not their tokens.
+
+    Args:
+        model: The model, inside `with model.steered(...)`.
+        text: Text of the same model, unsteered.
+
+    Returns:
+        Nats per response token; each item is the mean of one text.
+    """
+    tokens = [float(len(row)) for row in text.logits]
+    name = "KL(steered‖unsteered) in nats per token"
+    return within(ratio_of(name, _divergences(model, text), tokens), 0.0, math.inf)
+
+
+def perplexity(model: Model, text: NeutralText) -> Estimate:
+    """Return exp(−Σ log p(token) / tokens) of a model, steered or not, on text.
+
+    To measure how fluent a steered model writes, let the unsteered one read its answers:
+    `perplexity(model, neutral_text(model, prompts, responses=answers))`.
+
+    Args:
+        model: The model; inside `with model.steered(...)` it is measured steered.
+        text: The unsteered model's continuations or texts given, see `neutral_text`.
+
+    Returns:
+        The perplexity, at least 1; its interval is that of the mean over texts, in nats per
+        token, and each item the perplexity of one text.
+    """
+    scored = model.logprobs(text.prompts, text.responses)
+    nats = [-float(row.double().sum()) for row in scored]
+    found = within(ratio_of("nats per token", nats, [len(row) for row in scored]), 0.0, math.inf)
+    return mapped(found, "perplexity", _exp)
+
+
+def _exp(nats: float) -> float:
+    """Return e^x; infinite where a float cannot hold it."""
+    return math.exp(nats) if nats < _MOST or math.isnan(nats) else math.inf
+
+
+def _divergences(model: Model, text: NeutralText) -> list[float]:
+    """Return KL(steered‖unsteered) of each text, in nats, summed over its tokens."""
+    found = []
+    for now, before in zip(model.logits(text.prompts, text.responses), text.logits, strict=True):
         log_s = torch.log_softmax(now.float(), dim=-1)
         log_u = torch.log_softmax(before.float(), dim=-1)
-        total += float((log_s.exp() * (log_s - log_u)).sum().double())
-    return total / text.tokens
+        found.append(float((log_s.exp() * (log_s - log_u)).sum().double()))
+    return found

@@ -10,12 +10,13 @@ from torch import Tensor
 from steer.errors import SelectionError
 from steer.evaluate.interval import Share
 from steer.evaluate.preference import Reduce, with_prefix
+from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.model import Model
 from steer.pairs import Message, Prompt
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class LevelPreference:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class LevelPreference(Tabled):
     """Scores of each prompt's reference answers.
 
     Args:
@@ -50,6 +51,17 @@ class LevelPreference:
         others = torch.cat([self.scores[:, :column], self.scores[:, column + 1 :]], dim=1)
         wins = self.scores[:, column] > others.max(dim=1).values
         return Share(int(wins.sum()), len(wins))
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per level: the share of prompts whose likeliest answer is of that level."""
+        shares = {level: self.accuracy(level) for level in self.levels}
+        return [
+            estimate_row(
+                f"{level} likeliest ({self.reduce} log-probability)", s.value, s.interval, s.n
+            )
+            for level, s in shares.items()
+        ]
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{level} {self.accuracy(level).value:.1%}" for level in self.levels)

@@ -9,15 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
+from steer.evaluate.estimate import Estimate, mean_of
 from steer.evaluate.interval import Share
+from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.model import Model
 from steer.pairs import Message, Pairs, Prompt
 
 Reduce = Literal["mean", "sum"]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Preference:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Preference(Tabled):
     """Likelihood preference on some pairs.
 
     Args:
@@ -41,9 +43,36 @@ class Preference:
         return Share(int((self.margins > 0).sum()), len(self.margins))
 
     @property
+    def hits(self) -> tuple[bool, ...]:
+        """Of each pair whether its chosen answer scores higher."""
+        return tuple((self.margins > 0).tolist())
+
+    @property
     def margin(self) -> float:
         """Mean margin, in nats."""
         return float(self.margins.mean())
+
+    @property
+    def mean_margin(self) -> Estimate:
+        """The mean margin with its t interval, in nats."""
+        return mean_of(f"margin in nats ({self.reduce} log-probability)", self.margins)
+
+    @property
+    def value(self) -> float:
+        """The accuracy, in [0, 1]."""
+        return self.accuracy.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% Wilson interval of the accuracy."""
+        return self.accuracy.interval
+
+    @property
+    def rows(self) -> list[Row]:
+        """Two rows: accuracy and mean margin."""
+        name = f"preference accuracy ({self.reduce} log-probability)"
+        accuracy = estimate_row(name, self.value, self.interval, self.accuracy.n)
+        return [accuracy, *self.mean_margin.rows]
 
     def __repr__(self) -> str:
         return (

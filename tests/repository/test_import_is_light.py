@@ -7,7 +7,18 @@ import pytest
 
 from tests.repository.blocks import ROOT
 
-HEAVY = ("transformers", "datasets", "nnsight", "matplotlib", "pandas", "pyarrow", "IPython")
+HEAVY = (
+    "transformers",
+    "datasets",
+    "nnsight",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "IPython",
+    "openai",
+    "lm_eval",
+    "optuna",
+)
 
 
 @pytest.mark.parametrize("module", ["steer", "steer.cli", "steer.demo.language"])

@@ -1,0 +1,269 @@
+"""What each vector does to each domain: the matrix of steered against affected."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.composition import (
+    CoefficientsLike,
+    Composition,
+    Part,
+    as_composition,
+    coefficient_rows,
+)
+from steer.effects.margins import by_domain, preferences
+from steer.errors import SelectionError
+from steer.evaluate.estimate import Estimate, mean_of
+from steer.evaluate.interval import ShareChange
+from steer.evaluate.judge.protocol import Judge
+from steer.evaluate.judge.result import Judged, judge_answers, score_change
+from steer.evaluate.preference import Preference, Reduce
+from steer.evaluate.table import Row, Tabled
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.vector import Vector
+
+By = Literal["accuracy", "margin", "judged"]
+Change = ShareChange | Estimate
+_Cell = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class OffTarget(Tabled):
+    """The change on each domain when one vector alone is at work.
+
+    Args:
+        coefficients: The coefficient of each steered domain, dimensionless.
+        before: Preference of the unsteered model on each affected domain.
+        after: Preference by `(steered, affected)`.
+        judged_before: Judged answers of the unsteered model; empty without a judge.
+        judged_after: Judged answers by `(steered, affected)`.
+    """
+
+    coefficients: Mapping[str, float]
+    before: Mapping[str, Preference]
+    after: Mapping[_Cell, Preference]
+    judged_before: Mapping[str, Judged]
+    judged_after: Mapping[_Cell, Judged]
+
+    @property
+    def steered(self) -> tuple[str, ...]:
+        """The steered domains: the rows of the matrix."""
+        return tuple(self.coefficients)
+
+    @property
+    def affected(self) -> tuple[str, ...]:
+        """The domains measured on: its columns."""
+        return tuple(self.before)
+
+    def change(self, steered: str, affected: str, by: By = "accuracy") -> Change:
+        """Return what one vector changes on one domain, item by item.
+
+        Args:
+            steered: The domain whose vector is at work.
+            affected: The domain measured on.
+            by: Preference `accuracy`, mean preference `margin` in nats, or the `judged` share (or
+                score).
+
+        Raises:
+            SelectionError: There is no such cell, or nothing was judged.
+        """
+        known = self.judged_after if by == "judged" else self.after
+        if (steered, affected) not in known:
+            raise SelectionError(
+                "there is no such cell",
+                found=f"steered {steered!r}, affected {affected!r}, by {by!r}",
+                expected=f"of {list(self.steered)} × {list(self.affected)}"
+                + ("" if self.judged_after else ", and nothing was judged"),
+                do="name domains that were measured; pass a judge to off_target for 'judged'",
+            )
+        if by == "judged":
+            return _judged(self.judged_before[affected], self.judged_after[steered, affected])
+        before, after = self.before[affected], self.after[steered, affected]
+        if by == "accuracy":
+            return ShareChange.of(before.hits, after.hits)
+        return mean_of("change of margin", after.margins - before.margins)
+
+    def matrix(self, by: By = "accuracy") -> Float[Tensor, "domain affected"]:
+        """Return every change as numbers: steered domains down, affected domains across.
+
+        Args:
+            by: See `change`.
+
+        Raises:
+            SelectionError: Nothing was judged.
+        """
+        return torch.tensor(
+            [[self.change(s, a, by).value for a in self.affected] for s in self.steered],
+            dtype=torch.float64,
+        )
+
+    def worst(self, by: By = "accuracy") -> Change:
+        """Return the greatest change, up or down, on a domain that was not steered.
+
+        Args:
+            by: See `change`.
+
+        Raises:
+            SelectionError: No domain was measured on beside the steered one, or nothing judged.
+        """
+        cells = [(s, a) for s in self.steered for a in self.affected if s != a]
+        if not cells:
+            raise SelectionError(
+                "there is no effect off target",
+                found=f"steered {list(self.steered)}, affected {list(self.affected)}",
+                expected="data of another domain than the steered one",
+                do="measure on several domains",
+            )
+        changes = [self.change(s, a, by) for s, a in cells]
+        return max(changes, key=lambda change: abs(change.value))
+
+    @property
+    def value(self) -> float:
+        """The greatest change of preference accuracy on a domain that was not steered."""
+        return self.worst().value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of that change, without a correction for its being the greatest."""
+        return self.worst().interval
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per steered domain, affected domain and measure."""
+        return list(self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        reduce = next(iter(self.before.values())).reduce
+        names: dict[By, str] = {
+            "accuracy": f"change of preference accuracy ({reduce} log-probability)",
+            "margin": f"change of margin in nats ({reduce} log-probability)",
+        }
+        if self.judged_after:
+            names["judged"] = "change of judged accuracy or score"
+        for steered, c in self.coefficients.items():
+            for affected in self.affected:
+                for by, name in names.items():
+                    found = self.change(steered, affected, by).rows[0] | {"measure": name}
+                    yield {"steered": steered, "coefficient": c, "affected": affected, **found}
+
+
+def off_target(
+    model: Model,
+    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    data: Pairs | Mapping[str, Pairs],
+    coefficients: CoefficientsLike | None = None,
+    *,
+    judge: Judge | Mapping[str, Judge] | None = None,
+    wanted: str | Mapping[str, str] | None = None,
+    reduce: Reduce = "mean",
+    max_tokens: int | None = None,
+    **options: Any,
+) -> OffTarget:
+    """Measure what each vector, alone at its coefficient, changes on each domain.
+
+    Args:
+        model: The model; it must not be steered.
+        what: A composition, vectors by domain, or one vector; a gate is kept.
+        data: Pairs that name their domains, or pairs by domain. Domains without a vector are
+            measured on too.
+        coefficients: One for all, or by domain, dimensionless; by default the composition's own.
+        judge: A judge of generated answers, or one for each domain of the data.
+        wanted: The label wanted, or one for each domain; None for a judge that gives scores.
+        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        max_tokens: Tokens of one scoring forward; by default what is measured to be fastest.
+        **options: As for `model.generate`, for judged answers.
+
+    Returns:
+        The matrix, with intervals.
+
+    Raises:
+        SelectionError: A domain without pairs or without judge, or coefficients by row.
+        CompositionError: An unknown domain, or a coefficient that cannot be used.
+    """
+    composition = as_composition(what)
+    parts = by_domain(data)
+    own = _coefficients(composition, coefficients)
+    settings = torch.cat([torch.zeros_like(own), torch.diag(own[0])])
+    found = preferences(model, composition, settings, parts, reduce, max_tokens)
+    judged: list[dict[str, Judged]] = [{} for _ in settings]
+    if judge is not None:
+        judges = _each(judge, parts, "judge")
+        labels = dict.fromkeys(parts) if wanted is None else _each(wanted, parts, "label")
+        judged = [
+            _answered(model, composition, row, parts, judges, labels, options) for row in settings
+        ]
+    named = dict(zip(composition.domains, own[0].tolist(), strict=True))
+    return OffTarget(
+        named, found[0], _cells(named, found[1:]), judged[0], _cells(named, judged[1:])
+    )
+
+
+def _coefficients(
+    composition: Composition, given: CoefficientsLike | None
+) -> Float[Tensor, "row domain"]:
+    rows = composition.coefficients
+    if given is not None:
+        rows = coefficient_rows(given, composition.domains)[0]
+    if len(rows) != 1:
+        raise SelectionError(
+            "each vector is measured at one coefficient",
+            found=f"{len(rows)} rows of coefficients",
+            expected="one",
+            do="pass a number, or one by domain",
+        )
+    return rows
+
+
+def _answered(
+    model: Model,
+    composition: Composition,
+    setting: Float[Tensor, " domain"],
+    parts: Mapping[str, Pairs],
+    judges: Mapping[str, Judge],
+    wanted: Mapping[str, str | None],
+    options: Mapping[str, Any],
+) -> dict[str, Judged]:
+    """Return what the judges find about answers under one setting."""
+    asked = [pair.prompt for part in parts.values() for pair in part]
+    with model.steered(composition, setting):
+        answers = model.generate(asked, **options)
+    found, start = {}, 0
+    for name, part in parts.items():
+        texts = answers[start : start + len(part)]
+        start += len(part)
+        prompts = [pair.prompt for pair in part]
+        found[name] = judge_answers(judges[name], prompts, texts, wanted=wanted[name])
+    return found
+
+
+def _each(value: Any, parts: Mapping[str, Pairs], what: str) -> dict[str, Any]:
+    """Return one value for each domain of the data."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(parts, value)
+    if missing := [name for name in parts if name not in value]:
+        raise SelectionError(
+            f"a domain of the data has no {what}",
+            found=f"none for {missing}",
+            expected=f"one for each of {list(parts)}",
+            do="add it, or pass one for all",
+        )
+    return dict(value)
+
+
+def _cells(steered: Mapping[str, float], found: list[dict[str, Any]]) -> dict[_Cell, Any]:
+    return {
+        (name, affected): result
+        for name, row in zip(steered, found, strict=True)
+        for affected, result in row.items()
+    }
+
+
+def _judged(before: Judged, after: Judged) -> Change:
+    if after.wanted is None:
+        return score_change(before, after)
+    return ShareChange.of(before.hits, after.hits)

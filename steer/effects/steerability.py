@@ -1,0 +1,68 @@
+"""How evenly preference margins follow the coefficient of one domain."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from steer.composition import Composition, Part, as_composition, coefficient_rows
+from steer.effects.margins import by_domain, preferences
+from steer.errors import SelectionError
+from steer.evaluate.preference import Reduce
+from steer.evaluate.steerability import Steerability
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.vector import Vector
+
+COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def steerability(
+    model: Model,
+    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    pairs: Pairs,
+    coefficients: Sequence[float] = COEFFICIENTS,
+    *,
+    domain: str | None = None,
+    reduce: Reduce = "mean",
+    max_tokens: int | None = None,
+) -> Steerability:
+    """Return how the preference margin of each pair follows a coefficient.
+
+    The slope of margin(c) = score(chosen) − score(rejected) against c, by least squares on each
+    pair; the share of pairs with a negative slope; and the rank correlation.
+
+    Args:
+        model: The model; it must not be steered.
+        what: A vector or a composition.
+        pairs: The pairs, at least one.
+        coefficients: At least two different ones, dimensionless.
+        domain: The domain whose coefficient is turned, where there are several; the others are 0.
+        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        max_tokens: Tokens of one forward; by default what is measured to be fastest.
+
+    Returns:
+        The margins of every pair under every coefficient, and what follows from them.
+
+    Raises:
+        SelectionError: No pairs, fewer than two coefficients, or no domain named among several.
+        CompositionError: An unknown domain, or a coefficient out of the operator's range.
+
+    Reference:
+        arXiv 2407.12404.
+    """
+    composition = as_composition(what)
+    if domain is None and len(composition.domains) > 1:
+        raise SelectionError(
+            "it is not said which coefficient to turn",
+            found=f"domains {list(composition.domains)}",
+            expected="one of them",
+            do=f"domain={composition.domains[0]!r}",
+        )
+    name = domain or composition.domains[0]
+    rows = [coefficient_rows({name: c}, composition.domains)[0] for c in coefficients]
+    settings = torch.cat(rows) if rows else torch.empty(0, len(composition.domains))
+    whole = {"all": pairs} if len(pairs) else by_domain({"all": pairs})
+    found = preferences(model, composition, settings, whole, reduce, max_tokens) if rows else []
+    scores = torch.stack([at["all"].margins for at in found]) if found else torch.empty(0, 0)
+    score = f"margin in nats ({reduce} log-probability)"
+    return Steerability(tuple(coefficients), scores, score)

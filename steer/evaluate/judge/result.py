@@ -1,0 +1,283 @@
+"""What judges found about generated answers: shares, and every item."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steer.errors import JudgeError, SelectionError
+from steer.evaluate.estimate import Estimate, mean_of
+from steer.evaluate.interval import Share
+from steer.evaluate.judge.protocol import BatchJudge, Judge, Label, Verdict
+from steer.evaluate.preference import with_prefix
+from steer.evaluate.table import Row, Tabled, estimate_row
+from steer.model import Model
+from steer.pairs import Message, Prompt
+
+Wanted = str | Sequence[str] | None
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Judged(Tabled):
+    """Answers and what a judge found about each.
+
+    Args:
+        prompts: What was asked.
+        answers: What was answered.
+        verdicts: What the judge found.
+        wanted: The label wanted of each answer; None if none is (scores, or shares alone).
+    """
+
+    prompts: tuple[Prompt, ...]
+    answers: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    wanted: tuple[str, ...] | None = None
+
+    @property
+    def failed(self) -> int:
+        """Answers that the judge was not heard about."""
+        return sum(verdict.error is not None for verdict in self.verdicts)
+
+    @property
+    def hits(self) -> tuple[bool, ...]:
+        """Of each answer whether it has the label wanted; an undecided one has not.
+
+        Raises:
+            SelectionError: No label is wanted.
+            JudgeError: Some answers were not judged.
+        """
+        if self.wanted is None:
+            raise SelectionError(
+                "there is no accuracy without a label that is wanted",
+                found="wanted=None",
+                expected=f"one of {sorted(map(str, self.labels))}, or one label per answer",
+                do="judge with wanted=…, or ask for share(label)",
+            )
+        self._check_heard()
+        return tuple(v.label == w for v, w in zip(self.verdicts, self.wanted, strict=True))
+
+    @property
+    def accuracy(self) -> Share:
+        """The share of answers that have the label wanted; undecided ones count as wrong.
+
+        Raises:
+            SelectionError: No label is wanted.
+            JudgeError: Some answers were not judged.
+        """
+        return Share(sum(self.hits), len(self.hits))
+
+    @property
+    def score(self) -> Estimate:
+        """The mean score with its t interval; undecided answers are left out.
+
+        Raises:
+            SelectionError: The judge gave no scores.
+            JudgeError: Some answers were not judged.
+        """
+        self._check_heard()
+        scores = [float(v.label) for v in self.verdicts if isinstance(v.label, float | int)]
+        return mean_of("judged score", scores)
+
+    @property
+    def value(self) -> float:
+        """The accuracy where a label is wanted, else the mean score.
+
+        Raises:
+            SelectionError: There is neither.
+            JudgeError: Some answers were not judged.
+        """
+        return self._found.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of `value`."""
+        return self._found.interval
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels that were given, the most frequent first."""
+        given = [v.label for v in self.verdicts if isinstance(v.label, str)]
+        return tuple(sorted(set(given), key=lambda label: (-given.count(label), label)))
+
+    def share(self, label: Label) -> Share:
+        """Return the share of answers with a label; None asks for undecided ones.
+
+        Args:
+            label: The label.
+
+        Raises:
+            JudgeError: Some answers were not judged.
+        """
+        self._check_heard()
+        return Share(sum(v.label == label for v in self.verdicts), len(self.verdicts))
+
+    def again(self, judge: Judge) -> "Judged":
+        """Return the same with those answers judged again that the judge was not heard about.
+
+        Args:
+            judge: The judge.
+        """
+        missing = [k for k, v in enumerate(self.verdicts) if v.error is not None]
+        if not missing:
+            return self
+        new = _verdicts(
+            judge, [self.prompts[k] for k in missing], [self.answers[k] for k in missing]
+        )
+        found = dict(enumerate(self.verdicts)) | dict(zip(missing, new, strict=True))
+        return replace(self, verdicts=tuple(found.values()))
+
+    @property
+    def rows(self) -> list[Row]:
+        """The accuracy, if a label is wanted, or the score; then one row per label."""
+        if self.failed:
+            lost = Share(self.failed, len(self.verdicts))
+            return [estimate_row("not judged", lost.value, lost.interval, lost.n)]
+        rows = []
+        if self.wanted is not None:
+            accuracy = self.accuracy
+            name = "judged accuracy"
+            rows.append(estimate_row(name, accuracy.value, accuracy.interval, accuracy.n))
+        elif any(isinstance(v.label, float | int) for v in self.verdicts):
+            rows += self.score.rows
+        for label in (*self.labels, None):
+            share = self.share(label)
+            name = "judged undecided" if label is None else f"judged {label}"
+            rows.append(estimate_row(name, share.value, share.interval, share.n))
+        return rows
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """One dictionary per answer: prompt, answer, label, wanted, reply and error."""
+        wanted: Sequence[str | None] = self.wanted or [None] * len(self.answers)
+        return [
+            {"prompt": p, "answer": a, "label": v.label, "wanted": w}
+            | {"reply": v.reply, "error": v.error}
+            for p, a, v, w in zip(self.prompts, self.answers, self.verdicts, wanted, strict=True)
+        ]
+
+    @property
+    def _found(self) -> Share | Estimate:
+        return self.score if self.wanted is None else self.accuracy
+
+    def _check_heard(self) -> None:
+        errors = [v.error for v in self.verdicts if v.error is not None]
+        if errors:
+            raise JudgeError(
+                "some answers were not judged, and leaving them out could mislead",
+                found=f"{len(errors)} of {len(self.verdicts)}; the first: {errors[0]}",
+                expected="a verdict on every answer",
+                do="judge these again: found = found.again(judge)",
+            )
+
+
+def score_change(before: Judged, after: Judged) -> Estimate:
+    """Return how much the score changed, item by item, where both were decided.
+
+    Args:
+        before: Answers under one condition.
+        after: Answers to the same prompts under another.
+
+    Raises:
+        SelectionError: No item has a score both times.
+    """
+    both = [
+        float(b.label) - float(a.label)
+        for a, b in zip(before.verdicts, after.verdicts, strict=True)
+        if isinstance(a.label, int | float) and isinstance(b.label, int | float)
+    ]
+    return mean_of("change of judged score", both)
+
+
+def judge_answers(
+    judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], *, wanted: Wanted = None
+) -> Judged:
+    """Return what a judge finds about answers.
+
+    Args:
+        judge: The judge: a function of prompt and answer, or one of those of this package.
+        prompts: What was asked, one for each answer.
+        answers: The answers, at least one.
+        wanted: The label wanted, or one for each answer.
+
+    Returns:
+        The verdicts with their shares; every item is kept.
+
+    Raises:
+        SelectionError: No answers, numbers that differ, a judge that returns something else than
+            a label or a score, or an endpoint that cannot be reached at all.
+    """
+    each = [wanted] * len(answers) if isinstance(wanted, str) else wanted
+    counts = {len(prompts), len(answers), len(answers if each is None else each)}
+    if not answers or len(counts) != 1:
+        raise SelectionError(
+            "there is nothing to judge, or numbers differ",
+            found=f"{len(prompts)} prompts, {len(answers)} answers, wanted {wanted!r}"[:200],
+            expected="at least one answer, a prompt for each, and one label or one for each",
+            do="repeat a prompt for each of its answers",
+        )
+    verdicts = _verdicts(judge, prompts, answers)
+    if each is not None and any(isinstance(v.label, int | float) for v in verdicts):
+        raise SelectionError(
+            "a label is wanted, but the judge gives scores",
+            found=f"wanted {wanted!r}"[:200],
+            expected="labels, or wanted=None, which reports the mean score",
+            do="leave wanted out, or let the judge return a label",
+        )
+    return Judged(tuple(prompts), tuple(answers), verdicts, None if each is None else tuple(each))
+
+
+def judged_accuracy(
+    model: Model,
+    prompts: Sequence[Prompt],
+    judge: Judge,
+    *,
+    wanted: Wanted,
+    prefix: Sequence[Message] = (),
+    batch_size: int | None = None,
+    **options: Any,
+) -> Judged:
+    """Return how often a model's own answers have the label that is wanted.
+
+    accuracy = share of generated answers with label = wanted. It says what the model writes, where
+    `preference` says what it finds likely; they need not agree.
+
+    Args:
+        model: The model; inside `with model.steered(...)` it is measured steered.
+        prompts: The prompts, at least one.
+        judge: The judge.
+        wanted: The label wanted, or one for each prompt; None for a judge that gives scores.
+        prefix: Messages put before every prompt, for a prompted baseline.
+        batch_size: Prompts answered at once, all by default.
+        **options: As for `model.generate`: `max_new_tokens`, `do_sample`, …
+
+    Returns:
+        The verdicts with their shares; every item is kept.
+
+    Raises:
+        SelectionError: See `judge_answers`.
+        TextError: A prompt cannot be rendered.
+    """
+    asked = [with_prefix(prefix, prompt) for prompt in prompts]
+    answers = model.generate(asked, batch_size=batch_size, **options)
+    return judge_answers(judge, prompts, answers, wanted=wanted)
+
+
+def _verdicts(
+    judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str]
+) -> tuple[Verdict, ...]:
+    found: Sequence[Label | Verdict]
+    if isinstance(judge, BatchJudge):
+        found = judge.many(prompts, answers)
+    else:
+        found = [judge(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    verdicts = tuple(v if isinstance(v, Verdict) else Verdict(v) for v in found)
+    kinds = {type(v.label) for v in verdicts if v.label is not None}
+    numbers = kinds <= {int, float}
+    if len(verdicts) != len(answers) or not (numbers or kinds == {str}):
+        raise SelectionError(
+            "a judge returned what cannot be counted",
+            found=f"{len(verdicts)} verdicts on {len(answers)} answers, of "
+            f"{sorted(kind.__name__ for kind in kinds)}",
+            expected="for each answer a label (text), or for each a score (float), or None",
+            do="return for instance 'yes' or 'no'",
+        )
+    return verdicts

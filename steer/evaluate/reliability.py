@@ -1,0 +1,245 @@
+"""Whether a vector can be relied on before it is used: what its pairs agree about."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.activations import Activations, record
+from steer.errors import SelectionError
+from steer.evaluate.estimate import Estimate, jackknife
+from steer.evaluate.table import Row, Tabled, table_text
+from steer.model import Model
+from steer.moments import Moments
+from steer.pairs import Pairs
+from steer.positions import At
+
+SPLIT_HALF, AMONG, WEIGHTED = "split-half cosine", "cosine among differences", "weighted cosine"
+D_PRIME, ERROR = "d′ across halves", "error / norm"
+_NONE = (math.nan, math.nan)
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Reliability(Tabled):
+    """How much the pairs of a vector agree, layer by layer.
+
+    Args:
+        layers: The layers, ascending.
+        measures: By name, an estimate for each layer.
+        position: The position that was read.
+        pairs: Number of pairs.
+    """
+
+    layers: tuple[int, ...]
+    measures: Mapping[str, tuple[Estimate, ...]]
+    position: str
+    pairs: int
+
+    def at(self, layer: int) -> dict[str, Estimate]:
+        """Return every measure at one layer.
+
+        Args:
+            layer: The layer.
+
+        Raises:
+            SelectionError: It was not measured.
+        """
+        if layer not in self.layers:
+            raise SelectionError(
+                "reliability was not measured at this layer",
+                found=layer,
+                expected=f"one of {list(self.layers)}",
+                do="record it",
+            )
+        k = self.layers.index(layer)
+        return {name: found[k] for name, found in self.measures.items()}
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per layer and measure."""
+        return [
+            {"layer": layer, **found.rows[0]}
+            for layer in self.layers
+            for found in self.at(layer).values()
+        ]
+
+    def __repr__(self) -> str:
+        wide = [
+            {"layer": layer, **{name: str(e) for name, e in self.at(layer).items()}}
+            for layer in self.layers
+        ]
+        head = f"Reliability of {self.pairs} pairs at {self.position}"
+        return "\n".join([head, *("  " + line for line in table_text(wide))])
+
+
+def reliability(
+    model: Model,
+    pairs: Pairs,
+    at: At = "response_mean",
+    *,
+    position: str | None = None,
+    layers: Sequence[int] | None = None,
+) -> Reliability:
+    """Return how much the differences of single pairs agree, with intervals, at each layer.
+
+    With d = h(chosen) − h(rejected) of each pair, and v the mean of d over one half (pairs of even
+    or of odd number):
+
+    - split-half cosine: cos(v_even, v_odd). Near 1: other pairs would give the same vector.
+    - cosine among differences: the mean of cos(dᵢ, dⱼ) over i ≠ j. Near 0: pairs point all ways.
+    - d′ across halves: (mean⁺ − mean⁻) / √((var⁺ + var⁻) / 2) of ⟨h, v⟩ over the half that v was
+      not made of, averaged over both. Below 1 chosen and rejected overlap widely.
+    - error / norm: ‖standard error of the mean d‖ / ‖mean d‖; no interval.
+
+    Intervals are those of the jackknife, one pair left out at a time; NaN below six pairs. Every
+    pair takes 40 bytes × layers × d_model: name the layers for a large model.
+
+    Args:
+        model: The model; it must not be steered.
+        pairs: The pairs that a vector is to be made of.
+        at: Position to read, see `record`.
+        position: Which, where `at` gives several.
+        layers: Layers wanted, all by default.
+
+    Returns:
+        A table of layers.
+
+    Raises:
+        RecordingError: See `record`; or several positions and none named.
+
+    Reference:
+        arXiv 2505.22637 (cosine among differences and separation foretell how well a vector
+        steers).
+    """
+    single = Pairs.of(replace(pair, domain=str(k)) for k, pair in enumerate(pairs))
+    found = record(model, single, at, layers=layers, progress=False)
+    place = found.position(position)
+    moments = [found.of(str(k), place) for k in range(len(pairs))]
+    chosen = torch.stack([m.mean_chosen for m in moments], dim=1)
+    rejected = torch.stack([m.mean_rejected for m in moments], dim=1)
+    table = [_at_layer(c, r) for c, r in zip(chosen, rejected, strict=True)]
+    measures = {name: tuple(row[name] for row in table) for name in table[0]}
+    return Reliability(found.layers, measures, place, len(pairs))
+
+
+def recorded_reliability(
+    activations: Activations, *, domain: str | None = None, position: str | None = None
+) -> Reliability:
+    """Return what recorded moments say about reliability, without another pass and intervals.
+
+    Moments hold sums over pairs, not single pairs. So there is no d′, nothing to bootstrap, and
+    the cosine among differences is weighted by their lengths:
+    Σ_{i≠j} ⟨dᵢ, dⱼ⟩ / ((n − 1) Σ ‖dᵢ‖²). The analytic standard error is given in relation to the
+    norm: ‖standard error‖ / ‖mean d‖. For the rest use `reliability`.
+
+    Args:
+        activations: What `record` returned.
+        domain: The domain; may be left out if one was recorded.
+        position: The position; may be left out if one was recorded.
+
+    Returns:
+        A table of layers; intervals are NaN.
+
+    Raises:
+        RecordingError: There is no such domain or position, or more than one to choose from.
+    """
+    moments = activations.of(domain, position)
+    n, mean = moments.count, moments.difference.square().sum(dim=-1)
+    total = moments.second.sum(dim=-1) + n * mean
+    weighted = (n * n * mean - total) / (max(n - 1, 0) * total)
+    columns = {SPLIT_HALF: moments.split_half_cosine, WEIGHTED: weighted, ERROR: _error(moments)}
+    measures = {
+        name: tuple(Estimate(name, float(x), _NONE, n) for x in values)
+        for name, values in columns.items()
+    }
+    return Reliability(activations.layers, measures, activations.position(position), n)
+
+
+def _error(moments: Moments) -> Float[Tensor, " layer"]:
+    error: Tensor = torch.linalg.vector_norm(moments.standard_error, dim=-1)
+    length: Tensor = torch.linalg.vector_norm(moments.difference, dim=-1)
+    return error / length
+
+
+def _at_layer(
+    chosen: Float[Tensor, "pair d_model"], rejected: Float[Tensor, "pair d_model"]
+) -> dict[str, Estimate]:
+    """Return the measures of one layer, from inner products of the pairs alone."""
+    centre = (chosen + rejected).mean(dim=0) / 2
+    d = chosen - rejected
+    even, odd = _halves(len(d))
+    gram = d @ d.T
+    cosines = _cosines(gram, even, odd)
+    separation = _separation((chosen - centre) @ d.T, (rejected - centre) @ d.T, even, odd)
+    among = _among(gram)
+    mean = d.mean(dim=0)
+    variance = (d - mean).square().sum() / max(len(d) - 1, 0)  # 0 / 0 for one pair: NaN
+    error = float((variance / len(d)).sqrt() / mean.norm())
+    return {
+        SPLIT_HALF: jackknife(SPLIT_HALF, float(cosines[0]), cosines[1:], (-1.0, 1.0)),
+        AMONG: jackknife(AMONG, float(among[0]), among[1:], (-1.0, 1.0)),
+        D_PRIME: jackknife(D_PRIME, float(separation[0]), separation[1:], (-math.inf, math.inf)),
+        ERROR: Estimate(ERROR, error, _NONE, len(d)),
+    }
+
+
+def _halves(n: int) -> tuple[Float[Tensor, "setting pair"], Float[Tensor, "setting pair"]]:
+    """Return the weights of the pairs in either half: all pairs, then each pair left out once."""
+    kept = torch.cat([torch.ones(1, n), 1 - torch.eye(n)]).double()
+    is_odd = (torch.arange(n) % 2).double()
+    return kept * (1 - is_odd), kept * is_odd
+
+
+def _cosines(gram: Tensor, even: Tensor, odd: Tensor) -> Float[Tensor, " setting"]:
+    def inner(a: Tensor, b: Tensor) -> Tensor:
+        return ((a @ gram) * b).sum(dim=1)
+
+    return inner(even, odd) / (inner(even, even) * inner(odd, odd)).sqrt()
+
+
+def _among(gram: Float[Tensor, "pair pair"]) -> Float[Tensor, " setting"]:
+    """Return the mean cosine of two different pairs: of all, then with each pair left out."""
+    n, lengths = len(gram), gram.diagonal().sqrt()
+    cosines = gram / (lengths[:, None] * lengths).clamp_min(_TINY)
+    cosines = cosines - torch.diag(cosines.diagonal())
+    total, own = cosines.sum(), cosines.sum(dim=1)
+    return torch.cat([_over(total[None], n), _over(total - 2 * own, n - 1)])
+
+
+def _over(total: Float[Tensor, " setting"], n: int) -> Float[Tensor, " setting"]:
+    """Return a sum over ordered pairs of n things as their mean; NaN where there are none."""
+    return total / (n * (n - 1)) if n > 1 else total * math.nan
+
+
+def _separation(
+    chosen: Float[Tensor, "pair pair"],
+    rejected: Float[Tensor, "pair pair"],
+    even: Tensor,
+    odd: Tensor,
+) -> Float[Tensor, " setting"]:
+    """Return d′ over each half along the direction of the other one, the mean of both.
+
+    Args:
+        chosen: ⟨chosen activation i, difference j⟩.
+        rejected: The same of rejected ones.
+        even: Weights of one half.
+        odd: Weights of the other.
+    """
+    found = []
+    for own, other in ((even, odd), (odd, even)):
+        sides = [_mean_variance(other @ side.T, own) for side in (chosen, rejected)]
+        (up, up_var), (down, down_var) = sides
+        found.append((up - down) / ((up_var + down_var) / 2).sqrt())
+    return (found[0] + found[1]) / 2
+
+
+def _mean_variance(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and unbiased variance along each row, over the entries of weight 1."""
+    count = weights.sum(dim=1)
+    mean = (values * weights).sum(dim=1) / count
+    squares = ((values - mean[:, None]).square() * weights).sum(dim=1)
+    return mean, squares / (count - 1)

@@ -1,0 +1,23 @@
+"""lm-eval on a steered model, with task files that read local data and a local sandbox."""
+
+from steer.errors import HarnessError
+from steer.harness.estimate import pass_at_k
+from steer.harness.load import TASK_FILES, available_tasks
+from steer.harness.result import HarnessResult, Score
+from steer.harness.run import run_harness
+from steer.harness.sandbox import Limits, Verdict, code_execution, isolation, run_programs
+
+__all__ = [
+    "TASK_FILES",
+    "HarnessError",
+    "HarnessResult",
+    "Limits",
+    "Score",
+    "Verdict",
+    "available_tasks",
+    "code_execution",
+    "isolation",
+    "pass_at_k",
+    "run_harness",
+    "run_programs",
+]

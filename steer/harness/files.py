@@ -1,0 +1,109 @@
+"""Data sets in a folder that the user names."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from steer.errors import HarnessError
+
+Row = dict[str, Any]
+
+# data set -> what has to lie in its folder, for error messages and documentation
+EXPECTED = {
+    "gsm8k": ("gsm8k/test.jsonl", "gsm8k/train.jsonl"),
+    "humaneval": ("humaneval/HumanEval.jsonl",),
+    "mbpp": ("mbpp/mbpp.jsonl",),
+    "truthfulqa": ("truthfulqa/mc_task.json",),
+    "anthropic_evals": ("anthropic_evals/NAME.jsonl",),
+    "hh_rlhf": ("hh_rlhf/harmless-base/test.jsonl",),
+}
+
+
+def locate(data: object, name: str) -> Path:
+    """Return where a file of a data set lies.
+
+    Args:
+        data: The folder that holds the data sets, or None.
+        name: `SET/FILE`. `SET/raw/FILE` and a compressed `FILE.gz` are found as well.
+
+    Raises:
+        HarnessError: No folder was named, or there is no such file in it.
+    """
+    data_set, _, rest = name.partition("/")
+    if data is None:
+        raise HarnessError(
+            f"{data_set} has to be read from a folder, and none was named",
+            found="data=None",
+            expected=f"a folder with {' and '.join(EXPECTED[data_set])}",
+            do="pass data=FOLDER (--data FOLDER)",
+        )
+    folder = Path(str(data)).expanduser()
+    for place in (folder / name, folder / data_set / "raw" / rest):
+        for path in (place, place.with_name(place.name + ".gz")):
+            if path.is_file():
+                return path
+    raise HarnessError(
+        f"a file of {data_set} is missing",
+        found="no such folder" if not folder.is_dir() else f"nothing at {folder / name}",
+        expected=f"{folder / name}, the same under {data_set}/raw/, or either with .gz",
+        do="download the data set as it is published and put it there, or name another folder",
+    )
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: The file; `.gz` is decompressed.
+
+    Raises:
+        HarnessError: It is no JSON.
+    """
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def read_lines(path: Path) -> list[Row]:
+    """Return the rows of a JSON-lines file.
+
+    Args:
+        path: The file; `.gz` is decompressed.
+
+    Raises:
+        HarnessError: A line is no JSON object, or there is none.
+    """
+    rows = list(_rows(path))
+    if not rows:
+        raise _unreadable(path, "no line")
+    return rows
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise _unreadable(path, f"line {number}: {error}") from error
+        if not isinstance(row, dict):
+            raise _unreadable(path, f"line {number}: {type(row).__name__}")
+        yield row
+
+
+def _text(path: Path) -> str:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return file.read().decode("utf-8")
+
+
+def _unreadable(path: Path, found: str) -> HarnessError:
+    return HarnessError(
+        f"{path.name} cannot be read",
+        found=found,
+        expected="JSON as the data set is published",
+        do=f"download {path} again",
+    )
