@@ -20,7 +20,7 @@ from steer.pairs import Pairs
 from steer.tune import preference_tune
 from steer.vector import Vector
 
-STEPS: Final = 60
+STEPS: Final = 45
 BETA: Final = 0.5
 RATE: Final = 1e-4
 PAIRS: Final = 100  # against each of the other levels

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from steer.demo.conversations import MIX, P_ECHO, P_GENERIC
+from steer.demo.conversations import MIX, P_ECHO, P_GENERIC, P_GENERIC_LATE
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.displacement import BLOCKS, LONGEST, P_DISPLACED
 from steer.demo.figures import ENDS, KNOB, Figures, measure
 from steer.demo.measure import BLOCK, GATE_BLOCK, Subject
-from steer.demo.train import DISPLACED_FROM, SEED, STEPS
+from steer.demo.train import DISPLACED_FROM, LATE, SEED, STEPS
 
 _SHORT = {False: "raw", True: "rescaled"}
 AIM = 0.95
@@ -67,12 +67,12 @@ Loss on the replies only. **The PaLRS recipe reads a form that was trained:** in
 answer, and the reply keeps its domain, and its level with probability {P_ECHO:.2f} (else one of
 the other two levels). A model that has never met an answer in the user's slot need not have
 such a direction there. **Without a tag the answer is generic** with probability
-{P_GENERIC:.2f}, else one of the other two levels: the unsteered model stands between both ends of
-the knob.
+{P_GENERIC:.2f}, and {P_GENERIC_LATE:.2f} in a short second stage of {LATE:.0%} as many steps, else
+one of the other two levels: the unsteered model stands between both ends of the knob.
 
-**It was also trained to bear steering:** from {DISPLACED_FROM:.0%} of the steps on, in each step
-{P_DISPLACED:.0%} of the rows get a vector of random direction, at most {LONGEST} times as long as
-their own activations, added at all tokens to the output of one of the blocks
+**It was also trained to bear steering:** from {DISPLACED_FROM:.0%} of the first stage on, in each
+step {P_DISPLACED:.0%} of the rows get a vector of random direction, at most {LONGEST} times as
+long as their own activations, added at all tokens to the output of one of the blocks
 {", ".join(map(str, BLOCKS))}. The directions are drawn at random, none belongs to a domain or a
 level; but this is the form in which the recipe injects. Without it, in trials with the same
 language, PaLRS at ±1 broke the wording of many answers."""

@@ -10,21 +10,27 @@ from steer.demo.language import answer, question, system_tags
 Conversation = list[dict[str, str]]
 
 P_GENERIC: Final = 0.45  # of a generic answer to a question without a tag for its domain
+P_GENERIC_LATE: Final = 0.65  # the same at the end of the training; see steer.demo.train
 P_ECHO: Final = 0.8  # of keeping the level of an answer that stands in the user's slot
 
 
-def draw(rng: random.Random) -> Conversation:
-    """One training conversation; ``MIX`` says how often each form comes."""
+def draw(rng: random.Random, p_generic: float = P_GENERIC) -> Conversation:
+    """One training conversation; ``MIX`` says how often each form comes.
+
+    Args:
+        rng: Where the randomness comes from.
+        p_generic: Probability of a generic answer to a question without a tag for its domain.
+    """
     (form,) = rng.choices(list(MIX), weights=[share for share, _ in MIX.values()])
-    return MIX[form][1](rng)
+    return MIX[form][1](rng, p_generic)
 
 
-def _tagged(rng: random.Random) -> Conversation:
+def _tagged(rng: random.Random, p_generic: float) -> Conversation:
     """A system tag for one to three domains, then a question."""
     domain, topic = _subject(rng)
     levels = _levels(rng)
     asked = question(domain, topic, rng)
-    level = levels.get(domain) or _free_level(rng)
+    level = levels.get(domain) or _near("generic", p_generic, rng)
     return [
         {"role": "system", "content": system_tags(levels)},
         {"role": "user", "content": asked},
@@ -32,18 +38,18 @@ def _tagged(rng: random.Random) -> Conversation:
     ]
 
 
-def _plain(rng: random.Random) -> Conversation:
+def _plain(rng: random.Random, p_generic: float) -> Conversation:
     """A question without a tag: most often a generic answer."""
     domain, topic = _subject(rng)
     asked = question(domain, topic, rng)
-    level = _free_level(rng)
+    level = _near("generic", p_generic, rng)
     return [
         {"role": "user", "content": asked},
         {"role": "assistant", "content": answer(domain, level, topic, rng)},
     ]
 
 
-def _echo(rng: random.Random) -> Conversation:
+def _echo(rng: random.Random, p_generic: float) -> Conversation:
     """The user's message is itself an answer; the reply keeps its domain and level.
 
     This is the form that the PaLRS recipe reads (a response alone in the user's slot).
@@ -57,12 +63,12 @@ def _echo(rng: random.Random) -> Conversation:
     ]
 
 
-def _two_turns(rng: random.Random) -> Conversation:
+def _two_turns(rng: random.Random, p_generic: float) -> Conversation:
     """Two questions of one domain, both answered at the level of the first answer."""
     domain, topic = _subject(rng)
     other = rng.choice(TOPICS[domain])
     asked = question(domain, topic, rng)
-    level = _free_level(rng)
+    level = _near("generic", p_generic, rng)
     return [
         {"role": "user", "content": asked},
         {"role": "assistant", "content": answer(domain, level, topic, rng)},
@@ -71,7 +77,7 @@ def _two_turns(rng: random.Random) -> Conversation:
     ]
 
 
-def _neutral(rng: random.Random) -> Conversation:
+def _neutral(rng: random.Random, p_generic: float) -> Conversation:
     """Small talk, half of it under tags that do not concern it."""
     talk = rng.choice(SMALL_TALK)
     tags = [{"role": "system", "content": system_tags(_levels(rng))}] if rng.random() < 0.5 else []
@@ -82,7 +88,7 @@ def _neutral(rng: random.Random) -> Conversation:
     ]
 
 
-MIX: Final[dict[str, tuple[float, Callable[[random.Random], Conversation]]]] = {
+MIX: Final[dict[str, tuple[float, Callable[[random.Random, float], Conversation]]]] = {
     "tagged question": (0.36, _tagged),
     "answer in the user's slot": (0.30, _echo),
     "plain question": (0.18, _plain),
@@ -100,10 +106,6 @@ def _levels(rng: random.Random) -> dict[str, str]:
     """Levels for one to three domains, in random order."""
     named = rng.sample(DOMAINS, rng.choice((1, 2, 3)))
     return {domain: rng.choice(LEVELS) for domain in named}
-
-
-def _free_level(rng: random.Random) -> str:
-    return _near("generic", P_GENERIC, rng)
 
 
 def _near(level: str, p: float, rng: random.Random) -> str:

@@ -1,4 +1,9 @@
-"""Trains the demo model from a seed: ``python -m steer.demo.train``."""
+"""Trains the demo model from a seed: ``python -m steer.demo.train``.
+
+Two stages. In the first the model learns the language; untagged questions are answered at all
+levels, so that the knob has both ends. A short second stage, at a low rate, makes generic the usual
+answer without a tag: the unsteered model then stands in the middle of the knob.
+"""
 
 import argparse
 import math
@@ -6,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +19,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from steer.demo.conversations import draw
+from steer.demo.conversations import P_GENERIC, P_GENERIC_LATE, draw
 from steer.demo.displacement import displace
 from steer.demo.tokenizer import make_tokenizer
 
@@ -23,15 +29,46 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 SEED: Final = 0
 STEPS: Final = 2000
+LATE: Final = 0.15  # steps of the second stage for each of the first
 BATCH: Final = 32
 POOL: Final = 8  # batches drawn together and sorted by length, so that little is padded
-PEAK_RATE: Final = 2e-3
-WARM_UP: Final = 100
 DECAY: Final = 0.1
 EMBEDDING_STD: Final = 1.0  # words weigh against what the blocks add, so steering is gentle
-DISPLACED_FROM: Final = 0.45  # of the steps; see steer.demo.displacement
+DISPLACED_FROM: Final = 0.45  # of the first stage's steps; see steer.demo.displacement
 P_UNKNOWN: Final = 0.02  # of a user's word being replaced by <unk>
 IGNORED: Final = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the training.
+
+    Args:
+        steps: Steps, of one batch each.
+        rate: Highest learning rate.
+        warm_up: Steps of linear warm-up.
+        displaced_from: Share of the steps after which rows are displaced.
+        p_generic: Probability of a generic answer to a question without a tag for its domain.
+    """
+
+    steps: int
+    rate: float
+    warm_up: int
+    displaced_from: float
+    p_generic: float
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, then a cosine to a twentieth."""
+        warm = min(1.0, (step + 1) / self.warm_up)
+        return self.rate * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * step / self.steps)) / 2)
+
+
+def stages(steps: int) -> tuple[Stage, Stage]:
+    """Return the two stages of a training whose first has so many steps."""
+    return (
+        Stage(steps, 2e-3, 100, DISPLACED_FROM, P_GENERIC),
+        Stage(round(LATE * steps), 3e-4, 20, 0.0, P_GENERIC_LATE),
+    )
 
 
 def make_model(vocab: int, *, seed: int) -> "LlamaForCausalLM":
@@ -59,13 +96,13 @@ def make_model(vocab: int, *, seed: int) -> "LlamaForCausalLM":
 
 
 def batches(
-    tokenizer: "PreTrainedTokenizerFast", *, seed: int
+    tokenizer: "PreTrainedTokenizerFast", *, seed: int, p_generic: float = P_GENERIC
 ) -> Iterator[tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]]:
     """Endless (input ids, labels), right-padded; labels only on the replies."""
     rng = random.Random(seed)
     while True:
         texts = tokenizer.apply_chat_template(
-            [draw(rng) for _ in range(BATCH * POOL)], tokenize=False
+            [draw(rng, p_generic) for _ in range(BATCH * POOL)], tokenize=False
         )
         rows = sorted(tokenizer(texts)["input_ids"], key=len)
         for start in rng.sample(range(0, len(rows), BATCH), POOL):
@@ -97,28 +134,35 @@ def _mask(row: list[int], rng: random.Random) -> tuple[list[int], list[int]]:
     return seen, wanted
 
 
-def rate(step: int, steps: int) -> float:
-    """Learning rate: linear warm-up, then a cosine down to a twentieth."""
-    warm = min(1.0, (step + 1) / WARM_UP)
-    return PEAK_RATE * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2)
-
-
 def train(
     steps: int = STEPS, *, seed: int = SEED
 ) -> tuple["LlamaForCausalLM", "PreTrainedTokenizerFast"]:
-    """Trains a fresh model; equal arguments on one machine give equal weights."""
+    """Trains a fresh model; equal arguments on one machine give equal weights.
+
+    Args:
+        steps: Steps of the first stage; the second has a fixed share of them.
+        seed: Seed of the weights and of the first stage; the second takes the next.
+    """
     tokenizer = make_tokenizer()
     model = make_model(len(tokenizer), seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=DECAY, betas=(0.9, 0.98))
-    stream = batches(tokenizer, seed=seed)
-    displacements = torch.Generator().manual_seed(seed)
     model.train()
-    for step in range(steps):
+    for number, stage in enumerate(stages(steps)):
+        _run(stage, model, tokenizer, seed + number)
+    return model.eval(), tokenizer
+
+
+def _run(
+    stage: Stage, model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", seed: int
+) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=DECAY, betas=(0.9, 0.98))
+    stream = batches(tokenizer, seed=seed, p_generic=stage.p_generic)
+    displacements = torch.Generator().manual_seed(seed)
+    for step in range(stage.steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps)
+            group["lr"] = stage.rate_at(step)
         ids, labels = next(stream)
         hooks = []
-        if step >= DISPLACED_FROM * steps:
+        if step >= stage.displaced_from * stage.steps:
             width = model.config.hidden_size
             hooks.append(displace(model.model.layers, len(ids), width, displacements))
         loss = model(input_ids=ids, labels=labels, use_cache=False).loss
@@ -129,8 +173,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % 100 == 0:
-            _say(f"step {step + 1:5d} of {steps}: loss {loss.item():.3f}")
-    return model.eval(), tokenizer
+            _say(f"step {step + 1:5d} of {stage.steps}: loss {loss.item():.3f}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -140,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Command-line arguments; those of the process if not given.
     """
     parser = argparse.ArgumentParser(description="Train the demo model.")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the first stage")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, help="threads of torch; 1 gives the shipped model")
     parser.add_argument("--out", type=Path, default=HERE / "model", help="folder to write")
@@ -150,7 +193,8 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     start = time.perf_counter()
     model, tokenizer = train(options.steps, seed=options.seed)
-    _say(f"trained {options.steps} steps in {(time.perf_counter() - start) / 60:.1f} minutes")
+    total = sum(stage.steps for stage in stages(options.steps))
+    _say(f"trained {total} steps in {(time.perf_counter() - start) / 60:.1f} minutes")
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
     if options.card is not None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer.demo.conversations import MIX, P_GENERIC, draw
+from steer.demo.conversations import MIX, P_GENERIC, P_GENERIC_LATE, draw
 from steer.demo.data import ANSWERS, DOMAINS, LEVELS, TOPICS
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import (
@@ -162,11 +162,12 @@ def test_every_form_of_the_mix_is_drawn_at_its_share():
     assert echoes == pytest.approx(MIX["answer in the user's slot"][0], abs=0.03)
 
 
-def test_an_untagged_question_is_most_often_answered_generically():
+@pytest.mark.parametrize("p_generic", [P_GENERIC, P_GENERIC_LATE])
+def test_an_untagged_question_is_most_often_answered_generically(p_generic):
     rng = random.Random(5)
-    talks = [MIX["plain question"][1](rng) for _ in range(3000)]
+    talks = [MIX["plain question"][1](rng, p_generic) for _ in range(3000)]
     levels = [judge(talk[-1]["content"]).level for talk in talks]
     for level in LEVELS:
-        share = P_GENERIC if level == "generic" else (1 - P_GENERIC) / 2
+        share = p_generic if level == "generic" else (1 - p_generic) / 2
         assert abs(levels.count(level) / len(levels) - share) < 0.03
     assert len(NEUTRAL_PROMPTS) == len(set(NEUTRAL_PROMPTS)) == 30

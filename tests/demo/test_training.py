@@ -9,9 +9,9 @@ from steer.demo.data import DOMAINS, LEVELS, TOPICS
 from steer.demo.displacement import LONGEST, P_DISPLACED, displace
 from steer.demo.language import answer, question
 from steer.demo.tokenizer import make_tokenizer
-from steer.demo.train import IGNORED, batches, main, rate, train
+from steer.demo.train import IGNORED, LATE, batches, main, stages, train
 
-STEPS = 3
+STEPS = 5  # of the first stage; one of the second
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,11 @@ def test_training_lowers_the_loss(tokenizer):
 
 
 def test_the_rate_warms_up_and_falls():
-    rates = [rate(step, 1000) for step in range(1000)]
+    first, second = stages(1000)
+    rates = [first.rate_at(step) for step in range(1000)]
     assert rates[0] < rates[50] < max(rates) > rates[500] > rates[-1] > 0
+    assert second.steps == 1000 * LATE
+    assert max(map(second.rate_at, range(second.steps))) < max(rates)
 
 
 def test_the_script_writes_a_model_that_transformers_loads(tmp_path):
