@@ -4,10 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-FILES := steer tests docs/conf.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit docs notebook readme bench demo-model clean
+.PHONY: help setup demo test lint types unit docs notebook bench demo-model clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
