@@ -32,8 +32,10 @@ from steer.merge import merge_checkpoint
 from steer.model import Model
 from steer.pairs import Message, Pair, Pairs
 from steer.scope import Scope
+from steer.search import Limits, Selection, calibrate, compare_at_kl
 from steer.select import select
 from steer.site import Residual, Weight
+from steer.sweep import Answers, Sweep, sweep
 from steer.term import Dense, Direction, LowRank
 from steer.tune import preference_tune
 from steer.vector import Vector
@@ -42,11 +44,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activations",
+    "Answers",
     "Choice",
     "Composition",
     "Dense",
     "Direction",
     "DomainGate",
+    "Limits",
     "LowRank",
     "Message",
     "Model",
@@ -55,10 +59,14 @@ __all__ = [
     "Part",
     "Residual",
     "Scope",
+    "Selection",
+    "Sweep",
     "Vector",
     "Weight",
     "alignment_vector",
     "bidirectional",
+    "calibrate",
+    "compare_at_kl",
     "compose",
     "dare",
     "domain_gate",
@@ -77,6 +85,7 @@ __all__ = [
     "record",
     "routing_accuracy",
     "select",
+    "sweep",
     "ties",
     "write_alignment_vector",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steer.evaluate.interval import Share
+from steer.search.significance import Evidence
 from steer.vector import Vector
 
 
@@ -41,6 +42,7 @@ class Choice:
         baselines: The same measure on the same test pairs for `base` (unsteered), `random` (a
             random direction of equal norm at that layer) and `prompted`.
         reduce: Whether answers were scored by mean or sum of log-probabilities.
+        evidence: Tests on the same pairs against the unsteered model and random vectors.
     """
 
     vector: Vector
@@ -50,6 +52,7 @@ class Choice:
     test: Share
     baselines: Mapping[str, Share]
     reduce: str
+    evidence: Evidence
 
     @property
     def layer(self) -> int:
@@ -68,9 +71,12 @@ class Choice:
 
     @property
     def works(self) -> bool:
-        """Whether the test interval lies above the base model and the random direction."""
-        low = self.test.interval[0]
-        return all(low > self.baselines[name].value for name in ("base", "random"))
+        """Whether the vector does more than none and than random ones of equal norm, at α = 0.01.
+
+        Both tests are on pairs that the choice never saw, corrected for the number of settings
+        tried; see `steer.search.significance`.
+        """
+        return self.evidence.works()
 
     def __repr__(self) -> str:
         best = self.best
@@ -82,6 +88,7 @@ class Choice:
             f"    steered   {self.test}",
         ]
         lines += [f"    {name:<9} {share}" for name, share in self.baselines.items()]
+        lines.append(f"  {self.evidence}")
         if not self.works:
             lines.append("  The vector is not shown to do more than the baselines.")
         return "\n".join(lines)

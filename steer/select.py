@@ -1,29 +1,114 @@
-"""Layer, position and strength by held-out preference accuracy under a side-effect budget."""
+"""Layer, position and strength by held-out preference accuracy under limits on side effects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, cast, overload
 
-import torch
 from tqdm.auto import tqdm
 
 from steer.choice import Choice, Trial
 from steer.composition import Composition, Part, as_composition
 from steer.errors import SelectionError
+from steer.evaluate.baselines import prompt_prefix, random_like
 from steer.evaluate.kl import NeutralText, kl_per_token, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Preference, Reduce, preference
 from steer.gate import DomainGate
 from steer.model import Model
-from steer.pairs import Message, Pairs, Prompt
+from steer.pairs import Pairs, Prompt
 from steer.provenance import Tuning
 from steer.scope import ALL, Scope, parse_scope
+from steer.search.limits import Limits
+from steer.search.result import Selection
+from steer.search.run import COEFFICIENTS as VALUES
+from steer.search.run import REFERENCES, ByDomain, at_settings, select_coefficients
+from steer.search.significance import evidence
+from steer.search.space import Axes
+from steer.search.strategy import Strategy
+from steer.search.tried import Objective, worst_accuracy
 from steer.vector import Vector
 
 COEFFICIENTS = (0.25, 0.5, 0.75, 1.0)
 Candidates = Vector | Sequence[Vector] | Mapping[str, Vector]
 
 
+@overload
 def select(
+    model: Model,
+    vectors: Candidates,
+    held_out: Pairs,
+    *,
+    kl_budget: float = 0.5,
+    coefficients: Sequence[float] = COEFFICIENTS,
+    layers: Sequence[int] | None = None,
+    operator: str = "add",
+    scope: Scope | str = ALL,
+    gate: DomainGate | None = None,
+    both_ways: bool = False,
+    neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
+    test: Pairs | None = None,
+    instruction: str | None = None,
+    reduce: Reduce = "mean",
+    seed: int = 0,
+    progress: bool = True,
+) -> Choice: ...
+@overload
+def select(
+    model: Model,
+    vectors: Composition | Part,
+    held_out: Pairs | ByDomain,
+    *,
+    limits: Limits | None = None,
+    how: str | Strategy = "coarse_to_fine",
+    coefficients: Axes = VALUES,
+    budget: int | None = None,
+    objective: Objective = worst_accuracy,
+    neutral: Sequence[Prompt] | NeutralText | None = NEUTRAL_PROMPTS,
+    test: Pairs | ByDomain | None = None,
+    instruction: str | None = None,
+    reduce: Reduce = "mean",
+    seed: int = 0,
+    progress: bool = True,
+) -> Selection: ...
+@overload
+def select(
+    model: Model,
+    vectors: Vector | Mapping[str, Vector | Part],
+    held_out: ByDomain,
+    **options: Any,
+) -> Selection: ...
+def select(
+    model: Model,
+    vectors: Candidates | Composition | Part | Mapping[str, Vector | Part],
+    held_out: Pairs | ByDomain,
+    **options: Any,
+) -> Choice | Selection:
+    """Choose on held-out pairs where and how strongly to steer, and report on pairs never seen.
+
+    Given one vector or alternatives to choose from, and pairs: the vector, its layer and its
+    coefficient (`select_one`). Given a composition, or pairs by domain: a coefficient for each
+    domain, under limits on side effects (`steer.search.select_coefficients`).
+
+    Args:
+        model: The model; it must not be steered.
+        vectors: What to choose from, or what to choose coefficients for.
+        held_out: Pairs, or pairs by domain, that the vectors were not made from.
+        **options: Those of the function that is meant.
+
+    Returns:
+        The choice.
+
+    Raises:
+        SelectionError: Nothing to choose from, limits that no setting keeps, or test pairs that
+            are also used to choose.
+    """
+    if isinstance(vectors, Composition | Part) or not isinstance(held_out, Pairs):
+        many = cast(Composition | Mapping[str, Vector | Part], vectors)
+        return select_coefficients(model, many, held_out, **options)
+    return select_one(model, cast(Candidates, vectors), held_out, **options)
+
+
+def select_one(
     model: Model,
     vectors: Candidates,
     held_out: Pairs,
@@ -96,14 +181,20 @@ def select(
     best = _best(trials, kl_budget)
     chosen = settings[trials.index(best)][1]
     steered = _composed(chosen, best.coefficient, operator, scope, gate)
-    random = _composed(random_like(chosen, seed), best.coefficient, operator, scope, gate)
-    shots = _prefix(instruction, validation)
+    randoms = [
+        _composed(random_like(chosen, seed + k), best.coefficient, operator, scope, gate)
+        for k in range(REFERENCES)
+    ]
+    references = at_settings(model, randoms, unseen, reduce)
+    base = preference(model, unseen, reduce=reduce)
+    found_steered = _measured(model, steered, unseen, reduce)
+    shots = prompt_prefix(instruction, validation)
     baselines = {
-        "base": preference(model, unseen, reduce=reduce),
-        "random": _measured(model, random, unseen, reduce),
+        "base": base,
+        "random": references[0],
         "prompted": preference(model, unseen, reduce=reduce, prefix=shots),
     }
-    test_share = _measured(model, steered, unseen, reduce).accuracy
+    test_share = found_steered.accuracy
     tuning = Tuning(best.layer, best.coefficient, operator, scope, test_share.value, best.kl)
     return Choice(
         vector=replace(chosen, tuning=tuning, gate=gate),
@@ -113,26 +204,13 @@ def select(
         test=test_share,
         baselines={name: found.accuracy for name, found in baselines.items()},
         reduce=reduce,
+        evidence=evidence(
+            base.margins.tolist(),
+            found_steered.margins.tolist(),
+            [found.margins.tolist() for found in references],
+            len(trials),
+        ),
     )
-
-
-def random_like(vector: Vector, seed: int) -> Vector:
-    """Return random directions at the residual sites of a vector, each of the norm it has there.
-
-    Args:
-        vector: A residual vector.
-        seed: Seed of the directions; equal seeds give equal directions.
-
-    Returns:
-        A vector without provenance.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    directions = {}
-    for layer in vector.layers:
-        v = vector.direction(layer)
-        g = torch.randn(v.shape, generator=generator, dtype=torch.float64)
-        directions[layer] = (g * (v.double().norm().cpu() / g.norm())).to(v.dtype)
-    return Vector.of(directions)
 
 
 def _two_parts(held_out: Pairs, test: Pairs | None, seed: int) -> tuple[Pairs, Pairs]:
@@ -221,13 +299,3 @@ def _best(trials: Sequence[Trial], kl_budget: float) -> Trial:
             do="try smaller coefficients, or allow a larger kl_budget",
         )
     return max(allowed, key=lambda trial: (trial.accuracy, trial.likelihood))
-
-
-def _prefix(instruction: str | None, pairs: Pairs) -> tuple[Message, ...]:
-    """Return the messages of the prompted baseline: an instruction, or two worked examples."""
-    if instruction is not None:
-        return (Message("system", instruction),)
-    shots: list[Message] = []
-    for pair in [pair for pair in pairs if isinstance(pair.prompt, str)][:2]:
-        shots += [Message("user", str(pair.prompt)), Message("assistant", pair.chosen)]
-    return tuple(shots)

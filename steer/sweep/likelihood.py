@@ -20,8 +20,10 @@ from steer.pairs import Prompt
 from steer.site import Weight
 from steer.text import encode_exchange
 
+_TOGETHER = 64  # settings that are scored beside each other behind a gate
 _PLAIN_ROWS = 512  # rows scored at once where each setting runs through the whole model
 Done = Callable[[int], object]
+_Pattern = tuple[float, ...]  # how far each domain is open
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,26 +73,131 @@ def likelihoods(
         FitError: A vector does not fit this model.
         TextError: Prompts and responses differ in number, or one cannot be rendered.
     """
-    rows, _ = coefficient_rows(settings, composition.domains)
-    model.steered(composition, rows)  # refuses what does not fit; nothing is attached
-    if len(prompts) != len(responses):
-        raise TextError(
-            "prompts and responses differ in number",
-            found=f"{len(prompts)} prompts, {len(responses)} responses",
-            expected="one prompt per response",
-            do="repeat a prompt for each of its responses",
+    return Scorer(model, composition, prompts, responses, max_tokens=max_tokens)(settings, done)
+
+
+class Scorer:
+    """Scores given responses under settings that come a few at a time.
+
+    The texts are encoded once. Behind a gate a prompt sees only the coefficients of the domains
+    it opens; settings that are the same to it are scored once, also when they come in different
+    calls. With `foreseen`, such a setting is always scored beside the same others, so that its
+    rounding does not depend on what was asked before.
+
+    Args:
+        model: The model; its weights must stay what they are.
+        composition: Vectors, operators, scopes and gate; its own coefficients are not used.
+        prompts: One prompt per response.
+        responses: The responses, scored as the assistant's turn.
+        max_tokens: Tokens of one forward; by default what is measured to be fastest.
+        foreseen: `[setting domain]`, every setting that will be asked for, if that is known.
+
+    Raises:
+        TextError: Prompts and responses differ in number, or one cannot be rendered.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        composition: Composition,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str],
+        *,
+        max_tokens: int | None = None,
+        foreseen: Float[Tensor, "setting domain"] | None = None,
+    ) -> None:
+        if len(prompts) != len(responses):
+            raise TextError(
+                "prompts and responses differ in number",
+                found=f"{len(prompts)} prompts, {len(responses)} responses",
+                expected="one prompt per response",
+                do="repeat a prompt for each of its responses",
+            )
+        self._model, self._composition = model, composition
+        self._prompts, self._responses = list(prompts), list(responses)
+        self._max_tokens, self._foreseen = max_tokens, foreseen
+        encoded = [
+            encode_exchange(model.tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)
+        ]
+        self._batch = Batch(tuple(e.ids for e in encoded), tuple(e.response_start for e in encoded))
+        self._patterns: dict[_Pattern, list[int]] | None = None
+        self._known: dict[_Pattern, dict[tuple[float, ...], list[Tensor]]] = {}
+
+    def __call__(self, settings: CoefficientsLike, done: Done = lambda n: None) -> Likelihoods:
+        """Return the log-probabilities under some settings.
+
+        Args:
+            settings: `[setting domain]`, one row per setting, dimensionless; or rows as mappings.
+            done: Called as work goes on with a number of (response, setting).
+
+        Raises:
+            CompositionError: The settings do not go with the composition.
+            FitError: A vector does not fit this model.
+        """
+        rows, _ = coefficient_rows(settings, self._composition.domains)
+        self._model.steered(self._composition, rows)  # refuses what does not fit; attaches nothing
+        longest = max((len(ids) for ids in self._batch.ids), default=1)
+        reason = plain_reason(self._model, self._composition, longest)
+        if reason:
+            texts = self._prompts, self._responses
+            found = _plainly(self._model, self._composition, rows, *texts, done)
+            return Likelihoods(tuple(found), f"plain: {reason}")
+        keep_freed_memory()
+        return Likelihoods(tuple(self._branched(rows, done)), "branched")
+
+    def _branched(self, settings: Tensor, done: Done) -> list[Tensor]:
+        """Score the texts that one gate pattern is shared by, and each different setting once."""
+        if self._patterns is None:
+            self._patterns = _patterns(self._model, self._composition, self._batch)
+        found: list[Tensor] = [torch.empty(0)] * len(self._batch.ids)
+        for pattern, texts in self._patterns.items():
+            different, which = _different(settings, pattern)
+            share = len(settings) / len(different)
+            scored = self._scored(
+                pattern,
+                texts,
+                different,
+                lambda n, share=share: done(round(n * share)),  # type: ignore[misc]
+            )
+            for text, scores in zip(texts, scored, strict=True):
+                found[text] = scores[which]
+        return found
+
+    def _scored(
+        self, pattern: _Pattern, texts: Sequence[int], settings: Tensor, done: Done
+    ) -> list[Tensor]:
+        """Score some texts under different settings, those known from earlier calls not again."""
+        if all(pattern):  # every setting of a grid differs here: nothing would be met again
+            return self._run(texts, settings, done)
+        known = self._known.setdefault(pattern, {})
+        rows = [tuple(row) for row in settings.tolist()]
+        wanted = set(rows) - known.keys()
+        for block in self._blocks(pattern, settings):
+            keys = [tuple(row) for row in block.tolist()]
+            if not wanted.isdisjoint(keys):
+                scored = self._run(texts, block, lambda n: None)
+                known |= {key: [s[k] for s in scored] for k, key in enumerate(keys)}
+        done(len(rows) * len(texts))
+        return [torch.stack(list(row)) for row in zip(*(known[r] for r in rows), strict=True)]
+
+    def _blocks(self, pattern: _Pattern, settings: Tensor) -> Sequence[Tensor]:
+        """Return the settings that are scored beside each other."""
+        if self._foreseen is not None:
+            return list(_different(self._foreseen, pattern)[0].split(_TOGETHER))
+        known = self._known[pattern]
+        new = [k for k, row in enumerate(settings.tolist()) if tuple(row) not in known]
+        return [settings[new]] if new else []
+
+    def _run(self, texts: Sequence[int], settings: Tensor, done: Done) -> list[Tensor]:
+        ids, lengths = self._batch.ids, self._batch.prompt_lengths
+        return branched_logprobs(
+            self._model.architecture,
+            self._composition,
+            settings,
+            Batch(tuple(ids[t] for t in texts), tuple(lengths[t] for t in texts)),
+            max_tokens=self._max_tokens or fastest_tokens(self._model.architecture),
+            done=done,
         )
-    encoded = [
-        encode_exchange(model.tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)
-    ]
-    batch = Batch(tuple(e.ids for e in encoded), tuple(e.response_start for e in encoded))
-    reason = plain_reason(model, composition, max((len(ids) for ids in batch.ids), default=1))
-    if reason:
-        found = _plainly(model, composition, rows, prompts, responses, done)
-        return Likelihoods(tuple(found), f"plain: {reason}")
-    keep_freed_memory()
-    tokens = max_tokens or fastest_tokens(model.architecture)
-    return Likelihoods(tuple(_branched(model, composition, rows, batch, tokens, done)), "branched")
 
 
 def plain_reason(model: Model, composition: Composition, longest: int) -> str:
@@ -112,45 +219,27 @@ def plain_reason(model: Model, composition: Composition, longest: int) -> str:
     return uncut_reason(model.architecture, longest)
 
 
-def _branched(
-    model: Model, composition: Composition, settings: Tensor, batch: Batch, tokens: int, done: Done
-) -> list[Tensor]:
-    """Score the rows that one gate pattern is shared by, and each different setting once."""
-    found: list[Tensor] = [torch.empty(0)] * len(batch.ids)
-    for pattern, rows in _patterns(model, composition, batch).items():
-        own = Batch(tuple(batch.ids[r] for r in rows), tuple(batch.prompt_lengths[r] for r in rows))
-        effective = settings * torch.tensor(pattern)
-        different, which = torch.unique(effective, dim=0, return_inverse=True)
-        share = len(settings) / len(different)
-        scored = branched_logprobs(
-            model.architecture,
-            composition,
-            different,
-            own,
-            max_tokens=tokens,
-            done=lambda n, share=share: done(round(n * share)),  # type: ignore[misc]
-        )
-        for row, scores in zip(rows, scored, strict=True):
-            found[row] = scores[which]
-    return found
+def _different(settings: Tensor, pattern: _Pattern) -> tuple[Tensor, Tensor]:
+    """Return what a prompt of some gate pattern sees of settings, each once, and which is which."""
+    effective = settings * torch.tensor(pattern) + 0.0  # no −0.0 beside 0.0
+    different, which = torch.unique(effective, dim=0, return_inverse=True)
+    return different, which
 
 
-def _patterns(
-    model: Model, composition: Composition, batch: Batch
-) -> dict[tuple[float, ...], list[int]]:
+def _patterns(model: Model, composition: Composition, batch: Batch) -> dict[_Pattern, list[int]]:
     """Return the rows of a batch by what the gate makes of their prompts."""
     gate = composition.gate
     if gate is None:
         return {(1.0,) * len(composition.domains): list(range(len(batch.ids)))}
     asked = [ids[:n] for ids, n in zip(batch.ids, batch.prompt_lengths, strict=True)]
     prompts = tuple(dict.fromkeys(asked))
-    weights: dict[tuple[int, ...], tuple[float, ...]] = {}
+    weights: dict[tuple[int, ...], _Pattern] = {}
     for piece in Batch(prompts, tuple(map(len, prompts))).pieces(4096):
         streams = model.engine.forward(piece, layers=[gate.layer], logits="none").residual
         x = torch.stack([stream[0, -1] for stream in streams])
         opened = gate(x)[:, gate.columns(composition.domains)].tolist()
         weights |= {ids: tuple(row) for ids, row in zip(piece.ids, opened, strict=True)}
-    found: dict[tuple[float, ...], list[int]] = {}
+    found: dict[_Pattern, list[int]] = {}
     for row, prompt in enumerate(asked):
         found.setdefault(weights[prompt], []).append(row)
     return found

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from steer.pairs import Pairs
 from steer.scope import Scope
 from steer.sweep.grid import Grid, Setting, composed, settings_of
 from steer.sweep.journal import Journal, Measured
-from steer.sweep.likelihood import likelihoods
+from steer.sweep.likelihood import Scorer
 from steer.sweep.measures import (
     Answers,
+    Asked,
     Data,
     Likelihood,
     Measure,
@@ -32,6 +33,7 @@ from steer.sweep.request import fingerprint, measure_name
 from steer.sweep.result import Sweep
 from steer.vector import Vector
 
+_Place = tuple[int | None, str | None]  # layer and scope
 _TOGETHER = 64  # settings that share the blocks below, and that are saved together
 
 
@@ -113,6 +115,7 @@ class _Work:
         parts: The data of each domain.
         measure: What is measured.
         reduce: How scores are made of tokens.
+        scorers: What scores at the layer and scope at hand, with what it knows.
     """
 
     model: Model
@@ -121,6 +124,7 @@ class _Work:
     parts: Mapping[str, Pairs | Answers]
     measure: Measure
     reduce: Reduce
+    scorers: dict[_Place, Scorer] = field(default_factory=dict)
 
     def journal(self, path: Path, mark: str, max_tokens: int | None) -> Journal:
         """Open the file of the sweep; the size of its forwards is kept, for equal numbers."""
@@ -141,34 +145,43 @@ class _Work:
         self, group: Sequence[int], max_tokens: int | None
     ) -> tuple[dict[int, Measured], str]:
         """Return what is measured at some settings of one layer and scope, and how."""
-        composition = composed(self.composition, *self._place(group[0]))
         rows = [self.settings[k].coefficients for k in group]
+        place = self._place(group[0])
         if isinstance(self.measure, str):
-            new, way = self._likelihood(composition, rows, self.measure, max_tokens)
+            new, way = self._likelihood(place, rows, self.measure, max_tokens)
         else:
+            composition = composed(self.composition, *place)
             new = [self._function(composition, row, self.measure) for row in rows]
             way = "one by one"
         return dict(zip(group, new, strict=True)), way
 
-    def _place(self, k: int) -> tuple[int | None, str | None]:
+    def _place(self, k: int) -> _Place:
         return self.settings[k].layer, self.settings[k].scope
+
+    def _scorer(self, place: _Place, texts: Mapping[str, Asked], max_tokens: int | None) -> Scorer:
+        """Return what scores the settings of one layer and scope, kept from group to group."""
+        if place not in self.scorers:
+            same = [s for k, s in enumerate(self.settings) if self._place(k) == place]
+            self.scorers.clear()  # places come one after the other
+            self.scorers[place] = Scorer(
+                self.model,
+                composed(self.composition, *place),
+                [prompt for a in texts.values() for prompt in a.prompts],
+                [response for a in texts.values() for response in a.responses],
+                max_tokens=max_tokens,
+                foreseen=torch.tensor([s.coefficients for s in same]),
+            )
+        return self.scorers[place]
 
     def _likelihood(
         self,
-        composition: Composition,
+        place: _Place,
         rows: Sequence[tuple[float, ...]],
         measure: Likelihood,
         max_tokens: int | None,
     ) -> tuple[list[Measured], str]:
         texts = {on: asked(part, measure) for on, part in self.parts.items()}
-        found = likelihoods(
-            self.model,
-            composition,
-            torch.tensor(rows),
-            [prompt for a in texts.values() for prompt in a.prompts],
-            [response for a in texts.values() for response in a.responses],
-            max_tokens=max_tokens,
-        )
+        found = self._scorer(place, texts, max_tokens)(torch.tensor(rows))
         scores = reduced(found.logprobs, self.reduce)
         sizes = [len(a.responses) for a in texts.values()]
         new: list[Measured] = []

@@ -15,6 +15,7 @@ from tests.bench import (  # noqa: F401 - each registers its figures
     merging,
     recording,
     rows,
+    search,
     sweep,
     weights,
 )

@@ -5,7 +5,7 @@ import torch
 
 import steer
 from steer.errors import SelectionError
-from steer.select import random_like
+from steer.evaluate.baselines import random_like
 from tests.tiny import tiny_model, tiny_tokenizer
 
 OPTIONS = {"kl_budget": 50.0, "neutral": ("how are you", "what is it"), "progress": False}

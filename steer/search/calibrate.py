@@ -1,0 +1,195 @@
+"""Coefficients of equal side effect, so that vectors can be compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from steer.composition import Composition, Part, as_composition
+from steer.errors import SelectionError
+from steer.evaluate.interval import Share
+from steer.evaluate.kl import NeutralText, neutral_text
+from steer.evaluate.neutral import NEUTRAL_PROMPTS
+from steer.evaluate.preference import Reduce
+from steer.evaluate.table import Row, Tabled
+from steer.model import Model
+from steer.pairs import Pairs, Prompt
+from steer.search.effects import SideEffects
+from steer.search.run import at_settings
+from steer.vector import Vector
+
+What = Vector | Part | Composition | Mapping[str, Vector | Part]
+_FIRST = 1 / 16  # of `most`, where the bracket is begun
+_STEPS = 60
+
+
+def calibrate(
+    model: Model,
+    what: What,
+    kl: float,
+    *,
+    neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
+    most: float = 8.0,
+    tolerance: float = 0.01,
+) -> float:
+    """Return the coefficient at which KL(steered‖unsteered) on neutral text has a given value.
+
+    The coefficient c multiplies the composition's own coefficients (all 1 for vectors). It is
+    doubled until the KL is passed, then the crossing is closed in by false position on √KL, which
+    is linear in c for small c, and by halving where that is slow.
+
+    Args:
+        model: The model; it must not be steered.
+        what: A vector, vectors by domain, or a composition at the coefficients to be scaled.
+        kl: The KL wanted, above 0, nats per response token.
+        neutral: Prompts of no domain, or neutral text prepared by `neutral_text`.
+        most: Largest coefficient to try; 1 for operators that take strengths up to 1.
+        tolerance: How far the KL may be from `kl`, relative.
+
+    Returns:
+        c > 0, dimensionless, in the first doubling that passes the KL.
+
+    Raises:
+        SelectionError: The KL is not above 0, or is not reached up to `most`.
+        FitError: A vector does not fit this model.
+    """
+    if not (kl > 0 and most > 0 and tolerance > 0):
+        raise SelectionError(
+            "this side effect cannot be calibrated to",
+            found=f"kl {kl!r}, most {most!r}, tolerance {tolerance!r}",
+            expected="numbers above 0",
+            do="calibrate(model, vector, kl=0.1)",
+        )
+    composition = as_composition(what)
+    text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
+    effects = SideEffects(model, composition, text)
+    own = composition.coefficients[:1]
+
+    def at(c: float) -> float:
+        return effects(own * c)[0][0]
+
+    low, high = (0.0, 0.0), (most * _FIRST, at(most * _FIRST))
+    while high[1] < kl * (1 - tolerance):
+        if high[0] >= most:
+            raise _out_of_reach(kl, high)
+        low = high
+        c = min(most, 2 * high[0])
+        high = (c, at(c))
+    for step in range(_STEPS):
+        for c, found in (low, high):
+            if abs(found - kl) <= tolerance * kl:
+                return c
+        c = _between(low, high, kl, halve=step % 3 == 2)
+        middle = (c, at(c))
+        low, high = (middle, high) if middle[1] < kl else (low, middle)
+    raise SelectionError(
+        "the KL jumps over the value wanted",
+        found=f"{low[1]:.4g} at {low[0]:.6g} and {high[1]:.4g} at {high[0]:.6g}",
+        expected=f"{kl:g} within {tolerance:g}",
+        do="allow a larger tolerance",
+    )
+
+
+def _between(
+    low: tuple[float, float], high: tuple[float, float], kl: float, *, halve: bool
+) -> float:
+    """Return where √KL would be √kl were it linear, or the middle."""
+    a, b = max(low[1], 0.0) ** 0.5, high[1] ** 0.5
+    share = 0.5 if halve or b <= a else (kl**0.5 - a) / (b - a)
+    return low[0] + min(max(share, 0.01), 0.99) * (high[0] - low[0])
+
+
+def _out_of_reach(kl: float, high: tuple[float, float]) -> SelectionError:
+    return SelectionError(
+        "the side effect is out of reach",
+        found=f"KL {high[1]:.4g} nats per token at coefficient {high[0]:g}",
+        expected=f"{kl:g}",
+        do="ask for a smaller KL, or allow a larger coefficient: most=…",
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Compared(Tabled):
+    """Vectors at the coefficients that cost the same.
+
+    Args:
+        kl: The KL asked for, nats per response token.
+        coefficients: The coefficient of each vector.
+        reached: The KL there.
+        accuracy: Preference accuracy there, by vector.
+        margin: Mean margin there, in nats, by vector.
+        reduce: Whether answers were scored by mean or sum of log-probabilities.
+    """
+
+    kl: float
+    coefficients: Mapping[str, float]
+    reached: Mapping[str, float]
+    accuracy: Mapping[str, Share]
+    margin: Mapping[str, float]
+    reduce: Reduce
+
+    @property
+    def title(self) -> str:
+        """What stands above the rows."""
+        return f"At KL {self.kl:g} nats per token ({self.reduce} log-probability)"
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per vector: coefficient, KL, accuracy with its interval, and margin."""
+        return [
+            {
+                "name": name,
+                "coefficient": self.coefficients[name],
+                "kl": self.reached[name],
+                "accuracy": share.value,
+                "low": share.interval[0],
+                "high": share.interval[1],
+                "margin": self.margin[name],
+                "n": share.n,
+            }
+            for name, share in self.accuracy.items()
+        ]
+
+
+def compare_at_kl(
+    model: Model,
+    candidates: Mapping[str, What],
+    pairs: Pairs,
+    kl: float,
+    *,
+    neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
+    most: float = 8.0,
+    tolerance: float = 0.01,
+    reduce: Reduce = "mean",
+) -> Compared:
+    """Return how well vectors do what pairs ask when each costs the same KL on neutral text.
+
+    Args:
+        model: The model; it must not be steered.
+        candidates: What to compare, by name.
+        pairs: Pairs that none of them was made from.
+        kl: The KL of all, nats per response token.
+        neutral: Prompts of no domain, or neutral text prepared by `neutral_text`.
+        most: Largest coefficient to try.
+        tolerance: How far the KL may be from `kl`, relative.
+        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+
+    Raises:
+        SelectionError: There are no pairs, or a vector does not reach the KL.
+    """
+    if not len(pairs):
+        raise SelectionError(
+            "there is nothing to compare on",
+            found="no pairs",
+            expected="at least one preference pair",
+            do="check the split or the domain's name",
+        )
+    text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
+    coefficients, reached, accuracy, margin = {}, {}, {}, {}
+    for name, what in candidates.items():
+        c = calibrate(model, what, kl, neutral=text, most=most, tolerance=tolerance)
+        composition = as_composition(what)
+        rows = composition.coefficients[:1] * c
+        found = at_settings(model, [composition(rows[0])], pairs, reduce)[0]
+        coefficients[name] = c
+        reached[name] = SideEffects(model, composition, text)(rows)[0][0]
+        accuracy[name], margin[name] = found.accuracy, found.margin
+    return Compared(kl, coefficients, reached, accuracy, margin, reduce)

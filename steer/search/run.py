@@ -1,0 +1,332 @@
+"""Choosing the coefficients of many domains together, under limits on side effects."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from steer.composition import Composition, Part, as_composition
+from steer.errors import SelectionError
+from steer.evaluate.baselines import prompt_prefix, random_like
+from steer.evaluate.interval import Share
+from steer.evaluate.kl import NeutralText, neutral_text
+from steer.evaluate.neutral import NEUTRAL_PROMPTS
+from steer.evaluate.preference import Preference, Reduce, preference
+from steer.model import Model
+from steer.pairs import Pair, Pairs, Prompt
+from steer.search.evaluator import Evaluator
+from steer.search.limits import Limits
+from steer.search.result import Selection
+from steer.search.significance import Evidence, evidence
+from steer.search.space import Axes, Space, space_of
+from steer.search.strategy import Strategy, strategy_of
+from steer.search.task import Task
+from steer.search.tried import Objective, Tried, worst_accuracy
+from steer.store.strict_json import dumps
+from steer.sweep.likelihood import likelihoods
+from steer.sweep.measures import by_domain, reduced
+from steer.sweep.request import fingerprint, measure_name
+from steer.vector import Vector
+
+COEFFICIENTS = tuple(k / 10 for k in range(-10, 11))
+REFERENCES = 16  # random vectors that a choice is compared with
+ByDomain = Mapping[str, Pairs]
+
+
+def select_coefficients(
+    model: Model,
+    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    held_out: Pairs | ByDomain,
+    *,
+    limits: Limits | None = None,
+    how: str | Strategy = "coarse_to_fine",
+    coefficients: Axes = COEFFICIENTS,
+    budget: int | None = None,
+    objective: Objective = worst_accuracy,
+    neutral: Sequence[Prompt] | NeutralText | None = NEUTRAL_PROMPTS,
+    test: Pairs | ByDomain | None = None,
+    instruction: str | None = None,
+    reduce: Reduce = "mean",
+    seed: int = 0,
+    progress: bool = True,
+) -> Selection:
+    """Choose a coefficient for each domain on held-out pairs, and report on pairs never seen.
+
+    Among the settings that keep every limit the one with the greatest objective is chosen; ties
+    go to the greater mean accuracy, then to the smaller sum of squared coefficients.
+
+    Args:
+        model: The model; it must not be steered.
+        what: The vectors by domain, of either kind; a gate is kept.
+        held_out: Pairs by domain that the vectors were not made from. Domains of the composition
+            are asked to move, the others must stay (`Limits.off_target`). To ask a domain to
+            move the other way, swap its pairs. A composition of one domain may have pairs of none.
+        limits: What a setting may cost; nothing by default.
+        how: `grid`, `coarse_to_fine`, `optuna`, or an object with a method `search(task)`.
+        coefficients: Values to try for every domain, or by domain; dimensionless.
+        budget: The most settings that are tried; by default all of a grid, 256 otherwise.
+        objective: Returns what is to be large from the numbers of each domain asked to move:
+            `accuracy`, `margin`, `likelihood`, `n`. By default the accuracy where it is lowest.
+        neutral: Prompts of no domain, or neutral text prepared by `neutral_text`, on which KL
+            and perplexity are measured; None to leave both out.
+        test: Pairs for the reported numbers; without them, a half of `held_out` is kept back.
+        instruction: System message of the prompted baseline; without it, two chosen answers of
+            each domain's validation pairs are shown as earlier turns.
+        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        seed: Seed of the split, of the search and of the random vectors.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The choice and why, with every trial, its test result, baselines and evidence.
+
+    Raises:
+        SelectionError: Nothing to choose from, pairs that do not go with the composition, limits
+            that no setting keeps, or test pairs that are also used to choose.
+        CompositionError: Coefficients that cannot be used.
+        FitError: A vector does not fit this model.
+    """
+    composition = as_composition(what)
+    limits = limits or Limits()
+    validation, unseen = split_by_domain(named(composition, held_out), test, composition, seed)
+    moved = tuple(name for name in composition.domains if name in validation)
+    check(limits, moved, validation, neutral)
+    text = _text(model, neutral)
+    measure = Evaluator(model, composition, validation, moved, objective, text, reduce)
+    space = space_of(composition, coefficients)
+    mark = _request(model, composition, space, validation, limits, objective, reduce, text)
+    task = Task(
+        space,
+        measure,
+        limits,
+        seed=seed,
+        budget=budget,
+        fingerprint=mark,
+        progress=progress,
+    )
+    try:
+        strategy_of(how).search(task)
+    finally:
+        task.close()
+    best = chosen(task)
+    own = {name: unseen[name] for name in moved}
+    setting = composition(best.coefficients)
+    shares, baselines, found = _tested(
+        model, setting, own, validation, instruction, reduce, seed, len(task.tried)
+    )
+    return Selection(
+        composition=setting,
+        best=best,
+        trials=tuple(task.tried.values()),
+        limits=limits,
+        settings=len(space),
+        evaluated=task.evaluated,
+        test=shares,
+        baselines=baselines,
+        evidence=found,
+        reduce=reduce,
+        how=how if isinstance(how, str) else type(how).__name__,
+    )
+
+
+def named(composition: Composition, pairs: Pairs | ByDomain) -> dict[str, Pairs]:
+    """Return pairs by domain; those of a composition of one domain may name none.
+
+    Args:
+        composition: What is searched.
+        pairs: The pairs.
+    """
+    if isinstance(pairs, Pairs) and len(composition.domains) == 1 and not pairs.domains:
+        pairs = {composition.domains[0]: pairs}
+    return {name: part for name, part in by_domain(pairs).items() if isinstance(part, Pairs)}
+
+
+def split_by_domain(
+    held_out: ByDomain, test: Pairs | ByDomain | None, composition: Composition, seed: int
+) -> tuple[dict[str, Pairs], dict[str, Pairs]]:
+    """Return the pairs to choose with and those never seen, by domain.
+
+    Args:
+        held_out: The pairs.
+        test: Pairs for the reported numbers, if given.
+        composition: What is searched.
+        seed: Seed of the split.
+
+    Raises:
+        SelectionError: Test pairs that are also used to choose, or that lack a domain.
+    """
+    if test is None:
+        halves = {name: part.split(0.5, 0.5, seed=seed) for name, part in held_out.items()}
+        return {n: a for n, (a, _) in halves.items()}, {n: b for n, (_, b) in halves.items()}
+    unseen = named(composition, test)
+    lacking = [name for name in held_out if name in composition.domains and name not in unseen]
+    used = {pair for part in held_out.values() for pair in part}
+    shared = sum(pair in used for part in unseen.values() for pair in part)
+    if shared or lacking:
+        raise SelectionError(
+            "test pairs are also used to choose" if shared else "test pairs lack a domain",
+            found=f"{shared} pairs in both held_out and test" if shared else f"none of {lacking}",
+            expected="pairs of every domain that the selection never sees",
+            do="split once: held_out, test = pairs.split(0.5, 0.5)",
+        )
+    return dict(held_out), unseen
+
+
+def check(
+    limits: Limits,
+    moved: Sequence[str],
+    pairs: ByDomain,
+    neutral: Sequence[Prompt] | NeutralText | None,
+) -> None:
+    """Refuse pairs and limits that do not go together.
+
+    Args:
+        limits: The limits.
+        moved: Domains that are asked to move.
+        pairs: Pairs by domain.
+        neutral: Where KL and perplexity are measured.
+
+    Raises:
+        SelectionError: No domain to move, or a limit on what is not measured.
+    """
+    if not moved:
+        raise SelectionError(
+            "no domain is asked to move",
+            found=f"pairs of {sorted(pairs)}",
+            expected="pairs of a domain that the composition has",
+            do="name pairs and vectors alike",
+        )
+    lacking = [n for n in limits.names if n != "off_target" and neutral is None]
+    if "off_target" in limits.names and len(pairs) == len(moved):
+        lacking.append("off_target")
+    if lacking:
+        raise SelectionError(
+            "a limit is set on what is not measured",
+            found=f"limits on {lacking}",
+            expected="neutral text for KL and perplexity, pairs of further domains for off_target",
+            do="pass neutral=[...], add pairs of domains that must stay, or drop the limit",
+        )
+
+
+def chosen(task: Task) -> Tried:
+    """Return the best setting that a task tried.
+
+    Args:
+        task: A search that is done.
+
+    Raises:
+        SelectionError: Nothing was tried, or no setting keeps the limits.
+    """
+    best = task.best(1)
+    if best and task.limits.violation(task.tried[best[0]]) == 0:
+        return task.tried[best[0]]
+    least = "nothing was tried"
+    if best:
+        over = task.limits.excess(task.tried[best[0]])
+        at = ", ".join(f"{c:g}" for c in task.space.coefficients(best[0]))
+        least = f"closest at ({at}), which exceeds " + ", ".join(
+            f"{name} by {by:.3g}" for name, by in over.items() if by > 0
+        )
+    raise SelectionError(
+        "no setting keeps the limits",
+        found=f"{len(task.tried)} settings tried; {least}",
+        expected=f"{task.limits}",
+        do="try smaller coefficients, a larger budget, or allow more",
+    )
+
+
+def _text(model: Model, neutral: Sequence[Prompt] | NeutralText | None) -> NeutralText | None:
+    if neutral is None or isinstance(neutral, NeutralText):
+        return neutral
+    return neutral_text(model, neutral)
+
+
+def _request(
+    model: Model,
+    composition: Composition,
+    space: Space,
+    pairs: ByDomain,
+    limits: Limits,
+    objective: Objective,
+    reduce: Reduce,
+    text: NeutralText | None,
+) -> str:
+    """Return the SHA-256 of everything that what is tried depends on."""
+    request = {
+        "sweep": fingerprint(model, composition, [], pairs, "preference", reduce),
+        "axes": [list(axis) for axis in space.axes],
+        "limits": asdict(limits),
+        "objective": measure_name(objective),  # type: ignore[arg-type]
+        "neutral": None if text is None else [repr(p) for p in text.prompts] + [*text.responses],
+    }
+    return hashlib.sha256(dumps(request).encode()).hexdigest()
+
+
+def _tested(
+    model: Model,
+    setting: Composition,
+    unseen: ByDomain,
+    validation: ByDomain,
+    instruction: str | None,
+    reduce: Reduce,
+    seed: int,
+    settings: int,
+) -> tuple[dict[str, Share], dict[str, dict[str, Share]], dict[str, Evidence]]:
+    """Return steered result, baselines and evidence on the unseen pairs, by domain."""
+    everything = Pairs.of(pair for part in unseen.values() for pair in part)
+    sizes = [len(part) for part in unseen.values()]
+
+    def parts(found: Preference) -> list[Preference]:
+        both = zip(found.chosen.split(sizes), found.rejected.split(sizes), strict=True)
+        return [Preference(a, b, reduce) for a, b in both]
+
+    shown = {
+        name: preference(
+            model, part, reduce=reduce, prefix=prompt_prefix(instruction, validation[name])
+        ).accuracy
+        for name, part in unseen.items()
+    }
+    base = parts(preference(model, everything, reduce=reduce))
+    randoms = [random_like(setting, seed * 1000 + k) for k in range(REFERENCES)]
+    others = [parts(found) for found in at_settings(model, randoms, everything, reduce)]
+    steered = parts(at_settings(model, [setting], everything, reduce)[0])
+    names = list(unseen)
+    baselines = {
+        name: {
+            "base": base[k].accuracy,
+            "random": others[0][k].accuracy,
+            "prompted": shown[name],
+        }
+        for k, name in enumerate(names)
+    }
+    found = {
+        name: evidence(
+            base[k].margins.tolist(),
+            steered[k].margins.tolist(),
+            [other[k].margins.tolist() for other in others],
+            settings,
+        )
+        for k, name in enumerate(names)
+    }
+    shares = {name: own.accuracy for name, own in zip(names, steered, strict=True)}
+    return shares, baselines, found
+
+
+def at_settings(
+    model: Model, compositions: Sequence[Composition], pairs: Sequence[Pair], reduce: Reduce
+) -> list[Preference]:
+    """Return the preference under some compositions, each at its own coefficients.
+
+    Args:
+        model: The model.
+        compositions: What to steer with.
+        pairs: The pairs.
+        reduce: How scores are made of tokens.
+    """
+    prompts = [pair.prompt for pair in pairs] * 2
+    answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    found = []
+    for composition in compositions:
+        rows = composition.coefficients[:1]
+        scores = reduced(likelihoods(model, composition, rows, prompts, answers).logprobs, reduce)
+        chosen_, rejected = scores[0].chunk(2)
+        found.append(Preference(chosen_, rejected, reduce))
+    return found

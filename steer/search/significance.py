@@ -1,0 +1,186 @@
+"""Whether a vector that was chosen on some pairs really works, by exact tests on other pairs.
+
+Two things could make a useless vector look good, and each has its test.
+
+*The pairs.* Chosen answers could have gained by the chance of which pairs were drawn. The unseen
+pairs took no part in choosing, so this test needs no correction for how many settings were tried.
+
+*The vector.* Pushed hard enough, a random direction really changes preferences, for some of them
+in the wanted way, and on any pairs. Of many settings the choice takes the one where the vector at
+hand does so, and it is the same vector on the unseen pairs: here the number of settings counts.
+So the gain must also exceed what random vectors of equal norm reach at the chosen setting.
+
+Both p-values are multiplied by the number of settings tried (Bonferroni), the second because it
+must be, the first so that one α holds for both.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from steer.errors import SelectionError
+
+ALPHA = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for a chosen setting on pairs that the choice never saw.
+
+    Args:
+        p_unsteered: Of the exact sign test of the pairs' margins against the unsteered model.
+        p_random: Of the mean gain in margin against random vectors of equal norm.
+        settings: Settings that were tried, by which p-values are corrected.
+        gained: Pairs whose margin rose.
+        lost: Pairs whose margin fell.
+        references: Random vectors compared with.
+    """
+
+    p_unsteered: float
+    p_random: float
+    settings: int
+    gained: int
+    lost: int
+    references: int
+
+    @property
+    def corrected(self) -> float:
+        """The larger p-value times the number of settings, at most 1."""
+        return min(1.0, max(self.p_unsteered, self.p_random) * self.settings)
+
+    def works(self, alpha: float = ALPHA) -> bool:
+        """Return whether both tests hold after the correction.
+
+        Args:
+            alpha: Share of useless vectors that may pass.
+        """
+        return self.corrected <= alpha
+
+    def __str__(self) -> str:
+        return (
+            f"margin up in {self.gained}, down in {self.lost} unseen pairs; p = "
+            f"{self.p_unsteered:.2g} against unsteered, {self.p_random:.2g} against "
+            f"{self.references} random vectors, × {self.settings} settings: {self.corrected:.2g}"
+        )
+
+
+def evidence(
+    unsteered: Sequence[float],
+    steered: Sequence[float],
+    references: Sequence[Sequence[float]],
+    settings: int,
+) -> Evidence:
+    """Return what speaks for a setting.
+
+    Args:
+        unsteered: Margin of each unseen pair, in nats, without steering.
+        steered: The same at the chosen setting.
+        references: The same for each of at least two random vectors of equal norm, there.
+        settings: Settings that were tried.
+    """
+    gains = [after - before for before, after in zip(unsteered, steered, strict=True)]
+    others = [
+        sum(a - b for b, a in zip(unsteered, other, strict=True)) / len(gains)
+        for other in references
+    ]
+    up, down = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+    return Evidence(
+        sign_test(up, down),
+        beyond(sum(gains) / len(gains), others),
+        settings,
+        up,
+        down,
+        len(others),
+    )
+
+
+def sign_test(up: int, down: int) -> float:
+    """Return P(X ≥ up) for X ~ Binomial(up + down, 1/2): one-sided and exact; ties are left out.
+
+    Args:
+        up: Pairs that changed as wanted.
+        down: Pairs that changed the other way.
+    """
+    n = up + down
+    return float(Fraction(sum(math.comb(n, k) for k in range(up, n + 1)), 2**n))
+
+
+def beyond(value: float, others: Sequence[float]) -> float:
+    """Return how likely one more draw is to be at least as large as a value.
+
+    P(T_{n−1} ≥ (x − ȳ) / (s √(1 + 1/n))), exact where the others are normal. The mean gain of a
+    random direction is nearly so: to first order it is an inner product with that direction.
+
+    Args:
+        value: x.
+        others: y, at least two.
+
+    Raises:
+        SelectionError: There are fewer than two others.
+    """
+    n = len(others)
+    if n < 2:
+        raise SelectionError(
+            "there is nothing to compare with",
+            found=f"{n} random vectors",
+            expected="at least two",
+            do="measure more random vectors of equal norm",
+        )
+    mean = sum(others) / n
+    error = math.sqrt(sum((y - mean) ** 2 for y in others) / (n - 1) * (1 + 1 / n))
+    if error == 0:
+        return 0.0 if value > mean else 1.0
+    return student_tail((value - mean) / error, n - 1)
+
+
+def student_tail(t: float, freedom: int) -> float:
+    """Return P(T ≥ t) of Student's distribution, by the finite sums for whole degrees of freedom.
+
+    Args:
+        t: The number.
+        freedom: Degrees of freedom, at least 1.
+    """
+    if t < 0:
+        return 1.0 - student_tail(-t, freedom)
+    x = freedom / (freedom + t * t)
+    return 0.5 * _beta(x, freedom / 2)
+
+
+def _beta(x: float, a: float) -> float:
+    """Return the regularised incomplete beta function I_x(a, 1/2), by the series in x.
+
+    I_x(a, b) = x^a / (a B(a, b)) · Σ_n (1 − b)_n a / (n! (a + n)) x^n, which keeps its relative
+    precision in the tail, where a difference from 1 would not.
+    """
+    if x >= 1.0:
+        return 1.0
+    if x > 0.9:  # near t = 0 the series is slow, and the complement's is not small
+        return 1.0 - _mirrored(1.0 - x, a)
+    log_front = a * math.log(x) - _log_beta(a) - math.log(a) if x > 0 else -math.inf
+    total, term, n = 1.0, 1.0, 0
+    while n < 2000:
+        n += 1
+        term *= x * (n - 0.5) / n
+        add = term * a / (a + n)
+        total += add
+        if add < 1e-17 * total:
+            break
+    return math.exp(log_front) * total
+
+
+def _mirrored(y: float, a: float) -> float:
+    """Return I_y(1/2, a) by the same series."""
+    total, term, n = 1.0, 1.0, 0
+    while n < 2000:
+        n += 1
+        term *= y * (n - a) / n
+        add = term * 0.5 / (0.5 + n)
+        total += add
+        if abs(add) < 1e-17 * abs(total):
+            break
+    return math.exp(0.5 * math.log(y) - _log_beta(a)) * 2.0 * total if y > 0 else 0.0
+
+
+def _log_beta(a: float) -> float:
+    return math.lgamma(a) + math.lgamma(0.5) - math.lgamma(a + 0.5)

@@ -1,0 +1,154 @@
+"""Search by Optuna, in a storage of its own that resumes and that several processes share."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from steer.errors import MissingExtraError, SelectionError
+from steer.search.space import Index
+from steer.search.task import Task
+from steer.search.tried import Tried
+
+if TYPE_CHECKING:
+    import optuna
+
+_REQUEST, _TRIED = "request", "tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Optuna:
+    """Optuna's tree-structured Parzen estimator, asked for some settings at a time.
+
+    A study is told the objective and, for each limit, by how much it is exceeded. Everything
+    measured is kept in it, so that a repeated call goes on from there, and processes that share
+    a storage share what they find: the budget is that of the study. A study of another request
+    is refused.
+
+    Args:
+        storage: A file that is appended to, also on a network drive; or a URL such as
+            `sqlite:///study.db` or `postgresql://…`; None keeps the study in memory.
+        study: Name of the study in the storage.
+        worker: Number of this process among those that share the study; each draws differently.
+        together: Settings asked for and measured at a time.
+        budget: The most settings tried, over all processes, where the call says nothing.
+    """
+
+    storage: str | Path | None = None
+    study: str = "select"
+    worker: int = 0
+    together: int = 16
+    budget: int = 256
+
+    def search(self, task: Task) -> None:
+        """Try settings until the study holds as many as the budget, or all there are.
+
+        Args:
+            task: What to search.
+
+        Raises:
+            MissingExtraError: Optuna is not installed.
+            SelectionError: The study belongs to another request.
+        """
+        most = min(self.budget if task.budget is None else task.budget, len(task.space))
+        with _quiet(_optuna()) as optuna:
+            study = self._study(optuna, task)
+            self._known(study, task)
+            while len(task.tried) < most:
+                self._round(study, task, min(self.together, most - len(task.tried)))
+                self._known(study, task)
+
+    def _study(self, package: Any, task: Task) -> "optuna.Study":
+        storage = self.storage
+        if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
+            Path(storage).parent.mkdir(parents=True, exist_ok=True)
+            backend = package.storages.journal.JournalFileBackend(str(storage))
+            storage = package.storages.JournalStorage(backend)
+        study = package.create_study(
+            storage=storage, study_name=self.study, load_if_exists=True, direction="maximize"
+        )
+        known = study.user_attrs.get(_REQUEST)
+        if known is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr(_REQUEST, task.fingerprint)
+        elif known != task.fingerprint:
+            raise SelectionError(
+                f"the study {self.study!r} belongs to another request",
+                found=f"fingerprint {known}",
+                expected=f"{task.fingerprint}: this model, composition, pairs, grid and limits",
+                do="name another study or storage, or repeat the request it was begun with",
+            )
+        # a resumed study goes on drawing, it does not draw again
+        seed = f"{task.seed} {self.worker} {len(study.get_trials(deepcopy=False))}"
+        drawn = random.Random(seed).randrange(2**32)
+        study.sampler = package.samplers.TPESampler(seed=drawn)
+        return cast("optuna.Study", study)
+
+    def _known(self, study: "optuna.Study", task: Task) -> None:
+        """Take over what the study holds."""
+        for trial in study.get_trials(deepcopy=False):
+            if _TRIED in trial.user_attrs:
+                index = tuple(trial.params[domain] for domain in task.space.domains)
+                task.take(index, _tried(trial.user_attrs[_TRIED]))
+
+    def _round(self, study: "optuna.Study", task: Task, count: int) -> None:
+        """Ask for settings, try those that are new, and tell the study of all."""
+        asked = [self._asked(study, task) for _ in range(count)]
+        if all(index in task.tried for _, index in asked):
+            unseen = [index for index in task.space if index not in task.tried]
+            drawn = random.Random(f"{task.seed} {self.worker} {len(unseen)}").choice(unseen)
+            study.enqueue_trial(dict(zip(task.space.domains, drawn, strict=True)))
+            asked.append(self._asked(study, task))
+        task.evaluate(index for _, index in asked)
+        for trial, index in asked:
+            found = task.tried[index]
+            for name, by in task.limits.excess(found).items():
+                trial.set_constraint(name, by)
+            trial.set_user_attr(_TRIED, _kept(found))
+            study.tell(trial, found.objective)
+
+    def _asked(self, study: "optuna.Study", task: Task) -> tuple["optuna.Trial", Index]:
+        trial = study.ask()
+        named = zip(task.space.domains, task.space.shape, strict=True)
+        return trial, tuple(trial.suggest_int(domain, 0, n - 1) for domain, n in named)
+
+
+def _kept(tried: Tried) -> dict[str, Any]:
+    return {
+        "coefficients": list(tried.coefficients),
+        "objective": tried.objective,
+        "measured": {name: dict(numbers) for name, numbers in tried.measured.items()},
+        "mean": tried.mean,
+        "off_target": tried.off_target,
+        "kl": tried.kl,
+        "perplexity": tried.perplexity,
+    }
+
+
+def _tried(kept: dict[str, Any]) -> Tried:
+    return Tried(**{**kept, "coefficients": tuple(kept["coefficients"])})
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError(
+            "this search needs Optuna",
+            found="it is not installed",
+            expected="the extra 'search'",
+            do="pip install 'residual-steer[search]', or how='coarse_to_fine'",
+        ) from error
+    return optuna
+
+
+@contextmanager
+def _quiet(optuna: Any) -> Iterator[Any]:
+    """Let Optuna say nothing of each trial, and put its verbosity back."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield optuna
+    finally:
+        optuna.logging.set_verbosity(before)

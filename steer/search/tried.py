@@ -1,0 +1,75 @@
+"""One setting that was tried, and which of two is better."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Numbers = Mapping[str, float]
+Objective = Callable[[Mapping[str, Numbers]], float]
+Rank = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was measured at one setting, on the pairs that settings are chosen with.
+
+    Args:
+        coefficients: One for each domain, dimensionless.
+        objective: What is to be large.
+        measured: For each domain of the pairs: `n`, `accuracy` with `low` and `high`, `margin`,
+            `likelihood` (mean score of the chosen answers), in nats.
+        mean: Mean accuracy over the domains that are asked to move.
+        off_target: Largest drop of accuracy on the other domains; None if there is none.
+        kl: KL(steered‖unsteered) on neutral text, nats per response token; None if not measured.
+        perplexity: Perplexity there, as a factor of the unsteered model's; likewise.
+    """
+
+    coefficients: tuple[float, ...]
+    objective: float
+    measured: Mapping[str, Numbers]
+    mean: float
+    off_target: float | None = None
+    kl: float | None = None
+    perplexity: float | None = None
+
+    @property
+    def size(self) -> float:
+        """Sum of the squared coefficients."""
+        return sum(c * c for c in self.coefficients)
+
+    def rank(self, violation: float) -> Rank:
+        """Return what orders settings, the best last: least violation, objective, mean, size.
+
+        Args:
+            violation: How far its limits are exceeded, at least 0.
+        """
+        return -violation, self.objective, self.mean, -self.size
+
+
+def worst_accuracy(measured: Mapping[str, Numbers]) -> float:
+    """Return the preference accuracy of the domain where it is lowest.
+
+    Args:
+        measured: Numbers of each domain that is asked to move.
+    """
+    return min(numbers["accuracy"] for numbers in measured.values())
+
+
+def front(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+    """Return the Pareto front: settings to which no other is at least as good in both respects.
+
+    One setting is beyond another if its objective is not lower and its KL not higher, and one of
+    them is better. Of equals the one tried first is kept. Without KL it is the best alone.
+
+    Args:
+        tried: Settings that were tried.
+
+    Returns:
+        The front by rising KL, and so by rising objective.
+    """
+    found: list[Tried] = []
+    for one in sorted(tried, key=lambda t: (0.0 if t.kl is None else t.kl, -t.objective)):
+        if not found or one.objective > found[-1].objective:
+            found.append(one)
+    if tried and tried[0].kl is None:
+        return tuple(found[-1:])
+    return tuple(found)

@@ -1,0 +1,81 @@
+"""The tests behind `works`: exact tails, and how often a useless vector passes."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steer.demo import load_model
+from steer.demo.domains.study import residual_vectors
+from steer.errors import SelectionError
+from steer.evaluate.baselines import random_like
+from steer.search.significance import beyond, evidence, sign_test, student_tail
+from tests.search.candidates import evidence_of
+
+
+def test_the_sign_test_counts_every_outcome() -> None:
+    for n in range(9):
+        for up in range(n + 1):
+            outcomes = [bin(k).count("1") >= up for k in range(2**n)]
+            assert sign_test(up, n - up) == sum(outcomes) / 2**n
+    assert sign_test(2000, 0) == 0.5**1000 * 0.5**1000  # far below a float's square root
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 5, 15, 40])
+@pytest.mark.parametrize("t", [-3.0, 0.0, 0.1, 1.0, 4.0, 12.0])
+def test_students_tail_is_the_integral_of_its_density(freedom: int, t: float) -> None:
+    log = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
+    scale = math.exp(log) / math.sqrt(freedom * math.pi)
+    low, n = math.atan(t / math.sqrt(freedom)), 4000  # t = √ν tan θ makes the range finite
+    step = (math.pi / 2 - low) / n
+    mids = (low + (k + 0.5) * step for k in range(n))
+    area = sum(math.cos(x) ** (freedom - 1) for x in mids) * step * math.sqrt(freedom) * scale
+    assert student_tail(t, freedom) == pytest.approx(area, rel=1e-5)
+
+
+_HUNDREDTHS = st.integers(-100, 100).map(lambda k: k / 100)
+
+
+@given(st.lists(_HUNDREDTHS, min_size=3, max_size=20, unique=True), st.floats(-2, 2))
+def test_beyond_falls_as_the_value_rises(others: list[float], value: float) -> None:
+    p = beyond(value, others)
+    assert 0.0 <= p <= 1.0
+    assert beyond(value + 0.5, others) <= p
+    assert beyond(sum(others) / len(others), others) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_one_reference_is_too_few() -> None:
+    with pytest.raises(SelectionError, match="nothing to compare with"):
+        beyond(1.0, [0.0])
+
+
+def test_useless_vectors_pass_at_most_as_often_as_alpha_says() -> None:
+    """1,000 directions whose gain differs between directions by more than between pairs."""
+    draw = random.Random(0)
+
+    def gain(direction: float) -> list[float]:
+        return [direction + draw.gauss(0, 0.2) for _ in range(30)]
+
+    grid, passed, uncorrected = 4, 0, 0
+    for _ in range(1000):
+        effects = [draw.gauss(0, 1) for _ in range(grid)]  # of the vector at each setting
+        best = max(effects)  # what validation pairs, however many, would choose
+        others = [gain(draw.gauss(0, 1)) for _ in range(16)]
+        found = evidence([0.0] * 30, gain(best), others, grid)
+        passed += found.works()
+        uncorrected += found.works(0.01 * grid)
+    assert passed <= 20  # the 99.8% quantile of Binomial(1000, 0.01)
+    assert uncorrected > 20
+    real = evidence([0.0] * 30, gain(8.0), [gain(draw.gauss(0, 1)) for _ in range(16)], grid)
+    assert real.works()
+    assert (real.gained, real.lost, real.references) == (30, 0, 16)
+
+
+def test_random_vectors_of_the_demo_model_do_not_pass_and_real_ones_do() -> None:
+    lm = load_model()
+    real = residual_vectors(lm)["financial"]
+    for seed in range(2):
+        assert not evidence_of(lm, random_like(real, 1_000 + seed), "financial", seed).works()
+    assert evidence_of(lm, real, "financial", 0).works()
