@@ -34,9 +34,9 @@ assert {vector.layers for vector in vectors.values()} == {(3,)}, "the gate is fi
 assert min(vectors["medical"].cosine(vectors[d]) for d in DOMAINS) > 0.5, "not much the same way"
 assert gate.accuracy >= 0.98, gate.accuracy
 assert choice.works, choice
-assert choice.test.value >= 0.8, choice.test
+assert choice.test.value > choice.baselines["base"].value, choice
 assert choice.best.kl <= 3.0
-assert shares["avoidance"][0] >= 0.95 and shares["expert"][-1] >= 0.95, shares
+assert shares["avoidance"][0] >= 0.95 and shares["expert"][-1] >= 0.85, shares
 assert shares["generic"][0] == shares["generic"][-1] == 0, shares
 assert torch.equal(loaded.direction(choice.layer), choice.vector.direction(choice.layer))
 with lm.steered(knobs, settings):
@@ -49,7 +49,7 @@ assert spoken[:4, 0, 0].max() >= 0.9 and spoken[5:, 0, 2].max() >= 0.9, spoken[:
 assert likely[-1, 0, 2] >= 0.8, likely[:, 0]
 assert gate.accuracy >= 0.98
 assert reached["weights", True] > reached["weights", False], reached
-assert max(reached.values()) >= 8, reached
+assert max(reached.values()) >= 20, reached
 """,
 }
 

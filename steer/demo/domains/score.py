@@ -27,12 +27,12 @@ class Likely:
 
     Args:
         shares: Share of questions whose likeliest reference answer has each level.
-        margins: Mean over the questions of the score of each level's answer minus the best of
-            the others, in nats per token. Shares saturate, margins do not.
+        scores: Mean over the questions of the log-probability of each level's answer, in nats.
+            Shares saturate; and too strong a push makes every answer unlikely.
     """
 
     shares: Table
-    margins: Table
+    scores: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,10 @@ def ask(n: int, *, seed: int, split: str) -> Asked:
 def likelihood(
     model: Model, knobs: Composition, settings: Float[Tensor, "setting domain"], asked: Asked
 ) -> Likely:
-    """Return which level's reference answers are likeliest, and by how much.
+    """Return which level's reference answers are likeliest, and how likely each level's are.
 
-    An answer's score is its mean log-probability per token.
+    An answer's score is its log-probability, summed over its tokens: the mean per token would say
+    less about what is generated, since a level is decided by the first words of an answer.
 
     Args:
         model: The model.
@@ -81,24 +82,16 @@ def likelihood(
         asked: Questions and reference answers.
 
     Returns:
-        Shares and margins; the level order is that of `LEVELS`.
+        Shares and scores; the level order is that of `LEVELS`.
     """
     prompts = [q for d in DOMAINS for _ in LEVELS for q in asked.questions[d]]
     answers = [text for d in DOMAINS for level in LEVELS for text in asked.answers[d, level]]
     found = likelihoods(model, knobs, settings, prompts, answers)
-    scores = torch.stack([row.double().mean(dim=1) for row in found.logprobs], dim=1)
+    scores = torch.stack([row.double().sum(dim=1) for row in found.logprobs], dim=1)
     table = scores.reshape(len(settings), len(DOMAINS), len(LEVELS), -1)
-    margins = table - _best_other(table)
-    return Likely((margins > 0).double().mean(dim=-1), margins.mean(dim=-1))
-
-
-def _best_other(table: Float[Tensor, "*setting level question"]) -> Tensor:
-    """Return for each level the highest score among the others."""
-    others = [
-        torch.cat([table[..., :k, :], table[..., k + 1 :, :]], dim=-2).amax(dim=-2)
-        for k in range(table.shape[-2])
-    ]
-    return torch.stack(others, dim=-2)
+    best = table.argmax(dim=2, keepdim=True)
+    likeliest = torch.zeros_like(table).scatter(2, best, 1.0)
+    return Likely(likeliest.mean(dim=-1), table.mean(dim=-1))
 
 
 def judged(
@@ -172,14 +165,27 @@ def two_domains(
 
 
 def least(table: Table, wanted: Sequence[str]) -> Float[Tensor, " setting"]:
-    """Return the share, or margin, of the wanted level in the domain where it is least.
+    """Return the share at the wanted level in the domain where it is least.
 
     Args:
-        table: Shares or margins.
+        table: Shares.
         wanted: The level wanted in each domain.
     """
-    picked = [table[:, k, LEVELS.index(level)] for k, level in enumerate(wanted)]
-    return torch.stack(picked).min(dim=0).values
+    return _picked(table, wanted).min(dim=0).values
+
+
+def mean(table: Table, wanted: Sequence[str]) -> Float[Tensor, " setting"]:
+    """Return the mean over the domains of what the wanted levels score.
+
+    Args:
+        table: Scores.
+        wanted: The level wanted in each domain.
+    """
+    return _picked(table, wanted).mean(dim=0)
+
+
+def _picked(table: Table, wanted: Sequence[str]) -> Float[Tensor, "domain setting"]:
+    return torch.stack([table[:, k, LEVELS.index(level)] for k, level in enumerate(wanted)])
 
 
 def _mean(hits: Bool[Tensor, "setting question level"]) -> Float[Tensor, "setting level"]:

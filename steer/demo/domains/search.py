@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.domains.score import Likely, least
+from steer.demo.domains.score import Likely, least, mean
 
 COMBINATIONS = tuple(itertools.product(LEVELS, repeat=len(DOMAINS)))
 Settings = Float[Tensor, "setting domain"]
@@ -80,7 +80,7 @@ def coarse_to_fine(
         more = evaluate(torch.tensor(new))
         settings = torch.cat([settings, torch.tensor(new)])
         found = Likely(
-            torch.cat([found.shares, more.shares]), torch.cat([found.margins, more.margins])
+            torch.cat([found.shares, more.shares]), torch.cat([found.scores, more.scores])
         )
     return _best(settings, found)
 
@@ -92,12 +92,11 @@ def _neighbours(centres: Settings, step: float, bound: float) -> list[tuple[floa
 
 
 def _best(settings: Settings, found: Likely) -> Found:
-    """Ties go to the setting whose least margin is greatest: the surest one."""
+    """Ties go to the setting under which the wanted answers are likeliest."""
     chosen, shares = [], []
     for wanted in COMBINATIONS:
-        share, margin = least(found.shares, wanted), least(found.margins, wanted)
-        surest = torch.where(share == share.max(), margin, -torch.inf)
-        at = int(surest.argmax())
+        share, score = least(found.shares, wanted), mean(found.scores, wanted)
+        at = int(torch.where(share == share.max(), score, -torch.inf).argmax())
         chosen.append(settings[at])
         shares.append(share[at])
     return Found(torch.stack(chosen), torch.stack(shares), len(settings))

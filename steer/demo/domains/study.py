@@ -24,7 +24,7 @@ from steer.vector import Vector
 
 KINDS = ("weights", "residual", "both")
 LAMBDAS = tuple(k / 10 for k in range(-10, 11))
-GRID = (-0.9, -0.6, -0.3, -0.1, 0.0, 0.1, 0.3, 0.6, 0.9)  # closer where levels change
+GRID = (-1.0, -0.75, -0.5, 0.0, 0.1, 0.2, 0.5, 0.75, 1.0)  # closer where levels change
 COARSE = (-1.0, -0.5, 0.0, 0.5, 1.0)
 REACHED = 0.9  # share of answers at the wanted level, in every domain
 TRANSFER = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -125,7 +125,7 @@ def study(
     weights: Mapping[str, Vector],
     safety: Vector,
     *,
-    n_search: int = 4,
+    n_search: int = 6,
     n_judged: int = 30,
     grid: Sequence[float] = GRID,
     seed: int = 0,
