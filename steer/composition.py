@@ -75,6 +75,7 @@ class Composition:
                 do="compose(medical=vector, …)",
             )
         _check_widths(self.parts)
+        _check_coefficients(self.coefficients, self.domains, self.per_row)
         for k, part in enumerate(self.parts.values()):
             get_operator(part.operator).check(self.coefficients[:, k : k + 1])
         if self.gate is not None:
@@ -106,16 +107,17 @@ class Composition:
             A new composition.
 
         Raises:
-            CompositionError: Unknown domain, wrong shape, or a value that is not finite.
+            CompositionError: No coefficients, an unknown domain, a wrong shape, or a value that is
+                not finite.
         """
-        if coefficients is not None and by_domain:
+        value = given(coefficients, by_domain)
+        if value is None:
             raise CompositionError(
-                "coefficients given twice",
-                found=f"{coefficients!r} and {by_domain}",
-                expected="one of both",
-                do="use either the argument or keywords",
+                "no coefficients are given",
+                found="a call without arguments",
+                expected="a number, one per domain, or one row per prompt",
+                do="pass 0.0 to set all of them to zero",
             )
-        value = by_domain if coefficients is None else coefficients
         rows, per_row = coefficient_rows(value, self.domains)
         return replace(self, coefficients=rows, per_row=per_row)
 
@@ -198,6 +200,28 @@ def as_composition(what: Vector | Part | Composition | Mapping[str, Vector | Par
     )
 
 
+def given(
+    coefficients: CoefficientsLike | None, by_domain: Mapping[str, float]
+) -> CoefficientsLike | None:
+    """Return the coefficients given, as an argument or by keyword; None if there are none.
+
+    Args:
+        coefficients: See `Composition.__call__`.
+        by_domain: Coefficients by keyword.
+
+    Raises:
+        CompositionError: They are given both ways.
+    """
+    if coefficients is not None and by_domain:
+        raise CompositionError(
+            "coefficients given twice",
+            found=f"{coefficients!r} and {by_domain}",
+            expected="one of both",
+            do="use either the argument or keywords",
+        )
+    return (by_domain or None) if coefficients is None else coefficients
+
+
 def coefficient_rows(
     value: CoefficientsLike, domains: Sequence[str]
 ) -> tuple[Float[Tensor, "row domain"], bool]:
@@ -229,7 +253,7 @@ def coefficient_rows(
     else:
         rows = torch.empty(0)
     rows = rows.float()  # what float32 cannot hold becomes infinite, and is refused
-    if rows.ndim != 2 or rows.shape[1] != len(domains) or not bool(torch.isfinite(rows).all()):
+    if not _usable(rows, domains):
         raise CompositionError(
             "coefficients that cannot be used",
             found=repr(value)[:200],
@@ -237,6 +261,23 @@ def coefficient_rows(
             do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",
         )
     return rows, per_row
+
+
+def _usable(rows: Tensor, domains: Sequence[str]) -> bool:
+    right = rows.ndim == 2 and len(rows) > 0 and rows.shape[1] == len(domains)
+    return right and bool(torch.isfinite(rows).all())
+
+
+def _check_coefficients(rows: Tensor, domains: Sequence[str], per_row: bool) -> None:
+    right = isinstance(rows, Tensor) and _usable(rows, domains)
+    if not right or (len(rows) > 1 and not per_row):
+        raise CompositionError(
+            "coefficients that cannot be used",
+            found=repr(rows)[:200],
+            expected=f"a tensor [row, {len(domains)}] of finite numbers for {list(domains)}, "
+            "with one row unless per_row=True",
+            do="compose(...) and call what it returns: knobs(0.5), knobs([row, row])",
+        )
 
 
 def _listed_row(row: object, domains: Sequence[str]) -> list[float]:

@@ -16,6 +16,7 @@ _CONFIG = (
     "num_key_value_heads",
     "intermediate_size",
 )
+Marks = tuple[int, tuple[int, ...], str]
 _PROBE = "The quick brown fox, 1234 jumps\nover Größe 猫.  End"
 
 
@@ -43,9 +44,24 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     Args:
         tokenizer: A Hugging Face tokenizer; it is not changed.
     """
+    return _sha256([sorted(tokenizer.get_vocab().items()), _probed(tokenizer)])
+
+
+def _probed(tokenizer: Any) -> list[int]:
     with unchanged(tokenizer):
-        probe = list(tokenizer(_PROBE, add_special_tokens=True)["input_ids"])
-    return _sha256([sorted(tokenizer.get_vocab().items()), probe])
+        return list(tokenizer(_PROBE, add_special_tokens=True)["input_ids"])
+
+
+def tokenizer_marks(tokenizer: Any) -> Marks:
+    """Return what tells quickly whether a tokenizer or its chat template was changed.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer; it is not changed.
+
+    Returns:
+        The size of its vocabulary, a probe text's tokens, and the template.
+    """
+    return len(tokenizer), tuple(_probed(tokenizer)), template_of(tokenizer)
 
 
 def template_fingerprint(tokenizer: Any) -> str:

@@ -1,6 +1,7 @@
 """Whether a composition fits a model: widths, layers, weight names and fingerprints."""
 
 import warnings
+import weakref
 from typing import Any
 
 import torch
@@ -8,9 +9,14 @@ from torch import nn
 
 from steer.composition import Composition
 from steer.errors import FitError
+from steer.parameters.stand_in import run
 from steer.provenance import ModelInfo
 from steer.site import Weight
 from steer.vector import Vector
+
+_QUANTISED: "weakref.WeakKeyDictionary[nn.Module, set[tuple[int, ...]]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def check_fit(
@@ -81,12 +87,15 @@ def _quantised(model: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
     """Return whether a matrix of this shape is held in another form by the module of that name.
 
     Quantised linear modules hold packed or integer weights, often as buffers; what they are is
-    seen by what they give for a vector of zeros.
+    seen by what the code of their class gives for a vector of zeros: the module itself may be
+    steered already. What was found is kept.
     """
     owner, _, leaf = name.rpartition(".")
     module: Any = dict(model.named_modules()).get(owner)
     if module is None or leaf != "weight" or len(shape) != 2:
         return False
+    if shape in _QUANTISED.get(module, ()):
+        return True
     held = [t for t in (*module.parameters(), *module.buffers()) if t is not None]
     plain = isinstance(getattr(module, leaf, None), nn.Parameter) and module.weight.ndim == 2
     if not held or (plain and module.weight.is_floating_point()):
@@ -95,10 +104,13 @@ def _quantised(model: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
         x = torch.zeros(1, shape[1], dtype=dtype, device=held[0].device)
         try:
             with torch.no_grad():
-                out = module(x)
+                out = run(module, x)
         except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError):
             continue
-        return isinstance(out, torch.Tensor) and tuple(out.shape) == (1, shape[0])
+        if isinstance(out, torch.Tensor) and tuple(out.shape) == (1, shape[0]):
+            _QUANTISED.setdefault(module, set()).add(shape)
+            return True
+        return False
     return False
 
 

@@ -1,21 +1,27 @@
 """A model that can be steered: engine, tokenizer and architecture together."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, SupportsIndex, TypeVar, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from steer.architecture import Architecture, find_architecture
-from steer.composition import CoefficientsLike, Composition, Part, as_composition
+from steer.composition import (
+    CoefficientsLike,
+    Composition,
+    Part,
+    as_composition,
+    coefficient_rows,
+    given,
+)
 from steer.engine.base import Batch, Engine, Way
 from steer.engine.hooks import HooksEngine
 from steer.engine.patches import unwrapped
-from steer.errors import TextError
-from steer.fingerprint import model_info
+from steer.errors import RecordingError, TextError
+from steer.fingerprint import Marks, model_info, tokenizer_marks
 from steer.fit import check_fit
 from steer.gate import DomainGate
 from steer.pairs import Prompt
@@ -64,6 +70,7 @@ class Model:
             embedding=embedding,
         )
         self.engine: Engine = HooksEngine(self.architecture)
+        self._info: tuple[Marks | None, ModelInfo] | None = None
 
     @classmethod
     def from_pretrained(
@@ -137,10 +144,13 @@ class Model:
         """Width of the residual stream."""
         return self.architecture.d_model
 
-    @cached_property
+    @property
     def info(self) -> ModelInfo:
-        """What identifies the model and its tokenizer."""
-        return model_info(self.hf_model, self._tokenizer, self.architecture)
+        """What identifies the model and its tokenizer, as they are at this moment."""
+        marks = None if self._tokenizer is None else tokenizer_marks(self._tokenizer)
+        if self._info is None or self._info[0] != marks:
+            self._info = marks, model_info(self.hf_model, self._tokenizer, self.architecture)
+        return self._info[1]
 
     # -- steering --------------------------------------------------------------------------------
 
@@ -183,9 +193,8 @@ class Model:
             CompositionError: Domains, coefficients, operator or gate do not go together.
             FitError: A vector does not fit this model.
         """
-        composition = _with(as_composition(what), operator, scope, gate)
-        if coefficients is not None or by_domain:
-            composition = composition(coefficients, **by_domain)
+        value = given(coefficients, by_domain)
+        composition = _with(as_composition(what), value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
         return Steered(self.engine, composition, weights)
@@ -298,12 +307,13 @@ class Model:
 
         Raises:
             TextError: The numbers differ.
+            RecordingError: There is no such layer.
         """
+        wanted = range(self.n_layers) if layers is None else _checked_layers(layers, self.n_layers)
         batch = self._exchanges(prompts, responses) if responses else self._prompts(prompts)
-        wanted = range(self.n_layers) if layers is None else layers
         return _in_order(
             [
-                (p, list(self.engine.forward(p, layers=list(wanted), logits="none").residual))
+                (p, list(self.engine.forward(p, layers=wanted, logits="none").residual))
                 for p in batch.pieces(_TOKENS)
             ]
         )
@@ -340,6 +350,18 @@ class Model:
         )
 
 
+def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:
+    whole = [int(layer) for layer in layers if isinstance(layer, SupportsIndex)]
+    if len(whole) < len(layers) or not whole or not -1 <= min(whole) <= max(whole) < n_layers:
+        raise RecordingError(
+            "there is no such layer",
+            found=f"layers {list(layers)}",
+            expected=f"layers from -1 (the embedding) to {n_layers - 1}",
+            do="count the blocks from 0; layer l is the output of block l",
+        )
+    return whole
+
+
 def _in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:
     """Return the results of parts of a batch in the order of the whole batch."""
     placed: dict[int, list[_T]] = {}
@@ -360,10 +382,12 @@ def _token_logprobs(
 
 def _with(
     composition: Composition,
+    value: CoefficientsLike | None,
     operator: str | None,
     scope: Scope | str | None,
     gate: DomainGate | None,
 ) -> Composition:
+    """Return a composition with what is given in place of its own."""
     parts = {
         name: Part(
             part.vector,
@@ -372,6 +396,7 @@ def _with(
         )
         for name, part in composition.parts.items()
     }
-    return Composition(
-        parts, composition.coefficients, gate or composition.gate, composition.per_row
-    )
+    rows, per_row = composition.coefficients, composition.per_row
+    if value is not None:
+        rows, per_row = coefficient_rows(value, composition.domains)
+    return Composition(parts, rows, gate or composition.gate, per_row)

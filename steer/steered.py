@@ -72,7 +72,8 @@ class Steered:
             This handle.
 
         Raises:
-            CompositionError: The coefficients cannot be used.
+            CompositionError: The coefficients cannot be used, or there are none.
+            MergeError: Merged weights cannot take them. All is as before then.
         """
         changed = self._composition(coefficients, **by_domain)
         if changed.per_row != self._composition.per_row and self.active:
@@ -82,9 +83,9 @@ class Steered:
                 expected=f"per_row={self._composition.per_row}",
                 do="remove it and attach another",
             )
-        self._composition = changed
         if self._attachment is not None:
             self._attachment.update(changed)
+        self._composition = changed
         return self
 
     def __enter__(self) -> "Steered":

@@ -1,5 +1,6 @@
 """The engine of this library: forward hooks on a local Hugging Face model."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,10 +14,11 @@ from steer.composition import Composition
 from steer.engine.base import Batch, Capability, Engine, Forward, Way
 from steer.engine.call import Call, Part
 from steer.engine.injector import Injector, injector_of, setting
-from steer.engine.reading import device_of
+from steer.engine.reading import device_of, elsewhere
 from steer.engine.steering import Steering
 from steer.engine.weights.merging import Merging
 from steer.engine.weights.plan import Plan, plan
+from steer.errors import CapabilityError
 from steer.site import Weight
 
 
@@ -49,10 +51,10 @@ class HookAttachment:
                 raise
 
     def update(self, composition: Composition) -> None:
-        """Take other coefficients of the same vectors."""
-        self._steering.update(composition)
-        if self._merging is not None:
+        """Take other coefficients of the same vectors; on an error all is as before."""
+        if self._merging is not None:  # it may be refused, and then leaves the weights as they were
             self._merging.update(composition)
+        self._steering.update(composition)
 
     def remove(self) -> None:
         """Stop injecting; doing so twice does nothing."""
@@ -109,8 +111,13 @@ class HooksEngine(Engine):
 
         Returns:
             Logits and residual streams, without padding.
+
+        Raises:
+            CapabilityError: The model is in training mode.
+            BusyModelError: Another thread's call of the model is under way.
         """
         architecture = self.architecture
+        _check_evaluating(architecture)
         device = device_of(architecture)
         ids, mask = batch.padded("right", device)
         lengths = torch.tensor(batch.prompt_lengths, device=device)
@@ -152,7 +159,11 @@ class HooksEngine(Engine):
 
         Returns:
             The new token ids of each row, up to and without the end-of-sequence token.
+
+        Raises:
+            CapabilityError: The model is in training mode.
         """
+        _check_evaluating(self.architecture)
         model: Any = self.architecture.model
         device = device_of(self.architecture)
         ids, mask = batch.padded("left", device)
@@ -163,6 +174,16 @@ class HooksEngine(Engine):
             out = model.generate(input_ids=ids, attention_mask=mask.long(), **options)
         sequences: Tensor = out if isinstance(out, Tensor) else out.sequences
         return [_until(row, ends) for row in sequences[:, ids.shape[1] :].tolist()]
+
+
+def _check_evaluating(architecture: Architecture) -> None:
+    if any(module.training for module in (architecture.body, *architecture.blocks)):
+        raise CapabilityError(
+            "the model is in training mode",
+            found="training = True",
+            expected="evaluation mode: dropout would change what comes out at every call",
+            do="call model.hf_model.eval() first; calls of hf_model itself are left to you",
+        )
 
 
 def _part(batch: Batch) -> Part | None:
@@ -181,9 +202,13 @@ def _wanted_positions(batch: Batch, row: int, logits: str) -> slice:
 
 
 class _Captured:
-    """Keeps the outputs of some blocks of one forward, read after anything injected there."""
+    """Keeps the outputs of some blocks of one forward, read after anything injected there.
+
+    Other threads may call the model meanwhile: of theirs nothing is kept.
+    """
 
     def __init__(self, architecture: Architecture, layers: set[int]) -> None:
+        self._thread = threading.get_ident()
         self.streams: dict[int, Tensor] = {}
         self._architecture = architecture
         self._layers = layers
@@ -207,13 +232,15 @@ class _Captured:
         if layer == -1:
 
             def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                self.streams[-1] = args[0] if args else kwargs["hidden_states"]
+                if not elsewhere(self._thread):
+                    self.streams[-1] = args[0] if args else kwargs["hidden_states"]
 
             handle: RemovableHandle = block.register_forward_pre_hook(before, with_kwargs=True)
             return handle
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self.streams[layer] = block_output(output)
+            if not elsewhere(self._thread):
+                self.streams[layer] = block_output(output)
 
         kept: RemovableHandle = block.register_forward_hook(after)
         return kept

@@ -60,6 +60,7 @@ class Injector:
         self._handles: list[RemovableHandle] = []
         self._restore: list[Callable[[], None]] = []
         self._owner: int | None = None
+        self._under_way = threading.RLock()  # held by the thread whose call is under way
         self._caller: int | None = None
         self.call: Call | None = None
         self._prompts: Prompts | None = None
@@ -122,15 +123,20 @@ class Injector:
 
         Args:
             call: The call.
+
+        Raises:
+            BusyModelError: Another thread's call of this model is under way.
+            RowsError: The call has another number of prompts than there are coefficient rows.
         """
-        self._claim()
-        before, self.call = self.call, call
+        taken, before = self._claim(), self.call
+        self.call = call
         try:
             for steering in self._stack:
                 steering.check_rows(call.part.total if call.part else call.rows)
             yield
         finally:
             self.call = before
+            self._release(taken)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -171,14 +177,26 @@ class Injector:
                 decided, self.call = self.call.gates, call
             call.gates[steering] = decided[steering]
 
-    def _claim(self) -> None:
-        """Refuse a call that begins while another thread's call of this model is under way."""
+    def _claim(self) -> bool:
+        """Refuse a call that begins while another thread's call of this model is under way.
+
+        Returns:
+            Whether the model was taken, so that `_release` must follow.
+
+        Raises:
+            BusyModelError: Another thread's call of this model is under way.
+        """
         if torch.compiler.is_compiling():
-            return  # the compiler cannot trace a thread's identity
-        me = threading.get_ident()
-        if (self.call is not None or self._prompts is not None) and self._caller != me:
-            raise _busy("called, while steered,", self._caller)
-        self._caller = me
+            return False  # the compiler can trace neither a thread's identity nor a lock
+        if not self._under_way.acquire(blocking=False):
+            how = "called, while steered," if self._stack else "called"
+            raise _busy(how, self._caller, "one call at a time")
+        self._caller = threading.get_ident()
+        return True
+
+    def _release(self, taken: bool) -> None:
+        if taken:
+            self._under_way.release()
 
     # -- hooks -----------------------------------------------------------------------------------
 
@@ -247,13 +265,12 @@ class Injector:
 
         @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self._claim()
-            lengths = kwargs.pop("prompt_lengths", None)
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
-            prompts = self._prompts if lengths is None else None
-            call = describe(given, prompts, lengths)
-            before, self.call = self.call, call
+            taken, before = self._claim(), self.call
             try:
+                lengths = kwargs.pop("prompt_lengths", None)
+                given = {**dict(zip(names, args, strict=False)), **kwargs}
+                prompts = self._prompts if lengths is None else None
+                self.call = call = describe(given, prompts, lengths)
                 if prompts is None:
                     for steering in self._stack:
                         steering.check_rows(call.rows)
@@ -261,6 +278,7 @@ class Injector:
                 return forward(*args, **kwargs)
             finally:
                 self.call = before
+                self._release(taken)
 
         return watched
 
@@ -269,19 +287,19 @@ class Injector:
 
         @functools.wraps(generate)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self._claim()
-            named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
-            setting_of = functools.partial(setting, named, model.generation_config)
-            self._refuse(setting_of)
-            pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
-            prompts = prompts_of(named, pad, eos, self._part)
-            before, self._prompts = self._prompts, prompts
+            taken, before = self._claim(), self._prompts
             try:
+                named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
+                setting_of = functools.partial(setting, named, model.generation_config)
+                self._refuse(setting_of)
+                pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
+                self._prompts = prompts = prompts_of(named, pad, eos, self._part)
                 for steering in self._stack:
                     steering.check_rows(self._part.total if self._part else prompts.count)
                 return generate(*args, **kwargs)
             finally:
                 self._prompts = before
+                self._release(taken)
 
         return watched
 
@@ -306,11 +324,13 @@ class Injector:
             )
 
 
-def _busy(how: str, thread: int | None) -> BusyModelError:
+def _busy(
+    how: str, thread: int | None, expected: str = "one thread per steered model"
+) -> BusyModelError:
     return BusyModelError(
         f"this model is being {how} by another thread",
         found=f"thread {thread}",
-        expected="one thread per steered model",
+        expected=expected,
         do="use one copy of the model per thread, or a coefficient row per prompt",
     )
 

@@ -18,9 +18,15 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from steer.architecture import Architecture
-from steer.engine.reading import Averager, Means, Place, device_of, run_blocks
+from steer.engine.reading import (
+    Averager,
+    Means,
+    Place,
+    busy_recording,
+    device_of,
+    run_blocks,
+)
 from steer.engine.tree import Run, pack
-from steer.errors import BusyModelError
 
 ATTENTION = "steer_packed"
 _HARMLESS = frozenset({"position_ids", "cache_position", "cu_seq_lens_q", "cu_seq_lens_k"})
@@ -111,7 +117,7 @@ def _attending(architecture: Architecture, layout: _Layout) -> Iterator[_Layout]
     configs = _configs(architecture)
     before = [config._attn_implementation for config in configs]
     if ATTENTION in before:
-        raise _busy()
+        raise busy_recording()
     token = _LAYOUT.set(layout)
     try:
         for config in configs:
@@ -159,7 +165,7 @@ def _attention(
     """
     layout = _LAYOUT.get()
     if layout is None or query.shape[2] != layout.runs[-1].stop:
-        raise _busy()
+        raise busy_recording()
     _check(module, attention_mask, dropout, others)
     layout.calls += 1
     groups = query.shape[1] // key.shape[1]
@@ -201,12 +207,3 @@ def _check(
             if name in ("is_causal", "use_cache"):
                 continue
             raise UnpackableError(f"its attention takes {name!r}")
-
-
-def _busy() -> BusyModelError:
-    return BusyModelError(
-        "this model is recording activations",
-        found="a second call during a packed forward, or from another thread",
-        expected="one call at a time",
-        do="wait until record() has returned, or use one copy of the model per thread",
-    )

@@ -4,6 +4,7 @@ A body is run for its blocks' outputs only: no unembedding, no cache, no gradien
 after the last block that is wanted.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
+from steer.errors import BusyModelError
 
 
 class _Enough(Exception):  # noqa: N818 - no error: it ends a forward that has given all it should
@@ -105,10 +107,16 @@ def run_blocks(
         layers: Wanted layers (block outputs, 0-based), ascending.
         inputs: Keyword arguments of the body.
         read: Called with the index in `layers` and the output of that block.
+
+    Raises:
+        BusyModelError: In another thread that calls the model meanwhile; this one is undisturbed.
     """
+    me = threading.get_ident()
 
     def reader(index: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if elsewhere(me):
+                raise busy_recording()
             read(index, block_output(output))
             if index == len(layers) - 1:
                 raise _Enough
@@ -126,6 +134,25 @@ def run_blocks(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def elsewhere(thread: int) -> bool:
+    """Return whether this is another thread; compiled code cannot tell, and says no.
+
+    Args:
+        thread: Identity of a thread.
+    """
+    return not torch.compiler.is_compiling() and threading.get_ident() != thread
+
+
+def busy_recording() -> BusyModelError:
+    """Return the error of a call of a model whose blocks are being read."""
+    return BusyModelError(
+        "this model is recording activations",
+        found="a second call during a forward of the recording, or from another thread",
+        expected="one call at a time",
+        do="wait until record() has returned, or use one copy of the model per thread",
+    )
 
 
 def keep_freed_memory() -> None:

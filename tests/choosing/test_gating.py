@@ -69,3 +69,14 @@ def test_a_gate_of_one_domain_is_refused_but_for_a_background(lm):
     gate = steer.domain_gate(lm, {"sea": SEA}, layer=1, background=TOWN)
     assert "sea and 1 background" in repr(gate)
     assert "tensor" not in repr(gate)
+
+
+def test_a_gate_is_fitted_and_measured_on_an_unsteered_model(lm):
+    prompts = {"sea": SEA, "town": TOWN}
+    gate = steer.domain_gate(lm, prompts, layer=1)
+    with lm.steered(steer.Vector.of({0: torch.ones(lm.d_model)})):
+        with pytest.raises(CompositionError, match="is being steered"):
+            steer.domain_gate(lm, prompts, layer=1)
+        with pytest.raises(CompositionError, match="is being steered"):
+            routing_accuracy(lm, gate, prompts)
+    assert torch.equal(steer.domain_gate(lm, prompts, layer=1).centroids, gate.centroids)

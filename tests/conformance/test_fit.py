@@ -4,12 +4,14 @@ And contract 9 as far as engines are concerned: what `Vector.load` gives can be 
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers.normalizers import Lowercase
 
 from steer import Dense, Direction, DomainGate, LowRank, Residual, Vector, Weight, compose
 from steer.errors import CapabilityError, FitError
@@ -121,6 +123,22 @@ def test_a_real_difference_of_models_changes_the_fingerprint(engine_factory: Eng
     reading.tokenizer.add_tokens(["dose"])
     with pytest.raises(FitError, match="tokenizer"):
         reading.steered(own)
+
+
+def test_a_tokenizer_that_changes_later_is_noticed(engine_factory: EngineFactory) -> None:
+    def changes() -> Iterator[tuple[str, Any]]:
+        yield "chat template", lambda t: setattr(t, "chat_template", t.chat_template + " ")
+        yield "tokenizer", lambda t: t.add_tokens(["dose"])
+        yield "tokenizer", lambda t: setattr(t.backend_tokenizer, "normalizer", Lowercase())
+
+    for name, change in changes():
+        lm = engine_factory.fresh()
+        own = made_for(cases.vector(1), lm.info)
+        lm.steered(own)
+        assert lm.info is lm.info
+        change(lm.tokenizer)
+        with pytest.raises(FitError, match=rf"another {name}\n"):
+            lm.steered(own)
 
 
 def test_a_refused_vector_leaves_the_model_usable(engine_factory: EngineFactory) -> None:

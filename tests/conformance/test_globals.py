@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from steer import Model, Pair, Pairs, domain_gate, mean_difference, record
+from steer.errors import CapabilityError, SteerError
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, Snapshot
 from tests.conformance.engines import EngineFactory
@@ -134,9 +135,32 @@ def test_training_mode_and_gradients_are_left_to_the_user(in_place: EngineFactor
     lm.hf_model.train()
     lm.hf_model.requires_grad_(False)
     with lm.steered(cases.vector(1)):
-        lm.logits(PROMPTS, ["No."] * 4)
+        lm.hf_model(torch.tensor([[7, 8, 9]]))
     assert lm.hf_model.training
     assert not any(p.requires_grad for p in lm.hf_model.parameters())
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda lm: lm.logits(PROMPTS, ["No."] * 4),
+        lambda lm: lm.logprobs(PROMPTS, ["No."] * 4),
+        lambda lm: lm.activations(PROMPTS),
+        lambda lm: lm.generate(PROMPTS, max_new_tokens=1),
+        lambda lm: domain_gate(lm, {"a": PROMPTS[:2], "b": PROMPTS[2:]}, layer=0),
+    ],
+    ids=["logits", "logprobs", "activations", "generate", "domain_gate"],
+)
+def test_what_dropout_would_change_is_refused_in_training_mode(
+    in_place: EngineFactory, work: Any
+) -> None:
+    lm = in_place.fresh("gpt2", resid_pdrop=0.5)
+    work(lm)
+    lm.hf_model.train()
+    with pytest.raises(CapabilityError, match="training mode"):
+        work(lm)
+    with lm.steered(cases.vector(1)), pytest.raises(SteerError, match=r"training mode|steered"):
+        work(lm)
 
 
 def test_an_extraction_while_the_model_is_steered_is_no_silent_mistake(

@@ -1,15 +1,15 @@
 """Contract 7 (in place): threads and models do not see each other; one thread steers a model."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 
-from steer import Model
-from steer.errors import BusyModelError
+from steer import Model, Pair, Pairs, record
+from steer.errors import BusyModelError, RowsError
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, Snapshot, far
 from tests.conformance.engines import EngineFactory
@@ -154,3 +154,114 @@ def test_the_model_itself_is_kept_and_not_copied(in_place: EngineFactory) -> Non
     before = Snapshot(lm.hf_model)
     assert in_place.wrap(lm.hf_model, lm.tokenizer).hf_model is lm.hf_model
     before.check(lm.hf_model)
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+def test_a_padded_recording_is_not_disturbed_by_a_call_of_another_thread(
+    in_place: EngineFactory, at: str
+) -> None:
+    lm = in_place.fresh()
+    pairs = Pairs.of([Pair("What is the dose?", "Ask a doctor.", "Take two.")])
+    layers = [0, 2] if at == "first" else None
+
+    def means() -> torch.Tensor:
+        kept = record(lm, pairs, "response_mean", layers=layers, packing=False, progress=False)
+        return kept.of().mean_chosen
+
+    alone = means()
+    met: list[None] = []
+
+    def meet(*_: object) -> None:
+        if not met:
+            met.append(None)
+            with pytest.raises(BusyModelError, match="recording activations"):
+                in_thread(lambda: lm.hf_model(torch.tensor(cases.sequences([(6, 0)]))))
+
+    block = lm.architecture.blocks[1 if at == "first" else 3]
+    handle = block.register_forward_pre_hook(meet)
+    try:
+        assert torch.equal(means(), alone)
+    finally:
+        handle.remove()
+    assert met
+
+
+@pytest.mark.parametrize("read", ["logprobs", "activations"])
+def test_what_is_read_of_a_call_is_not_that_of_another_threads_call(
+    in_place: EngineFactory, read: str
+) -> None:
+    """The other call comes between the last block and the unembedding, and is left alone too."""
+    lm = in_place.fresh()
+    ids = torch.tensor(cases.sequences([(6, 0)]))
+    calls: dict[str, Callable[[], list[torch.Tensor]]] = {
+        "logprobs": lambda: lm.logprobs(PROMPTS, RESPONSES),
+        "activations": lambda: lm.activations(PROMPTS),
+    }
+    alone, other = calls[read](), lm.hf_model(ids).logits
+    met: list[torch.Tensor] = []
+
+    def meet(*_: object) -> None:
+        if threading.get_ident() == me and not met:
+            met.append(in_thread(lambda: lm.hf_model(ids).logits))
+
+    me = threading.get_ident()
+    handle = lm.architecture.final_norm.register_forward_pre_hook(meet)
+    try:
+        found = calls[read]()
+    finally:
+        handle.remove()
+    assert all(map(torch.equal, found, alone))
+    assert torch.equal(met[0], other)
+
+
+def test_two_unsteered_readings_at_once_are_refused_for_what_they_are(
+    in_place: EngineFactory,
+) -> None:
+    lm = in_place.fresh()
+    met: list[None] = []
+
+    def meet(*_: object) -> None:
+        if not met:
+            met.append(None)
+            with pytest.raises(BusyModelError, match="being called by another thread") as caught:
+                in_thread(lambda: lm.activations(PROMPTS[:1]))
+            assert "steered" not in str(caught.value).partition("to do")[0]
+
+    handle = lm.architecture.blocks[2].register_forward_hook(meet)
+    try:
+        lm.activations(PROMPTS[:1])
+    finally:
+        handle.remove()
+    assert met
+
+
+def test_of_two_calls_that_begin_at_the_same_moment_one_is_refused(
+    in_place: EngineFactory,
+) -> None:
+    """The second begins while the first one's arguments are looked at."""
+    lm = in_place.fresh()
+    ids = torch.tensor(cases.sequences([(9, 0)]))
+    met: list[None] = []
+
+    class Lengths(Sequence[int]):
+        """Prompt lengths that take their time: another call begins meanwhile."""
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: Any) -> Any:
+            if index:
+                raise IndexError
+            if not met:
+                met.append(None)
+                with pytest.raises(BusyModelError, match="called, while steered, by another"):
+                    in_thread(lambda: lm.hf_model(ids[:, :6], prompt_lengths=[4]))
+            return 9
+
+    with lm.steered(KNOBS[1], 0.7):
+        alone = lm.hf_model(ids, prompt_lengths=[9]).logits
+        assert torch.equal(lm.hf_model(ids, prompt_lengths=Lengths()).logits, alone)
+        assert met
+        with pytest.raises(RowsError):
+            lm.hf_model(ids, prompt_lengths=[1, 2])
+        in_thread(lambda: lm.hf_model(ids, prompt_lengths=[9]))  # a refused call holds nothing

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer import Composition
-from steer.errors import BusyModelError, CapabilityError, ScopeError, SteeringError
+from steer import Composition, Dense, Vector, Weight
+from steer.errors import BusyModelError, CapabilityError, MergeError, ScopeError, SteeringError
 from tests.conformance import cases, reference
 from tests.conformance.cases import KINDS, ROWS, SCOPES, Snapshot, close, far, padded, same_bits
 from tests.conformance.engines import ENGINES, IN_PLACE, EngineFactory
@@ -285,3 +285,22 @@ def test_updating_equals_attaching_anew(in_place: EngineFactory) -> None:
             found = call(lm)
         with lm.steered(cases.mixed(lm, "both"), second):
             assert same_bits(call(lm), found)
+
+
+def test_an_update_that_fails_changes_nothing(in_place: EngineFactory) -> None:
+    """A dense matrix is merged; at a coefficient of 1e6 its sum exceeds float16."""
+    lm = in_place.fresh(dtype=torch.float16)
+    name = "model.layers.1.mlp.up_proj.weight"
+    dense = Vector({Weight(name): Dense(torch.ones(64, 32, dtype=torch.float16))})
+    both = Vector({**dense.terms, **cases.vector(1, 2).terms})
+    plain, before = lm.hf_model(**IDS).logits, Snapshot(lm.hf_model)
+    with lm.steered(both, 0.5) as handle:
+        steered = lm.hf_model(**IDS).logits
+        far(steered, plain)
+        with pytest.raises(MergeError):
+            handle.update(1e6)
+        assert handle.composition.coefficients.tolist() == [[0.5]]
+        assert same_bits(lm.hf_model(**IDS).logits, steered)
+        handle.update(0.0)
+        assert same_bits(lm.hf_model(**IDS).logits, plain)
+    before.check(lm.hf_model)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CompositionError, TextError
+from steer.errors import CompositionError, RecordingError, TextError
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -28,3 +28,61 @@ def test_at_least_one_prompt_is_run_at_once(lm):
 def test_a_coefficient_beyond_float32_is_refused(lm, value):
     with pytest.raises(CompositionError, match="cannot be used"):
         lm.steered(steer.Vector.of({1: torch.ones(lm.d_model)}), value)
+
+
+VECTORS = {"a": steer.Vector.of({1: torch.ones(32)}), "b": steer.Vector.of({2: torch.ones(32)})}
+PARTS = {name: steer.Part(vector) for name, vector in VECTORS.items()}
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "per_row"),
+    [
+        (torch.ones(2), False),
+        (torch.ones(1, 1, 2), False),
+        (torch.ones(1, 3), False),
+        (torch.ones(3, 2), False),
+        (torch.ones(0, 2), True),
+        (torch.tensor([[1.0, float("nan")]]), False),
+        (torch.tensor([[1.0, 0.0], [float("inf"), 0.0]]), True),
+        ([[1.0, 1.0]], False),
+    ],
+)
+def test_a_composition_checks_what_it_is_made_of(coefficients, per_row):
+    with pytest.raises(CompositionError, match="coefficients that cannot be used"):
+        steer.Composition(PARTS, coefficients, per_row=per_row)
+    steer.Composition(PARTS, torch.ones(1, 2), per_row=per_row)
+    steer.Composition(PARTS, torch.ones(3, 2), per_row=True)
+
+
+@pytest.mark.parametrize("layers", [[-2], [99], [4], [0, 4], [1.5], [1.0], ["1"], []])
+def test_activations_of_a_layer_that_is_not_there_are_refused(lm, layers):
+    with pytest.raises(RecordingError, match=r"no such layer[^Z]*-1 \(the embedding\) to 3"):
+        lm.activations(["the sea"], layers=layers)
+    (row,) = lm.activations(["the sea"], layers=[3, torch.tensor(-1)])
+    (whole,) = lm.activations(["the sea"], layers=range(-1, 4))
+    assert torch.equal(row, whole[[4, 0]])
+
+
+def test_an_operator_of_another_range_is_taken_with_the_new_coefficients(lm):
+    knobs = steer.compose(VECTORS)
+    cut = lm.steered(knobs(-0.5), operator="ablate", a=1.0).composition
+    assert cut.coefficients.tolist() == [[1.0, 0.0]]
+    assert {part.operator for part in cut.parts.values()} == {"ablate"}
+    ablating = cut(0.5)
+    assert lm.steered(ablating, 3.0, operator="add").composition.coefficients[0, 0] == 3.0
+    with pytest.raises(CompositionError, match="out of range"):
+        lm.steered(knobs(-0.5), operator="ablate")
+    with pytest.raises(CompositionError, match="given twice"):
+        lm.steered(knobs, 0.5, a=1.0)
+
+
+def test_no_coefficients_are_not_taken_for_zero(lm):
+    knobs = steer.compose(VECTORS)
+    with pytest.raises(CompositionError, match="no coefficients"):
+        knobs()
+    with lm.steered(knobs, 0.5) as handle:
+        with pytest.raises(CompositionError, match="no coefficients"):
+            handle.update()
+        assert handle.composition.coefficients.tolist() == [[0.5, 0.5]]
+    assert knobs({}).coefficients.tolist() == [[0.0, 0.0]]
+    assert lm.steered(knobs(0.5)).composition.coefficients.tolist() == [[0.5, 0.5]]

@@ -10,8 +10,9 @@ from steer import Dense, LowRank, Model, Vector, Weight, compose
 from steer.engine.weights import plan as planning
 from steer.engine.weights.plan import Plan
 from steer.engine.weights.uses import uses_of
-from steer.errors import CapabilityError, FitError
+from steer.errors import CapabilityError, FitError, SteerError
 from steer.merge import merger_of
+from steer.term import Term
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, same_bits
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
@@ -215,12 +216,43 @@ def test_a_quantised_base_is_displaced_without_being_changed(dtype: torch.dtype)
     before.check(hf)
 
 
+def test_nested_settings_fit_a_quantised_base_as_they_do_alone() -> None:
+    hf = quantised()
+    lm = Model(hf)
+    full = tiny_model("llama")
+    v, w = (everywhere(full, seed, keep=lambda n: "up_proj" in n) for seed in (1, 2))
+    with lm.steered({"v": v, "w": w}, [{"v": 0.5, "w": 0.25}] * 4):
+        expected = logits(hf)
+    with lm.steered({"v": v}, [{"v": 0.5}] * 4), lm.steered({"w": w}, [{"w": 0.25}] * 4):
+        close(logits(hf), expected)
+    far(logits(hf), expected)
+
+
 def test_a_term_of_another_shape_does_not_fit_a_quantised_module() -> None:
     lm = Model(quantised())
     name = "model.layers.0.mlp.up_proj.weight"
     wrong = Vector({Weight(name): LowRank(torch.ones(32, 1), torch.ones(1, 64))})
     with pytest.raises(FitError, match="does not fit this model's weights"):
         lm.steered(wrong)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("way", ["auto", "hook", "merge"])
+def test_a_weight_term_that_is_not_finite_is_refused(bad: float, way: Any) -> None:
+    lm = Model(tiny_model("llama"))
+    before = Snapshot(lm.hf_model)
+    B = torch.ones(64, 2)
+    B[3, 1] = bad
+    gain = torch.ones(32)
+    gain[5] = bad
+    terms: dict[str, Term] = {
+        "model.layers.1.mlp.up_proj.weight": LowRank(B, torch.ones(2, 32)),
+        "model.layers.1.input_layernorm.weight": Dense(gain),
+    }
+    for name, term in terms.items():
+        with pytest.raises(SteerError, match=r"not finite|no finite|infinite|NaN"):
+            lm.steered(Vector({Weight(name): term}), 0.5, weights=way).attach()
+    before.check(lm.hf_model)
 
 
 # -- merged, or refused --------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from steer.engine.weights.stand_in import run, stand_in
 from steer.engine.weights.uses import Seen
+from steer.parameters.stand_in import run, stand_in
 
 Form = Literal["linear", "transposed", "lookup", "elementwise", "added"]
 _ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import nn
 
 from steer.architecture import Architecture
@@ -12,9 +13,9 @@ from steer.engine.base import Way
 from steer.engine.patches import unwrapped
 from steer.engine.weights.forms import Form, form_of
 from steer.engine.weights.uses import Uses, owners, uses_of
-from steer.errors import CapabilityError
+from steer.errors import AlgebraError, CapabilityError
 from steer.site import Weight
-from steer.term import LowRank, Term
+from steer.term import LowRank, Term, tensors
 
 _ADVICE = "reduce it with vector.truncate(rank), or merge one setting: weights='merge'"
 
@@ -80,6 +81,7 @@ def plan(composition: Composition, architecture: Architecture, way: Way) -> Plan
 
     Raises:
         CapabilityError: A site can be taken in none of the ways allowed.
+        AlgebraError: A term that is taken by hook is not finite.
     """
     entries = _entries(composition)
     if not entries:
@@ -99,7 +101,20 @@ def plan(composition: Composition, architecture: Architecture, way: Way) -> Plan
         what = f"weight sites that must be merged, which {blocked} does not allow"
         raise _refused(what, reasons, _ADVICE)
     hooked = [e for e in entries if e not in merged]
+    for entry in hooked:  # merging looks at its sums itself
+        _check_finite(entry)
     return Plan(tuple(_units(hooked, architecture)), merged)
+
+
+def _check_finite(entry: Entry) -> None:
+    held = [t for t in tensors(entry.term).values() if not t.is_meta]
+    if not all(bool(torch.isfinite(t).all()) for t in held):
+        raise AlgebraError(
+            f"the term at {entry.name} is not finite",
+            found="NaN or infinite values",
+            expected="finite numbers",
+            do="look where they come from: an overflow in float16, a division by zero",
+        )
 
 
 def _entries(composition: Composition) -> list[Entry]:

@@ -11,8 +11,8 @@ from steer.engine.patches import Uncopied
 from steer.engine.weights.forms import gain
 from steer.engine.weights.linear import kept, laid
 from steer.engine.weights.spread import spread
-from steer.engine.weights.stand_in import run, stand_in
 from steer.engine.weights.strength import Columns, Strengths
+from steer.parameters.stand_in import run, stand_in
 from steer.term import LowRank, Term, dense
 
 

@@ -1,0 +1,47 @@
+"""Views: results with a table and a picture, for looking inside.
+
+Every view is a function that returns a frozen result. It prints its table, and in a notebook shows
+table and picture; `.table` is a list of dictionaries, `.to_pandas()` the same for pandas, and
+`.plot()` draws with matplotlib (the extra `plot`), without any global state.
+"""
+
+from steer.view.base import Panel, View
+from steer.view.cosines import Cosines, cosines
+from steer.view.displacement import Displacement, displacement
+from steer.view.dose_response import DoseResponse, dose_response
+from steer.view.interference import Interference, interference
+from steer.view.layer_cosines import LayerCosines, layer_cosines
+from steer.view.lens import Lens, lens
+from steer.view.next_token import NextToken, next_token
+from steer.view.principal_components import PrincipalComponents, principal_components
+from steer.view.separation import Separation, separation
+from steer.view.spectrum import Module, Spectrum, spectrum
+from steer.view.trajectory import Trajectory, trajectory
+
+__all__ = [
+    "Cosines",
+    "Displacement",
+    "DoseResponse",
+    "Interference",
+    "LayerCosines",
+    "Lens",
+    "Module",
+    "NextToken",
+    "Panel",
+    "PrincipalComponents",
+    "Separation",
+    "Spectrum",
+    "Trajectory",
+    "View",
+    "cosines",
+    "displacement",
+    "dose_response",
+    "interference",
+    "layer_cosines",
+    "lens",
+    "next_token",
+    "principal_components",
+    "separation",
+    "spectrum",
+    "trajectory",
+]

@@ -1,0 +1,102 @@
+"""What every view is: a table, a picture, and how both print."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from steer.errors import MissingExtraError, SelectionError
+from steer.evaluate.table import Row, table_html, table_text
+from steer.view.drawing import image_html, new_figure
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One part of a picture.
+
+    Args:
+        draw: Draws it into matplotlib axes.
+        width: In inches.
+        height: In inches.
+    """
+
+    draw: Callable[[Any], None]
+    width: float = 4.4
+    height: float = 3.2
+
+
+class View(ABC):
+    """A result with a table and a picture; it shows both in a notebook, the table in a terminal."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def table(self) -> list[Row]:
+        """The numbers, one dictionary per row."""
+
+    @property
+    @abstractmethod
+    def panels(self) -> Mapping[str, Panel]:
+        """The parts of the picture by name, from left to right."""
+
+    @property
+    def title(self) -> str:
+        """What stands above the table."""
+        return type(self).__name__
+
+    def plot(self, ax: Any = None, *, panel: str | None = None) -> Any:
+        """Draw the picture.
+
+        Args:
+            ax: Matplotlib axes to draw one panel into; without them a new figure is made.
+            panel: One panel, by name; without it a new figure has all, and axes get the first.
+
+        Returns:
+            The matplotlib figure. It belongs to no window: `figure.savefig("view.pdf")`.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            SelectionError: There is no such panel.
+        """
+        panels = self.panels
+        if panel is not None and panel not in panels:
+            raise SelectionError(
+                "the picture has no such panel",
+                found=repr(panel),
+                expected=" | ".join(panels),
+                do="name one of these, or leave it out for all",
+            )
+        if ax is not None:
+            panels[panel or next(iter(panels))].draw(ax)
+            return ax.figure
+        shown = [panels[panel]] if panel else list(panels.values())
+        widths = [p.width for p in shown]
+        figure = new_figure(sum(widths), max(p.height for p in shown))
+        axes = figure.subplots(1, len(shown), squeeze=False, width_ratios=widths)[0]
+        for part, axis in zip(shown, axes, strict=True):
+            part.draw(axis)
+        return figure
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the table as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.table)
+
+    def __repr__(self) -> str:
+        return "\n".join([self.title, *("  " + line for line in table_text(self.table))])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.title)}</p>{table_html(self.table)}{self._image()}"
+
+    def _image(self) -> str:
+        """Return the picture as HTML; without matplotlib, how to get it."""
+        try:
+            return image_html(self.plot(), escape(self.title, quote=True))
+        except MissingExtraError as error:
+            return f"<p><i>{escape(f'{error.what}: {error.do}')}</i></p>"

@@ -1,0 +1,69 @@
+"""The direction that a view reads at a layer."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.activations import Activations
+from steer.errors import RecordingError
+from steer.vector import Vector
+
+
+def directions(
+    what: Vector | Activations,
+    layers: Sequence[int] | None,
+    domain: str | None = None,
+    position: str | None = None,
+) -> tuple[tuple[int, ...], Float[Tensor, "layer d_model"]]:
+    """Return the direction at each layer, in float64.
+
+    A vector of one layer has that direction at every layer asked for; one of several layers has
+    at each layer its own; of activations it is the difference of means.
+
+    Args:
+        what: A vector with residual sites, or activations.
+        layers: Layers wanted; by default those it has.
+        domain: The domain of the activations; may be left out if there is one.
+        position: The position of the activations, likewise.
+
+    Returns:
+        The layers, and the directions in residual units.
+
+    Raises:
+        RecordingError: A layer is asked for that is not there, or there is none.
+    """
+    if isinstance(what, Activations):
+        rows = what.of(domain, position).difference
+        have = {layer: rows[k] for k, layer in enumerate(what.layers)}
+    else:
+        have = {layer: what.direction(layer).double().cpu() for layer in what.layers}
+    wanted = tuple(have) if layers is None else tuple(layers)
+    if len(have) == 1 and isinstance(what, Vector):
+        have = dict.fromkeys((*wanted, *have), next(iter(have.values())))
+    missing = [layer for layer in wanted if layer not in have]
+    if missing or not wanted:
+        raise RecordingError(
+            "there is no direction at a layer",
+            found=f"layers {missing or list(wanted)} asked for",
+            expected=f"some of {list(have)}" if have else "a vector with residual sites",
+            do="leave layers out, or extract a vector at these layers",
+        )
+    return wanted, torch.stack([have[layer].double() for layer in wanted])
+
+
+def position_of(what: Vector | Activations, position: str | None) -> str:
+    """Return where a direction was read: as asked, as recorded, or the last template token.
+
+    Args:
+        what: A vector, which knows it if it was extracted, or activations.
+        position: The label asked for, if any.
+
+    Raises:
+        RecordingError: Activations have no such position, or several and none is named.
+    """
+    if isinstance(what, Activations):
+        return what.position(position)
+    known = what.provenance.arguments.get("position", "template[-1]")
+    return position if position is not None else str(known)

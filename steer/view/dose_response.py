@@ -1,0 +1,166 @@
+"""What a measure does as a coefficient is turned."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steer.errors import SelectionError
+from steer.evaluate.table import Row
+from steer.view.base import Panel, View
+from steer.view.drawing import line
+from steer.view.interference import HasRows
+from steer.view.look import GREY, category
+
+_ENDS = {"value": ("low", "high"), "accuracy": ("low", "high")}
+_UNITS = {
+    "accuracy": "accuracy (share)",
+    "margin": "margin (nats)",
+    "likelihood": "log-probability (nats)",
+}
+Point = tuple[float, float, float, float]  # coefficient, value, low, high
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class DoseResponse(View):
+    """Curves of a measure against a coefficient.
+
+    Args:
+        curves: By name, points of coefficient, value, and the ends of its 95% interval (NaN where
+            there is none), by rising coefficient.
+        measure: What was measured.
+        coefficient: Whose coefficient.
+    """
+
+    curves: Mapping[str, tuple[Point, ...]]
+    measure: str
+    coefficient: str
+
+    @property
+    def table(self) -> list[Row]:
+        """One row per curve and coefficient."""
+        return [
+            {"curve": name, "coefficient": c, "value": value, "low": low, "high": high}
+            for name, points in self.curves.items()
+            for c, value, low, high in points
+        ]
+
+    @property
+    def title(self) -> str:
+        """Measure and coefficient."""
+        return f"Dose-response · {self.measure} against {self.coefficient}"
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """All curves, with their intervals as bands."""
+        return {"curves": Panel(self._draw, 5.4, 3.6)}
+
+    def _draw(self, ax: Any) -> None:
+        for n, (name, points) in enumerate(self.curves.items()):
+            x, y, low, high = zip(*points, strict=True)
+            line(ax, x, y, low, high, category(n), name)
+        ax.axvline(0, color=GREY, linewidth=1, linestyle=":")
+        ax.set(xlabel=f"{self.coefficient} (dimensionless)", ylabel=self.measure)
+        ax.grid(alpha=0.3)
+        if len(self.curves) > 1:
+            ax.legend(fontsize=7)
+
+
+def dose_response(
+    results: HasRows | Sequence[Mapping[str, Any]],
+    values: str | Sequence[str] | None = None,
+    *,
+    coefficient: str | None = None,
+    on: str | None = None,
+) -> DoseResponse:
+    """Return how measured numbers follow one coefficient.
+
+    Args:
+        results: What `steer.sweep.sweep` returned, or rows with a coefficient and numbers; the
+            rows of `Steerability.curve`, for instance. The interval of a number `x` is in the
+            columns `x.low` and `x.high`, that of `value` and `accuracy` in `low` and `high`.
+        values: Names of the numbers; by default those that have an interval.
+        coefficient: The column of the coefficient, or the domain whose coefficient it is; by
+            default the only one that takes several values.
+        on: The domain of the data; by default every one has its own curves.
+
+    Returns:
+        The curves.
+
+    Raises:
+        SelectionError: There is no such column, or several rows for one coefficient.
+    """
+    rows = list(results) if isinstance(results, Sequence) else results.rows
+    rows = [row for row in rows if on is None or row.get("on") == on]
+    if not rows:
+        raise SelectionError(
+            "there is nothing to draw",
+            found=f"no rows, on={on!r}",
+            expected="at least one row",
+            do="check the domain's name",
+        )
+    along = _column(rows, coefficient)
+    wanted = _values(rows, values)
+    many = len({row.get("on") for row in rows}) > 1
+    curves: dict[str, list[Point]] = {}
+    for row in rows:
+        for name in wanted:
+            low, high = _ENDS.get(name, (f"{name}.low", f"{name}.high"))
+            label = f"{row['on']}, {name}" if many and len(wanted) > 1 else None
+            label = label or (str(row["on"]) if many else name)
+            ends = (float(row.get(low, math.nan)), float(row.get(high, math.nan)))
+            curves.setdefault(label, []).append((float(row[along]), float(row[name]), *ends))
+    _check_single(curves, along)
+    measure = _UNITS.get(wanted[0], wanted[0]) if len(wanted) == 1 else "share"
+    measure = str(rows[0]["measure"]) if measure == "value" and "measure" in rows[0] else measure
+    ordered = {name: tuple(sorted(points)) for name, points in curves.items()}
+    return DoseResponse(ordered, measure, along.replace("coefficient.", "coefficient of "))
+
+
+def _column(rows: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
+    """Return the column of the coefficient."""
+    every = [name for name in rows[0] if name.split(".")[0] == "coefficient"]
+    if wanted is not None:
+        found = [name for name in every if name in (wanted, f"coefficient.{wanted}")]
+    else:
+        turned = [name for name in every if len({row[name] for row in rows}) > 1]
+        found = turned or every
+    if len(found) != 1:
+        raise SelectionError(
+            "it is not clear which coefficient is meant",
+            found=f"coefficient={wanted!r} among columns {every}",
+            expected="one",
+            do="name the domain: coefficient='medical'",
+        )
+    return found[0]
+
+
+def _values(rows: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] | None) -> list[str]:
+    """Return the names of the numbers that are drawn."""
+    have = list(rows[0])
+    if wanted is None:
+        names = [name for name in have if f"{name}.low" in have]
+        names = names or [name for name in _ENDS if name in have]
+    else:
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+    missing = [name for name in names if name not in have]
+    if missing or not names:
+        raise SelectionError(
+            "there is no such number",
+            found=f"{missing or wanted!r}",
+            expected=f"some of {have}",
+            do="name a column: values='accuracy'",
+        )
+    return names
+
+
+def _check_single(curves: Mapping[str, Sequence[Point]], along: str) -> None:
+    for name, points in curves.items():
+        places = [point[0] for point in points]
+        if len(set(places)) < len(places):
+            raise SelectionError(
+                "a curve has several values for one coefficient",
+                found=f"{name!r}: {len(places)} rows, {len(set(places))} values of {along}",
+                expected="one row per coefficient",
+                do="keep the rows of one layer, scope and setting of the other domains",
+            )

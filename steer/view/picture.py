@@ -1,0 +1,52 @@
+"""The figure of a view: it belongs to no window, and shows itself in a notebook.
+
+This module imports matplotlib; it is imported by `steer.view.drawing` inside functions only.
+"""
+
+import io
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from steer.view.look import diverging
+
+_DPI = 110
+
+
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+def png(figure: Any) -> bytes:
+    """Return a figure as PNG, without the date or the version of matplotlib.
+
+    Args:
+        figure: A matplotlib figure.
+    """
+    out = io.BytesIO()
+    if figure.canvas is None:
+        FigureCanvasAgg(figure)
+    figure.savefig(out, format="png", dpi=_DPI, metadata={"Software": None})
+    return out.getvalue()
+
+
+def diverging_map() -> Any:
+    """Return the colour map from vermilion through white to blue."""
+    ends = [tuple(c / 255 for c in diverging(share)) for share in (-1, 0, 1)]
+    return LinearSegmentedColormap.from_list("steer", ends)
+
+
+def drawable(text: str) -> str:
+    """Return a text in which characters that the font lacks are written as their code points.
+
+    Args:
+        text: Any text, for instance a token.
+    """
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if font.get_char_index(ord(c)) else f"\\u{ord(c):04x}" for c in text)

@@ -1,0 +1,182 @@
+"""Where answers lie in the residual stream: the axes along which they vary most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.evaluate.table import Row
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.view.base import Panel, View
+from steer.view.look import category
+from steer.view.reading import read_pairs
+from steer.view.separate import auc
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class PrincipalComponents(View):
+    """Answers in the coordinates of their principal components.
+
+    Args:
+        scores: `[pair rank]`: the coordinates of each answer, in residual units; all chosen ones,
+            then all rejected ones.
+        components: `[rank d_model]`: orthonormal; chosen answers have the larger mean on each.
+        mean: `[d_model]`, in residual units.
+        variance: `[rank]`: variance along each component, in squared residual units.
+        total: Variance along all directions.
+        chosen: `[pair]`: which answers were chosen.
+        domains: The domain of each answer.
+        layer: The layer.
+        position: Where the stream was read.
+    """
+
+    scores: Float[Tensor, "pair rank"]
+    components: Float[Tensor, "rank d_model"]
+    mean: Float[Tensor, " d_model"]
+    variance: Float[Tensor, " rank"]
+    total: float
+    chosen: Bool[Tensor, " pair"]
+    domains: tuple[str | None, ...]
+    layer: int
+    position: str
+
+    @property
+    def explained(self) -> Float[Tensor, " rank"]:
+        """The share of the variance along each component."""
+        return self.variance / self.total
+
+    @property
+    def table(self) -> list[Row]:
+        """One row per component: its share of the variance, and the AUC of chosen answers."""
+        rows, sum_so_far = [], 0.0
+        for k, share in enumerate(self.explained.tolist()):
+            sum_so_far += share
+            column = self.scores[:, k]
+            found = auc(column[self.chosen], column[~self.chosen])
+            rows.append(
+                {
+                    "component": k + 1,
+                    "share of variance": share,
+                    "sum of shares": sum_so_far,
+                    "AUC chosen": found.value,
+                    "AUC low": found.interval[0],
+                    "AUC high": found.interval[1],
+                }
+            )
+        return rows
+
+    @property
+    def points(self) -> list[Row]:
+        """One row per answer: domain, side, and its coordinates."""
+        names = [f"component {k + 1}" for k in range(self.scores.shape[1])]
+        return [
+            {"domain": d, "side": "chosen" if c else "rejected", **dict(zip(names, s, strict=True))}
+            for d, c, s in zip(
+                self.domains, self.chosen.tolist(), self.scores.tolist(), strict=True
+            )
+        ]
+
+    @property
+    def title(self) -> str:
+        """Layer, position and number of answers."""
+        return (
+            f"Principal components · {len(self.scores)} answers · layer {self.layer} · "
+            f"{self.position}"
+        )
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """The answers on the first two components, and the variance of all."""
+        return {"answers": Panel(self._draw, 5.2, 4.0), "variance": Panel(self._bars, 3.4, 4.0)}
+
+    def _draw(self, ax: Any) -> None:
+        x, y = self.scores[:, 0].numpy(), self.scores[:, 1].numpy()
+        for n, domain in enumerate(dict.fromkeys(self.domains)):
+            here = torch.tensor([d == domain for d in self.domains])
+            look = category(n)
+            for side, rows in (("chosen", here & self.chosen), ("rejected", here & ~self.chosen)):
+                ax.scatter(
+                    x[rows.numpy()],
+                    y[rows.numpy()],
+                    marker=look["marker"],
+                    s=22,
+                    facecolors=look["color"] if side == "chosen" else "none",
+                    edgecolors=look["color"],
+                    linewidths=1.0,
+                    alpha=0.8,
+                    label=side if domain is None else f"{domain}, {side}",
+                )
+        first, second = (100 * self.explained[:2]).tolist()
+        ax.set_xlabel(f"component 1 (residual units, {first:.0f}% of variance)")
+        ax.set_ylabel(f"component 2 (residual units, {second:.0f}% of variance)")
+        ax.locator_params(axis="x", nbins=6)
+        ax.legend(fontsize=7)
+        ax.grid(alpha=0.3)
+
+    def _bars(self, ax: Any) -> None:
+        shares = (100 * self.explained).tolist()
+        ax.bar(range(1, len(shares) + 1), shares, color=category(0)["color"])
+        ax.set(xlabel="component", ylabel="share of variance (%)", ylim=(0, None))
+        ax.set_xticks(range(1, len(shares) + 1, max(1, -(-len(shares) // 10))))
+        ax.grid(axis="y", alpha=0.3)
+
+
+def principal_components(
+    model: Model,
+    pairs: Pairs,
+    *,
+    layer: int,
+    position: str = "template[-1]",
+    components: int = 10,
+) -> PrincipalComponents:
+    """Return the principal components of chosen and rejected answers at one layer.
+
+    H − mean = S C with orthonormal rows C, by singular value decomposition in float64; component k
+    has the variance ‖S_k‖² / (answers − 1).
+
+    Args:
+        model: The model; inside `with model.steered(...)` the steered stream is read.
+        pairs: The pairs, of one domain or several.
+        layer: The layer (block output, 0-based).
+        position: Where to read, as `record` labels it.
+        components: How many to keep, at least 2; at most as many as there are.
+
+    Returns:
+        Scores, components and variances.
+
+    Raises:
+        RecordingError: No pairs, or no such layer or position.
+        SelectionError: Too few components, or answers that do not vary.
+    """
+    found = read_pairs(model, pairs, position, [layer])
+    stream = torch.cat([found.chosen[:, 0], found.rejected[:, 0]])
+    mean = stream.mean(dim=0)
+    U, S, Vh = torch.linalg.svd(stream - mean, full_matrices=False)
+    if components < 2 or len(S) < 2 or not float(S[0]):
+        raise SelectionError(
+            "there are no two components",
+            found=f"components={components}, {len(stream)} answers, variance {float(S[0]) ** 2:g}",
+            expected="at least two components of answers that vary",
+            do="give more pairs, or ask for more components",
+        )
+    kept = slice(0, components)
+    scores = (U * S)[:, kept]
+    n = len(found.chosen)
+    sign = torch.where(scores[:n].mean(dim=0) < scores[n:].mean(dim=0), -1.0, 1.0).double()
+    variance = S.square() / (len(stream) - 1)
+    return PrincipalComponents(
+        scores * sign,
+        Vh[kept] * sign[:, None],
+        mean,
+        variance[kept],
+        float(variance.sum()),
+        torch.arange(2 * n) < n,
+        tuple(pair.domain for pair in pairs) * 2,
+        layer,
+        position,
+    )

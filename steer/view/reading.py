@@ -1,0 +1,78 @@
+"""The residual stream of every single pair at one position: what recording averages away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.engine.padded import read_padded
+from steer.engine.reading import Place
+from steer.errors import RecordingError
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.positions import TEMPLATE, plan
+
+_TOKENS = 4096  # of one forward, padding included
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairStream:
+    """The residual stream of pairs at one position.
+
+    Args:
+        chosen: `[pair layer d_model]` in float64, in residual units.
+        rejected: `[pair layer d_model]` likewise.
+        layers: The layers.
+        position: The label of the position.
+    """
+
+    chosen: Float[Tensor, "pair layer d_model"]
+    rejected: Float[Tensor, "pair layer d_model"]
+    layers: tuple[int, ...]
+    position: str
+
+
+def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int]) -> PairStream:
+    """Return the residual stream of each pair at one position, steering included.
+
+    Args:
+        model: The model; inside `with model.steered(...)` it is read steered.
+        pairs: The pairs, at least one.
+        position: `template[-1]`, …, `response_mean`, `response_first`, `response_last` or
+            `prompt_last`, as `record` labels them.
+        layers: Layers (block outputs, 0-based), ascending.
+
+    Returns:
+        The streams; memory is pairs × layers × d_model.
+
+    Raises:
+        RecordingError: No pairs, no such position, or no such layer.
+    """
+    wanted = tuple(layers)
+    ordered = bool(wanted) and wanted == tuple(sorted(set(wanted)))
+    if not len(pairs) or not ordered or wanted[0] < 0 or wanted[-1] >= model.n_layers:
+        raise RecordingError(
+            "there is nothing to read",
+            found=f"{len(pairs)} pairs, layers {list(wanted)}",
+            expected=f"at least one pair, and layers from 0 to {model.n_layers - 1}, ascending",
+            do="check the pairs and the layers",
+        )
+    labels, units = plan(model.tokenizer, pairs, position.split("[")[0])
+    if position not in labels:
+        raise RecordingError(
+            "there is no such position",
+            found=repr(position),
+            expected=f"one of {', '.join(labels)}",
+            do=f"count the template's tokens from the end: '{TEMPLATE}[-1]'",
+        )
+    sequences: list[tuple[int, ...]] = []
+    places: list[Place] = []
+    at = labels.index(position)
+    for unit in units:
+        sides = (unit.places[at], unit.places[at + len(labels)])
+        places += [Place(side.sequence + len(sequences), side.tokens) for side in sides]
+        sequences += unit.sequences
+    means = read_padded(model.architecture, sequences, places, wanted, max_tokens=_TOKENS)
+    chosen, rejected = means.residual.unflatten(0, (-1, 2)).unbind(1)
+    return PairStream(chosen, rejected, wanted, position)

@@ -1,0 +1,214 @@
+"""How far each token of a text lies along a direction, as coloured text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.evaluate.table import Row
+from steer.model import Model
+from steer.pairs import Prompt
+from steer.text import encode_exchange
+from steer.vector import Vector
+from steer.view.base import Panel, View
+from steer.view.directions import directions
+from steer.view.drawing import drawable
+from steer.view.look import OKABE_ITO, Rgb, diverging, hexadecimal, ink
+from steer.view.tokens import tokens_of, visible
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_LABELLED = 60  # tokens up to which an axis names each
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Trajectory(View):
+    """The projection of every token of a text.
+
+    Args:
+        tokens: The text of each token, with signs for spaces and line breaks.
+        projections: `[pos]` in float64: (h · v)/‖v‖, in residual units.
+        response_start: Index of the first token of the answer.
+        layer: The layer.
+        centre: The projection that has no colour.
+        end: Distance from the centre at which the colour is full.
+    """
+
+    tokens: tuple[str, ...]
+    projections: Float[Tensor, " pos"]
+    response_start: int
+    layer: int
+    centre: float
+    end: float
+
+    @property
+    def table(self) -> list[Row]:
+        """One row per token: its place, part, text and projection."""
+        return [
+            {
+                "position": k,
+                "part": "prompt" if k < self.response_start else "answer",
+                "token": token,
+                "projection": value,
+            }
+            for k, (token, value) in enumerate(
+                zip(self.tokens, self.projections.tolist(), strict=True)
+            )
+        ]
+
+    @property
+    def title(self) -> str:
+        """The layer and the scale of the colours."""
+        low, high = self.centre - self.end, self.centre + self.end
+        return (
+            f"Projection at layer {self.layer}, in residual units · vermilion ≤ {low:.4g}, "
+            f"white {self.centre:.4g}, blue ≥ {high:.4g}"
+        )
+
+    def colour(self, index: int) -> Rgb:
+        """Return the colour behind a token.
+
+        Args:
+            index: Its place in the text.
+        """
+        return diverging((float(self.projections[index]) - self.centre) / self.end)
+
+    def __rich__(self) -> "Text":
+        """Return the coloured text for `rich.print`, the answer after a bar."""
+        from rich.text import Text
+
+        text = Text(f"{self.title}\n")
+        for k, token in enumerate(self.tokens):
+            if k == self.response_start:
+                text.append(" ▌ ")
+            colour = self.colour(k)
+            text.append(f"{visible(token)} ", style=f"{ink(colour)} on {hexadecimal(colour)}")
+        return text
+
+    def ansi(self) -> str:
+        """Return the coloured text with escape codes of 24-bit colour, for a terminal."""
+        parts = [f"{self.title}\n"]
+        for k, token in enumerate(self.tokens):
+            red, green, blue = self.colour(k)
+            front = "38;2;0;0;0" if ink((red, green, blue)) == "#000000" else "38;2;255;255;255"
+            bar = " ▌ " if k == self.response_start else ""
+            parts.append(f"{bar}\x1b[{front};48;2;{red};{green};{blue}m{visible(token)} \x1b[0m")
+        return "".join(parts)
+
+    @property
+    def html(self) -> str:
+        """The coloured text as HTML; each token tells its projection when pointed at."""
+        spans = []
+        for k, (token, value) in enumerate(
+            zip(self.tokens, self.projections.tolist(), strict=True)
+        ):
+            colour = self.colour(k)
+            bar = (
+                "margin-left:0.8em;border-left:3px solid #000;" if k == self.response_start else ""
+            )
+            spans.append(
+                f"<span title='{value:.4g}' style='{bar}background:{hexadecimal(colour)};"
+                f"color:{ink(colour)};padding:1px 2px;margin:1px'>{escape(visible(token))}</span>"
+            )
+        return f"<div style='line-height:1.9;font-family:monospace'>{' '.join(spans)}</div>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.title)}</p>{self.html}{self._image()}"
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """The projection along the text."""
+        width = max(5.0, min(11.0, 1.5 + 0.2 * len(self.tokens)))
+        return {"projection": Panel(self._draw, width, 3.2)}
+
+    def _draw(self, ax: Any) -> None:
+        places = range(len(self.tokens))
+        colours = [hexadecimal(self.colour(k)) for k in places]
+        ax.bar(
+            places,
+            (self.projections - self.centre).tolist(),
+            bottom=self.centre,
+            color=colours,
+            edgecolor="black",
+            linewidth=0.5,
+        )
+        ax.axhline(self.centre, color="black", linewidth=0.8)
+        ax.axvline(self.response_start - 0.5, color=OKABE_ITO[-1], linewidth=1, linestyle="--")
+        if len(self.tokens) <= _LABELLED:
+            ax.set_xticks(places, [drawable(t) for t in self.tokens], parse_math=False)
+            ax.tick_params(axis="x", rotation=90, labelsize=7)
+        else:
+            ax.set_xlabel("token")
+        ax.margins(x=0.01)
+        ax.set_ylabel(f"projection at layer {self.layer}\n(residual units)")
+        ax.annotate(
+            "answer →",
+            (self.response_start - 0.4, 1.0),
+            xycoords=("data", "axes fraction"),
+            fontsize=8,
+            va="bottom",
+        )
+
+
+def trajectory(
+    model: Model,
+    vector: Vector,
+    prompt: Prompt,
+    response: str | None = None,
+    *,
+    layer: int | None = None,
+    centre: float = 0.0,
+    **options: Any,
+) -> Trajectory:
+    """Return the projection of every token of a prompt and its answer on a direction.
+
+    p_t = (h_t · v)/‖v‖. The colours are full at the distance from the centre that one in twenty
+    tokens exceeds, since first tokens are often far out.
+
+    Args:
+        model: The model; inside `with model.steered(...)` both answer and stream are steered.
+        vector: A residual vector.
+        prompt: The prompt.
+        response: The answer; by default what the model generates.
+        layer: The layer read; by default the vector's own, or the one it is tuned for.
+        centre: The projection that has no colour, in residual units.
+        **options: As for `model.generate`.
+
+    Returns:
+        The projections.
+
+    Raises:
+        SelectionError: The vector has several layers and none is named.
+        RecordingError: The vector has no direction at the layer.
+        TextError: The answer has no token.
+    """
+    layer = _layer(vector) if layer is None else layer
+    along = directions(vector, [layer])[1][0]
+    if response is None:
+        response = model.generate([prompt], **options)[0]
+    exchange = encode_exchange(model.tokenizer, prompt, response)
+    stream = model.activations([prompt], [response], layers=[layer])[0][0]
+    found = stream.double().cpu() @ (along / along.norm())
+    end = float(torch.quantile((found - centre).abs(), 0.95)) or 1.0
+    tokens = tokens_of(model, exchange.ids)
+    return Trajectory(tokens, found, exchange.response_start, layer, float(centre), end)
+
+
+def _layer(vector: Vector) -> int:
+    if vector.tuning is not None and vector.tuning.layer in vector.layers:
+        return vector.tuning.layer
+    layers: Sequence[int] = vector.layers
+    if len(layers) != 1:
+        raise SelectionError(
+            "the vector does not say which layer to read",
+            found=f"layers {list(layers)}",
+            expected="one",
+            do="name it: layer=3",
+        )
+    return layers[0]

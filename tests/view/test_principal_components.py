@@ -1,0 +1,57 @@
+"""Principal components reconstruct the stream, and removing one removes its variance."""
+
+import pytest
+import torch
+
+import steer
+from steer import view
+from steer.errors import RecordingError, SelectionError
+from steer.view.reading import read_pairs
+from tests.view.setting import AT, LAYER, held_out, model
+
+
+def test_all_components_together_give_the_stream_back() -> None:
+    found = view.principal_components(model(), held_out(), layer=LAYER, components=1000)
+    stream = read_pairs(model(), held_out(), AT, [LAYER])
+    both = torch.cat([stream.chosen[:, 0], stream.rejected[:, 0]])
+    torch.testing.assert_close(found.mean + found.scores @ found.components, both)
+    eye = torch.eye(len(found.components), dtype=torch.float64)
+    torch.testing.assert_close(found.components @ found.components.T, eye)
+    torch.testing.assert_close(found.scores.var(dim=0), found.variance)
+    assert float(found.explained.sum()) == pytest.approx(1.0)
+    assert found.total == pytest.approx(float(both.var(dim=0).sum()))
+    assert (found.variance[:-1] >= found.variance[1:]).all()
+
+
+def test_chosen_answers_lie_on_the_upper_side() -> None:
+    found = view.principal_components(model(), held_out(), layer=LAYER)
+    chosen, rejected = found.scores[found.chosen], found.scores[~found.chosen]
+    assert (chosen.mean(dim=0) >= rejected.mean(dim=0)).all()
+    assert found.table[0]["AUC chosen"] == 1.0
+    assert found.scores.shape == (2 * len(held_out()), 10)
+
+
+def test_removing_a_component_removes_its_variance() -> None:
+    lm = model()
+    before = view.principal_components(lm, held_out(), layer=LAYER)
+    first = steer.Vector.of({LAYER: before.components[0].float()})
+    with lm.steered(first, 1.0, operator="ablate"):
+        after = view.principal_components(lm, held_out(), layer=LAYER)
+    assert after.total == pytest.approx(before.total - float(before.variance[0]), rel=1e-4)
+    torch.testing.assert_close(after.variance[:3], before.variance[1:4], rtol=1e-3, atol=0)
+
+
+def test_points_name_domain_and_side() -> None:
+    pairs = held_out()[:3] + steer.Pairs.of([steer.Pair("Is it?", "No .", "Yes .", "legal")])
+    found = view.principal_components(model(), pairs, layer=LAYER, components=2)
+    sides = [(p["domain"], p["side"]) for p in found.points]
+    assert sides[3] == ("legal", "chosen")
+    assert sides[4] == ("medical", "rejected")
+    assert found.points[5]["component 2"] == float(found.scores[5, 1])
+
+
+def test_there_must_be_two_components() -> None:
+    with pytest.raises(SelectionError, match="two components"):
+        view.principal_components(model(), held_out(), layer=LAYER, components=1)
+    with pytest.raises(RecordingError, match="nothing to read"):
+        view.principal_components(model(), held_out(), layer=99)

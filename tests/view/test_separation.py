@@ -1,0 +1,154 @@
+"""A direction separates chosen from rejected, until it is removed."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import steer
+from steer import view
+from steer.errors import RecordingError
+from steer.view.separate import auc, d_prime
+from tests.view.setting import (
+    AT,
+    LAYER,
+    activations,
+    everywhere,
+    held_out,
+    model,
+    palrs,
+    train,
+)
+
+numbers = st.lists(st.integers(-5, 5).map(float), min_size=2, max_size=12)
+
+
+def test_removing_the_direction_removes_the_separation() -> None:
+    lm, v = model(), everywhere()[LAYER]
+    before = view.separation(lm, activations(), held_out(), position=AT)
+    with lm.steered(v, 1.0, operator="ablate"):
+        after = view.separation(lm, activations(), held_out(), position=AT)
+    row = before.layers.index(LAYER)
+    assert before.auc[row].interval[0] > 0.8
+    assert before.d_prime[row].interval[0] > 2
+    low, high = after.auc[row].interval
+    assert after.auc[row].value == 0.5
+    assert low < 0.5 < high
+    assert abs(after.d_prime[row].value) < 1e-6
+    assert torch.equal(before.chosen[:, :row], after.chosen[:, :row])
+
+
+def test_half_of_an_ablation_halves_the_difference_but_not_the_separation() -> None:
+    lm, v = model(), everywhere()[LAYER]
+    before = view.separation(lm, v, held_out(), position=AT)
+    with lm.steered(v, 0.5, operator="ablate"):
+        after = view.separation(lm, v, held_out(), position=AT)
+    torch.testing.assert_close(after.chosen, before.chosen / 2, rtol=1e-4, atol=0.1)
+    assert after.auc[0].value == pytest.approx(before.auc[0].value)
+    assert after.d_prime[0].value == pytest.approx(before.d_prime[0].value, rel=1e-3)
+
+
+def test_adding_the_vector_moves_both_sides_by_its_length() -> None:
+    lm, v = model(), everywhere()[LAYER]
+    before = view.separation(lm, v, held_out(), position=AT)
+    with lm.steered(v, 0.5):
+        after = view.separation(lm, v, held_out(), position=AT)
+    shift = torch.full_like(before.chosen, 0.5 * v.norm())
+    torch.testing.assert_close(after.chosen - before.chosen, shift, rtol=1e-4, atol=0)
+    torch.testing.assert_close(after.rejected - before.rejected, shift, rtol=1e-4, atol=0)
+
+
+def test_projections_are_those_computed_by_hand() -> None:
+    lm = model()
+    found = view.separation(lm, everywhere(), held_out()[:4], position="response_last")
+    pairs = held_out()[:4]
+    rows = lm.activations([p.prompt for p in pairs], [p.chosen for p in pairs])
+    for k, row in enumerate(rows):
+        for layer in everywhere().layers:
+            v = everywhere().direction(layer).double()
+            expected = float(row[layer, -1].double() @ v / v.norm())
+            assert float(found.chosen[k, layer]) == pytest.approx(expected, rel=1e-4, abs=0.05)
+
+
+def test_the_mean_difference_of_projections_is_that_of_the_moments() -> None:
+    found = view.separation(model(), activations(), train(), position=AT)
+    expected = activations().of(None, AT).difference.norm(dim=-1)
+    difference = (found.chosen - found.rejected).mean(dim=0)
+    torch.testing.assert_close(difference, expected, rtol=1e-4, atol=0)
+
+
+def test_a_vector_of_one_layer_is_read_where_it_stands_or_where_asked() -> None:
+    lm = model()
+    assert view.separation(lm, palrs(), held_out()).layers == (LAYER,)
+    found = view.separation(lm, palrs(), held_out(), layers=range(lm.n_layers))
+    assert found.layers == tuple(range(lm.n_layers))
+    assert found.position == palrs().provenance.arguments["position"]
+    with pytest.raises(RecordingError, match="no direction at a layer"):
+        view.separation(lm, everywhere()[1:3], held_out(), layers=[1, 5])
+
+
+def test_nothing_to_read_is_an_error() -> None:
+    lm = model()
+    with pytest.raises(RecordingError, match="nothing to read"):
+        view.separation(lm, palrs(), steer.Pairs.of([]))
+    with pytest.raises(RecordingError, match="nothing to read"):
+        view.separation(lm, palrs(), held_out(), layers=[4, 1])
+    with pytest.raises(RecordingError, match="no such position"):
+        view.separation(lm, palrs(), held_out(), position="template[-9]")
+
+
+@settings(max_examples=40)
+@given(numbers, st.data())
+def test_auc_counts_wins_and_half_of_ties(chosen: list[float], data: st.DataObject) -> None:
+    rejected = data.draw(
+        st.lists(st.integers(-5, 5).map(float), min_size=len(chosen), max_size=len(chosen))
+    )
+    found, other = auc(row(chosen), row(rejected)), auc(row(rejected), row(chosen))
+    wins = sum((a > b) + (a == b) / 2 for a in chosen for b in rejected) / len(chosen) ** 2
+    assert found.value == pytest.approx(wins)
+    assert other.value == pytest.approx(1 - wins)
+    assert 0 <= found.interval[0] <= found.value <= found.interval[1] <= 1
+    assert found.interval[0] == pytest.approx(1 - other.interval[1], abs=1e-9)
+    assert found.interval[1] > found.interval[0]
+
+
+def test_the_interval_of_the_auc_holds_the_truth_about_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shift = 1.0
+    truth = 0.5 * (1 + math.erf(shift / 2))  # Φ(shift/√2)
+    hits = 0
+    for _ in range(200):
+        a = torch.randn(25, generator=generator, dtype=torch.float64) + shift
+        b = torch.randn(25, generator=generator, dtype=torch.float64)
+        low, high = auc(a, b).interval
+        hits += low <= truth <= high
+    assert 184 <= hits < 200
+
+
+def test_d_prime_is_the_distance_in_standard_deviations() -> None:
+    a, b = row([1.0, 2.0, 4.0, 5.0]), row([0.0, 1.0, 1.0, 2.0])
+    spread = math.sqrt((float(a.var()) + float(b.var())) / 2)
+    found = d_prime(a, b)
+    assert found.value == pytest.approx(float(a.mean() - b.mean()) / spread)
+    left = []
+    for k in range(4):
+        keep = [i for i in range(4) if i != k]
+        both = math.sqrt((float(a[keep].var()) + float(b[keep].var())) / 2)
+        left.append(float(a[keep].mean() - b[keep].mean()) / both)
+    mean = sum(left) / 4
+    error = math.sqrt(3 / 4 * sum((x - mean) ** 2 for x in left))
+    assert found.interval[1] - found.value == pytest.approx(3.182446 * error, rel=1e-5)
+
+
+def test_d_prime_of_numbers_that_do_not_vary() -> None:
+    same = row([1.0, 1.0, 1.0])
+    assert d_prime(same, same).value == 0.0
+    assert d_prime(same, same - 1).value == math.inf
+    assert math.isnan(d_prime(same[:1], same[:1]).value)
+
+
+def row(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,175 @@
+"""What all views have in common: table, picture, text and HTML."""
+
+import base64
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+
+from steer import view
+from steer.errors import MissingExtraError, SelectionError
+from steer.view.look import LINES, MARKERS, OKABE_ITO, category, diverging, ink
+from tests.repository.blocks import ROOT
+from tests.view.setting import (
+    AT,
+    LAYER,
+    activations,
+    asked,
+    everywhere,
+    held_out,
+    model,
+    palrs,
+    weights,
+)
+
+ROWS = [
+    {"steered": s, "affected": a, "value": 0.5, "low": 0.4, "high": 0.6}
+    for s in ("a", "b")
+    for a in ("a", "b")
+]
+DOSE = [{"coefficient": c, "accuracy": 0.5, "low": 0.4, "high": 0.6} for c in (-1.0, 0.0, 1.0)]
+MAKE: dict[str, Callable[[], view.View]] = {
+    "separation": lambda: view.separation(model(), activations(), held_out()[:5], position=AT),
+    "lens": lambda: view.lens(model(), everywhere(), asked()[:1]),
+    "cosines": lambda: view.cosines({"u": everywhere(), "w": -1.0 * everywhere()}),
+    "cosines_weight": lambda: view.cosines({"u": weights(), "w": weights()}),
+    "layer_cosines": lambda: view.layer_cosines(everywhere()),
+    "principal_components": lambda: view.principal_components(model(), held_out(), layer=LAYER),
+    "spectrum": lambda: view.spectrum(weights()),
+    "displacement": lambda: view.displacement(model(), weights(), asked(), against=palrs()),
+    "trajectory": lambda: view.trajectory(model(), palrs(), asked()[0], "No ."),
+    "next_token": lambda: view.next_token(model(), palrs(), asked()[0], 0.5),
+    "interference": lambda: view.interference(ROWS),
+    "dose_response": lambda: view.dose_response(DOSE),
+}
+NAMES = list(MAKE)
+
+
+@cache
+def made(name: str) -> view.View:
+    return MAKE[name]()
+
+
+def test_every_view_is_tried() -> None:
+    functions = {n for n in view.__all__ if n[0].islower()}
+    assert functions == set(NAMES) - {"cosines_weight"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_picture_has_every_panel_and_names_its_axes(name: str) -> None:
+    found = made(name)
+    figure = found.plot()
+    drawn = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    assert len(drawn) == len(found.panels)
+    bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    assert all(bar.get_ylabel() for bar in bars)
+    for ax in drawn:
+        named = [t.get_text() for t in ax.get_yticklabels() + ax.get_xticklabels()]
+        assert ax.get_ylabel() or any(re.search("[a-z]", text) for text in named)
+        assert ax.get_xlabel() or any(re.search("[a-z]", text) for text in named)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_view_draws_into_axes_that_are_given(name: str) -> None:
+    from matplotlib.figure import Figure
+
+    found = made(name)
+    figure = Figure()
+    last = list(found.panels)[-1]
+    assert found.plot(figure.subplots(), panel=last) is figure
+    assert len(found.plot(panel=last).axes) <= 2
+    with pytest.raises(SelectionError, match="no such panel"):
+        found.plot(panel="nothing")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_text_shows_the_table(name: str) -> None:
+    found = made(name)
+    text = repr(found)
+    assert text.splitlines()[0] == found.title
+    assert len(found.to_pandas()) == len(found.table) > 0
+    assert all(column in text for column in found.table[0])
+
+
+@pytest.mark.parametrize("name", ["cosines_weight", "interference", "trajectory"])
+def test_the_html_shows_table_and_picture(name: str) -> None:
+    found = made(name)
+    html = found._repr_html_()
+    (data,) = re.findall(r"<img alt='[^']+' src='data:image/png;base64,([^']+)'/>", html)
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+    if name != "trajectory":
+        assert html.count("<tr>") == len(found.table) + 1
+
+
+def test_no_window_is_opened_and_a_notebook_shows_the_figure() -> None:
+    code = (
+        "import sys; from steer import view; "
+        "assert 'matplotlib' not in sys.modules; "
+        "found = view.dose_response([{'coefficient': c, 'value': c} for c in (0.0, 1.0)]); "
+        "print(repr(found)); figure = found.plot(); "
+        "assert figure._repr_png_()[1:4] == b'PNG'; "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_without_matplotlib_there_is_the_table_and_how_to_get_the_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "steer.view.picture", None)
+    found = made("dose_response")
+    with pytest.raises(MissingExtraError, match=r"residual-steer\[plot\]"):
+        found.plot()
+    html = found._repr_html_()
+    assert "<table>" in html
+    assert "residual-steer[plot]" in html
+    assert "<img" not in html
+
+
+def test_signs_that_mean_something_to_matplotlib_or_lack_a_glyph_are_drawn_as_text() -> None:
+    tokens = ("$x_$", "字", "\x07", "plain")
+    odd = view.Trajectory(tokens, torch.tensor([1.0, 2.0, 3.0, 4.0]), 1, 0, 0.0, 4.0)
+    figure = odd.plot()
+    figure._repr_png_()
+    labels = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert labels[0] == "$x_$"
+    assert labels[1] == "\\u5b57"
+    assert labels[3] == "plain"
+
+
+def test_categories_differ_in_more_than_colour() -> None:
+    looks = [category(n) for n in range(28)]
+    assert len({(k["color"], k["marker"], k["linestyle"]) for k in looks}) == 28
+    first = looks[:7]
+    assert [k["color"] for k in first] == list(OKABE_ITO)
+    assert [k["marker"] for k in first] == list(MARKERS)
+    assert len({k["linestyle"] for k in first}) == len(LINES)
+
+
+@pytest.mark.parametrize("share", torch.linspace(-1, 1, 21).tolist())
+def test_text_on_a_colour_can_be_read(share: float) -> None:
+    """A contrast of at least 4.5, as WCAG 2 asks for text."""
+    colour = diverging(share)
+    light = luminance(colour)
+    front = 0.0 if ink(colour) == "#000000" else 1.0
+    low, high = sorted((light, front))
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def luminance(colour: tuple[int, int, int]) -> float:
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (x / 255 for x in colour)
+    ]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
