@@ -1,10 +1,11 @@
 """Recording: one pass over preference pairs, and what is kept of it."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -87,6 +88,9 @@ class Activations:
     def domain(self, name: str | None = None) -> str | None:
         """Return the domain meant by a name that may be left out.
 
+        Args:
+            name: The domain; None means the only one.
+
         Raises:
             RecordingError: There is no such domain, or more than one to choose from.
         """
@@ -94,6 +98,9 @@ class Activations:
 
     def position(self, name: str | None = None) -> str:
         """Return the position meant by a label that may be left out.
+
+        Args:
+            name: The label; None means the only one.
 
         Raises:
             RecordingError: There is no such position, or more than one to choose from.
@@ -155,8 +162,8 @@ def record(
 
     Raises:
         RecordingError: No pairs, an unknown position or layer, a model in training mode or being
-            steered, a text longer than the model's positions, values that are not finite, or
-            `packing=True` for a model that cannot.
+            steered, a text longer than the model's positions, values that are not finite,
+            `max_tokens` below 1, or `packing=True` for a model that cannot.
         TextError: A pair cannot be encoded.
         PairsError: Some pairs name a domain and others none.
     """
@@ -167,6 +174,13 @@ def record(
     positions, units = plan(model.tokenizer, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
     _check_length(architecture, longest)
+    if max_tokens is not None and not (_whole(max_tokens) and max_tokens > 0):
+        raise RecordingError(
+            "max_tokens is no number of tokens",
+            found=f"max_tokens={max_tokens!r}",
+            expected="an integer of at least 1",
+            do="leave it out; a text longer than that runs alone",
+        )
     if max_tokens is None:
         max_tokens = _MAX_TOKENS.get(device_of(architecture).type, _MAX_TOKENS_ELSEWHERE)
     path, read = _reader(architecture, wanted, longest, max_tokens, packing)
@@ -234,15 +248,24 @@ def _checked(
             expected="an unsteered model: texts run packed, and rows would not be prompts",
             do="leave the context first, or read single texts with model.activations",
         )
-    wanted = tuple(range(architecture.n_layers)) if layers is None else tuple(sorted(set(layers)))
-    if not wanted or wanted[0] < 0 or wanted[-1] >= architecture.n_layers:
+    everything = range(architecture.n_layers)
+    wanted = _listed(everything if layers is None else layers)
+    if not wanted or not all(_whole(layer) and layer in everything for layer in wanted):
         raise RecordingError(
             "there is no such layer",
-            found=f"layers {list(layers or ())}",
+            found=f"layers={layers!r}",
             expected=f"layers from 0 to {architecture.n_layers - 1}",
             do="count the blocks from 0; layer l is the output of block l",
         )
-    return wanted
+    return tuple(sorted({int(layer) for layer in wanted}))
+
+
+def _listed(layers: Any) -> list[Any]:
+    return list(layers) if isinstance(layers, Iterable) else []
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _check_length(architecture: Architecture, longest: int) -> None:

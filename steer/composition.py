@@ -13,6 +13,7 @@ from steer.operator import get_operator
 from steer.scope import ALL, Scope, parse_scope
 from steer.site import Residual, Site
 from steer.vector import Vector
+from steer.vector_rules import is_number
 
 CoefficientsLike = (
     float | Mapping[str, float] | Sequence[float] | Sequence[Mapping[str, float]] | Tensor
@@ -133,7 +134,9 @@ class Composition:
         return replace(self, gate=gate)
 
     def __repr__(self) -> str:
-        lines = [f"Composition of {len(self.parts)} domain(s), gate: {_gate_text(self.gate)}"]
+        stored = any(part.vector.gate is not None for part in self.parts.values())
+        gate = "none, though one is stored" if stored and not self.gate else _gate_text(self.gate)
+        lines = [f"Composition of {len(self.parts)} domain(s), gate: {gate}"]
         many = f"{len(self.coefficients)} rows"
         for k, (name, part) in enumerate(self.parts.items()):
             c = many if self.per_row else f"{float(self.coefficients[0, k]):+g}"
@@ -153,7 +156,8 @@ def compose(
     Args:
         vectors: Vector of each domain, or `Part` to choose operator and scope; a vector that was
             tuned brings its own.
-        gate: Decides at each prompt which domains it belongs to.
+        gate: Decides at each prompt which domains it belongs to. One that is stored with a vector
+            acts only where it is named: `gate=vector.gate`.
         **by_domain: The same by keyword.
 
     Returns:
@@ -162,6 +166,13 @@ def compose(
     Raises:
         CompositionError: No domain, a domain given twice, or vectors of unequal width.
     """
+    if gate is not None and not isinstance(gate, DomainGate):
+        raise CompositionError(
+            "this is no gate",
+            found=type(gate).__name__,
+            expected="a DomainGate, or None",
+            do="name a domain that is called 'gate' in the mapping: compose({'gate': vector})",
+        )
     named = dict(vectors or {})
     if twice := named.keys() & by_domain.keys():
         raise CompositionError(
@@ -240,8 +251,8 @@ def coefficient_rows(
     per_row = False
     if isinstance(value, Mapping):
         rows = torch.tensor([_row(value, domains)], dtype=torch.float64)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        rows = torch.full((1, len(domains)), float(value), dtype=torch.float64)
+    elif is_number(value):
+        rows = torch.full((1, len(domains)), _number(value), dtype=torch.float64)
     elif isinstance(value, Tensor) and value.ndim in (0, 1, 2):
         rows = value.detach().to("cpu", torch.float32).clone()
         per_row = value.ndim == 2
@@ -306,14 +317,17 @@ def _row(by_domain: Mapping[str, float], domains: Sequence[str]) -> list[float]:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise CompositionError(
             "a coefficient is no number",
             found=repr(value),
             expected="a float",
             do="pass a number",
         )
-    return float(value)
+    try:
+        return float(value)  # type: ignore[arg-type]  # is_number said so
+    except OverflowError:
+        return float("inf")  # refused with all that is not finite
 
 
 def _part(name: str, value: Vector | Part) -> Part:

@@ -42,6 +42,20 @@ class DomainGate:
         Residual(self.layer)
         object.__setattr__(self, "domains", tuple(self.domains))
         centroids = self.centroids
+        if not isinstance(centroids, Tensor):
+            raise CompositionError(
+                "the gate's centroids are no tensor",
+                found=type(centroids).__name__,
+                expected="a tensor [domain + background, d_model]",
+                do="build the gate with steer.domain_gate(...)",
+            )
+        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+            raise CompositionError(
+                "a gate's accuracy is a share",
+                found=self.accuracy,
+                expected="0 to 1",
+                do="leave it out if it was not measured",
+            )
         ok = centroids.ndim == 2 and len(set(self.domains)) == len(self.domains) > 0
         if not ok or centroids.shape[0] < len(self.domains):
             raise CompositionError(

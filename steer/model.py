@@ -24,15 +24,23 @@ from steer.errors import RecordingError, TextError
 from steer.fingerprint import Marks, model_info, tokenizer_marks
 from steer.fit import check_fit
 from steer.gate import DomainGate
-from steer.pairs import Prompt
 from steer.provenance import ModelInfo
 from steer.scope import Scope, parse_scope
 from steer.steered import Steered
-from steer.text import encode_exchange, encode_prompt
+from steer.text import PromptLike, encode_exchange, encode_prompt
 from steer.vector import Vector
 
 _T = TypeVar("_T")
 _TOKENS = 4096  # tokens of one forward when scoring
+_OF_BOTH = (  # options of `from_pretrained` that say where to find model and tokenizer
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+)
 
 
 class Model:
@@ -94,7 +102,8 @@ class Model:
             unembedding: See `Model`.
             embedding: See `Model`.
             **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
-                `revision`, …).
+                `revision`, …); where the files are found (`revision`, `token`, `cache_dir`,
+                `subfolder`, `local_files_only`, …) goes for the tokenizer too.
 
         Returns:
             The model, in evaluation mode.
@@ -105,7 +114,7 @@ class Model:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        shared = {k: kwargs[k] for k in ("revision", "trust_remote_code", "token") if k in kwargs}
+        shared = {k: kwargs[k] for k in _OF_BOTH if k in kwargs}
         if tokenizer is None:
             tokenizer = AutoTokenizer.from_pretrained(str(name), **shared)
         hf_model = AutoModelForCausalLM.from_pretrained(str(name), **kwargs)
@@ -176,7 +185,8 @@ class Model:
             what: A vector, vectors by domain, or a composition.
             coefficients: A number, one per domain, or one row per prompt of the next call;
                 dimensionless. Left out, a composition keeps its own and a vector has 1.
-            gate: A domain gate, instead of the composition's own.
+            gate: A domain gate, instead of the composition's own. One that is stored with a vector
+                acts only where it is named: `gate=vector.gate`.
             operator: Operator for every domain, instead of the composition's own.
             scope: Tokens to act on, for every domain, instead of the composition's own.
             weights: How weight sites are taken. By `hook`, un-merged: rows, scopes and gates apply,
@@ -204,26 +214,28 @@ class Model:
     @overload
     def generate(self, prompts: str, **options: Any) -> str: ...
     @overload
-    def generate(self, prompts: Sequence[Prompt], **options: Any) -> list[str]: ...
+    def generate(self, prompts: Sequence[PromptLike], **options: Any) -> list[str]: ...
     def generate(
-        self, prompts: str | Sequence[Prompt], *, batch_size: int | None = None, **options: Any
+        self, prompts: str | Sequence[PromptLike], *, batch_size: int | None = None, **options: Any
     ) -> str | list[str]:
         """Generate an answer to each prompt; greedy unless `do_sample=True` is given.
 
         Args:
-            prompts: A prompt, or several: texts or sequences of messages. They go through the
-                chat template.
+            prompts: A prompt, or several: texts or sequences of messages, each a `Message`
+                or a mapping with `role` and `content`. They go through the chat template.
             batch_size: Prompts run at once, all by default; coefficient rows stay with theirs.
-            **options: As for Hugging Face's `generate`; `max_new_tokens` is 64 if not given.
+            **options: As for Hugging Face's `generate`. Without a `generation_config` of your own,
+                `max_new_tokens` is 64 where neither it nor `max_length` is given.
 
         Returns:
             The answers, without special tokens; a string for a string. With
-            `num_return_sequences`, that many in a row for each prompt.
+            `num_return_sequences`, that many in a row for each prompt of a list.
 
         Raises:
-            TextError: A prompt cannot be rendered.
+            TextError: A prompt cannot be rendered, or several answers to a string are asked for.
         """
         if isinstance(prompts, str):
+            self._check_one_answer(options)
             return self.generate([prompts], batch_size=batch_size, **options)[0]
         if prompts is None or (batch_size is not None and batch_size < 1):
             raise TextError(
@@ -234,8 +246,10 @@ class Model:
             )
         if not prompts:
             return []
-        options.setdefault("max_new_tokens", 64)
-        options.setdefault("do_sample", False)
+        if options.get("generation_config") is None:
+            if options.get("max_length") is None:
+                options.setdefault("max_new_tokens", 64)
+            options.setdefault("do_sample", False)
         batch = self._prompts(prompts)
         if batch_size is None or batch_size >= len(batch.ids):
             rows = self.engine.generate(batch, **options)
@@ -246,7 +260,7 @@ class Model:
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
     def logprobs(
-        self, prompts: Sequence[Prompt], responses: Sequence[str]
+        self, prompts: Sequence[PromptLike], responses: Sequence[str]
     ) -> list[Float[Tensor, " pos"]]:
         """Return the log-probability of each given response token, in nats.
 
@@ -269,7 +283,7 @@ class Model:
         return _in_order(scored)
 
     def logits(
-        self, prompts: Sequence[Prompt], responses: Sequence[str]
+        self, prompts: Sequence[PromptLike], responses: Sequence[str]
     ) -> list[Float[Tensor, "pos vocab"]]:
         """Return the logits that predict each response token.
 
@@ -288,7 +302,7 @@ class Model:
 
     def activations(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[PromptLike],
         responses: Sequence[str] | None = None,
         *,
         layers: Sequence[int] | None = None,
@@ -318,19 +332,30 @@ class Model:
             ]
         )
 
-    def _prompts(self, prompts: Sequence[Prompt]) -> Batch:
+    def _check_one_answer(self, options: Mapping[str, Any]) -> None:
+        config = options.get("generation_config") or self.hf_model.generation_config
+        answers = options.get("num_return_sequences", config.num_return_sequences) or 1
+        if answers != 1:
+            raise TextError(
+                "one string cannot hold several answers",
+                found=f"num_return_sequences={answers} for a single text",
+                expected="a list of prompts",
+                do="pass [prompt]; the answers come as a list",
+            )
+
+    def _prompts(self, prompts: Sequence[PromptLike]) -> Batch:
         for k, prompt in enumerate(prompts):
             if not isinstance(prompt, str | Sequence):
                 raise TextError(
                     f"prompt {k} (counted from 0) is no prompt",
                     found=repr(prompt),
                     expected="a text or a sequence of messages",
-                    do="leave it out, or convert it to text",
+                    do="convert it to text; one conversation is a prompt: [[message, …]]",
                 )
         ids = tuple(tuple(encode_prompt(self.tokenizer, prompt)) for prompt in prompts)
         return Batch(ids, tuple(map(len, ids)))
 
-    def _exchanges(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Batch:
+    def _exchanges(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Batch:
         if len(prompts) != len(responses):
             raise TextError(
                 "prompts and responses differ in number",

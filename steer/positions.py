@@ -99,11 +99,11 @@ def _unit(pair: Pair, number: int, texts: Sequence[_Text], labels: Sequence[str]
 
 def _readers(at: At) -> dict[str, Position | None]:
     """Return the function of each position by its label; None for the template's tokens."""
-    asked = [at] if isinstance(at, str) or callable(at) else list(at)
+    asked: list[Any] = list(at) if isinstance(at, list | tuple) else [at]
     readers: dict[str, Position | None] = {}
     for item in asked:
         label = item if isinstance(item, str) else getattr(item, "__name__", type(item).__name__)
-        known = callable(item) or item in POSITIONS
+        known = callable(item) or (isinstance(item, str) and item in POSITIONS)
         if not known or label in readers or (callable(item) and label in POSITIONS):
             raise RecordingError(
                 "positions are named twice" if known else "there is no such position",

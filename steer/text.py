@@ -13,14 +13,16 @@ with the response after one space. A rendered template holds its own special tok
 more; the plain format gets those that the tokenizer puts in front of a text, and none at its end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from steer.errors import TextError
-from steer.pairs import Message, Prompt
+from steer.errors import PairsError, TextError
+from steer.pairs import Message
+from steer.pairs.conversation import read_messages
 
+PromptLike: TypeAlias = str | Sequence[Message | Mapping[str, str]]
 PLAIN_FORMAT = "plain: 'System: …\\n\\nUser: …\\n\\nAssistant:', then ' ' and the response"
 _NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
 _CONTENTS = ("a", "7")
@@ -72,17 +74,19 @@ def template_of(tokenizer: Any) -> str:
     return PLAIN_FORMAT if template is None else str(template)
 
 
-def render(tokenizer: Any, prompt: Prompt) -> str:
+def render(tokenizer: Any, prompt: PromptLike) -> str:
     """Return a prompt as the text the model reads, up to where the assistant begins.
 
     Args:
         tokenizer: A Hugging Face tokenizer; it is not changed.
-        prompt: A text, which is one user turn, or messages.
+        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
+            `content`.
 
     Raises:
-        TextError: The chat template refuses the messages, for instance a system message.
+        TextError: The prompt is neither, or the chat template refuses the messages, for instance a
+            system message.
     """
-    messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    messages = _messages(prompt)
     if not _has_template(tokenizer):
         turns = [f"{_NAMES.get(m.role, m.role.title())}: {m.content}\n\n" for m in messages]
         return "".join(turns) + "Assistant:"
@@ -103,12 +107,13 @@ def render(tokenizer: Any, prompt: Prompt) -> str:
     return str(text)
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
+def encode_prompt(tokenizer: Any, prompt: PromptLike) -> tuple[int, ...]:
     """Return the token ids of a prompt, up to where the assistant begins.
 
     Args:
         tokenizer: A Hugging Face tokenizer; it is not changed.
-        prompt: A text, which is one user turn, or messages.
+        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
+            `content`.
 
     Raises:
         TextError: The prompt cannot be rendered, or has no token.
@@ -116,7 +121,7 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
     return _encode(tokenizer, render(tokenizer, prompt))[0]
 
 
-def encode_exchange(tokenizer: Any, prompt: Prompt, response: str) -> Exchange:
+def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchange:
     """Return the token ids of a prompt with the response after it.
 
     The whole text is tokenised at once, as the model would have read it: around the border the
@@ -124,7 +129,8 @@ def encode_exchange(tokenizer: Any, prompt: Prompt, response: str) -> Exchange:
 
     Args:
         tokenizer: A Hugging Face tokenizer; it is not changed.
-        prompt: A text, which is one user turn, or messages.
+        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
+            `content`.
         response: What the assistant says.
 
     Raises:
@@ -182,6 +188,27 @@ def encode_in_user_slot(
     ids = encode_prompt(tokenizer, response)
     others = slot_samples(tokenizer) if samples is None else samples
     return ids, min(_shared(ids[::-1], other[::-1]) for other in others)
+
+
+def _messages(prompt: PromptLike) -> tuple[Message, ...]:
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    try:
+        messages = read_messages(list(prompt) if isinstance(prompt, Sequence) else prompt, "prompt")
+    except PairsError as error:
+        raise _no_prompt(error.what, error.found) from error
+    if not messages:
+        raise _no_prompt("there is no message in this prompt", repr(prompt))
+    return messages
+
+
+def _no_prompt(what: str, found: object) -> TextError:
+    return TextError(
+        what,
+        found=found,
+        expected='a text, or messages like {"role": "user", "content": "…"} with text as content',
+        do="convert it; the roles are system, user and assistant",
+    )
 
 
 def _has_template(tokenizer: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from steer.errors import MissingExtraError, PairsError
+from steer.errors import AlignmentError, MissingExtraError, PairsError
 from steer.model import Model
 from steer.pairs import Pair, Pairs
 from steer.pairs.pair import messages_of
@@ -51,7 +52,7 @@ def preference_tune(
         lora_rank: Rank of a LoRA on every linear layer of the blocks; None tunes all weights.
         adapter: Folder to save the LoRA adapter to; needs `lora_rank`.
         seed: Seed of the order of the pairs and of the adapter; global random state is put back.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, if the output is a terminal.
 
     Returns:
         The aligned model with the same tokenizer; an adapter is merged into its weights.
@@ -59,10 +60,18 @@ def preference_tune(
     Raises:
         MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
         PairsError: There are no pairs.
+        AlignmentError: A folder for an adapter is named, and no rank.
 
     Reference:
         arXiv 2310.12036 (the loss), 2410.19206 (its use for alignment vectors).
     """
+    if adapter is not None and lora_rank is None:
+        raise AlignmentError(
+            "there is no adapter to save",
+            found=f"adapter={adapter!r} and lora_rank=None, which tunes all weights",
+            expected="lora_rank, the rank of the adapter",
+            do="pass for instance lora_rank=16, or leave adapter out",
+        )
     if not len(pairs):
         raise PairsError(
             "there is nothing to prefer",
@@ -83,7 +92,7 @@ def preference_tune(
             max_steps=steps,
             per_device_train_batch_size=batch_size,
             seed=seed,
-            disable_tqdm=not progress,
+            disable_tqdm=not (progress and sys.stderr.isatty()),
         )
         trainer.train()
     tuned = trainer.model

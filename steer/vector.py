@@ -15,7 +15,7 @@ from steer.gate import DomainGate
 from steer.provenance import LayerStats, Provenance, Tuning, combined, mean_norms, scaled
 from steer.site import EMBED, Residual, Site, Weight, parse_site, site_order
 from steer.term import Direction, Term
-from steer.vector_rules import check_one_kind, check_terms, no_site
+from steer.vector_rules import check_one_kind, check_terms, factor_of, is_number, no_site
 
 if TYPE_CHECKING:
     import os
@@ -27,9 +27,10 @@ class Vector:
 
     `u + w`, `u - w`, `2 * u`, `-u`, `u / 2`; `u @ w` (inner product), `u.norm()`, `u.cosine(w)`;
     `u[14]` and `u[10:20]` (the same vector at those layers only); `u.residual` and `u.weight` (the
-    two summands). A site that one operand lacks counts as zero there. Algebra keeps the model
-    fingerprint and drops what no longer holds (tuning, gate, error bars of sums): coefficients
-    are no part of an element.
+    two summands). A site that one operand lacks counts as zero there. Coefficients are no part of
+    an element. Algebra keeps the model fingerprint and drops what no longer holds: every change
+    drops the tuning; a sum drops the gate and the error bars too. Multiples and parts of one
+    vector keep its gate, which reads prompts and not the vector.
 
     Args:
         terms: Term of each site: directions at residual sites, other terms at weight sites.
@@ -41,6 +42,8 @@ class Vector:
     Raises:
         AlgebraError: No term, a term at a site of the wrong kind, or directions of unequal width.
     """
+
+    __array_ufunc__ = None  # so that NumPy's numbers leave `number * vector` to the vector
 
     terms: Mapping[Site, Term]
     provenance: Provenance = field(default_factory=Provenance)
@@ -171,8 +174,9 @@ class Vector:
         return Vector(terms, combined(self.provenance, other.provenance), norms)
 
     def __mul__(self, factor: float) -> "Vector":
-        if isinstance(factor, bool) or not isinstance(factor, int | float):
+        if not is_number(factor):
             return NotImplemented
+        factor = factor_of(factor)
         terms = {site: terms_.scale(term, factor) for site, term in self.terms.items()}
         stats = {layer: scaled(s, factor) for layer, s in self.stats.items()}
         return replace(self, terms=terms, stats=stats, tuning=None)
@@ -180,9 +184,9 @@ class Vector:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> "Vector":
-        if isinstance(divisor, bool) or not isinstance(divisor, int | float):
+        if not is_number(divisor):
             return NotImplemented
-        return self * (1.0 / divisor)
+        return self * factor_of(divisor, inverse=True)
 
     def __neg__(self) -> "Vector":
         return self * -1.0
@@ -214,6 +218,12 @@ class Vector:
 
     def cosine(self, other: "Vector") -> float:
         """Return (u @ w) / (‖u‖ ‖w‖), in [−1, 1].
+
+        Args:
+            other: The vector w, of the same kind; neither may be zero.
+
+        Returns:
+            The cosine, dimensionless.
 
         Raises:
             AlgebraError: Kinds are mixed, or a vector is zero.
@@ -274,7 +284,19 @@ class Vector:
         return {layer: LayerStats(s.residual_norm) for layer, s in self.stats.items()}
 
     def to(self, *, dtype: torch.dtype | None = None, device: str | None = None) -> "Vector":
-        """Return the vector with its tensors in another dtype or on another device."""
+        """Return the vector with its tensors in another dtype or on another device.
+
+        Args:
+            dtype: A floating-point precision; None leaves it.
+            device: Where to put the tensors, for instance `cuda`; None leaves them.
+
+        Returns:
+            A new vector with the same records.
+
+        Raises:
+            AlgebraError: The precision is none of float16, bfloat16, float32 and float64, or a
+                value of a direction is too large for it.
+        """
         moved = {}
         for site, term in self.terms.items():
             parts = {k: t.to(dtype=dtype, device=device) for k, t in terms_.tensors(term).items()}
@@ -319,7 +341,8 @@ class Vector:
             path: The file.
 
         Returns:
-            The vector, equal to the one saved.
+            The vector as it was saved, bit for bit, with the same records, as another object:
+            `==` does not compare tensors.
 
         Raises:
             VectorFileError: The file is damaged, foreign, of a future version or holds

@@ -1,6 +1,8 @@
 """What a vector's terms must satisfy, and the errors that say so."""
 
+import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 
 from steer.errors import AlgebraError
 from steer.site import Residual, Site, Weight
@@ -43,6 +45,39 @@ def check_terms(terms: Mapping[Site, Term]) -> None:
             expected="one d_model",
             do="keep vectors of different models apart",
         )
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number of Python or of a library, but no truth value.
+
+    Args:
+        value: Anything.
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def factor_of(number: float, *, inverse: bool = False) -> float:
+    """Return what a vector is multiplied by as a float.
+
+    Args:
+        number: A real number.
+        inverse: Whether the vector is divided by it.
+
+    Raises:
+        AlgebraError: The factor is not finite, or too large for a float.
+    """
+    try:
+        factor = 1.0 / float(number) if inverse else float(number)
+    except (OverflowError, ZeroDivisionError):
+        factor = math.inf
+    if not math.isfinite(factor):
+        raise AlgebraError(
+            "a vector needs a finite factor",
+            found=f"{'division' if inverse else 'multiplication'} by {repr(number)[:40]}",
+            expected="a finite number, and none that is divided by 0",
+            do="look where the number comes from",
+        )
+    return factor
 
 
 def check_one_kind(*sites: Iterable[Site]) -> None:

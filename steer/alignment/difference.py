@@ -41,7 +41,7 @@ def alignment_vector(
         dtype: Precision of the result; None for float32. bfloat16 halves the size and rounds.
         strict: Whether another configuration, tokenizer or chat template is refused; if not, it is
             warned of.
-        progress: Whether to show a bar.
+        progress: Whether to show a bar, if the output is a terminal.
 
     Returns:
         A vector of weight sites: at coefficient 1 it gives the aligned model.

@@ -59,7 +59,8 @@ class Difference:
         from tqdm.auto import tqdm
 
         some = False
-        for name in tqdm(self.shapes, desc="difference", unit="tensor", disable=not progress):
+        hidden = None if progress else True  # None: hidden where the output is no terminal
+        for name in tqdm(self.shapes, desc="difference", unit="tensor", disable=hidden):
             taken = self._taken(name)
             if taken is not None:
                 some = True

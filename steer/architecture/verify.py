@@ -92,7 +92,7 @@ def _forward(model: nn.Module, ids: Tensor) -> Tensor:
             f"{type(model).__name__} cannot be run on {ROWS} × {TOKENS} token ids",
             found=f"{type(error).__name__}: {error}",
             expected="model(input_ids=ids, use_cache=False) gives logits",
-            do="make this call work; find_architecture(model, verify=False) skips the check",
+            do="make this call work: every text is run by it",
         ) from error
     return logits
 
@@ -106,7 +106,7 @@ def _check_weights(architecture: Architecture) -> None:
             f"{type(model).__name__} cannot be checked: it has no weights",
             found="parameters on the meta device",
             expected="loaded weights",
-            do="load the weights, or call find_architecture(model, verify=False)",
+            do="load the weights: from_pretrained without device_map='meta'",
         )
 
 

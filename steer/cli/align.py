@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from steer.cli.common import precision
 from steer.errors import AlignmentError
 
 if TYPE_CHECKING:
@@ -24,13 +25,24 @@ def align(
         float | None, typer.Option(help="Reduce every matrix to the rank that keeps this share.")
     ] = None,
     ties: Annotated[
-        float | None, typer.Option(help="Keep this share of the entries, the largest (TIES).")
+        float | None,
+        typer.Option(
+            help="Keep this share of the entries, the largest: the trimming step of TIES alone. "
+            "With one vector no sign is elected; steer.ties merges several."
+        ),
     ] = None,
     dare: Annotated[
         float | None, typer.Option(help="Drop entries with this probability (DARE).")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of --dare.")] = 0,
     domain: Annotated[str | None, typer.Option(help="Domain of the alignment.")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Shell pattern of parameter names to take; may be given several times."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision of the vector; float32 is exact, bfloat16 half the size.")
+    ] = "float32",
     strict: Annotated[
         bool, typer.Option(help="Refuse another configuration, tokenizer or chat template.")
     ] = True,
@@ -47,15 +59,19 @@ def align(
         )
     from steer.alignment import alignment_vector, write_alignment_vector
 
+    taken: Any = {
+        "domain": domain,
+        "include": include or None,
+        "dtype": precision(dtype),
+        "strict": strict,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
     if ties is None and dare is None:
-        table = write_alignment_vector(
-            base, aligned, out, rank=rank, energy=energy, domain=domain, strict=strict
-        )
+        table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
         console.print(table, markup=False, highlight=False, soft_wrap=True)
     else:
-        vector = alignment_vector(base, aligned, domain=domain, strict=strict)
+        vector = alignment_vector(base, aligned, **taken)
         sparse = _sparse(vector, ties, dare, seed)
         sparse.save(out)
         console.print(sparse, markup=False, highlight=False, soft_wrap=True)

@@ -7,6 +7,8 @@ import typer
 from steer.errors import TextError
 
 if TYPE_CHECKING:
+    import torch
+
     from steer.model import Model
 
 ModelName = Annotated[
@@ -31,16 +33,17 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
         OSError: There is no such model.
         TextError: It has no tokenizer that can be read.
     """
-    if name == "demo":
-        from steer.demo import load_model as load_demo
-
-        return load_demo()
     from transformers import AutoTokenizer
 
+    from steer.demo import MODEL_PATH, NAME
     from steer.model import Model
 
+    options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" else precision(dtype)}
+    if device is not None:
+        options["device_map"] = device
+    source = str(MODEL_PATH) if name == "demo" else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except ValueError as error:
         raise TextError(
             "this model has no tokenizer that can be read",
@@ -48,7 +51,24 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
             expected="a tokenizer beside the weights (tokenizer.json, tokenizer_config.json)",
             do="save it there: tokenizer.save_pretrained(directory)",
         ) from error
-    options: dict[str, Any] = {"dtype": dtype}
-    if device is not None:
-        options["device_map"] = device
-    return Model.from_pretrained(name, tokenizer=tokenizer, **options)
+    model = Model.from_pretrained(source, tokenizer=tokenizer, **options)
+    if name == "demo":
+        model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
+    return model
+
+
+def precision(name: str) -> "torch.dtype":
+    """Return a floating-point precision by its name.
+
+    Args:
+        name: `float16`, `bfloat16`, `float32` or `float64`.
+
+    Raises:
+        BadParameter: There is no such precision.
+    """
+    import torch
+
+    known = {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+    if name not in known:
+        raise typer.BadParameter(f"expected one of {', '.join(known)}", param_hint="--dtype")
+    return known[name]

@@ -1,5 +1,7 @@
 """`steer extract`."""
 
+import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +12,9 @@ from steer.cli.common import Device, Dtype, ModelName, load_model
 from steer.errors import CompositionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from steer.activations import Activations
     from steer.model import Model
     from steer.pairs import Pairs
     from steer.vector import Vector
@@ -26,6 +31,13 @@ def extract(
     ],
     method: Annotated[str, typer.Option(help="How to extract; see `steer methods`.")] = "palrs",
     at: Annotated[str, typer.Option(help="Where to read the residual stream.")] = "template",
+    position: Annotated[
+        str | None,
+        typer.Option(help="The only one to use of the positions read, for instance template[-1]."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers to record and choose from, for instance 4,6-9.")
+    ] = None,
     domain: Annotated[str | None, typer.Option(help="Domain of the pairs.")] = None,
     held_out: Annotated[
         str | None, typer.Option(help="Pairs to choose layer and strength on (file).")
@@ -36,6 +48,7 @@ def extract(
     device: Device = None,
 ) -> None:
     """Compute a vector for each domain from preference pairs and write it to a file."""
+    from steer.activations import record
     from steer.pairs import Pairs
 
     console = Console()
@@ -56,9 +69,11 @@ def extract(
                 expected="a name without / and not ..",
                 do="rename the domain in the pairs, or extract it alone with --domain",
             )
+    use = _method(method, position, _layers(layers))
     lm = load_model(model, dtype, device)
     choosing = None if held_out is None else Pairs.load(held_out, domain=domain)
-    for name, vector in _extracted(lm, loaded, names, method, at, choosing, kl_budget, console):
+    activations = record(lm, loaded, at=at, layers=_layers(layers))
+    for name, vector in _extracted(lm, activations, names, use, choosing, kl_budget, console):
         path = Path(out.replace("{domain}", str(name)))
         path.parent.mkdir(parents=True, exist_ok=True)
         vector.save(path)
@@ -72,24 +87,56 @@ def _on_bad(value: str) -> Any:
     raise typer.BadParameter("expected 'error' or 'report'", param_hint="--on-bad")
 
 
+def _layers(text: str | None) -> list[int] | None:
+    """Return the layers of `4,6-9`: 4, 6, 7, 8, 9."""
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise typer.BadParameter("expected layers like 4,6-9", param_hint="--layers")
+        found += range(int(first), int(last or first) + 1)
+    if not found:
+        raise typer.BadParameter("these are no layers; write 6-9, not 9-6", param_hint="--layers")
+    return found
+
+
+def _method(
+    name: str, position: str | None, layers: list[int] | None
+) -> "Callable[[Activations, str | None], Vector]":
+    """Return an extraction method that uses one position, and layers where it has a choice."""
+    from steer.extract import get_method
+
+    method: Any = get_method(name)
+    chooses = layers is not None and "layers" in inspect.signature(method).parameters
+    options = {"layers": layers} if chooses else {}
+
+    def extract(activations: "Activations", domain: str | None) -> "Vector":
+        if position is not None:
+            label = activations.position(position)
+            own = {key: found for key, found in activations.moments.items() if key[1] == label}
+            activations = replace(activations, moments=own)
+        vector: Vector = method(activations, domain=domain, **options)
+        return vector
+
+    return extract
+
+
 def _extracted(
     lm: "Model",
-    pairs: "Pairs",
+    activations: "Activations",
     names: tuple[str | None, ...],
-    method: str,
-    at: str,
+    method: "Callable[[Activations, str | None], Vector]",
     choosing: "Pairs | None",
     kl_budget: float,
     console: Console,
 ) -> "list[tuple[str | None, Vector]]":
-    from steer.activations import record
-    from steer.extract import get_method
     from steer.select import select
 
-    activations = record(lm, pairs, at=at)
     found = []
     for name in names:
-        vector = get_method(method)(activations, domain=name)
+        vector = method(activations, name)
         if choosing is not None:
             held_out = choosing if name is None else choosing.of_domain(name)
             choice = select(lm, vector, held_out, kl_budget=kl_budget)

@@ -12,7 +12,11 @@ from steer.cli.common import Device, Dtype, ModelName, load_model
 from steer.errors import CompositionError, TextError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from steer.composition import Composition
+    from steer.gate import DomainGate
+    from steer.vector import Vector
 
 
 def generate(
@@ -33,6 +37,10 @@ def generate(
 ) -> None:
     """Generate answers with vectors injected."""
     knobs = _composed(vector or [], gate)
+    parts = [] if knobs is None else list(knobs.parts.values())
+    if not gate and any(part.vector.gate is not None for part in parts):
+        note = "These files hold a domain gate, which is not used; --gate uses it."
+        Console(stderr=True).print(note, markup=False, highlight=False, soft_wrap=True)
     asked = prompts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not asked:
         raise TextError(
@@ -67,15 +75,35 @@ def _composed(vectors: list[str], gate: bool) -> "Composition | None":
         coefficients[name] = tuned if coefficient is None else coefficient
     if not loaded:
         return None
-    gates = [vector.gate for vector in loaded.values() if vector.gate is not None]
-    if gate and not gates:
+    return compose(loaded, gate=_gate(loaded, vectors) if gate else None)(coefficients)
+
+
+def _gate(vectors: "Mapping[str, Vector]", arguments: list[str]) -> "DomainGate":
+    """Return the gate that all vectors with one were stored with."""
+    gates = {name: vector.gate for name, vector in vectors.items() if vector.gate is not None}
+    if not gates:
         raise CompositionError(
             "no gate is stored in these files",
-            found=", ".join(vectors),
+            found=", ".join(arguments),
             expected="a vector that was saved with a domain gate",
             do="leave out --gate",
         )
-    return compose(loaded, gate=gates[0] if gate else None)(coefficients)
+    (name, first), *others = gates.items()
+    for other_name, other in others:
+        if not _equal(first, other):
+            raise CompositionError(
+                "different gates are stored in these files",
+                found=f"{name}: {first}; {other_name}: {other}",
+                expected="one gate, fitted on the prompts of all domains",
+                do="fit one with steer.domain_gate and save it with every vector",
+            )
+    return first
+
+
+def _equal(left: "DomainGate", right: "DomainGate") -> bool:
+    ours, theirs = left.centroids, right.centroids
+    same = (left.domains, left.layer, left.margin) == (right.domains, right.layer, right.margin)
+    return same and ours.shape == theirs.shape and bool((ours == theirs).all())
 
 
 def _file_and_coefficient(argument: str) -> tuple[Path, float | None]:

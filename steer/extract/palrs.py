@@ -1,11 +1,12 @@
 """PaLRS: one layer and position by alignment with the chosen mean, rescaled to its norm."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Literal
 
 from steer.activations import Activations
 from steer.errors import RecordingError
-from steer.extract.mean_difference import built
+from steer.extract.mean_difference import built, no_difference, with_difference
 from steer.extract.registry import method
 from steer.moments import Moments
 from steer.vector import Vector
@@ -40,8 +41,9 @@ def palrs(
         activations: What `record(..., at="template")` returned.
         domain: The domain; may be left out if one was recorded.
         positions: Positions to choose from; all recorded ones by default.
-        layers: Layers to choose from: two fractions of the depth, the upper one exclusive, or a
-            sequence of layers.
+        layers: Layers to choose from: a tuple of two fractions of the depth, the upper one
+            exclusive, or a sequence of recorded layers. At least one fraction is a float:
+            `(0.0, 1.0)` is the whole depth and `[0, 1]` the first two blocks.
         alignment: `cosine` or `dot` product of r with μ⁺.
         rescale: Whether the vector gets the norm of the mean chosen activation.
 
@@ -50,29 +52,32 @@ def palrs(
         stands in its provenance.
 
     Raises:
-        RecordingError: No such domain or position, no recorded layer in the range, or an unknown
-            alignment.
+        RecordingError: No such domain or position, layers that were not recorded or that could
+            mean fractions as well, no difference at all, or an unknown alignment.
 
     Reference:
         arXiv 2509.23982; the choice of positions and layers follows 2406.11717.
     """
     domain = activations.domain(domain)
     asked = activations.positions if positions is None else tuple(positions)
-    wanted = _in_range(activations, layers)
+    wanted = _wanted(activations, layers)
+    _check_alignment(alignment)
     best: tuple[float, str, int] | None = None
     for position in asked:
         moments = activations.of(domain, position)
-        for layer in wanted:
+        for layer in with_difference(activations, domain, position, wanted):
             score = _aligned(moments, activations.layers.index(layer), alignment)
             if best is None or score > best[0]:
                 best = (score, position, layer)
-    if best is None:
+    if not asked:
         raise RecordingError(
             "there is no position to choose from",
             found="positions=()",
             expected=f"some of {', '.join(activations.positions)}",
             do="leave positions out to choose from all",
         )
+    if best is None:
+        raise no_difference(asked)
     score, position, layer = best
     arguments = {
         "position": position,
@@ -90,34 +95,67 @@ def _aligned(moments: Moments, row: int, alignment: Alignment) -> float:
     dot = float(r @ chosen)
     if alignment == "dot":
         return dot
-    if alignment == "cosine":
-        lengths = float(r.norm() * chosen.norm())
-        return dot / lengths if lengths > 0 else float("-inf")
-    raise RecordingError(
-        "unknown alignment",
-        found=repr(alignment),
-        expected="cosine | dot",
-        do="leave it out for cosine",
-    )
+    lengths = float(r.norm() * chosen.norm())
+    return dot / lengths if lengths > 0 else 0.0
 
 
-def _in_range(activations: Activations, layers: tuple[float, float] | Sequence[int]) -> list[int]:
+def _check_alignment(alignment: str) -> None:
+    if alignment not in ("cosine", "dot"):
+        raise RecordingError(
+            "unknown alignment",
+            found=repr(alignment),
+            expected="cosine | dot",
+            do="leave it out for cosine",
+        )
+
+
+def _wanted(activations: Activations, layers: tuple[float, float] | Sequence[int]) -> list[int]:
     """Return the recorded layers meant by a range of depths or a list of layers."""
-    if (
-        isinstance(layers, tuple)
-        and len(layers) == 2
-        and any(isinstance(end, float) for end in layers)
-    ):
-        depth = activations.model.n_layers if activations.model else max(activations.layers) + 1
-        low, high = layers
-        wanted = [layer for layer in activations.layers if low <= layer / depth < high]
-    else:
-        wanted = [layer for layer in activations.layers if layer in layers]
+    if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
+        raise _unclear(layers)
+    if isinstance(layers, tuple) and len(layers) == 2 and not all(map(_whole, layers)):
+        return _in_range(activations, layers)
+    if isinstance(layers, tuple) and len(layers) == 2 and set(layers) <= {0, 1}:
+        raise _unclear(layers)
+    missing = [layer for layer in layers if not _whole(layer) or layer not in activations.layers]
+    if missing:
+        raise RecordingError(
+            "these layers were not recorded",
+            found=f"{missing} in layers={layers!r}",
+            expected=f"some of the recorded layers {list(activations.layers)}",
+            do="name recorded layers, or record these as well",
+        )
+    return [layer for layer in activations.layers if layer in layers]
+
+
+def _in_range(activations: Activations, fractions: tuple[float, float]) -> list[int]:
+    if not all(map(_fraction, fractions)):
+        raise _unclear(fractions)
+    low, high = fractions
+    depth = activations.model.n_layers if activations.model else max(activations.layers) + 1
+    wanted = [layer for layer in activations.layers if low <= layer / depth < high]
     if not wanted:
         raise RecordingError(
             "no recorded layer lies in the range",
-            found=f"layers={layers!r}",
-            expected=f"some of the recorded layers {list(activations.layers)}",
+            found=f"layers={fractions!r} of {depth} blocks",
+            expected=f"a range that holds some of the recorded layers {list(activations.layers)}",
             do="widen the range, or record more layers",
         )
     return wanted
+
+
+def _fraction(value: object) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) <= 1
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _unclear(layers: object) -> RecordingError:
+    return RecordingError(
+        "these are no layers to choose from, or it is unclear which",
+        found=f"layers={layers!r}",
+        expected="a tuple of two fractions of the depth, one of them a float, or a list of layers",
+        do="write (0.0, 1.0) for the whole depth and [0, 1] for the first two blocks",
+    )

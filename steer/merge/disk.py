@@ -48,7 +48,7 @@ def merge_checkpoint(
         out: The folder to write; it must not exist, or be empty.
         strict: Whether a vector made for another configuration, tokenizer or chat template is
             refused; if not, it is warned of.
-        progress: Whether to show a bar.
+        progress: Whether to show a bar, if the output is a terminal.
 
     Returns:
         The folder.
@@ -90,7 +90,8 @@ def _write_shards(base: Checkpoint, plan: Plan, folder: Path, *, progress: bool)
     from tqdm.auto import tqdm
 
     scratch = Scratch()
-    with tqdm(total=len(base), desc="merging", unit="tensor", disable=not progress) as bar:
+    hidden = None if progress else True  # None: hidden where the output is no terminal
+    with tqdm(total=len(base), desc="merging", unit="tensor", disable=hidden) as bar:
         for name in base.files:
             with open(base.folder / name, "rb") as source, open(folder / name, "xb") as target:
                 _write_shard(base, plan, source, target, scratch, bar)

@@ -11,6 +11,7 @@ from steer.errors import VectorFileError
 from steer.store import inspect_header
 from steer.store.container import DTYPES, read_container
 from steer.store.document import build_vector, read_document
+from steer.store.file import about, check_storable
 from steer.store.layout import KEY
 from steer.vector import Vector
 
@@ -25,7 +26,8 @@ def mapped_vector(path: str | os.PathLike[str]) -> Vector:
         The vector; its tensors must not be written to.
 
     Raises:
-        VectorFileError: The file is damaged, foreign, of a newer version, or cannot be read.
+        VectorFileError: The file is damaged, foreign, of a newer version, cannot be read, or holds
+            values that are not finite.
     """
     document = read_document(inspect_header(path))
     with Path(path).open("rb") as file:
@@ -46,4 +48,6 @@ def mapped_vector(path: str | os.PathLike[str]) -> Vector:
                 do="get the file again, or write it again with Vector.save",
             )
         tensors[name] = flat.reshape(entry.shape)
+        with about(path):
+            check_storable(name, tensors[name])
     return build_vector(document, tensors)

@@ -16,7 +16,7 @@ def is_transcript(text: str) -> bool:
 
 
 def read_messages(value: object, field: str) -> tuple[Message, ...]:
-    """Return a list of ``{"role": ..., "content": ...}`` as messages.
+    """Return a list of messages or of ``{"role": ..., "content": ...}`` as messages.
 
     Args:
         value: The list as read.
@@ -32,6 +32,9 @@ def read_messages(value: object, field: str) -> tuple[Message, ...]:
         raise _not_messages(f"field '{field}' has the wrong type", value)
     messages = []
     for number, item in enumerate(value, start=1):
+        if isinstance(item, Message):
+            messages.append(item)
+            continue
         if not isinstance(item, Mapping) or "role" not in item or "content" not in item:
             raise _not_messages(f"message {number} of field '{field}' cannot be read", item)
         try:

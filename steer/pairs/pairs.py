@@ -53,6 +53,15 @@ class Pairs(Sequence[Pair]):
     def of(cls, pairs: Iterable[Pair]) -> "Pairs":
         """Return pairs that were made in memory as one sequence.
 
+        Args:
+            pairs: The pairs, in their order.
+
+        Returns:
+            The pairs.
+
+        Raises:
+            PairsError: An item is not a ``Pair``.
+
         >>> Pairs.of([Pair("Is it safe?", "No.", "Yes.", domain="medical")]).domains
         ('medical',)
         """
@@ -199,7 +208,17 @@ class Pairs(Sequence[Pair]):
         )
 
     def with_domain(self, name: str | None) -> "Pairs":
-        """Return the pairs with one domain for all of them."""
+        """Return the pairs with one domain for all of them.
+
+        Args:
+            name: The domain, or ``None`` for none.
+
+        Returns:
+            New pairs in the same order.
+
+        Raises:
+            PairsError: The name is empty or no text.
+        """
         return self._with(replace(pair, domain=name) for pair in self.items)
 
     def swap(self) -> "Pairs":

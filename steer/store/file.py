@@ -79,7 +79,8 @@ def load(path: PathLike) -> Vector:
         path: The file.
 
     Returns:
-        The vector, equal to the one saved, in memory of its own.
+        The vector as it was saved, bit for bit, in memory of its own; `==` does not compare
+        tensors.
 
     Raises:
         VectorFileError: The file is damaged, foreign, of a newer version, or holds values that

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from steer.errors import VectorFileError
 
 _BEGINNINGS = (
-    (b"GGUF", "a GGUF file", "vector files are .safetensors; import GGUF with an importer"),
+    (
+        b"GGUF",
+        "a GGUF file",
+        "read it elsewhere, then Vector.of({layer: tensor})",
+    ),
     (b"PK\x03\x04", "a zip archive, as torch.save writes", "pickles are never read"),
     (b"\x80\x02", "a pickle", "pickles are never read"),
     (b"\x80\x03", "a pickle", "pickles are never read"),

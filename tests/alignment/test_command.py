@@ -42,6 +42,26 @@ def test_every_form(form: str, folders: tuple[str, str], tmp_path: Path) -> None
     assert found.provenance.domain == "medical"
 
 
+def test_only_some_parameters_in_another_precision(
+    folders: tuple[str, str], tmp_path: Path
+) -> None:
+    patterns = ["*.mlp.*", "*.1.self_attn.q_proj.weight"]
+    some = ("--include", patterns[0], "--include", patterns[1], "--dtype", "bfloat16")
+    wanted = alignment_vector(*folders, include=patterns, dtype=torch.bfloat16, progress=False)
+    for form, make in (("", lambda v: v), ("--ties 0.5", lambda v: magnitude(v, 0.5))):
+        out = tmp_path / "v.safetensors"
+        status, _, err = steer("align", *folders, "-o", str(out), *some, *form.split())
+        assert status == 0, err
+        assert bits(Vector.load(out)) == bits(make(wanted))
+
+
+def test_the_help_says_what_ties_does_not_do() -> None:
+    status, printed, _ = steer("align", "--help")
+    assert status == 0
+    words = " ".join(printed.replace("│", " ").split())
+    assert "no sign is elected" in words
+
+
 def test_the_table_says_what_was_kept(folders: tuple[str, str], tmp_path: Path) -> None:
     _, printed, _ = steer("align", *folders, "-o", str(tmp_path / "v.safetensors"), "--rank", "2")
     _, table = low_rank(alignment_vector(*folders, progress=False), rank=2)

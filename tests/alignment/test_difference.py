@@ -1,6 +1,8 @@
 """The difference is exact, complete, recorded, and refused where it has no meaning."""
 
+import io
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,14 @@ from steer.vector import Vector
 from tests.alignment.models import expected, pair, saved
 from tests.store.samples import bits, records
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
 
 QUIET: dict[str, Any] = {"progress": False}
 
@@ -289,7 +299,11 @@ def test_nothing_but_the_bar_is_said(tmp_path: Path, capfd: pytest.CaptureFixtur
         alignment_vector(*folders, **QUIET)
     assert capfd.readouterr() == ("", "")
     alignment_vector(*folders)
-    assert "difference" in capfd.readouterr().err
+    assert capfd.readouterr() == ("", ""), "a bar was written where nobody watches"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", Terminal())
+        alignment_vector(*folders)
+        assert "difference" in sys.stderr.getvalue()
 
 
 def test_a_quantised_checkpoint_of_floats_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from accelerate import cpu_offload
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from steer import Model
 from steer.architecture import block_output, find_architecture
 from steer.errors import ArchitectureError
 from tests.tiny import FAMILIES, tiny_model, tiny_vlm
@@ -189,9 +190,13 @@ def test_logits_of_another_size() -> None:
 def test_a_forward_that_fails() -> None:
     model = tiny_model("llama")
     with pytest.raises(ArchitectureError, match="cannot be run") as caught:
-        find_architecture(broken(model))
+        Model(broken(model))
     assert "RuntimeError: out of order" in str(caught.value.found)
     assert isinstance(caught.value.__cause__, RuntimeError)
+    assert "verify" not in caught.value.do, "what Model does not take is no advice"
+    with pytest.raises(ArchitectureError, match="no weights") as caught:
+        Model(tiny_model("llama").to("meta"))
+    assert "verify" not in caught.value.do
 
 
 def test_model_without_a_config() -> None:

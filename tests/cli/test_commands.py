@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import steer as library
-from steer import Vector
+from steer import DomainGate, Vector
+from steer.cli.common import load_model
+from steer.demo import load_model as load_demo
 from steer.demo.language import NEUTRAL_PROMPTS, pairs
+from steer.errors import ArchitectureError
 from tests.cli.run import steer
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -72,6 +76,28 @@ def test_extract_another_method_and_position(tmp_path: Path) -> None:
     assert made.arguments["position"] == "response_mean"
 
 
+def test_extract_mean_difference_names_one_position_and_some_layers(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "p.jsonl", pairs("legal", 8)), tmp_path / "v.safetensors"
+    method = ("--method", "mean_difference", "--position", "template[-1]", "--layers", "1,3-4")
+    good("extract", "demo", source, "-o", str(out), *method)
+    recorded = library.record(load_demo(), pairs("legal", 8), layers=[1, 3, 4], progress=False)
+    wanted = library.mean_difference(recorded, position="template[-1]")
+    found = Vector.load(out)
+    assert found.layers == (1, 3, 4)
+    assert found.provenance.arguments["position"] == "template[-1]"
+    for layer in found.layers:
+        torch.testing.assert_close(found.direction(layer), wanted.direction(layer))
+
+
+def test_extract_palrs_chooses_among_the_named_positions_and_layers(tmp_path: Path) -> None:
+    source, out = write(tmp_path / "p.jsonl", pairs("legal", 8)), tmp_path / "v.safetensors"
+    good("extract", "demo", source, "-o", str(out), "--position", "template[-2]", "--layers", "0-1")
+    recorded = library.record(load_demo(), pairs("legal", 8), progress=False)
+    wanted = library.palrs(recorded, positions=["template[-2]"], layers=[0, 1])
+    assert Vector.load(out).layers == wanted.layers
+    assert Vector.load(out).provenance.arguments["position"] == "template[-2]"
+
+
 def test_extract_with_held_out_pairs_stores_the_setting(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", pairs("medical", 16))
     held_out = write(tmp_path / "h.jsonl", pairs("medical", 12, split="validation"))
@@ -121,6 +147,44 @@ def test_generate_without_a_coefficient_takes_the_files_own(file: str, tmp_path:
     assert good("generate", "demo", "-v", file, QUESTION) == good(
         "generate", "demo", "-v", f"{file}:1", QUESTION
     )
+
+
+def test_generate_behind_the_gate_that_all_files_share(file: str, tmp_path: Path) -> None:
+    vector = Vector.load(file)
+    gate = DomainGate(("medical", "legal"), torch.eye(2, 128), 0)
+    same = replace(gate, centroids=gate.centroids.clone(), accuracy=0.9)
+    a, b = str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")
+    replace(vector, gate=gate).save(a)
+    legal = replace(vector.provenance, domain="legal")
+    replace(vector, provenance=legal, gate=same).save(b)
+    printed = good("generate", "demo", "--gate", "-v", f"{a}:1", "-v", f"{b}:1", QUESTION)
+    lm = load_demo()
+    knobs = library.compose(medical=vector, legal=vector, gate=gate)
+    with lm.steered(knobs):
+        assert lm.generate(QUESTION) == printed.strip()
+
+
+def test_generate_says_that_a_stored_gate_is_not_used(file: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "gated.safetensors")
+    gate = DomainGate(("medical", "legal"), torch.eye(2, 128), 0)
+    replace(Vector.load(file), gate=gate).save(path)
+    assert "--gate uses it" in steer("generate", "demo", "-v", f"{path}:1", QUESTION)[2]
+    for quiet in (("--gate", "-v", f"{path}:1"), ("-v", f"{file}:1")):
+        status, _, err = steer("generate", "demo", *quiet, QUESTION)
+        assert status == 0
+        assert "--gate" not in err
+
+
+def test_the_demo_model_is_loaded_in_the_precision_asked_for() -> None:
+    plain = load_model("demo", "auto", None)
+    assert plain.info == load_demo().info
+    assert plain.hf_model.dtype == torch.float32
+    assert not plain.hf_model.training
+    half = load_model("demo", "bfloat16", "cpu")
+    assert half.hf_model.dtype == torch.bfloat16
+    assert half.info == plain.info
+    with pytest.raises(ArchitectureError, match="meta device"):  # a device without memory
+        load_model("demo", "auto", "meta")
 
 
 def test_generate_compares_with_the_unsteered_answer(file: str) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer import Vector
+from steer import DomainGate, Vector
+from steer.provenance import Provenance
+from steer.site import Residual
+from steer.term import Direction
 from tests.cli.run import steer
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +79,28 @@ def test_a_gate_that_no_file_holds(foreign: str) -> None:
     assert "no gate is stored in these files" in message
 
 
+def test_gates_that_differ(tmp_path: Path) -> None:
+    files = []
+    for layer in (0, 1):
+        gate = DomainGate(("medical", "legal"), torch.eye(2, 128), layer)
+        made = Provenance(domain=("medical", "legal")[layer])
+        vector = Vector({Residual(2): Direction(torch.ones(128))}, made, gate=gate)
+        files += ["-v", f"{tmp_path / str(layer)}.safetensors:1"]
+        vector.save(tmp_path / f"{layer}.safetensors")
+    message = refused("generate", "demo", *files, "--gate", "Can you help?")
+    assert "CompositionError: " in message
+    assert "different gates" in message
+
+
+def test_a_position_that_was_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}\n')
+    out = str(tmp_path / "v.safetensors")
+    message = refused("extract", "demo", str(path), "-o", out, "--position", "response_mean")
+    assert "no such position" in message
+    assert "template[-1]" in message
+
+
 def test_a_vector_of_another_model(foreign: str) -> None:
     message = refused("generate", "demo", "-v", f"{foreign}:0.5", "Can you help?")
     assert "FitError: " in message
@@ -98,7 +123,14 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("extract", "demo", "x.jsonl", "-o", "v", "--on-bad", "skip"), ("demo", "--pairs", "0")],
+    [
+        ("extract", "demo", "x.jsonl", "-o", "v", "--on-bad", "skip"),
+        ("extract", "demo", "x.jsonl", "-o", "v", "--layers", "two"),
+        ("extract", "demo", "x.jsonl", "-o", "v", "--layers", "4-2"),
+        ("demo", "--pairs", "0"),
+        ("generate", "demo", "--dtype", "float31", "Can you help?"),
+        ("align", "demo", "demo", "-o", "v", "--dtype", "int8"),
+    ],
 )
 def test_a_wrong_option_is_a_usage_error(arguments: tuple[str, ...], tmp_path: Path) -> None:
     if "x.jsonl" in arguments:

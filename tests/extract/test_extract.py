@@ -121,7 +121,7 @@ def test_cosine_and_dot_differ_in_their_choice() -> None:
 
 def test_palrs_stays_within_layers_and_positions() -> None:
     activations = made()
-    for layers, allowed in (((0.0, 0.5), (1, 2)), ((0.5, 1.0), (4, 7)), (range(2, 5), (2, 4))):
+    for layers, allowed in (((0.0, 0.5), (1, 2)), ((0.5, 1.0), (4, 7)), (range(1, 3), (1, 2))):
         found = palrs(activations, positions=["y"], layers=layers)
         assert (found.provenance.arguments["position"], found.layers[0]) == best_by_hand(
             activations, ("y",), allowed, "cosine"
@@ -142,13 +142,32 @@ def test_palrs_refuses_what_it_cannot_choose_from() -> None:
     activations = made()
     with pytest.raises(RecordingError, match="unknown alignment"):
         palrs(activations, alignment="norm")  # type: ignore[arg-type]
-    with pytest.raises(RecordingError, match="no recorded layer"):
-        palrs(activations, layers=(3, 5))
     with pytest.raises(RecordingError, match="no position"):
         palrs(activations, positions=[])
     with pytest.raises(RecordingError, match="no such position") as caught:
         palrs(activations, positions=["z"])
     assert "'x', 'y'" in str(caught.value)
+
+
+@pytest.mark.parametrize("layers", [(3, 5), [4, 99], range(2, 5), [-1], [1.5], ["1"], [True]])
+def test_palrs_refuses_layers_that_were_not_recorded(layers: Any) -> None:
+    with pytest.raises(RecordingError, match="not recorded") as caught:
+        palrs(made(), layers=layers)
+    assert "1, 2, 4, 7" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "layers", [4, 0.5, (0, 1), (1, 0), (0.2, 8), (-0.1, 0.5), (float("nan"), 1.0), "12", None, []]
+)
+def test_palrs_refuses_layers_of_no_or_of_two_meanings(layers: Any) -> None:
+    with pytest.raises(RecordingError, match="layers") as caught:
+        palrs(made(), layers=layers)
+    assert "fractions" in str(caught.value)
+
+
+def test_palrs_reads_a_list_of_two_as_layers() -> None:
+    found = record(tiny(), some_pairs(4, (None,)), "response_mean", progress=False)
+    assert palrs(found, layers=[0, 1]).layers[0] in (0, 1)
 
 
 @pytest.mark.parametrize("name", ["mean_difference", "palrs"])
@@ -163,10 +182,26 @@ def test_domains_and_positions_are_named_where_there_are_several(name: str) -> N
         mean_difference(made())
 
 
-def test_a_difference_of_zero_stays_zero() -> None:
-    found = record(tiny(), some_pairs(4, (None,)), "prompt_last", progress=False)
-    vector = palrs(found, layers=range(4))
-    assert float(vector.direction(vector.layers[0]).norm()) == 0.0
+@pytest.mark.parametrize("packing", [True, False])
+def test_without_a_difference_there_is_no_vector(packing: bool) -> None:
+    pairs = some_pairs(4, (None,))
+    found = record(tiny(), pairs, "prompt_last", progress=False, packing=packing)
+    for name in ("mean_difference", "palrs"):
+        with pytest.raises(RecordingError, match="no difference at prompt_last"):
+            get_method(name)(found)
+    with pytest.raises(RecordingError, match="no difference"):
+        palrs(found, alignment="dot", layers=[0])
+
+
+@pytest.mark.parametrize("by", ["cosine", "dot"])
+def test_palrs_chooses_among_differences_that_are_not_zero(by: Any) -> None:
+    chosen = torch.ones(3, 4, WIDTH, dtype=torch.float64)
+    rejected = chosen.clone()
+    rejected[:, 2] = 3.0  # the alignment of layer 4 is negative, that of the others undefined
+    moments = Moments.of(chosen, rejected, torch.ones(3, 4), [0, 1, 2])
+    found = Activations({(None, "x"): moments}, LAYERS, {}, None, "packed")
+    assert palrs(found, layers=LAYERS, alignment=by).layers == (4,)
+    assert float(mean_difference(found).direction(1).norm()) == 0.0
 
 
 def test_methods_are_registered_by_name() -> None:

@@ -139,6 +139,14 @@ def test_projecting_out_zero_changes_nothing():
 # -- records ---------------------------------------------------------------------------------------
 
 
+def test_a_gate_reads_the_prompt_and_stays_where_one_vector_is_changed():
+    u = tuned()
+    assert u.gate is not None
+    for changed in (2 * u, -u, u / 2, u.map(lambda t: t), u.truncate(1), u[3]):
+        assert changed.gate is u.gate
+    assert u.project_out(u[3]).gate is None
+
+
 def test_a_sum_keeps_what_both_agree_on():
     u = tuned()
     both = u + replace(u, stats={3: LayerStats(30.0), 2: LayerStats(None, 1.0)})

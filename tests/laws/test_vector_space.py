@@ -1,5 +1,8 @@
 """The axioms of a vector space with an inner product."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -44,6 +47,14 @@ def test_scaling_is_compatible_and_distributes(uvw, a, b):
 @given(both_kinds(), st.sampled_from([-8, 0.25, 3]))
 def test_division_is_scaling_by_the_inverse(uvw, a):
     assert_same(uvw[0] / a, (1 / a) * uvw[0])
+
+
+@pytest.mark.parametrize("number", [np.float64(0.5), np.float32(0.5), np.int64(2), Fraction(1, 2)])
+def test_a_number_of_any_library_scales(number):
+    u = Vector.of({0: torch.tensor([1.0, -2.0]), 3: torch.ones(2)})
+    assert_same(number * u, float(number) * u)
+    assert_same(u * number, float(number) * u)
+    assert_same(u / number, u / float(number))
 
 
 @given(either_kind(), NUMBERS)
@@ -112,6 +123,16 @@ def test_a_cosine_with_nan_is_nan_and_not_one():
     assert u.cosine(u) != u.cosine(u)
 
 
+@pytest.mark.parametrize(
+    "operation", [lambda u: u / 0, lambda u: u / 0.0, lambda u: u * 10**400, lambda u: u / 10**400]
+)
+def test_a_factor_without_a_finite_value_is_refused(operation):
+    with pytest.raises(AlgebraError, match="factor"):
+        operation(Vector.of({0: torch.ones(2)}))
+    with pytest.raises(AlgebraError, match="factor"):
+        operation(Vector({Weight("w"): Dense(torch.ones(2))}))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_direction_that_is_not_finite_is_refused(value: float):
     with pytest.raises(AlgebraError, match=r"not finite(.|\n)*1 of 2 values"):
@@ -129,6 +150,8 @@ def test_a_direction_that_is_not_finite_is_refused(value: float):
         lambda u: u * u,
         lambda u: u / True,
         lambda u: u / u,
+        lambda u: np.ones(2) * u,
+        lambda u: u * 1j,
         lambda u: u @ 2,
     ],
 )

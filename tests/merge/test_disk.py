@@ -1,5 +1,6 @@
 """Merging from disk to disk: the same bytes but for the merged tensors, in bounded memory."""
 
+import hashlib
 import json
 import shutil
 import struct
@@ -25,6 +26,7 @@ from steer.site import Residual, Weight
 from steer.term import Dense, Direction, LowRank
 from tests.cli.run import steer
 from tests.merge import exact
+from tests.store.samples import forged, join, split
 from tests.tiny import tiny_model, tiny_tokenizer
 
 BF16 = torch.bfloat16
@@ -293,6 +295,24 @@ def test_a_damaged_vector_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(VectorFileError, match="damaged"):
         merge_checkpoint(base, [(path, 1.0)], tmp_path / "out", progress=False)
+
+
+def test_a_vector_file_with_nan_is_refused_though_the_checksums_fit(tmp_path: Path) -> None:
+    base, path = saved(tmp_path / "base"), tmp_path / "v.safetensors"
+    weight_vector(base).save(path)
+    header, body = split(path.read_bytes())
+    name, entry = next((n, e) for n, e in header.items() if n != "__metadata__")
+    start, stop = entry["data_offsets"]
+    values = struct.pack("<f", float("nan")) + body[start + 4 : stop]
+    data = join(header, body[:start] + values + body[stop:])
+
+    def digest(document: dict[str, Any]) -> None:
+        document["tensors"][name]["sha256"] = hashlib.sha256(values).hexdigest()
+
+    path.write_bytes(forged(data, digest))
+    with pytest.raises(VectorFileError, match=r"v\.safetensors: a tensor holds NaN"):
+        merge_checkpoint(base, [(path, 1.0)], tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_large_a_coefficient_is_refused_with_the_tensors_name(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_a_function_that_names_no_usable_token_is_refused(tokens: list[int]) -> 
         ("last", "no such position"),
         (["template", "template"], "twice"),
         ([], "no position"),
+        (3, "no such position"),
+        ([3], "no such position"),
         ([second_word, second_word], "twice"),
     ],
 )
@@ -125,9 +127,12 @@ def test_what_cannot_be_recorded_is_refused() -> None:
     model, pairs = tiny(), some_pairs(2)
     with pytest.raises(RecordingError, match="no pairs"):
         record(model, Pairs.of([]), progress=False)
-    for layers in ([], [4], [-1]):
+    for layers in ([], [4], [-1], [1.5], ["1"], [True], 2, "12"):
         with pytest.raises(RecordingError, match="layers from 0 to 3"):
-            record(model, pairs, layers=layers, progress=False)
+            record(model, pairs, layers=layers, progress=False)  # type: ignore[arg-type]
+    for most in (0, -1, 1.5):
+        with pytest.raises(RecordingError, match="max_tokens"):
+            record(model, pairs, max_tokens=most, progress=False)  # type: ignore[arg-type]
     model.hf_model.train()
     with pytest.raises(RecordingError, match="training mode"):
         record(model, pairs, progress=False)

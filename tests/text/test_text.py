@@ -134,6 +134,35 @@ def test_a_template_that_refuses_a_role_is_reported() -> None:
         encode_prompt(tokenizer, prompt)
 
 
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), plain_tokenizer()])
+def test_messages_may_be_mappings(tokenizer: Any) -> None:
+    ours = (Message("system", "Be terse."), Message("user", "Safe?"))
+    theirs = [{"role": m.role, "content": m.content} for m in ours]
+    assert render(tokenizer, theirs) == render(tokenizer, ours)
+    assert encode_prompt(tokenizer, theirs) == encode_prompt(tokenizer, ours)
+    assert encode_exchange(tokenizer, theirs, "No.") == encode_exchange(tokenizer, ours, "No.")
+    assert render(tokenizer, [ours[0], theirs[1]]) == render(tokenizer, ours)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [],
+        None,
+        3,
+        {"role": "user", "content": "a conversation of one, without its list"},
+        [{"role": "user"}],
+        [{"role": "narrator", "content": "Once."}],
+        [{"role": "user", "content": [{"type": "text", "text": "Safe?"}]}],
+        ["Safe?", "Really?"],
+    ],
+)
+def test_what_is_no_prompt_is_reported(prompt: Any) -> None:
+    for tokenizer in (tiny_tokenizer(), plain_tokenizer()):
+        with pytest.raises(TextError, match="expected"):
+            encode_prompt(tokenizer, prompt)
+
+
 def test_several_templates_need_a_default() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = {"rag": TRIMMING, "tool": TRIMMING}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import MissingExtraError, PairsError
+from steer.errors import AlignmentError, MissingExtraError, PairsError
 from steer.evaluate import preference
 from steer.tune import preference_tune
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -52,6 +52,12 @@ def test_equal_seeds_give_equal_models_and_global_random_states_stay(lm):
 def test_an_adapter_is_saved(lm, tmp_path):
     preference_tune(lm, PAIRS, lora_rank=2, adapter=str(tmp_path / "adapter"), **QUICK)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_a_folder_for_an_adapter_that_is_not_made_is_refused(lm, tmp_path):
+    with pytest.raises(AlignmentError, match="lora_rank"):
+        preference_tune(lm, PAIRS, adapter=str(tmp_path / "adapter"), **QUICK)
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_without_pairs_there_is_nothing_to_prefer(lm):
