@@ -17,7 +17,7 @@ def domains(
         Path("steer-domains")
     ),
     questions: Annotated[int, typer.Option(help="Test questions per domain.", min=4)] = 30,
-    search: Annotated[int, typer.Option(help="Questions per domain to search with.", min=2)] = 6,
+    search: Annotated[int, typer.Option(help="Questions per domain to search with.", min=2)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of questions and training.")] = 0,
 ) -> None:
     """Run the alignment-vector experiments on the demo model: weights, residual, and both."""

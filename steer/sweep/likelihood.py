@@ -120,6 +120,7 @@ class Scorer:
             encode_exchange(model.tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)
         ]
         self._batch = Batch(tuple(e.ids for e in encoded), tuple(e.response_start for e in encoded))
+        self._plain = ""
         self._patterns: dict[_Pattern, list[int]] | None = None
         self._known: dict[_Pattern, dict[tuple[float, ...], list[Tensor]]] = {}
 
@@ -137,15 +138,17 @@ class Scorer:
         rows, _ = coefficient_rows(settings, self._composition.domains)
         self._model.steered(self._composition, rows)  # refuses what does not fit; attaches nothing
         longest = max((len(ids) for ids in self._batch.ids), default=1)
-        reason = plain_reason(self._model, self._composition, longest)
-        if reason:
+        self._plain = plain_reason(self._model, self._composition, longest)
+        if not isinstance(self._model.engine, HooksEngine):  # its gate is its own
             texts = self._prompts, self._responses
             found = _plainly(self._model, self._composition, rows, *texts, done)
-            return Likelihoods(tuple(found), f"plain: {reason}")
-        keep_freed_memory()
-        return Likelihoods(tuple(self._branched(rows, done)), "branched")
+        else:
+            if not self._plain:
+                keep_freed_memory()
+            found = self._by_pattern(rows, done)
+        return Likelihoods(tuple(found), f"plain: {self._plain}" if self._plain else "branched")
 
-    def _branched(self, settings: Tensor, done: Done) -> list[Tensor]:
+    def _by_pattern(self, settings: Tensor, done: Done) -> list[Tensor]:
         """Score the texts that one gate pattern is shared by, and each different setting once."""
         if self._patterns is None:
             self._patterns = _patterns(self._model, self._composition, self._batch)
@@ -189,6 +192,12 @@ class Scorer:
         return [settings[new]] if new else []
 
     def _run(self, texts: Sequence[int], settings: Tensor, done: Done) -> list[Tensor]:
+        """Score some texts; the gate stands in the settings already."""
+        if self._plain:
+            prompts = [self._prompts[t] for t in texts]
+            responses = [self._responses[t] for t in texts]
+            open_ = self._composition.gated(None)
+            return _plainly(self._model, open_, settings, prompts, responses, done)
         ids, lengths = self._batch.ids, self._batch.prompt_lengths
         return branched_logprobs(
             self._model.architecture,

@@ -83,6 +83,21 @@ def test_weight_sites_run_the_plain_way(kind) -> None:
     check_equal(found.logprobs, one_by_one(lm, composed, SETTINGS))
 
 
+def test_behind_a_gate_the_plain_way_scores_what_a_prompt_sees_once(monkeypatch) -> None:
+    lm = model()
+    composed = mixed(lm, "weights").gated(gate(layer=0))
+    found = likelihoods(lm, composed, SETTINGS, ASKED, GIVEN)
+    assert found.way == "plain: weights are displaced"
+    check_equal(found.logprobs, one_by_one(lm, composed, SETTINGS))
+    scored = []
+    monkeypatch.setattr(
+        lm, "logprobs", lambda p, r, run=lm.logprobs: scored.append(len(p)) or run(p, r)
+    )
+    grid = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 0.5])] * 3)
+    likelihoods(lm, composed, grid, ASKED, GIVEN)
+    assert sum(scored) <= 3 * len(ASKED), "27 settings are three to every prompt"
+
+
 @pytest.mark.parametrize("max_tokens", [1, 37, 100_000])
 @pytest.mark.parametrize("scope", ["all", "response"])
 def test_the_size_of_a_forward_does_not_matter(scope, max_tokens) -> None:

@@ -125,7 +125,7 @@ def study(
     weights: Mapping[str, Vector],
     safety: Vector,
     *,
-    n_search: int = 6,
+    n_search: int = 4,
     n_judged: int = 30,
     grid: Sequence[float] = GRID,
     seed: int = 0,
