@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit docs notebook bench demo-model clean
+.PHONY: help setup demo test lint types unit docs notebook browser bench demo-model clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,13 +32,17 @@ types: $(INSTALLED)  ## strict types
 	$(BIN)/mypy
 
 unit: $(INSTALLED)  ## tests, doctests, the README's code and commands
-	$(BIN)/pytest -n 2 -q
+	$(BIN)/pytest -n 2 -q --ignore=tests/report/test_browser.py
 
 docs: $(INSTALLED)  ## the documentation, strictly
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 notebook: $(INSTALLED)  ## run the notebooks and check their numbers
 	$(BIN)/python -m tests.notebooks
+
+browser: $(INSTALLED)  ## look at a report in headless Chromium, which is installed where that is allowed
+	command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq chromium; }
+	STEER_BROWSER=required $(BIN)/pytest -q tests/report/test_browser.py
 
 bench: $(INSTALLED)  ## speed and memory against peers, in an environment of its own
 	$(MAKE) -C tests/bench run PYTHON=$(abspath $(BIN)/python)

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steer.evaluate.interval import Share
 from steer.search.significance import Evidence
 from steer.vector import Vector
+
+if TYPE_CHECKING:
+    from steer.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,16 @@ class Choice:
         tried; see `steer.search.significance`.
         """
         return self.evidence.works()
+
+    def report(self, title: str = "Steering report") -> "Report":
+        """Return this result as a page.
+
+        Args:
+            title: Title of the page.
+        """
+        from steer.report import Report
+
+        return Report.of(self, title=title)
 
     def __repr__(self) -> str:
         best = self.best

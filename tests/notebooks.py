@@ -51,6 +51,18 @@ assert gate.accuracy >= 0.98
 assert reached["weights", True] > reached["weights", False], reached
 assert max(reached.values()) >= 20, reached
 """,
+    "03-choosing.ipynb": """
+assert all(e.value >= 0.9 for e in agree.measures["split-half cosine"]), agree
+assert all(e.value >= 3 for e in agree.measures["d′ across halves"]), agree
+at = {(r["coefficient.medical"], r["on"]): r["accuracy"] for r in swept.rows}
+assert min(at[1.0, d] for d in validation) >= 0.8 and max(at[-1.0, d] for d in validation) <= 0.2
+assert choice.works and choice.coefficients["medical"] > 0 > choice.coefficients["legal"], choice
+assert min(s.value for s in choice.test.values()) >= 0.8, choice.test
+assert choice.best.kl <= 0.5 and choice.best.off_target <= 0.1 and choice.best in choice.front
+assert all(abs(kl - 0.2) <= 0.02 for kl in equal.reached.values()), equal
+assert equal.margin["medical"] > equal.margin["random"], equal
+assert beside.value >= 0.8, beside
+""",
 }
 
 

@@ -73,7 +73,9 @@ def test_measures_are_relative_to_what_they_measure():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_vector_that_is_not_finite_still_prints(bad):
-    vector = Vector.of({0: torch.tensor([bad, 1.0]), 1: torch.ones(2)})
+    vector = Vector(
+        {Weight("w"): Dense(torch.tensor([bad, 1.0])), Residual(1): Direction(torch.ones(2))}
+    )
     assert str(bad) in repr(vector)
     ET.fromstring(vector_html(vector))
 

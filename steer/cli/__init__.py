@@ -11,6 +11,7 @@ from steer.cli.extract import extract
 from steer.cli.generate import generate
 from steer.cli.inspect import inspect, methods
 from steer.cli.merge import merge
+from steer.cli.report import report
 from steer.errors import SteerError
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (align, demo, domains, extract, generate, inspect, merge, methods):
+for command in (align, demo, domains, extract, generate, inspect, merge, methods, report):
     app.command()(command)
 app.command("eval")(evaluate)
 

@@ -21,6 +21,8 @@ from steer.vector import Vector
 if TYPE_CHECKING:
     import pandas
 
+    from steer.report import Report
+
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Selection(Tabled):
@@ -190,6 +192,16 @@ class Selection(Tabled):
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, vector in vectors.items():
             vector.save(Path(folder) / f"{name}.safetensors")
+
+    def report(self, title: str = "Steering report") -> "Report":
+        """Return this result as a page.
+
+        Args:
+            title: Title of the page.
+        """
+        from steer.report import Report
+
+        return Report.of(self, title=title)
 
     def __repr__(self) -> str:
         lines = [f"Selection ({self.how}): {self._at(self.best)}", f"  {self.why}"]

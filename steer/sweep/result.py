@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import datasets
     import pandas
 
+    from steer.report import Report
+
 Measured = Mapping[str, Mapping[str, float]]
 _SHOWN = 20  # rows printed
 
@@ -106,6 +108,16 @@ class Sweep:
 
     def __len__(self) -> int:
         return len(self.settings)
+
+    def report(self, title: str = "Steering report") -> "Report":
+        """Return this result as a page.
+
+        Args:
+            title: Title of the page.
+        """
+        from steer.report import Report
+
+        return Report.of(self, title=title)
 
     def __repr__(self) -> str:
         how = "" if self.measure != "preference" else f" ({self.reduce} log-probability)"

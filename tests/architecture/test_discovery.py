@@ -120,7 +120,7 @@ def test_parts_by_discovery_alone(
 def test_verification_needs_weights() -> None:
     with pytest.raises(ArchitectureError, match="no weights") as caught:
         find_architecture(on_meta("llama"))
-    assert "verify=False" in caught.value.do
+    assert "without device_map='meta'" in caught.value.do
 
 
 def test_byte_latent_model_without_one_stack_is_refused() -> None:

@@ -143,6 +143,7 @@ _STANDARD = {
     "functools",
     "itertools",
     "math",
+    "numbers",
     "os",
     "re",
     "types",

@@ -1,0 +1,308 @@
+"""A report that measures what it shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from steer.choice import Choice
+from steer.composition import Composition, Part, as_composition
+from steer.effects import off_target
+from steer.effects.margins import by_domain
+from steer.errors import CompositionError, SelectionError
+from steer.evaluate import Baselines, NeutralText, Reliability, neutral_text
+from steer.evaluate import baselines as measure_baselines
+from steer.evaluate import reliability as measure_reliability
+from steer.evaluate.neutral import NEUTRAL_PROMPTS
+from steer.evaluate.preference import Reduce
+from steer.model import Model
+from steer.operator import get_operator
+from steer.pairs import Pairs, Prompt
+from steer.positions import POSITIONS, TEMPLATE
+from steer.report.page import Report
+from steer.report.sections.examples import Examples, answered
+from steer.report.sections.provenance import Setup
+from steer.report.sections.registry import Section, sections_of
+from steer.report.sections.side_effects import Cost, Costs
+from steer.search import Selection
+from steer.search.effects import SideEffects
+from steer.sweep import Sweep, sweep
+from steer.vector import Vector
+
+_SHOTS = 2  # pairs of a domain that the prompted baseline shows
+_POINTS = 9  # coefficients of a dose-response
+What = Vector | Part | Composition | Mapping[str, Vector | Part] | Choice | Selection
+
+
+def report(
+    model: Model,
+    what: What,
+    data: Pairs | Mapping[str, Pairs],
+    *,
+    train: Pairs | None = None,
+    instruction: str | None = None,
+    coefficients: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
+    kl_budget: float | None = None,
+    neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
+    tuned: Model | None = None,
+    prompts: int = 3,
+    reduce: Reduce = "mean",
+    seed: int = 0,
+    title: str = "Steering report",
+    progress: bool = True,
+    **options: Any,
+) -> Report:
+    """Measure a steered model and put everything on one page.
+
+    Dose-response of each domain's coefficient on each domain; side effects; the effect of each
+    vector on each domain; baselines; reliability of residual vectors; answers side by side.
+
+    Args:
+        model: The model; it must not be steered.
+        what: What `select` returned, which is shown as well; or a composition at its
+            coefficients, a vector, or vectors by domain.
+        data: Pairs that name their domains, or pairs by domain, that nothing was made from or
+            chosen on. Domains without a vector are measured on too.
+        train: The pairs that the vectors were made from: reliability is that of these, and two of
+            each domain are shown by the prompted baseline. Without them reliability is that of
+            `data`, and the first two pairs of each domain are shown and not measured on.
+        instruction: System message of the prompted baseline, instead of pairs.
+        coefficients: Values to try for every domain, or by domain, dimensionless; by default nine
+            from −1 to 1, or as far as the composition's own.
+        kl_budget: Limit to draw, nats per response token; by default that of the choice.
+        neutral: Prompts of no domain, or neutral text prepared by `neutral_text`, for KL.
+        tuned: A preference-tuned model to compare with.
+        prompts: Prompts of each domain whose answers are shown.
+        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        seed: Of the random directions: this one and the next two.
+        title: The report's heading.
+        progress: Whether to show a progress bar.
+        **options: As for `model.generate`, for the answers shown.
+
+    Returns:
+        The report.
+
+    Raises:
+        SelectionError: No pairs of a domain that has a vector, or too few.
+        CompositionError: Coefficients that cannot be used.
+        FitError: A vector does not fit this model.
+    """
+    chosen = what if isinstance(what, Choice | Selection) else None
+    composition = composition_of(what)
+    parts = _by_domain(composition, data)
+    if instruction is None and train is None:
+        shots = {d: part[:_SHOTS] for d, part in parts.items()}
+        parts = {d: part[_SHOTS:] for d, part in parts.items()}
+    else:
+        shots = {d: _of(train, d)[:_SHOTS] for d in parts}
+    own = _checked(composition, parts)
+    text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
+    work = _Work(model, composition, own, parts, shots, train, text, coefficients, reduce, seed)
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("dose-response", lambda: work.swept),
+        ("side effects", lambda: work.costs(kl_budget)),
+        ("interference", lambda: off_target(model, composition, parts, own[0], reduce=reduce)),
+        ("baselines", lambda: work.baselines(instruction, tuned)),
+        ("reliability", work.reliability),
+        ("examples", lambda: work.examples(prompts, options)),
+    ]
+    if chosen is not None:
+        steps[1] = ("choice", lambda: chosen)
+    found: list[Section] = []
+    with tqdm(steps, disable=not progress) as bar:
+        for name, measure in bar:
+            bar.set_description(name)
+            result = measure()
+            if result:
+                found += sections_of(result)
+    facts = {"score": f"{reduce} log-probability", "seed": seed, "neutral texts": len(text.prompts)}
+    used = dict(parts) | ({"train": train} if train else {})
+    setup = Setup(model.info, composition, used, facts | options)
+    return Report(title, (*found, *sections_of(setup)))
+
+
+def composition_of(what: What) -> Composition:
+    """Return what is reported on as a composition at its coefficients.
+
+    Args:
+        what: A choice, or anything that a composition is made of.
+    """
+    if isinstance(what, Selection):
+        return what.composition
+    if isinstance(what, Choice):
+        vector, tuned = what.vector, what.vector.tuning
+        part = Part(vector) if tuned is None else Part(vector, tuned.operator, tuned.scope)
+        name = vector.provenance.domain or "vector"
+        return as_composition({name: part}).gated(vector.gate)(what.coefficient)
+    return as_composition(what)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is measured for a report.
+
+    Args:
+        model: The model.
+        composition: The vectors.
+        own: `[row domain]`, the coefficients reported on.
+        parts: Pairs by domain, to be measured on.
+        shots: Pairs that a prompt shows, by domain.
+        train: Pairs that the vectors were made from.
+        text: Neutral text.
+        coefficients: Values to try; None for the usual ones.
+        reduce: How scores are made of tokens.
+        seed: Seed of random directions.
+    """
+
+    model: Model
+    composition: Composition
+    own: Float[Tensor, "row domain"]
+    parts: Mapping[str, Pairs]
+    shots: Mapping[str, Pairs]
+    train: Pairs | None
+    text: NeutralText
+    coefficients: Sequence[float] | Mapping[str, Sequence[float]] | None
+    reduce: Reduce
+    seed: int
+
+    @property
+    def moved(self) -> list[str]:
+        """Domains that have a vector and pairs."""
+        return [name for name in self.composition.domains if name in self.parts]
+
+    @cached_property
+    def settings(self) -> Float[Tensor, "setting domain"]:
+        """Each domain turned alone, and last the setting reported on."""
+        rows = [torch.zeros(len(self.composition.domains))]
+        for k, name in enumerate(self.composition.domains):
+            for value in self._values(name, float(self.own[0, k])):
+                row = rows[0].clone()
+                row[k] = value
+                rows.append(row)
+        table = torch.stack([*rows, self.own[0].to(rows[0])])
+        return torch.tensor(list(dict.fromkeys(tuple(row) for row in table.tolist())))
+
+    @cached_property
+    def swept(self) -> Sweep:
+        """Preference accuracy on every domain under every setting."""
+        data: Any = self.parts
+        return sweep(
+            self.model, self.composition, data, self.settings, reduce=self.reduce, progress=False
+        )
+
+    def costs(self, budget: float | None) -> Costs:
+        """Return worst accuracy and KL of every setting."""
+        effects = SideEffects(self.model, self.composition, self.text)(self.settings)
+        rows = self.settings.tolist()
+        objectives = [
+            min(float(measured[name]["accuracy"]) for name in self.moved)
+            for measured in self.swept.measured
+        ]
+        found = [
+            Cost(self._named(row), kl, objective)
+            for row, (kl, _), objective in zip(rows, effects, objectives, strict=True)
+        ]
+        at = rows.index(self.own[0].to(self.settings).tolist())
+        objective = "preference accuracy" + (", worst domain" if len(self.moved) > 1 else "")
+        return Costs(tuple(found), at, budget, objective)
+
+    def baselines(self, instruction: str | None, tuned: Model | None) -> dict[str, Baselines]:
+        """Return the composition at its coefficients beside its baselines, by domain."""
+        return {
+            name: measure_baselines(
+                self.model,
+                self.composition(self.own[0]),
+                self.parts[name],
+                instruction=instruction,
+                shots=self.shots[name],
+                seeds=range(self.seed, self.seed + 3),
+                tuned=tuned,
+                reduce=self.reduce,
+            )
+            for name in self.moved
+        }
+
+    def reliability(self) -> dict[str, Reliability]:
+        """Return how much the pairs of each residual vector agree."""
+        found = {}
+        for name in self.moved:
+            vector = self.composition.parts[name].vector
+            if vector.layers:
+                pairs = _of(self.train, name) or self.parts[name]
+                position = str(vector.provenance.arguments.get("position", "response_mean"))
+                template = position.startswith(f"{TEMPLATE}[")
+                at = TEMPLATE if template else position
+                at = at if at in POSITIONS else "response_mean"
+                found[name] = measure_reliability(
+                    self.model, pairs, at, position=position if template else None
+                )
+        return found
+
+    def examples(self, prompts: int, options: Mapping[str, Any]) -> Examples | None:
+        """Return answers at shares of the coefficients reported on."""
+        asked = [pair.prompt for name in self.moved for pair in self.parts[name][:prompts]]
+        if not asked:
+            return None
+        signed = all(_signed(part.operator) for part in self.composition.parts.values())
+        settings = {}
+        for share in (-1.0, -0.5, 0.0, 0.5, 1.0) if signed else (0.0, 0.5, 1.0):
+            row = (share * self.own[0]).tolist()
+            settings[self._named(row) if any(row) else "unsteered"] = row
+        return answered(self.model, self.composition, asked, settings, **options)
+
+    def _values(self, name: str, own: float) -> Sequence[float]:
+        if isinstance(self.coefficients, Mapping):
+            return self.coefficients.get(name, ())
+        if self.coefficients is not None:
+            return self.coefficients
+        far = max(1.0, abs(own))
+        low = -far if _signed(self.composition.parts[name].operator) else 0.0
+        values: list[float] = torch.linspace(low, far, _POINTS).tolist()
+        return values
+
+    def _named(self, row: Sequence[float]) -> str:
+        pairs = zip(self.composition.domains, row, strict=True)
+        return ", ".join(f"{name} {c:+.3g}".replace("-", "−") for name, c in pairs if c) or "none"
+
+
+def _signed(operator: str) -> bool:
+    """Return whether an operator takes coefficients below 0."""
+    try:
+        get_operator(operator).check(torch.tensor([[-1.0]]))
+    except CompositionError:
+        return False
+    return True
+
+
+def _of(pairs: Pairs | None, domain: str) -> Pairs:
+    """Return the pairs of a domain; all where none names one, none where there are none."""
+    if pairs is None or not pairs.domains:
+        return pairs or Pairs.of([])
+    return pairs.of_domain(domain) if domain in pairs.domains else Pairs.of([])
+
+
+def _by_domain(composition: Composition, data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:
+    if isinstance(data, Pairs) and len(composition.domains) == 1 and not data.domains:
+        data = {composition.domains[0]: data}
+    return by_domain(data)
+
+
+def _checked(composition: Composition, parts: Mapping[str, Pairs]) -> Float[Tensor, "row domain"]:
+    """Return the one row of coefficients that is reported on."""
+    rows = composition.coefficients
+    empty = [name for name, part in parts.items() if not len(part)]
+    if len(rows) != 1 or empty or not set(composition.domains) & set(parts):
+        raise SelectionError(
+            "there is nothing to report on",
+            found=f"{len(rows)} rows of coefficients, vectors of {list(composition.domains)}, "
+            f"pairs of {list(parts)}, none left of {empty}",
+            expected="one row, and pairs of a domain that has a vector: three of each, or "
+            "pass train or an instruction",
+            do="name pairs and vectors alike, and pass more pairs",
+        )
+    return rows

@@ -1,0 +1,79 @@
+"""Answers to the same prompts at several strengths, side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steer.composition import CoefficientsLike, Composition, Part, as_composition
+from steer.evaluate.table import Row, Tabled
+from steer.model import Model
+from steer.pairs import Prompt
+from steer.report.html import table
+from steer.vector import Vector
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Examples(Tabled):
+    """Answers to the same prompts under several settings.
+
+    Args:
+        prompts: The prompts.
+        answers: For each setting, by name, one answer per prompt.
+    """
+
+    prompts: tuple[Prompt, ...]
+    answers: Mapping[str, tuple[str, ...]]
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per prompt: the prompt, and its answer under each setting."""
+        return [
+            {"prompt": _said(prompt), **{name: texts[k] for name, texts in self.answers.items()}}
+            for k, prompt in enumerate(self.prompts)
+        ]
+
+
+def answered(
+    model: Model,
+    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    prompts: Sequence[Prompt],
+    settings: Mapping[str, CoefficientsLike],
+    **options: Any,
+) -> Examples:
+    """Generate answers to the same prompts under several settings.
+
+    Args:
+        model: The model; it must not be steered.
+        what: A vector, vectors by domain, or a composition.
+        prompts: The prompts.
+        settings: Coefficients by name: one for all domains, or by domain, dimensionless.
+        **options: As for `model.generate`.
+
+    Returns:
+        The answers.
+
+    Raises:
+        CompositionError: Coefficients that cannot be used.
+        FitError: A vector does not fit this model.
+    """
+    composition = as_composition(what)
+    answers = {}
+    for name, coefficients in settings.items():
+        with model.steered(composition, coefficients):
+            answers[name] = tuple(model.generate(prompts, **options))
+    return Examples(tuple(prompts), answers)
+
+
+def examples(result: Examples) -> str:
+    """Return the answers, a column for each setting.
+
+    Args:
+        result: What `answered` returned.
+    """
+    return table(result.rows)
+
+
+def _said(prompt: Prompt) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
