@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steer.architecture import Architecture
+from steer.engine.base import in_place
 from steer.engine.injector import injector_of
 from steer.engine.packed import read_packed
 from steer.engine.packing import Packing, packing_of, position_limit, scaled_by_length
@@ -164,9 +165,11 @@ def record(
         RecordingError: No pairs, an unknown position or layer, a model in training mode or being
             steered, a text longer than the model's positions, values that are not finite,
             `max_tokens` below 1, or `packing=True` for a model that cannot.
+        CapabilityError: The model's engine does not work on its modules.
         TextError: A pair cannot be encoded.
         PairsError: Some pairs name a domain and others none.
     """
+    in_place(model.engine, "recording")
     pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(pairs)
     architecture = model.architecture
     wanted = _checked(architecture, pairs, layers)

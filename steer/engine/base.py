@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steer.composition import Composition
+from steer.errors import CapabilityError
 
 Capability = Literal["in_place", "weights", "scopes", "rows", "gate"]
 Way = Literal["auto", "hook", "merge"]
@@ -162,3 +163,22 @@ class Engine(ABC):
             The new token ids of each row; several consecutive rows per prompt where copies were
             asked for.
         """
+
+
+def in_place(engine: Engine, doing: str) -> None:
+    """Refuse what works on a model's modules for an engine that does not.
+
+    Args:
+        engine: The engine.
+        doing: What is asked for, for the message.
+
+    Raises:
+        CapabilityError: The engine does not inject in place.
+    """
+    if "in_place" not in engine.capabilities:
+        raise CapabilityError(
+            f"{doing} works on the modules of a model in this process",
+            found=f"the engine {engine.name}",
+            expected="an engine that injects in place",
+            do="use steer.Model on the model itself, or model.activations(...) for single texts",
+        )

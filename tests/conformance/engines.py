@@ -1,5 +1,7 @@
 """The engines that must pass this suite. A new engine is one entry in `ENGINES`."""
 
+import copy
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +11,7 @@ from typing import Any
 import torch
 
 from steer.engine.hooks import HooksEngine
+from steer.engine.nnsight import NNsightEngine
 from steer.model import Model
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -36,8 +39,25 @@ class EngineFactory:
         return _shared(self.name, family, dtype)
 
 
+def _traced(hf: Any, tokenizer: Any) -> Model:
+    from nnsight import TransformersModel
+
+    from steer.tracing import TracedModel
+
+    own = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
+    model = TransformersModel(hf, tokenizer=own, task="text-generation")
+    return TracedModel(model, tokenizer)
+
+
+_ALL = (
+    EngineFactory("hooks", HooksEngine.capabilities, Model),
+    # Importing nnsight changes every object of a process: tests/nnsight runs this suite in one
+    # of its own.
+    EngineFactory("nnsight", NNsightEngine.capabilities, _traced),
+)
+_ASKED = os.environ.get("STEER_TEST_ENGINE", "hooks")
 ENGINES: Mapping[str, EngineFactory] = MappingProxyType(
-    {"hooks": EngineFactory("hooks", HooksEngine.capabilities, Model)}
+    {engine.name: engine for engine in _ALL if engine.name == _ASKED}
 )
 IN_PLACE = tuple(name for name, engine in ENGINES.items() if "in_place" in engine.capabilities)
 

@@ -1,0 +1,191 @@
+"""What runs inside a trace, on this machine or on a server that has never heard of this library.
+
+A remote trace travels as source with the values it names. These functions therefore use torch and
+nnsight alone, take plain values, and are sent along by value.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# An edit: what to do, the tensors it needs (prompts first), and the first and last-but-one position
+# of each prompt where it is done, or None for every token.
+Edit = tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor | None, Tensor | None]
+Edits = Mapping[int, Sequence[Edit]]
+
+
+def module_at(model: Any, name: str) -> Any:
+    """Return the module of a traced model with a dotted name; the model itself for an empty one.
+
+    Args:
+        model: The traced model.
+        name: The dotted name.
+    """
+    for part in name.split(".") if name else ():
+        model = model[int(part)] if part.isdigit() else getattr(model, part)
+    return model
+
+
+def stream_of(output: Any) -> Any:
+    """Return the hidden state in what a block returned: a tensor, or the first entry of a tuple.
+
+    Args:
+        output: What the block returned.
+    """
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def with_stream(output: Any, h: Tensor) -> Any:
+    """Return what a block returned with another hidden state in it.
+
+    Args:
+        output: What the block returned.
+        h: `[batch pos d_model]`, in residual units.
+    """
+    if isinstance(output, Tensor):
+        return h
+    rest = [h, *output[1:]]
+    return output._make(rest) if hasattr(output, "_make") else type(output)(rest)
+
+
+def for_rows(tensor: Tensor, h: Tensor) -> Tensor:
+    """Return a tensor with one entry for every prompt as one for every row of h, where h is.
+
+    Args:
+        tensor: Prompts first; or one entry for all.
+        h: `[batch pos d_model]`; several consecutive rows belong to a prompt.
+
+    Raises:
+        ValueError: The rows are no multiple of the prompts.
+    """
+    tensor = tensor.to(h.device, h.dtype) if tensor.is_floating_point() else tensor.to(h.device)
+    if tensor.shape[0] in (1, h.shape[0]):
+        return tensor
+    if h.shape[0] % tensor.shape[0]:
+        raise ValueError(f"{tensor.shape[0]} coefficient rows for {h.shape[0]} prompts")
+    return tensor.repeat_interleave(h.shape[0] // tensor.shape[0], dim=0)
+
+
+def positions_of(model: Any) -> Tensor:
+    """Return where each token of a traced model's forward stands, `[batch pos]`.
+
+    They are what the model itself is told: position ids, else the attention mask, else the cache.
+
+    Args:
+        model: The traced model; nothing of this forward may have been read yet.
+    """
+    given = model.inputs[1]
+    ids, mask = given.get("position_ids"), given.get("attention_mask")
+    if isinstance(ids, Tensor) and ids.ndim == 2:
+        return ids
+    tokens = given["input_ids"]
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        at = torch.where(mask.bool(), mask.long().cumsum(dim=1) - 1, -1)
+        return at[:, -tokens.shape[1] :]
+    cache = given.get("past_key_values")
+    past = 0 if cache is None else int(cache.get_seq_length())
+    return torch.arange(past, past + tokens.shape[1], device=tokens.device)[None, :]
+
+
+def edited(
+    h: Tensor, edits: Sequence[Edit], ends: Tensor | None = None, at: Tensor | None = None
+) -> Tensor:
+    """Return a residual stream after the edits of one layer.
+
+    Args:
+        h: `[batch pos d_model]`, in residual units; it is not written to.
+        edits: What to do.
+        ends: Tokens of each prompt's text so far, where padding is on the left.
+        at: Position of each token, `[batch pos]`, where they are known. Without either, each row
+            begins at position 0.
+    """
+    for apply, tensors, low, high in edits:
+        changed = apply(h, tuple(for_rows(t, h) for t in tensors))
+        if low is None or high is None:
+            h = changed
+        else:
+            if at is None:
+                at = torch.arange(h.shape[1], device=h.device)[None, :]
+                at = at if ends is None else at + for_rows(ends, h)[:, None] - h.shape[1]
+            at = at.to(h.device)
+            inside = (at >= for_rows(low, h)[:, None]) & (at < for_rows(high, h)[:, None])
+            h = torch.where(inside[:, :, None], changed, h)
+    return h
+
+
+def walk(
+    blocks: Any,
+    edits: Edits,
+    wanted: Collection[int] = (),
+    ends: Tensor | None = None,
+    at: Tensor | None = None,
+) -> dict[int, Tensor]:
+    """Go through the blocks of one forward as they run: edit and read the residual stream.
+
+    Args:
+        blocks: The traced decoder blocks.
+        edits: What to do at each layer; -1 is the input of block 0.
+        wanted: Layers to be read, after the edits there.
+        ends: See `edited`.
+        at: See `edited`.
+
+    Returns:
+        `[batch pos d_model]` for each layer wanted.
+    """
+    found = {}
+    for layer in sorted({*edits, *wanted}):
+        if layer == -1:
+            h = edited(blocks[0].input, edits.get(layer, ()), ends, at)
+            if layer in edits:
+                blocks[0].input = h
+        else:
+            output = blocks[layer].output
+            h = edited(stream_of(output), edits.get(layer, ()), ends, at)
+            if layer in edits:
+                blocks[layer].output = with_stream(output, h)
+        if layer in wanted:
+            found[layer] = h.detach()
+    return found
+
+
+def walk_steps(tracer: Any, blocks: Any, edits: Edits, lengths: Tensor) -> None:
+    """Edit every forward of a generation, until it ends.
+
+    Args:
+        tracer: The tracer of the generation.
+        blocks: The traced decoder blocks.
+        edits: What to do at each layer.
+        lengths: Tokens of each prompt; one more column belongs to each after every forward.
+
+    Raises:
+        OutOfOrderError: The blocks do not run.
+    """
+    from nnsight.intervention.interleaver import OutOfOrderError
+
+    if not edits:  # the loop below has no other end than a block that never comes
+        return
+    step = 0
+    try:
+        for step in tracer.iter[:]:
+            walk(blocks, edits, ends=lengths + step)
+    except OutOfOrderError:  # how nnsight tells that the generation is over
+        if step == 0:
+            raise
+
+
+def inject(edits: Edits, name: str, placed: bool, model: Any) -> dict[int, Tensor]:
+    """Edit the forward of a trace that somebody else wrote.
+
+    Args:
+        edits: What to do at each layer.
+        name: Dotted name of the decoder blocks.
+        placed: Whether some edit must know where each token stands.
+        model: The traced model.
+
+    Returns:
+        The residual stream `[batch pos d_model]` at each layer edited, after the edit.
+    """
+    at = positions_of(model) if placed else None
+    return walk(module_at(model, name), edits, wanted=tuple(edits), at=at)

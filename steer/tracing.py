@@ -1,0 +1,241 @@
+"""Steering through nnsight: a model that it runs, and one line inside a trace of your own."""
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.architecture import find_architecture
+from steer.composition import CoefficientsLike, Composition, Part, as_composition, given
+from steer.engine.nnsight import NNsightEngine
+from steer.engine.nnsight.body import inject
+from steer.engine.nnsight.program import Setting, edits_of, refuse
+from steer.engine.nnsight.traces import prepare
+from steer.errors import CapabilityError, CompositionError
+from steer.model import Model
+from steer.vector import Vector
+
+Injection = Callable[[Any], dict[int, Float[Tensor, "batch pos d_model"]]]
+
+
+class TracedModel(Model):
+    """A model that nnsight runs, on this machine or on a server that holds its weights.
+
+    `steered`, `generate`, `logprobs`, `logits` and `activations` are those of `Model`; each call is
+    one trace. Calls of the model itself are not steered: inside a trace of your own use `apply`.
+
+    Args:
+        language_model: A `nnsight.TransformersModel` for the task `text-generation`.
+        tokenizer: What encodes prompts, if it is not the one nnsight holds. To that one nnsight
+            gives a padding token where it has none.
+        remote: False runs it here. True sends every call to the server that nnsight is configured
+            for, a URL to another; no weights are loaded then. `"local"` rehearses that here.
+        blocks: See `Model`.
+        final_norm: See `Model`.
+        unembedding: See `Model`.
+        embedding: See `Model`.
+
+    Raises:
+        ArchitectureError: The parts are not found. A model whose weights are elsewhere cannot be
+            tried out, so that only their names and number are checked.
+    """
+
+    def __init__(
+        self,
+        language_model: Any,
+        tokenizer: Any = None,
+        *,
+        remote: bool | str = False,
+        blocks: str | None = None,
+        final_norm: str | None = None,
+        unembedding: str | None = None,
+        embedding: str | None = None,
+    ) -> None:
+        if not remote:
+            language_model.dispatch()
+        self.language_model = language_model
+        self.hf_model = language_model._module
+        self._tokenizer = language_model.tokenizer if tokenizer is None else tokenizer
+        elsewhere = any(p.is_meta for p in self.hf_model.parameters())
+        if elsewhere:
+            self.hf_model.eval()  # a skeleton is born in training mode
+        self.architecture = find_architecture(
+            self.hf_model,
+            blocks=blocks,
+            final_norm=final_norm,
+            unembedding=unembedding,
+            embedding=embedding,
+            verify=not elsewhere,
+        )
+        self.engine = NNsightEngine(self.architecture, language_model, remote)
+        self._info = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        tokenizer: Any = None,
+        blocks: str | None = None,
+        final_norm: str | None = None,
+        unembedding: str | None = None,
+        embedding: str | None = None,
+        remote: bool | str = False,
+        **kwargs: Any,
+    ) -> "TracedModel":
+        """Have nnsight load a model and its tokenizer; with `remote`, its shape alone.
+
+        Args:
+            name: Hub id or directory; for a server, the id under which it holds the model.
+            tokenizer: A tokenizer, if it is not the model's own.
+            blocks: See `Model`.
+            final_norm: See `Model`.
+            unembedding: See `Model`.
+            embedding: See `Model`.
+            remote: See `TracedModel`.
+            **kwargs: Passed on to `nnsight.TransformersModel` (`dtype`, `revision`, …).
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            ArchitectureError: See `TracedModel`.
+            OSError: There is no such model.
+        """
+        from nnsight import TransformersModel
+        from transformers import AutoTokenizer
+
+        shared = {k: kwargs[k] for k in ("revision", "trust_remote_code", "token") if k in kwargs}
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(str(name), **shared)
+        own = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
+        loaded = TransformersModel(str(name), task="text-generation", tokenizer=own, **kwargs)
+        if remote:
+            _take_generation_config(loaded._module, name, kwargs.get("revision"))
+        return cls(
+            loaded,
+            tokenizer,
+            remote=remote,
+            blocks=blocks,
+            final_norm=final_norm,
+            unembedding=unembedding,
+            embedding=embedding,
+        )
+
+
+def injection(
+    what: Vector | Part | Composition,
+    model: Any,
+    coefficients: CoefficientsLike | None = None,
+    /,
+    *,
+    prompt_lengths: Sequence[int] | None = None,
+    **by_domain: float,
+) -> Injection:
+    """Return a composition as a function to be called inside a trace, also a remote one.
+
+    `push = injection(knobs, model, 0.8)`, then `with model.trace(…, remote=True): push(model)`. It
+    must be called before the trace reads anything at or above the layers that it steers.
+
+    Args:
+        what: A vector, a part, or a composition; residual sites alone, without a gate.
+        model: The traced model: a `TracedModel`, or a `nnsight.TransformersModel`.
+        coefficients: See `Model.steered`; one row per row of the trace, or of the invoke.
+        prompt_lengths: Tokens of each row's prompt, for scopes that need them.
+        **by_domain: Coefficients by domain.
+
+    Returns:
+        A function of the nnsight model that returns the residual stream `[batch pos d_model]` at
+        each layer that it steered, after the steering.
+
+    Raises:
+        CapabilityError: The composition has weight sites or a gate.
+        CompositionError: Domains and coefficients do not go together.
+        ScopeError: A scope needs the prompts' lengths.
+    """
+    composition = as_composition(what)
+    value = given(coefficients, by_domain)
+    if value is not None:
+        composition = composition(value)
+    refuse(composition)
+    _refuse_gate(composition)
+    lengths = None if prompt_lengths is None else torch.tensor(list(prompt_lengths))
+    edits = edits_of([Setting(composition, composition.coefficients)], lengths, remote=True)
+    placed = any(not part.scope.everything for part in composition.parts.values())
+    prepare(True)
+    return partial(inject, edits, _blocks(model, composition), placed)
+
+
+def apply(
+    what: Vector | Part | Composition,
+    model: Any,
+    coefficients: CoefficientsLike | None = None,
+    /,
+    *,
+    prompt_lengths: Sequence[int] | None = None,
+    **by_domain: float,
+) -> dict[int, Float[Tensor, "batch pos d_model"]]:
+    """Steer the trace in whose body this stands; a trace on this machine.
+
+    `with model.trace("…"): apply(knobs, model, 0.8); …`. In `with model.generate(…) as tracer:` it
+    stands under `for _ in tracer.iter[:n]:`. For a remote trace see `injection`.
+
+    Args:
+        what: See `injection`.
+        model: See `injection`.
+        coefficients: See `injection`.
+        prompt_lengths: See `injection`.
+        **by_domain: Coefficients by domain.
+
+    Returns:
+        The residual stream at each layer steered, after the steering; save what is to be kept.
+
+    Raises:
+        CapabilityError: See `injection`.
+        CompositionError: See `injection`.
+        ScopeError: See `injection`.
+    """
+    push = injection(what, model, coefficients, prompt_lengths=prompt_lengths, **by_domain)
+    return push(getattr(model, "language_model", model))
+
+
+def _take_generation_config(skeleton: Any, name: str | Path, revision: str | None) -> None:
+    """Give a model without weights the generation config that the server's copy has."""
+    from transformers import GenerationConfig
+
+    with suppress(OSError):  # a model may have none: what its config says then holds
+        skeleton.generation_config = GenerationConfig.from_pretrained(str(name), revision=revision)
+
+
+def _blocks(model: Any, composition: Composition) -> str:
+    """Return the name of the decoder blocks, after a look at layers and width."""
+    if isinstance(model, TracedModel):
+        architecture = model.architecture
+    else:
+        architecture = find_architecture(model._module, verify=False)
+    for domain, part in composition.parts.items():
+        width, top = part.vector.d_model, max(part.vector.layers, default=-1)
+        if width != architecture.d_model or top >= architecture.n_layers:
+            raise CompositionError(
+                f"the vector of domain {domain!r} does not fit this model",
+                found=f"width {width}, layers up to {top}",
+                expected=f"width {architecture.d_model}, layers to {architecture.n_layers - 1}",
+                do="extract the vector from this model",
+            )
+    return architecture.names["blocks"]
+
+
+def _refuse_gate(composition: Composition) -> None:
+    if composition.gate is not None:
+        raise CapabilityError(
+            "a gate cannot be decided inside a trace of your own",
+            found=f"a gate at layer {composition.gate.layer}",
+            expected="a composition without a gate",
+            do="steer with TracedModel(...).steered(...), which reads the gate in a trace before",
+        )
