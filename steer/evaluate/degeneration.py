@@ -15,7 +15,7 @@ Split = Callable[[str], Sequence[Hashable]]
 def distinct(answers: Sequence[str], n: int = 2, *, split: Split = str.split) -> Estimate:
     """Return distinct-n: of the n-grams of an answer the share that are different, mean of answers.
 
-    |set of n-grams| / |n-grams|, for each answer by itself. An answer of fewer than n words has no
+    different n-grams / n-grams, for each answer by itself. An answer of fewer than n words has no
     n-gram, so nothing in it is said twice: it counts as 1, and so does the empty answer.
 
     Args:
@@ -39,7 +39,7 @@ def distinct(answers: Sequence[str], n: int = 2, *, split: Split = str.split) ->
 def repetition(answers: Sequence[str], n: int = 4, *, split: Split = str.split) -> Estimate:
     """Return the share of an answer's n-grams that occurred in it before, the mean over answers.
 
-    1 − |set of n-grams| / |n-grams|: one minus `distinct`. An answer of fewer than n words counts
+    1 − different n-grams / n-grams: one minus `distinct`. An answer of fewer than n words counts
     as 0, and so does the empty answer: look at `degeneration(answers).empty` too.
 
     Args:
