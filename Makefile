@@ -41,7 +41,7 @@ notebook: $(INSTALLED)  ## run the notebooks and check their numbers
 	$(BIN)/python -m tests.notebooks
 
 browser: $(INSTALLED)  ## look at a report in headless Chromium, which is installed where that is allowed
-	command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && apt-get install -y -qq chromium; }
+	command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
 	STEER_BROWSER=required $(BIN)/pytest -q tests/report/test_browser.py
 
 bench: $(INSTALLED)  ## speed and memory against peers, in an environment of its own
