@@ -1,6 +1,7 @@
 """The context in which a model is steered, which is also a handle."""
 
 from types import TracebackType
+from typing import get_args
 
 from steer.composition import CoefficientsLike, Composition
 from steer.engine.base import Attachment, Engine, Way
@@ -17,6 +18,13 @@ class Steered:
     """
 
     def __init__(self, engine: Engine, composition: Composition, weights: Way = "auto") -> None:
+        if weights not in get_args(Way):
+            raise SteeringError(
+                "there is no such way to take weight sites",
+                found=f"weights={weights!r}",
+                expected=" | ".join(map(repr, get_args(Way))),
+                do="leave it out for 'auto'",
+            )
         self._engine = engine
         self._composition = composition
         self._weights: Way = weights

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from steer.cli.common import precision
-from steer.errors import AlignmentError
+from steer.errors import AlignmentError, VectorFileError
 
 if TYPE_CHECKING:
     from steer.vector import Vector
@@ -65,6 +65,14 @@ def align(
         "dtype": precision(dtype),
         "strict": strict,
     }
+    for side in (base, aligned):
+        if Path(side).exists() and out.resolve().is_relative_to(Path(side).resolve()):
+            raise VectorFileError(
+                "the vector would be written into one of the models it is taken from",
+                found=str(out),
+                expected=f"a file outside {side}",
+                do="choose another file: -o vector.safetensors",
+            )
     out.parent.mkdir(parents=True, exist_ok=True)
     console = Console()
     if ties is None and dare is None:

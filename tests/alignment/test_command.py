@@ -81,3 +81,13 @@ def test_two_forms_and_two_equal_models_are_refused(
     assert status == 1
     assert "the two models are the same" in err
     assert not Path(out).exists()
+
+
+def test_a_vector_is_not_written_into_its_own_models(folders: tuple[str, str]) -> None:
+    for folder in folders:
+        file = next(Path(folder).glob("*.safetensors"))
+        before = file.read_bytes()
+        status, _, err = steer("align", *folders, "-o", str(file), "--rank", "2")
+        assert status == 1
+        assert "into one of the models" in err
+        assert file.read_bytes() == before
