@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steer.architecture import Architecture
-from steer.engine.base import in_place
+from steer.engine.base import check_evaluating, in_place
 from steer.engine.injector import injector_of
 from steer.engine.packed import read_packed
 from steer.engine.packing import Packing, packing_of, position_limit, scaled_by_length
@@ -237,13 +237,7 @@ def _checked(
             expected="at least one pair",
             do="check the file that they were loaded from",
         )
-    if any(module.training for module in (architecture.body, *architecture.blocks)):
-        raise RecordingError(
-            "the model is in training mode",
-            found="training = True",
-            expected="evaluation mode: dropout would change what is recorded",
-            do="call model.hf_model.eval() first",
-        )
+    check_evaluating(architecture, RecordingError)
     if injector_of(architecture).stack:
         raise RecordingError(
             "the model is being steered",

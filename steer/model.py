@@ -1,6 +1,6 @@
 """A model that can be steered: engine, tokenizer and architecture together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar, overload
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.architecture import Architecture, find_architecture
+from steer.batch import exchange_batch, in_order, prompt_batch
 from steer.composition import (
     CoefficientsLike,
     Composition,
@@ -24,23 +25,15 @@ from steer.errors import RecordingError, TextError
 from steer.fingerprint import Marks, model_info, tokenizer_marks
 from steer.fit import check_fit
 from steer.gate import DomainGate
+from steer.loading import load_tokenizer
 from steer.provenance import ModelInfo
 from steer.scope import Scope, parse_scope
 from steer.steered import Steered
-from steer.text import PromptLike, encode_exchange, encode_prompt
+from steer.text import PromptLike
 from steer.vector import Vector
 
 _T = TypeVar("_T")
 _TOKENS = 4096  # tokens of one forward when scoring
-_OF_BOTH = (  # options of `from_pretrained` that say where to find model and tokenizer
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "revision",
-    "subfolder",
-    "token",
-    "trust_remote_code",
-)
 
 
 class Model:
@@ -53,6 +46,8 @@ class Model:
         final_norm: Dotted name of the norm after the last block, likewise.
         unembedding: Dotted name of the unembedding, likewise.
         embedding: Dotted name of the token embedding, likewise.
+        engine: What runs the model: makes an engine of the parts found.
+        verify: Whether one small forward checks these parts; without it only names and sizes are.
 
     Raises:
         ArchitectureError: The parts are not found, or do not reproduce the model's logits.
@@ -67,6 +62,8 @@ class Model:
         final_norm: str | None = None,
         unembedding: str | None = None,
         embedding: str | None = None,
+        engine: Callable[[Architecture], Engine] = HooksEngine,
+        verify: bool = True,
     ) -> None:
         self.hf_model = hf_model
         self._tokenizer = tokenizer
@@ -76,8 +73,9 @@ class Model:
             final_norm=final_norm,
             unembedding=unembedding,
             embedding=embedding,
+            verify=verify,
         )
-        self.engine: Engine = HooksEngine(self.architecture)
+        self.engine = engine(self.architecture)
         self._info: tuple[Marks | None, ModelInfo] | None = None
 
     @classmethod
@@ -112,11 +110,10 @@ class Model:
             ArchitectureError: See `Model`.
             OSError: There is no such model.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
-        shared = {k: kwargs[k] for k in _OF_BOTH if k in kwargs}
         if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(str(name), **shared)
+            tokenizer = load_tokenizer(name, kwargs)
         hf_model = AutoModelForCausalLM.from_pretrained(str(name), **kwargs)
         return cls(
             hf_model,
@@ -250,11 +247,11 @@ class Model:
             if options.get("max_length") is None:
                 options.setdefault("max_new_tokens", 64)
             options.setdefault("do_sample", False)
-        batch = self._prompts(prompts)
+        batch = prompt_batch(self.tokenizer, prompts)
         if batch_size is None or batch_size >= len(batch.ids):
             rows = self.engine.generate(batch, **options)
         else:
-            rows = _in_order(
+            rows = in_order(
                 [(p, self.engine.generate(p, **options)) for p in batch.parts(batch_size)]
             )
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
@@ -274,13 +271,13 @@ class Model:
         Raises:
             TextError: The numbers differ, or a response has no token.
         """
-        batch = self._exchanges(prompts, responses)
+        batch = exchange_batch(self.tokenizer, prompts, responses)
         scored: list[tuple[Batch, list[Tensor]]] = []
         for piece in batch.pieces(_TOKENS):
             logits = self.engine.forward(piece).logits
             rows = zip(logits, piece.ids, piece.prompt_lengths, strict=True)
             scored.append((piece, [_token_logprobs(row, ids[n:]) for row, ids, n in rows]))
-        return _in_order(scored)
+        return in_order(scored)
 
     def logits(
         self, prompts: Sequence[PromptLike], responses: Sequence[str]
@@ -297,8 +294,8 @@ class Model:
         Raises:
             TextError: The numbers differ, or a response has no token.
         """
-        batch = self._exchanges(prompts, responses)
-        return _in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
+        batch = exchange_batch(self.tokenizer, prompts, responses)
+        return in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
 
     def activations(
         self,
@@ -324,8 +321,13 @@ class Model:
             RecordingError: There is no such layer.
         """
         wanted = range(self.n_layers) if layers is None else _checked_layers(layers, self.n_layers)
-        batch = self._exchanges(prompts, responses) if responses else self._prompts(prompts)
-        return _in_order(
+        tokenizer = self.tokenizer
+        batch = (
+            exchange_batch(tokenizer, prompts, responses)
+            if responses
+            else prompt_batch(tokenizer, prompts)
+        )
+        return in_order(
             [
                 (p, list(self.engine.forward(p, layers=wanted, logits="none").residual))
                 for p in batch.pieces(_TOKENS)
@@ -342,31 +344,6 @@ class Model:
                 expected="a list of prompts",
                 do="pass [prompt]; the answers come as a list",
             )
-
-    def _prompts(self, prompts: Sequence[PromptLike]) -> Batch:
-        for k, prompt in enumerate(prompts):
-            if not isinstance(prompt, str | Sequence):
-                raise TextError(
-                    f"prompt {k} (counted from 0) is no prompt",
-                    found=repr(prompt),
-                    expected="a text or a sequence of messages",
-                    do="convert it to text; one conversation is a prompt: [[message, …]]",
-                )
-        ids = tuple(tuple(encode_prompt(self.tokenizer, prompt)) for prompt in prompts)
-        return Batch(ids, tuple(map(len, ids)))
-
-    def _exchanges(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Batch:
-        if len(prompts) != len(responses):
-            raise TextError(
-                "prompts and responses differ in number",
-                found=f"{len(prompts)} prompts, {len(responses)} responses",
-                expected="one prompt per response",
-                do="repeat a prompt for each of its responses",
-            )
-        encoded = [
-            encode_exchange(self.tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)
-        ]
-        return Batch(tuple(tuple(e.ids) for e in encoded), tuple(e.response_start for e in encoded))
 
     def __repr__(self) -> str:
         name = self.info.model_id
@@ -385,17 +362,6 @@ def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:
             do="count the blocks from 0; layer l is the output of block l",
         )
     return whole
-
-
-def _in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:
-    """Return the results of parts of a batch in the order of the whole batch."""
-    placed: dict[int, list[_T]] = {}
-    for batch, results in parts:
-        rows = batch.rows or range(len(batch.ids))
-        copies = len(results) // len(rows)
-        for k, row in enumerate(rows):
-            placed[row] = results[k * copies : (k + 1) * copies]
-    return [result for row in sorted(placed) for result in placed[row]]
 
 
 def _token_logprobs(

@@ -18,6 +18,7 @@ from steer.engine.nnsight.body import inject
 from steer.engine.nnsight.program import Setting, edits_of, refuse
 from steer.engine.nnsight.traces import prepare
 from steer.errors import CapabilityError, CompositionError
+from steer.loading import load_tokenizer, shared_options
 from steer.model import Model
 from steer.vector import Vector
 
@@ -60,21 +61,20 @@ class TracedModel(Model):
         if not remote:
             language_model.dispatch()
         self.language_model = language_model
-        self.hf_model = language_model._module
-        self._tokenizer = language_model.tokenizer if tokenizer is None else tokenizer
-        elsewhere = any(p.is_meta for p in self.hf_model.parameters())
+        skeleton = language_model._module
+        elsewhere = any(p.is_meta for p in skeleton.parameters())
         if elsewhere:
-            self.hf_model.eval()  # a skeleton is born in training mode
-        self.architecture = find_architecture(
-            self.hf_model,
+            skeleton.eval()  # a skeleton is born in training mode
+        super().__init__(
+            skeleton,
+            language_model.tokenizer if tokenizer is None else tokenizer,
             blocks=blocks,
             final_norm=final_norm,
             unembedding=unembedding,
             embedding=embedding,
+            engine=lambda architecture: NNsightEngine(architecture, language_model, remote),
             verify=not elsewhere,
         )
-        self.engine = NNsightEngine(self.architecture, language_model, remote)
-        self._info = None
 
     @classmethod
     def from_pretrained(
@@ -109,15 +109,13 @@ class TracedModel(Model):
             OSError: There is no such model.
         """
         from nnsight import TransformersModel
-        from transformers import AutoTokenizer
 
-        shared = {k: kwargs[k] for k in ("revision", "trust_remote_code", "token") if k in kwargs}
         if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(str(name), **shared)
+            tokenizer = load_tokenizer(name, kwargs)
         own = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
         loaded = TransformersModel(str(name), task="text-generation", tokenizer=own, **kwargs)
         if remote:
-            _take_generation_config(loaded._module, name, kwargs.get("revision"))
+            _take_generation_config(loaded._module, name, shared_options(kwargs))
         return cls(
             loaded,
             tokenizer,
@@ -205,12 +203,12 @@ def apply(
     return push(getattr(model, "language_model", model))
 
 
-def _take_generation_config(skeleton: Any, name: str | Path, revision: str | None) -> None:
+def _take_generation_config(skeleton: Any, name: str | Path, place: dict[str, Any]) -> None:
     """Give a model without weights the generation config that the server's copy has."""
     from transformers import GenerationConfig
 
     with suppress(OSError):  # a model may have none: what its config says then holds
-        skeleton.generation_config = GenerationConfig.from_pretrained(str(name), revision=revision)
+        skeleton.generation_config = GenerationConfig.from_pretrained(str(name), **place)
 
 
 def _blocks(model: Any, composition: Composition) -> str:

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steer.architecture import Architecture
 from steer.composition import Composition
-from steer.errors import CapabilityError
+from steer.errors import CapabilityError, SteerError
 
 Capability = Literal["in_place", "weights", "scopes", "rows", "gate"]
 Way = Literal["auto", "hook", "merge"]
@@ -53,6 +54,17 @@ class Batch:
         order = sorted(range(len(self.ids)), key=lambda r: -len(self.ids[r]))
         for start in range(0, len(order), max(1, size)):
             yield self._take(order[start : start + max(1, size)])
+
+    def wanted(self, row: int, logits: Literal["response", "all", "none"]) -> slice:
+        """Return the positions of a row whose logits are wanted.
+
+        Args:
+            row: Index of the row.
+            logits: At the positions that predict response tokens, at every position, or nowhere.
+        """
+        if logits == "response":
+            return slice(self.prompt_lengths[row] - 1, len(self.ids[row]) - 1)
+        return slice(0, len(self.ids[row]) if logits == "all" else 0)
 
     def _take(self, rows: Sequence[int]) -> "Batch":
         return Batch(
@@ -149,6 +161,10 @@ class Engine(ABC):
 
         Returns:
             Logits and residual streams, without padding.
+
+        Raises:
+            CapabilityError: The model is in training mode.
+            BusyModelError: Another thread's call of the model is under way.
         """
 
     @abstractmethod
@@ -160,9 +176,31 @@ class Engine(ABC):
             **options: Generation options, named as in Hugging Face's `generate`.
 
         Returns:
-            The new token ids of each row; several consecutive rows per prompt where copies were
-            asked for.
+            The new token ids of each row, up to and without the end-of-sequence token; several
+            consecutive rows per prompt where copies were asked for.
+
+        Raises:
+            CapabilityError: The model is in training mode, or the engine does not take an option.
         """
+
+
+def check_evaluating(architecture: Architecture, error: type[SteerError] = CapabilityError) -> None:
+    """Refuse a model in training mode.
+
+    Args:
+        architecture: The model's parts.
+        error: What is raised.
+
+    Raises:
+        CapabilityError: The model is in training mode.
+    """
+    if any(module.training for module in (architecture.body, *architecture.blocks)):
+        raise error(
+            "the model is in training mode",
+            found="training = True",
+            expected="evaluation mode: dropout would change what comes out at every call",
+            do="call model.hf_model.eval() first; calls of hf_model itself are left to you",
+        )
 
 
 def in_place(engine: Engine, doing: str) -> None:

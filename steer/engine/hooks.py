@@ -11,14 +11,21 @@ from torch.utils.hooks import RemovableHandle
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
 from steer.composition import Composition
-from steer.engine.base import Batch, Capability, Engine, Forward, Way
+from steer.engine.base import (
+    Batch,
+    Capability,
+    Engine,
+    Forward,
+    Way,
+    check_evaluating,
+)
 from steer.engine.call import Call, Part
-from steer.engine.injector import Injector, injector_of, setting
+from steer.engine.injector import Injector, injector_of
+from steer.engine.options import answer_of, end_tokens
 from steer.engine.reading import device_of, elsewhere
 from steer.engine.steering import Steering
 from steer.engine.weights.merging import Merging
 from steer.engine.weights.plan import Plan, plan
-from steer.errors import CapabilityError
 from steer.site import Weight
 
 
@@ -80,17 +87,7 @@ class HooksEngine(Engine):
         self.architecture = architecture
 
     def attach(self, composition: Composition, *, weights: Way = "auto") -> HookAttachment:
-        """Inject a composition into every call of the model until the attachment is removed.
-
-        Args:
-            composition: What to inject.
-            weights: How weight sites are taken: by `hook` where that is exact and merged where one
-                setting holds for everything (`auto`), or all in one of these ways.
-
-        Raises:
-            CapabilityError: A weight site can be taken in none of the ways allowed.
-            BusyModelError: Another thread is steering this model.
-        """
+        """See `Engine.attach`."""
         injector = injector_of(self.architecture)
         return HookAttachment(injector, self.architecture, composition, weights)
 
@@ -102,22 +99,9 @@ class HooksEngine(Engine):
         layers: Sequence[int] = (),
         logits: Literal["response", "all", "none"] = "response",
     ) -> Forward:
-        """Run a batch once through the decoder blocks; the unembedding runs only where asked.
-
-        Args:
-            batch: The rows.
-            layers: Layers whose output is wanted; -1 is the embedding output.
-            logits: Where logits are wanted.
-
-        Returns:
-            Logits and residual streams, without padding.
-
-        Raises:
-            CapabilityError: The model is in training mode.
-            BusyModelError: Another thread's call of the model is under way.
-        """
+        """See `Engine.forward`; the unembedding runs only where logits are wanted."""
         architecture = self.architecture
-        _check_evaluating(architecture)
+        check_evaluating(architecture)
         device = device_of(architecture)
         ids, mask = batch.padded("right", device)
         lengths = torch.tensor(batch.prompt_lengths, device=device)
@@ -131,7 +115,7 @@ class HooksEngine(Engine):
             architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)
 
         def unembed(row: int) -> Tensor:
-            at = _wanted_positions(batch, row, logits)
+            at = batch.wanted(row, logits)
             with injector.calling(call.row(row, at)):
                 return architecture.unembed(streams[last][row, at])
 
@@ -151,54 +135,21 @@ class HooksEngine(Engine):
         )
 
     def generate(self, batch: Batch, **options: Any) -> list[list[int]]:
-        """Generate from a batch of prompts with the model's own `generate`.
-
-        Args:
-            batch: The prompts.
-            **options: Passed on to `generate`.
-
-        Returns:
-            The new token ids of each row, up to and without the end-of-sequence token.
-
-        Raises:
-            CapabilityError: The model is in training mode.
-        """
-        _check_evaluating(self.architecture)
+        """See `Engine.generate`; this is the model's own `generate`."""
+        check_evaluating(self.architecture)
         model: Any = self.architecture.model
         device = device_of(self.architecture)
         ids, mask = batch.padded("left", device)
-        ends = setting(options, model.generation_config, "eos_token_id")
-        ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        ends = end_tokens(options, model.generation_config)
         options.setdefault("pad_token_id", ends[0] if ends else 0)
         with injector_of(self.architecture).taking(_part(batch)):
             out = model.generate(input_ids=ids, attention_mask=mask.long(), **options)
         sequences: Tensor = out if isinstance(out, Tensor) else out.sequences
-        return [_until(row, ends) for row in sequences[:, ids.shape[1] :].tolist()]
-
-
-def _check_evaluating(architecture: Architecture) -> None:
-    if any(module.training for module in (architecture.body, *architecture.blocks)):
-        raise CapabilityError(
-            "the model is in training mode",
-            found="training = True",
-            expected="evaluation mode: dropout would change what comes out at every call",
-            do="call model.hf_model.eval() first; calls of hf_model itself are left to you",
-        )
+        return [answer_of(row, ends) for row in sequences[:, ids.shape[1] :].tolist()]
 
 
 def _part(batch: Batch) -> Part | None:
     return None if batch.rows is None else Part(batch.rows, batch.total or len(batch.ids))
-
-
-def _until(row: list[int], ends: list[int]) -> list[int]:
-    cut = next((k for k, token in enumerate(row) if token in ends), len(row))
-    return row[:cut]
-
-
-def _wanted_positions(batch: Batch, row: int, logits: str) -> slice:
-    start = batch.prompt_lengths[row] - 1 if logits == "response" else 0
-    stop = len(batch.ids[row]) - (1 if logits == "response" else 0)
-    return slice(start, stop)
 
 
 class _Captured:

@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
 from steer.engine.ahead import Enough, prompt_arguments
 from steer.engine.call import Call, Part, Prompts, describe, prompts_of
+from steer.engine.options import setting
 from steer.engine.patches import Uncopied, replace, unwrapped
 from steer.engine.steering import Steering
 from steer.errors import BusyModelError, CapabilityError
@@ -342,20 +343,6 @@ def _refuse_continuous_batching(*_: object, **__: object) -> None:
         expected="one row per prompt",
         do="use generate() with another cache, or scope 'all' with one setting for all prompts",
     )
-
-
-def setting(named: Mapping[str, Any], default: Any, name: str) -> Any:
-    """Return a setting of `generate`: an argument, else the config given, else the model's.
-
-    Args:
-        named: Arguments of `generate` by name.
-        default: The model's own generation config.
-        name: The setting.
-    """
-    if name in named:
-        return named[name]
-    given = getattr(named.get("generation_config"), name, None)
-    return getattr(default, name, None) if given is None else given
 
 
 def _forget_compiled_code() -> None:

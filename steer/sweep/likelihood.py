@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer.batch import exchange_batch
 from steer.composition import CoefficientsLike, Composition, coefficient_rows
 from steer.engine.base import Batch
 from steer.engine.branches.branches import branched_logprobs
@@ -14,11 +15,10 @@ from steer.engine.branches.trial import fastest_tokens, uncut_reason
 from steer.engine.hooks import HooksEngine
 from steer.engine.injector import injector_of
 from steer.engine.reading import keep_freed_memory
-from steer.errors import CapabilityError, TextError
+from steer.errors import CapabilityError
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.site import Weight
-from steer.text import encode_exchange
 
 _TOGETHER = 64  # settings that are scored beside each other behind a gate
 _PLAIN_ROWS = 512  # rows scored at once where each setting runs through the whole model
@@ -106,20 +106,10 @@ class Scorer:
         max_tokens: int | None = None,
         foreseen: Float[Tensor, "setting domain"] | None = None,
     ) -> None:
-        if len(prompts) != len(responses):
-            raise TextError(
-                "prompts and responses differ in number",
-                found=f"{len(prompts)} prompts, {len(responses)} responses",
-                expected="one prompt per response",
-                do="repeat a prompt for each of its responses",
-            )
         self._model, self._composition = model, composition
         self._prompts, self._responses = list(prompts), list(responses)
         self._max_tokens, self._foreseen = max_tokens, foreseen
-        encoded = [
-            encode_exchange(model.tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)
-        ]
-        self._batch = Batch(tuple(e.ids for e in encoded), tuple(e.response_start for e in encoded))
+        self._batch = exchange_batch(model.tokenizer, prompts, responses)
         self._plain = ""
         self._patterns: dict[_Pattern, list[int]] | None = None
         self._known: dict[_Pattern, dict[tuple[float, ...], list[Tensor]]] = {}

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from steer.architecture import Architecture
 from steer.composition import Composition
-from steer.engine.base import Batch, Capability, Engine, Forward, Way
-from steer.engine.injector import setting
+from steer.engine.base import Batch, Capability, Engine, Forward, Way, check_evaluating
 from steer.engine.nnsight.program import Setting, edits_of, refuse, rows_of
 from steer.engine.nnsight.traces import run, run_generation
+from steer.engine.options import answer_of, end_tokens, setting
 from steer.errors import BusyModelError, CapabilityError
 
 _ONE_BY_ONE = (  # of `generate`: several tokens in a forward, or a second text beside the prompt
@@ -77,16 +77,7 @@ class NNsightEngine(Engine):
     # -- steering --------------------------------------------------------------------------------
 
     def attach(self, composition: Composition, *, weights: Way = "auto") -> TraceAttachment:
-        """Inject a composition into every call of this engine until the attachment is removed.
-
-        Args:
-            composition: What to inject: residual sites alone.
-            weights: How weight sites would be taken; there are none.
-
-        Raises:
-            CapabilityError: The composition has weight sites.
-            BusyModelError: Another thread is steering this model.
-        """
+        """See `Engine.attach`; there are residual sites alone."""
         refuse(composition)
         return TraceAttachment(self, composition)
 
@@ -125,25 +116,15 @@ class NNsightEngine(Engine):
         layers: Sequence[int] = (),
         logits: Literal["response", "all", "none"] = "response",
     ) -> Forward:
-        """Run a batch once; only what was asked for leaves the trace.
-
-        Args:
-            batch: The rows.
-            layers: Layers whose output is wanted; -1 is the embedding output.
-            logits: Where logits are wanted.
-
-        Returns:
-            Logits and residual streams, without padding.
+        """See `Engine.forward`; only what was asked for leaves the trace.
 
         Raises:
-            CapabilityError: The model is in training mode.
-            BusyModelError: Another thread's call of the model is under way.
             RowsError: The call has another number of prompts than there are coefficient rows.
         """
         with self._calling():
             inputs, lengths = _inputs(batch, "right"), torch.tensor(batch.prompt_lengths)
             edits = edits_of(self._settings(batch, inputs, lengths), lengths, remote=self._sent)
-            spans = [_span(batch, row, logits) for row in range(len(batch.ids))]
+            spans = [batch.wanted(row, logits) for row in range(len(batch.ids))]
             streams, rows = run(
                 self.language_model,
                 self.architecture.names["blocks"],
@@ -164,19 +145,11 @@ class NNsightEngine(Engine):
         )
 
     def generate(self, batch: Batch, **options: Any) -> list[list[int]]:
-        """Generate from a batch of prompts with the model's own `generate`.
-
-        Args:
-            batch: The prompts.
-            **options: Passed on to `generate`.
-
-        Returns:
-            The new token ids of each row, up to and without the end-of-sequence token.
+        """See `Engine.generate`; this is the model's own `generate` inside a trace.
 
         Raises:
-            CapabilityError: The model is in training mode, or the way to generate does not take
-                one token of one text at a time while a scope or a gate must know which.
-            BusyModelError: Another thread's call of the model is under way.
+            CapabilityError: The way to generate does not take one token of one text at a time,
+                while a scope or a gate must know which.
             RowsError: There is another number of prompts than coefficient rows.
         """
         with self._calling():
@@ -184,8 +157,7 @@ class NNsightEngine(Engine):
             config = getattr(model, "generation_config", None)
             self._refuse(options, config)
             inputs, lengths = _inputs(batch, "left"), torch.tensor(batch.prompt_lengths)
-            ends = setting(options, config, "eos_token_id")
-            ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+            ends = end_tokens(options, config)
             options.setdefault("pad_token_id", ends[0] if ends else 0)
             settings = self._settings(batch, inputs, lengths)
             edits = edits_of(settings, lengths, remote=self._sent)
@@ -195,7 +167,7 @@ class NNsightEngine(Engine):
             )
         sequences: Tensor = out if isinstance(out, Tensor) else out.sequences
         rows = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        return [_until(row, ends) for row in rows]
+        return [answer_of(row, ends) for row in rows]
 
     @property
     def _sent(self) -> bool:
@@ -253,14 +225,7 @@ class NNsightEngine(Engine):
     @contextmanager
     def _calling(self) -> Iterator[None]:
         """Refuse a call during training or during another thread's: nnsight cannot have two."""
-        architecture = self.architecture
-        if any(module.training for module in (architecture.body, *architecture.blocks)):
-            raise CapabilityError(
-                "the model is in training mode",
-                found="training = True",
-                expected="evaluation mode: dropout would change what comes out at every call",
-                do="call model.hf_model.eval() first",
-            )
+        check_evaluating(self.architecture)
         if not self._under_way.acquire(blocking=False):
             raise _busy("called")
         try:
@@ -281,14 +246,3 @@ def _busy(how: str) -> BusyModelError:
 def _inputs(batch: Batch, side: Literal["left", "right"]) -> dict[str, Tensor]:
     ids, mask = batch.padded(side, torch.device("cpu"))
     return {"input_ids": ids, "attention_mask": mask.long()}
-
-
-def _span(batch: Batch, row: int, logits: str) -> tuple[int, int]:
-    """Return the columns of a row whose logits are wanted."""
-    if logits == "response":
-        return batch.prompt_lengths[row] - 1, len(batch.ids[row]) - 1
-    return 0, len(batch.ids[row])
-
-
-def _until(row: list[int], ends: list[int]) -> list[int]:
-    return row[: next((k for k, token in enumerate(row) if token in ends), len(row))]

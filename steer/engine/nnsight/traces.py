@@ -31,7 +31,7 @@ def run(
     inputs: Mapping[str, Tensor],
     edits: Edits,
     layers: Sequence[int],
-    spans: Sequence[tuple[int, int]],
+    spans: Sequence[slice],
     remote: bool | str,
 ) -> tuple[dict[int, Tensor], list[Tensor]]:
     """Run a batch once in a trace.
@@ -55,7 +55,7 @@ def run(
         with model.trace(dict(inputs), remote=remote):
             streams = nnsight.save(walk(module_at(model, name), edits, wanted))
             whole = model.output.logits.detach()
-            logits = nnsight.save([whole[r, a:b].clone() for r, (a, b) in enumerate(columns)])
+            logits = nnsight.save([whole[r, at].clone() for r, at in enumerate(columns)])
     else:
         with model.trace(dict(inputs), remote=remote) as tracer:
             streams = nnsight.save(walk(module_at(model, name), edits, wanted))

@@ -1,0 +1,77 @@
+"""Texts as a batch of token sequences, and results of its parts in the batch's own order."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from steer.engine.base import Batch
+from steer.errors import TextError
+from steer.text import PromptLike, encode_exchange, encode_prompt
+
+_T = TypeVar("_T")
+
+
+def prompt_batch(tokenizer: Any, prompts: Sequence[PromptLike]) -> Batch:
+    """Return prompts as they are before an answer, through the chat template.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompts: Texts or sequences of messages.
+
+    Returns:
+        One row per prompt, without a response.
+
+    Raises:
+        TextError: One is no prompt, or cannot be rendered.
+    """
+    for k, prompt in enumerate(prompts):
+        if not isinstance(prompt, str | Sequence):
+            raise TextError(
+                f"prompt {k} (counted from 0) is no prompt",
+                found=repr(prompt),
+                expected="a text or a sequence of messages",
+                do="convert it to text; one conversation is a prompt: [[message, …]]",
+            )
+    ids = tuple(tuple(encode_prompt(tokenizer, prompt)) for prompt in prompts)
+    return Batch(ids, tuple(map(len, ids)))
+
+
+def exchange_batch(
+    tokenizer: Any, prompts: Sequence[PromptLike], responses: Sequence[str]
+) -> Batch:
+    """Return prompts with given responses.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompts: One prompt per response.
+        responses: The responses, as the assistant's turn.
+
+    Returns:
+        One row per response, the prompt's tokens first.
+
+    Raises:
+        TextError: The numbers differ, a response has no token, or one cannot be rendered.
+    """
+    if len(prompts) != len(responses):
+        raise TextError(
+            "prompts and responses differ in number",
+            found=f"{len(prompts)} prompts, {len(responses)} responses",
+            expected="one prompt per response",
+            do="repeat a prompt for each of its responses",
+        )
+    encoded = [encode_exchange(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)]
+    return Batch(tuple(tuple(e.ids) for e in encoded), tuple(e.response_start for e in encoded))
+
+
+def in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:
+    """Return the results of parts of a batch in the order of the whole batch.
+
+    Args:
+        parts: Each part with its results, the same number for each of its rows.
+    """
+    placed: dict[int, list[_T]] = {}
+    for batch, results in parts:
+        rows = batch.rows or range(len(batch.ids))
+        copies = len(results) // len(rows)
+        for k, row in enumerate(rows):
+            placed[row] = results[k * copies : (k + 1) * copies]
+    return [result for row in sorted(placed) for result in placed[row]]
