@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -11,26 +12,31 @@ from steer.errors import CompositionError
 from steer.gate import DomainGate
 from steer.operator import get_operator
 from steer.scope import ALL, Scope, parse_scope
-from steer.site import Residual, Site
+from steer.shown import Shown
+from steer.site import Residual, Site, Weight
 from steer.vector import Vector
 from steer.vector_rules import is_number
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 CoefficientsLike = (
     float | Mapping[str, float] | Sequence[float] | Sequence[Mapping[str, float]] | Tensor
 )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Part:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Part(Shown):
     """One domain of a composition: what acts, how, and on which tokens.
 
     Args:
         vector: The vector; it may hold residual and weight sites at once.
-        operator: Name of the operator used at its residual sites.
+        operator: Name of the operator used at its residual sites; weights are always added.
         scope: The tokens it acts on.
 
     Raises:
-        CompositionError: Unknown operator or scope.
+        CompositionError: Unknown operator or scope, or another operator than `add` for a vector
+            of weight sites alone.
     """
 
     vector: Vector
@@ -41,9 +47,22 @@ class Part:
         get_operator(self.operator)
         object.__setattr__(self, "scope", parse_scope(self.scope))
 
+    def _card(self) -> "Card":
+        from steer.show.compositions import part_card
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Composition:
+        return part_card(self)
+        sites = self.vector.sites
+        if self.operator != "add" and sites and all(isinstance(s, Weight) for s in sites):
+            raise CompositionError(
+                "weights can only be added",
+                found=f"the operator {self.operator!r} for a vector of {len(sites)} weight site(s)",
+                expected="the operator 'add', or a vector with residual sites",
+                do="leave the operator out; a negative coefficient takes the difference away",
+            )
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Composition(Shown):
     """Named vectors under one set of coefficients.
 
     Calling it gives the same composition at other coefficients: `knobs(medical=0.8, legal=-0.3)`,
@@ -133,15 +152,10 @@ class Composition:
         """
         return replace(self, gate=gate)
 
-    def __repr__(self) -> str:
-        stored = any(part.vector.gate is not None for part in self.parts.values())
-        gate = "none, though one is stored" if stored and not self.gate else _gate_text(self.gate)
-        lines = [f"Composition of {len(self.parts)} domain(s), gate: {gate}"]
-        many = f"{len(self.coefficients)} rows"
-        for k, (name, part) in enumerate(self.parts.items()):
-            c = many if self.per_row else f"{float(self.coefficients[0, k]):+g}"
-            lines.append(f"  {name:<12} {c:>8}  {part.operator} on {part.scope}")
-        return "\n".join(lines)
+    def _card(self) -> "Card":
+        from steer.show.compositions import composition_card
+
+        return composition_card(self)
 
 
 def compose(
@@ -267,11 +281,21 @@ def coefficient_rows(
     if not _usable(rows, domains):
         raise CompositionError(
             "coefficients that cannot be used",
-            found=repr(value)[:200],
-            expected=f"finite numbers for {list(domains)}: one, one each, or one row per prompt",
+            found=_short(value),
+            expected=f"numbers within float32 (±3.4e38) for {list(domains)}: one, one each, or one "
+            "row per prompt",
             do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",
         )
     return rows, per_row
+
+
+def _short(value: object) -> str:
+    """Return what was given, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError as error:  # an integer of thousands of digits is not printed
+        text = str(error)
+    return text if len(text) <= 200 else f"{text[:60]} … ({len(text)} characters)"
 
 
 def _usable(rows: Tensor, domains: Sequence[str]) -> bool:
@@ -284,7 +308,7 @@ def _check_coefficients(rows: Tensor, domains: Sequence[str], per_row: bool) -> 
     if not right or (len(rows) > 1 and not per_row):
         raise CompositionError(
             "coefficients that cannot be used",
-            found=repr(rows)[:200],
+            found=_short(rows),
             expected=f"a tensor [row, {len(domains)}] of finite numbers for {list(domains)}, "
             "with one row unless per_row=True",
             do="compose(...) and call what it returns: knobs(0.5), knobs([row, row])",
@@ -298,7 +322,7 @@ def _listed_row(row: object, domains: Sequence[str]) -> list[float]:
         return [_number(x) for x in row]
     raise CompositionError(
         "a coefficient row that cannot be used",
-        found=repr(row)[:200],
+        found=_short(row),
         expected=f"one number for each of {list(domains)}",
         do="write every row in full, or as a mapping from domain to number",
     )
@@ -367,9 +391,3 @@ def _check_gate_layer(gate: DomainGate, parts: Mapping[str, Part]) -> None:
             do=f"fit it with domain_gate(..., layer={min(steered)}) or lower",
         )
 
-
-def _gate_text(gate: DomainGate | None) -> str:
-    if gate is None:
-        return "none"
-    known = "" if gate.accuracy is None else f", routing accuracy {gate.accuracy:.1%}"
-    return f"nearest centroid at layer {gate.layer}{known}"

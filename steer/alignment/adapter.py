@@ -1,5 +1,6 @@
 """The difference that a PEFT LoRA adapter makes, read from its file."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
@@ -8,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from steer.alignment.adapter_config import AdapterConfig, read_adapter_config
+from steer.alignment.adapter_config import ADAPTER_CONFIG, AdapterConfig, read_adapter_config
 from steer.alignment.source import Source
 from steer.alignment.subtract import subtract
 from steer.checkpoint import Checkpoint
-from steer.errors import AlignmentError
+from steer.errors import AlignmentError, CheckpointError
 from steer.parameters.layout import listed
 from steer.term import LowRank, Term, add, scale, tensors
 
@@ -40,6 +41,8 @@ def adapter_terms(folder: Path, base: Source) -> Mapping[str, Callable[[], Term 
         AlignmentError: It is no plain LoRA, or does not fit the base model.
     """
     config = read_adapter_config(folder)
+    if not (folder / _WEIGHTS).is_file():
+        raise _no_weights(folder)
     weights = Checkpoint(folder, {}, [_WEIGHTS])
     makers: dict[str, list[_Maker]] = {}
     unknown = []
@@ -48,6 +51,9 @@ def adapter_terms(folder: Path, base: Source) -> Mapping[str, Callable[[], Term 
         name = key.removeprefix(_PREFIX)
         if match := _FACTOR.fullmatch(name):
             use = f"{match['module']}.weight"
+            if _other_factor(key) not in weights:
+                unknown.append(f"{key}: no factor B")
+                continue
             maker = partial(_product, base, config, weights, key, match["module"], use)
         elif re.fullmatch(r".+\.lora_(embedding_)?B(\.weight)?", name):
             if re.sub(r"(lora_(embedding_)?)B", r"\1A", key) not in weights:
@@ -107,7 +113,7 @@ def _product(
     base: Source, config: AdapterConfig, weights: Checkpoint, key: str, module: str, use: str
 ) -> Term:
     A = weights.tensor(key).float()
-    B = weights.tensor(re.sub(r"(lora_(embedding_)?)A", r"\1B", key)).float()
+    B = weights.tensor(_other_factor(key)).float()
     parameter = _parameter(base, use) or use
     shape = base.parameters.shapes[parameter]
     if A.ndim == B.ndim == 2 and A.shape[0] == B.shape[1]:
@@ -120,6 +126,10 @@ def _product(
             return scale(term, factor)
     found = f"{key} with factors {tuple(B.shape)} and {tuple(A.shape)}"
     raise _unfit(weights.folder, base, found, f"a product of shape {shape}")
+
+
+def _other_factor(key: str) -> str:
+    return re.sub(r"(lora_(embedding_)?)A", r"\1B", key)
 
 
 def _transposed(module: nn.Module, config: AdapterConfig) -> bool:
@@ -152,6 +162,15 @@ def _check_finite(key: str, term: LowRank) -> None:
             expected="finite factors",
             do="look at the adapter: a training run that diverged leaves such values",
         )
+
+
+def _no_weights(folder: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: the adapter's weights are not there",
+        found=f"{ADAPTER_CONFIG} without {_WEIGHTS}; files: {listed(sorted(os.listdir(folder)))}",
+        expected=f"{_WEIGHTS} beside it; other formats are pickles and are never read",
+        do="save the adapter with PEFT's save_pretrained, which writes safetensors",
+    )
 
 
 def _unfit(folder: Path, base: Source, found: str, expected: str) -> AlignmentError:

@@ -79,7 +79,7 @@ class AdapterConfig:
         expected = _by_pattern(self.rank_pattern, module, self.rank)
         if rank != expected:
             raise AlignmentError(
-                f"the factors of {module} are not of the rank that {_NAME} says",
+                f"the factors of {module} are not of the rank that {ADAPTER_CONFIG} says",
                 found=f"rank {rank}",
                 expected=f"rank {expected}",
                 do="fetch the adapter again: its scale is alpha / rank",
@@ -88,7 +88,7 @@ class AdapterConfig:
         return alpha / (math.sqrt(rank) if self.stabilised else rank)
 
 
-_NAME = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:
@@ -102,14 +102,14 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
             scale · B @ A.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / _NAME).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         return _read(folder, found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, AlignmentError):
             raise
-        raise _refused(folder, f"{_NAME}: {error!r}", "the configuration that PEFT writes") from (
-            error
-        )
+        raise _refused(
+            folder, f"{ADAPTER_CONFIG}: {error!r}", "the configuration that PEFT writes"
+        ) from (error)
 
 
 def _read(folder: Path, found: dict[str, Any]) -> AdapterConfig:

@@ -38,7 +38,7 @@ class Target:
         share = self.energy is not None and 0.0 < self.energy <= 1.0
         if (self.rank is None) == (self.energy is None) or not (whole or share):
             raise AlignmentError(
-                "a low-rank form needs a rank or an energy",
+                "a rank or an energy that cannot be used",
                 found=f"rank {self.rank!r}, energy {self.energy!r}",
                 expected="a rank of at least 1, or an energy above 0 and at most 1, not both",
                 do="pass for instance rank=16, or energy=0.9",

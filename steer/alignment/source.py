@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from steer.alignment.adapter_config import ADAPTER_CONFIG
 from steer.checkpoint import BESIDE, Checkpoint, fetched
 from steer.errors import AlignmentError
 from steer.fingerprint import config_fingerprint, template_fingerprint, tokenizer_fingerprint
@@ -14,7 +15,6 @@ from steer.parameters import Parameters, parameters_in, parameters_of
 from steer.provenance import ModelInfo
 
 ModelLike = str | Path | Checkpoint | Model | nn.Module
-ADAPTER_CONFIG = "adapter_config.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 

@@ -121,9 +121,13 @@ class Merger:
         Args:
             key: The key given to `enter`.
 
+        A parameter that was converted to another dtype meanwhile gets its pristine value in that
+        dtype: what it would hold, had the model been converted unmerged.
+
         Raises:
             MergeError: The pristine weights were lost, since their checkpoint was written to, or
-                the model was converted meanwhile.
+                a parameter was resized or removed meanwhile, or was converted while other
+                settings are merged into it. All other parameters are put back.
         """
         with self._lock:
             if key not in self._entries or self._model() is None:
@@ -177,18 +181,23 @@ class Merger:
     def _write(self, names: Iterable[str]) -> None:
         """Compute parameters from their pristine values and what is entered now."""
         parameters, scratch = dict(self._alive().named_parameters()), Scratch()
+        converted: MergeError | None = None
         for name in names:
             pristine = self._pristine[name].checked()
             parameter = parameters.get(name)
-            if parameter is None or (parameter.shape, parameter.dtype) != (
-                pristine.shape,
-                pristine.dtype,
-            ):
-                raise _converted(name, parameter, pristine)
             entries = self._entries.values()
             deltas = [(term, c) for own in entries for other, term, c in own if other == name]
+            if (
+                parameter is None
+                or parameter.shape != pristine.shape
+                or (deltas and parameter.dtype != pristine.dtype)
+            ):
+                converted = converted or _converted(name, parameter, pristine)
+                continue
             with torch.inference_mode(parameter.is_inference()), torch.no_grad():
                 _fill(parameter.detach(), pristine, deltas, name, scratch)
+        if converted is not None:
+            raise converted
 
     def _release(self) -> None:
         """Let go of pristine values that no entry needs."""

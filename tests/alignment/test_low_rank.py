@@ -179,5 +179,5 @@ def test_the_record_lists_the_forms() -> None:
     [{}, {"rank": 2, "energy": 0.5}, {"rank": 0}, {"rank": True}, {"energy": 0.0}, {"energy": 1.5}],
 )
 def test_a_target_that_is_none_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(AlignmentError, match="needs a rank or an energy"):
+    with pytest.raises(AlignmentError, match="a rank or an energy that cannot be used"):
         low_rank(of(Dense(matrix(4, 4))), **options)

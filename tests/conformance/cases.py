@@ -66,7 +66,8 @@ def mixed(
     for k, (name, part) in enumerate(residual.items()):
         own = everywhere(lm.hf_model, seed=k, size=size)
         terms = {**own.terms, **(part.vector.terms if kind == "both" else {})}
-        parts[name] = Part(Vector(terms), part.operator, part.scope)
+        operator = part.operator if kind == "both" else "add"  # weights can only be added
+        parts[name] = Part(Vector(terms), operator, part.scope)
     return compose(parts, gate=gate)
 
 

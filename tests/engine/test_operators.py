@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steer import compose
+from steer import Dense, Part, Vector, Weight, compose
 from steer.errors import CompositionError
 from steer.operator import (
     ABLATE,
@@ -167,6 +167,22 @@ def test_a_strength_outside_its_range_is_refused(c: float) -> None:
         cases.knobs(["ablate", "add", "add"])(medical=c)
     ADD.check(torch.tensor([[c]]))
     compose(v=cases.vector(1))(c)
+
+
+def test_an_operator_that_would_do_nothing_at_weights_is_refused() -> None:
+    weights = Vector({Weight("a.weight"): Dense(torch.ones(2, 2))})
+    both = Vector({**weights.terms, **cases.vector(1).terms})
+    with pytest.raises(CompositionError, match="weights can only be added"):
+        Part(weights, "ablate")
+    assert Part(both, "ablate").operator == "ablate"
+    assert Part(weights).operator == "add"
+
+
+@pytest.mark.parametrize("value", [10**400, 10**5000, 1e39, [1e39], {"v": -1e39}], ids=type)
+def test_a_coefficient_beyond_float32_is_refused_in_few_words(value: object) -> None:
+    with pytest.raises(CompositionError, match="within float32") as caught:
+        compose(v=cases.vector(1))(value)
+    assert len(str(caught.value)) < 500
 
 
 def test_cast_keeps_boolean_tensors() -> None:

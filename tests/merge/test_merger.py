@@ -304,14 +304,32 @@ def test_quantised_and_offloaded_parameters_are_refused() -> None:
             merger_of(model).enter("a", [(name, Dense(torch.ones(4)), 1.0)])
 
 
-def test_a_model_converted_meanwhile_is_refused() -> None:
+def test_a_model_converted_meanwhile_is_merged_no_further_and_put_back() -> None:
     model = tiny_model("llama")
+    expected = {
+        k: v.clone() for k, v in tiny_model("llama").to(torch.bfloat16).state_dict().items()
+    }
     merger_of(model).enter("a", deltas_for(model, 0.3))
     model.to(torch.bfloat16)
     with pytest.raises(MergeError, match="changed while it was merged"):
         merger_of(model).update("a", deltas_for(model, 0.4))
-    with pytest.raises(MergeError, match="changed while it was merged"):
+    merger_of(model).leave("a")
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    assert merger_of(model).names == ()
+
+
+def test_a_parameter_resized_meanwhile_does_not_keep_others_from_being_put_back() -> None:
+    model = tiny_model("llama")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    deltas = deltas_for(model, 0.3)
+    merger_of(model).enter("a", deltas)
+    resized = deltas[0][0]
+    owner, _, attribute = resized.rpartition(".")
+    setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(torch.zeros(3)))
+    with pytest.raises(MergeError, match=resized):
         merger_of(model).leave("a")
+    rest = {name: p for name, p in model.named_parameters() if name != resized}
+    assert all(torch.equal(p, before[name]) for name, p in rest.items())
 
 
 # -- memory, threads, autograd -----------------------------------------------------------------
