@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from steer.cli.common import Device, Dtype, ModelName, load_model
-from steer.cli.generate import _composed
+from steer.cli.composed import composed
 
 
 def evaluate(
@@ -57,7 +57,7 @@ def evaluate(
         return
     result = run_harness(
         load_model(model, dtype, device),
-        _composed(vector or [], gate),
+        composed(vector or [], gate),
         [name.strip() for name in tasks.split(",") if name.strip()],
         data=data,
         limit=limit,

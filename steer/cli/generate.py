@@ -1,22 +1,15 @@
 """`steer generate`."""
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from steer.cli.common import Device, Dtype, ModelName, load_model
-from steer.errors import CompositionError, TextError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from steer.composition import Composition
-    from steer.gate import DomainGate
-    from steer.vector import Vector
+from steer.cli.composed import composed
+from steer.errors import TextError
 
 
 def generate(
@@ -36,7 +29,7 @@ def generate(
     device: Device = None,
 ) -> None:
     """Generate answers with vectors injected."""
-    knobs = _composed(vector or [], gate)
+    knobs = composed(vector or [], gate)
     parts = [] if knobs is None else list(knobs.parts.values())
     if not gate and any(part.vector.gate is not None for part in parts):
         note = "These files hold a domain gate, which is not used; --gate uses it."
@@ -56,64 +49,6 @@ def generate(
         with lm.steered(knobs, scope=scope, operator=operator, strict=strict):
             steered = lm.generate(asked, max_new_tokens=max_new_tokens)
     _print_answers(asked, plain, steered)
-
-
-def _composed(vectors: list[str], gate: bool) -> "Composition | None":
-    """Read FILE:COEF arguments; without a coefficient the file's own recommendation is used."""
-    from steer.composition import compose
-    from steer.vector import Vector
-
-    loaded: dict[str, Vector] = {}
-    coefficients: dict[str, float] = {}
-    for argument in vectors:
-        path, coefficient = _file_and_coefficient(argument)
-        vector = Vector.load(path)
-        tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
-        name = vector.provenance.domain or path.stem
-        name = name if name not in loaded else f"{name} ({path})"
-        loaded[name] = vector
-        coefficients[name] = tuned if coefficient is None else coefficient
-    if not loaded:
-        return None
-    return compose(loaded, gate=_gate(loaded, vectors) if gate else None)(coefficients)
-
-
-def _gate(vectors: "Mapping[str, Vector]", arguments: list[str]) -> "DomainGate":
-    """Return the gate that all vectors with one were stored with."""
-    gates = {name: vector.gate for name, vector in vectors.items() if vector.gate is not None}
-    if not gates:
-        raise CompositionError(
-            "no gate is stored in these files",
-            found=", ".join(arguments),
-            expected="a vector that was saved with a domain gate",
-            do="leave out --gate",
-        )
-    (name, first), *others = gates.items()
-    for other_name, other in others:
-        if not _equal(first, other):
-            raise CompositionError(
-                "different gates are stored in these files",
-                found=f"{name}: {first}; {other_name}: {other}",
-                expected="one gate, fitted on the prompts of all domains",
-                do="fit one with steer.domain_gate and save it with every vector",
-            )
-    return first
-
-
-def _equal(left: "DomainGate", right: "DomainGate") -> bool:
-    ours, theirs = left.centroids, right.centroids
-    same = (left.domains, left.layer, left.margin) == (right.domains, right.layer, right.margin)
-    return same and ours.shape == theirs.shape and bool((ours == theirs).all())
-
-
-def _file_and_coefficient(argument: str) -> tuple[Path, float | None]:
-    path, colon, number = argument.rpartition(":")
-    if not colon:
-        return Path(argument), None
-    try:
-        return Path(path), float(number)
-    except ValueError:
-        return Path(argument), None
 
 
 def _print_answers(asked: list[str], plain: list[str] | None, steered: list[str] | None) -> None:

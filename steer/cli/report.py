@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from steer.cli.common import Device, Dtype, ModelName, load_model
-from steer.cli.generate import _composed
+from steer.cli.composed import composed
 from steer.errors import CompositionError
 
 
@@ -45,7 +45,7 @@ def report(
     from steer.pairs import Pairs
     from steer.report import report as measured
 
-    knobs = _composed(vector or [], gate)
+    knobs = composed(vector or [], gate)
     if knobs is None or pairs is None:
         raise CompositionError(
             "there is nothing to report on",

@@ -114,7 +114,7 @@ def _attending(architecture: Architecture, layout: _Layout) -> Iterator[_Layout]
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION, _attention)
-    configs = _configs(architecture)
+    configs = configs_of(architecture)
     before = [config._attn_implementation for config in configs]
     if ATTENTION in before:
         raise busy_recording()
@@ -129,7 +129,7 @@ def _attending(architecture: Architecture, layout: _Layout) -> Iterator[_Layout]
         _LAYOUT.reset(token)
 
 
-def _configs(architecture: Architecture) -> list[Any]:
+def configs_of(architecture: Architecture) -> list[Any]:
     """Return the configs that the text model reads, each once."""
     modules = [architecture.body, *(m for block in architecture.blocks for m in block.modules())]
     configs: list[Any] = [getattr(module, "config", None) for module in modules]
@@ -166,7 +166,7 @@ def _attention(
     layout = _LAYOUT.get()
     if layout is None or query.shape[2] != layout.runs[-1].stop:
         raise busy_recording()
-    _check(module, attention_mask, dropout, others)
+    check_plain(module, attention_mask, dropout, others)
     layout.calls += 1
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
@@ -194,7 +194,7 @@ def _rows(x: Tensor, spans: list[slice]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def _check(
+def check_plain(
     module: torch.nn.Module, mask: Tensor | None, dropout: float, others: dict[str, Any]
 ) -> None:
     """Refuse whatever this attention does not compute."""

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steer
+from steer.batch import exchange_batch
 from steer.errors import CompositionError, TextError
 from steer.sweep import likelihoods
 from tests.conformance.cases import Snapshot, distance, gate, knobs, mixed
@@ -148,7 +149,7 @@ def test_blocks_below_run_once_and_no_token_of_an_unsteered_prompt_twice() -> No
             lambda module, args, out, seen=seen: seen.append(args[0].shape[0] * args[0].shape[1])
         )
     likelihoods(lm, composed, SETTINGS, ASKED, GIVEN)
-    batch = lm._exchanges(ASKED, GIVEN)
+    batch = exchange_batch(lm.tokenizer, ASKED, GIVEN)
     lengths = list(zip(batch.ids, batch.prompt_lengths, strict=True))
     prompts = sum({ids[:n]: n for ids, n in lengths}.values())
     answers = sum(len(ids) - n - 1 for ids, n in lengths)

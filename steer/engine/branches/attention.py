@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from steer.architecture import Architecture
 from steer.engine.branches.layout import Branch
-from steer.engine.packed import UnpackableError, _check, _configs
+from steer.engine.packed import UnpackableError, check_plain, configs_of
 from steer.errors import BusyModelError
 
 ATTENTION = "steer_branches"
@@ -77,7 +77,7 @@ def attending(architecture: Architecture, task: Attending) -> Iterator[Attending
     from transformers import AttentionInterface
 
     AttentionInterface.register(ATTENTION, _attention)
-    configs = _configs(architecture)
+    configs = configs_of(architecture)
     before = [config._attn_implementation for config in configs]
     if ATTENTION in before:
         raise _busy()
@@ -122,7 +122,7 @@ def _attention(
     task = _ATTENDING.get()
     if task is None or query.shape[2] != task.branches[-1].stop:
         raise _busy()
-    _check(module, attention_mask, dropout, others)
+    check_plain(module, attention_mask, dropout, others)
     task.calls += 1
     if task.keep:
         task.memory[module] = key, value

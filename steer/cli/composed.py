@@ -1,0 +1,80 @@
+"""`-v FILE:COEF`, as several commands take it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steer.errors import CompositionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from steer.composition import Composition
+    from steer.gate import DomainGate
+    from steer.vector import Vector
+
+
+def composed(vectors: list[str], gate: bool) -> "Composition | None":
+    """Return the composition that FILE:COEF arguments ask for, or None for none.
+
+    Args:
+        vectors: The arguments; without a coefficient the file's own recommendation is used.
+        gate: Whether to use the gate that is stored in the files.
+
+    Raises:
+        VectorFileError: A file cannot be read.
+        CompositionError: A gate is asked for, and the files hold none or several.
+    """
+    from steer.composition import compose
+    from steer.vector import Vector
+
+    loaded: dict[str, Vector] = {}
+    coefficients: dict[str, float] = {}
+    for argument in vectors:
+        path, coefficient = _file_and_coefficient(argument)
+        vector = Vector.load(path)
+        tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
+        name = vector.provenance.domain or path.stem
+        name = name if name not in loaded else f"{name} ({path})"
+        loaded[name] = vector
+        coefficients[name] = tuned if coefficient is None else coefficient
+    if not loaded:
+        return None
+    return compose(loaded, gate=_gate(loaded, vectors) if gate else None)(coefficients)
+
+
+def _gate(vectors: "Mapping[str, Vector]", arguments: list[str]) -> "DomainGate":
+    """Return the gate that all vectors with one were stored with."""
+    gates = {name: vector.gate for name, vector in vectors.items() if vector.gate is not None}
+    if not gates:
+        raise CompositionError(
+            "no gate is stored in these files",
+            found=", ".join(arguments),
+            expected="a vector that was saved with a domain gate",
+            do="leave out --gate",
+        )
+    (name, first), *others = gates.items()
+    for other_name, other in others:
+        if not _equal(first, other):
+            raise CompositionError(
+                "different gates are stored in these files",
+                found=f"{name}: {first}; {other_name}: {other}",
+                expected="one gate, fitted on the prompts of all domains",
+                do="fit one with steer.domain_gate and save it with every vector",
+            )
+    return first
+
+
+def _equal(left: "DomainGate", right: "DomainGate") -> bool:
+    ours, theirs = left.centroids, right.centroids
+    same = (left.domains, left.layer, left.margin) == (right.domains, right.layer, right.margin)
+    return same and ours.shape == theirs.shape and bool((ours == theirs).all())
+
+
+def _file_and_coefficient(argument: str) -> tuple[Path, float | None]:
+    path, colon, number = argument.rpartition(":")
+    if not colon:
+        return Path(argument), None
+    try:
+        return Path(path), float(number)
+    except ValueError:
+        return Path(argument), None
