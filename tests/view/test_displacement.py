@@ -5,6 +5,7 @@ import torch
 
 import steer
 from steer import view
+from steer.batch import prompt_batch
 from steer.errors import RecordingError, SelectionError
 from steer.view.displacement import Tokens
 from tests.view.setting import AT, LAYER, activations, asked, everywhere, model, palrs, weights
@@ -35,7 +36,7 @@ def test_the_tokens_read_are_those_asked_for(tokens: Tokens) -> None:
     with lm.steered(weights(), 1.0):
         after = lm.activations(prompts, ANSWERS)
     for k, (a, b) in enumerate(zip(before, after, strict=True)):
-        length = len(lm._prompts([prompts[k]]).ids[0])
+        length = len(prompt_batch(lm.tokenizer, [prompts[k]]).ids[0])
         span = {"prompt": slice(length), "response": slice(length, None), "all": slice(None)}
         by_hand = (b - a)[:, span[tokens]].double().mean(dim=1)
         torch.testing.assert_close(found.moved[k], by_hand, rtol=1e-4, atol=0.05)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import steer
 from steer import view
+from steer.batch import prompt_batch
 from steer.errors import SelectionError
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.view.setting import AT, activations, asked, everywhere, last_block, model, next_logits
@@ -43,7 +44,7 @@ def test_through_later_blocks_the_lens_is_the_gradient(layer: int) -> None:
     lm, prompt = model(), asked()[0]
     found = view.lens(lm, everywhere(), [prompt], layers=[layer], path="model")
     v = everywhere().direction(layer)
-    ids = torch.tensor([lm._prompts([prompt]).ids[0]])
+    ids = torch.tensor([prompt_batch(lm.tokenizer, [prompt]).ids[0]])
     c = torch.zeros((), requires_grad=True)
     hook = lm.architecture.blocks[layer].register_forward_hook(lambda m, a, out: out + c * v)
     try:

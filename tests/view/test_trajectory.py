@@ -8,6 +8,7 @@ import torch
 
 import steer
 from steer import view
+from steer.batch import prompt_batch
 from steer.demo import vectors_path
 from steer.errors import SelectionError
 from steer.view.look import diverging
@@ -23,7 +24,7 @@ def test_projections_are_those_computed_by_hand() -> None:
     v = palrs().direction(LAYER).double()
     torch.testing.assert_close(found.projections, (h @ v) / v.norm(), rtol=1e-6, atol=1e-3)
     assert found.layer == LAYER
-    assert found.response_start == len(lm._prompts([prompt]).ids[0])
+    assert found.response_start == len(prompt_batch(lm.tokenizer, [prompt]).ids[0])
     assert "".join(found.tokens[found.response_start :]) == "Pleaseseeadoctor."
     parts = [row["part"] for row in found.table]
     assert parts == ["prompt"] * found.response_start + ["answer"] * 5
