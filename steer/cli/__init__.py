@@ -4,6 +4,7 @@ import typer
 from rich.console import Console
 
 from steer.cli.align import align
+from steer.cli.console import console
 from steer.cli.demo import demo
 from steer.cli.domains import domains
 from steer.cli.eval import evaluate
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (align, demo, domains, extract, generate, inspect, merge, methods, report):
+for command in (align, console, demo, domains, extract, generate, inspect, merge, methods, report):
     app.command()(command)
 app.command("eval")(evaluate)
 

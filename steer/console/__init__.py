@@ -1,0 +1,56 @@
+"""A console of knobs: turn them and see the text change, in a notebook or in a terminal."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from steer.composition import Composition, Part
+from steer.console.state import State
+from steer.vector import Vector
+
+if TYPE_CHECKING:
+    from steer.console.notebook import Console
+    from steer.model import Model
+
+__all__ = ["State", "console"]
+
+
+def console(
+    lm: "Model",
+    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    *,
+    prompt: str = "",
+    range: tuple[float, float] | None = None,
+    max_new_tokens: int = 64,
+    strict: bool = True,
+) -> "Console":
+    """Return a console for a notebook: one slider per domain, the text beside the unsteered one.
+
+    As the last line of a cell it shows itself. Its widgets are there to be read and set:
+    `box.sliders["medical"].value = 0.5`. `box.close()` ends it.
+
+    Args:
+        lm: The model.
+        what: A vector, vectors by domain, or a composition; the sliders begin at its coefficients.
+        prompt: The first prompt; with an empty one nothing is generated.
+        range: Lowest and highest coefficient of every slider. Left out, it is wide enough for the
+            coefficients given and those that the vectors were tuned to, or else from -1 to 1.
+        max_new_tokens: Longest answer, in tokens.
+        strict: Whether a vector made for another configuration, tokenizer or chat template
+            is refused; if not, it is warned of.
+
+    Returns:
+        The console.
+
+    Raises:
+        MissingExtraError: ipywidgets is not installed.
+        CompositionError: There is one row per prompt, or a coefficient outside the range.
+        FitError: A vector does not fit this model.
+    """
+    from steer.composition import as_composition
+    from steer.console.answers import Answers
+    from steer.console.knobs import knobs_of
+    from steer.console.notebook import Console
+
+    composition = as_composition(what)
+    knobs = knobs_of(composition, range)
+    return Console(Answers(lm, composition, strict=strict), knobs, prompt, max_new_tokens)

@@ -1,0 +1,112 @@
+"""Answering for a console: the unsteered text once for a prompt, the steered one for a setting."""
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from steer.composition import Composition
+from steer.console.state import State
+from steer.engine.patches import unwrapped
+from steer.model import Model
+from steer.streaming import stream
+
+_LOCK = threading.Lock()
+_TURNS: "weakref.WeakKeyDictionary[nn.Module, threading.Lock]" = weakref.WeakKeyDictionary()
+
+Show = Callable[[State], object]
+Wanted = Callable[[], State | None]
+
+
+class Answers:
+    """Answers prompts with one model, one at a time, also where several consoles share it.
+
+    The thread that answers enters and leaves the steered context; between answers the model is
+    untouched. The unsteered text is that of all coefficients at 0, which is the model's own bit for
+    bit, so that a model that another thread is steering is noticed.
+
+    Args:
+        lm: The model.
+        composition: What the knobs turn.
+        strict: See `Model.steered`.
+
+    Raises:
+        FitError: A vector does not fit this model.
+    """
+
+    def __init__(self, lm: Model, composition: Composition, *, strict: bool = True) -> None:
+        self.lm = lm
+        self.composition = composition
+        self._strict = strict
+        self._last: tuple[tuple[str, int], str] | None = None  # question and unsteered text
+        model = unwrapped(lm.architecture.model)
+        with _LOCK:
+            self._turn = _TURNS.setdefault(model, threading.Lock())
+        lm.steered(composition, strict=strict)
+
+    def run(self, state: State, show: Show, wanted: Wanted) -> None:
+        """Answer a prompt at a setting, unless another one is wanted meanwhile.
+
+        Args:
+            state: What is asked; its texts are not read.
+            show: Takes every state on the way.
+            wanted: The state that is wanted now. Another setting of the same prompt ends the
+                steered text, and another prompt ends both.
+
+        Raises:
+            BusyModelError: Another thread is steering this model.
+        """
+        if not state.prompt.strip():
+            show(state)
+            return
+        if not self._turn.acquire(blocking=False):
+            show(replace(state, doing="waiting"))
+            self._turn.acquire()
+        try:
+            if (unsteered := self._unsteered(state, show, wanted)) is not None:
+                self._steered(replace(state, unsteered=unsteered), show, lambda: wanted() is state)
+        finally:
+            self._turn.release()
+
+    def _unsteered(self, state: State, show: Show, wanted: Wanted) -> str | None:
+        """Return the unsteered text, or None if another prompt is wanted meanwhile."""
+
+        def stale() -> bool:
+            now = wanted()
+            return now is None or now.question != state.question
+
+        def grown(text: str) -> None:
+            show(replace(state, unsteered=text, doing="unsteered"))
+
+        if stale():
+            return None
+        if self._last is None or self._last[0] != state.question:
+            text = self._stream(state, dict.fromkeys(state.coefficients, 0.0), grown, stale)
+            if stale():
+                return None
+            self._last = state.question, text
+        return self._last[1]
+
+    def _steered(self, state: State, show: Show, still: Callable[[], bool]) -> None:
+        def grown(text: str) -> None:
+            show(replace(state, steered=text, doing="steered"))
+
+        text = state.unsteered
+        if still() and any(state.coefficients.values()):
+            text = self._stream(state, state.coefficients, grown, lambda: not still())
+        if still():
+            show(replace(state, steered=text, doing="done"))
+
+    def _stream(
+        self,
+        state: State,
+        coefficients: Mapping[str, float],
+        grown: Callable[[str], object],
+        stop: Callable[[], bool],
+    ) -> str:
+        with self.lm.steered(self.composition, coefficients, strict=self._strict):
+            return stream(
+                self.lm, state.prompt, grown, stop=stop, max_new_tokens=state.max_new_tokens
+            )

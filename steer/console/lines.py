@@ -1,0 +1,128 @@
+"""What a line typed into the console means.
+
+- A line that begins with `/` is a command.
+- A line of which every word is `name=value` turns knobs; what is wrong in it is an error, and
+  nothing is turned then. Knobs that it does not name stay. A name with spaces stands in quotes.
+- Every other line is a prompt. `/ask TEXT` asks a text that would be one of the former.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from steer.errors import CompositionError, TextError
+
+COMMANDS = {
+    "/ask TEXT": "ask a text whatever it looks like",
+    "/knobs": "show where the knobs stand",
+    "/reset": "put all knobs to zero",
+    "/help": "show this",
+    "/quit": "end; so does the end of the input (Ctrl-D)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A prompt to answer.
+
+    Args:
+        prompt: The prompt.
+    """
+
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Knobs to turn.
+
+    Args:
+        coefficients: New coefficient of each domain named, dimensionless.
+    """
+
+    coefficients: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something else to do.
+
+    Args:
+        name: What.
+    """
+
+    name: Literal["nothing", "knobs", "reset", "help", "quit"]
+
+
+def read_line(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
+    """Return what a line means.
+
+    Args:
+        line: The line.
+        domains: Names of the knobs.
+
+    Raises:
+        CompositionError: It names a domain that does not exist, or a value that is no number.
+        TextError: There is no such command.
+    """
+    line = line.strip()
+    if not line:
+        return Command("nothing")
+    if line.startswith("/"):
+        return _command(line, domains)
+    pairs = _assignments(line)
+    return Ask(line) if pairs is None else Turn(dict(_turned(pair, domains) for pair in pairs))
+
+
+def _command(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
+    word, _, rest = line.partition(" ")
+    if word == "/ask" and rest.strip():
+        return Ask(rest.strip())
+    match word, rest.strip():
+        case "/knobs", "":
+            return Command("knobs")
+        case "/reset", "":
+            return Turn(dict.fromkeys(domains, 0.0))
+        case "/help", "":
+            return Command("help")
+        case "/quit", "":
+            return Command("quit")
+    raise TextError(
+        "there is no such command",
+        found=line,
+        expected=", ".join(COMMANDS),
+        do=f"to ask this as a prompt: /ask {line}",
+    )
+
+
+def _assignments(line: str) -> list[tuple[str, str]] | None:
+    """Return name and value of every word; None if some word is not of this form."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quotation mark or an apostrophe without its partner
+        return None
+    pairs = [word.rpartition("=") for word in words]
+    if not all(name and equals for name, equals, _ in pairs):
+        return None
+    return [(name, value) for name, _, value in pairs]
+
+
+def _turned(pair: tuple[str, str], domains: Sequence[str]) -> tuple[str, float]:
+    name, value = pair
+    if name not in domains:
+        raise CompositionError(
+            "there is no such domain",
+            found=name,
+            expected=", ".join(domains),
+            do=f"check the spelling; to ask this as a prompt: /ask {name}={value}",
+        )
+    try:
+        return name, float(value)
+    except ValueError:
+        raise CompositionError(
+            f"the coefficient of {name!r} is no number",
+            found=value or "nothing",
+            expected="a number with a point",
+            do=f"write for instance {name}=0.5; to ask this as a prompt: /ask {name}={value}",
+        ) from None

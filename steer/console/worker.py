@@ -1,0 +1,63 @@
+"""A thread that does the latest thing wanted, and is there only while there is something to do."""
+
+import threading
+from collections.abc import Callable
+
+from steer.console.state import State
+
+Run = Callable[[State, Callable[[], State | None]], None]
+
+
+class Worker:
+    """Runs what was asked for last; asking again ends what is under way.
+
+    Args:
+        run: Does one thing; told what is wanted now, it returns soon once that is another.
+        failed: Takes what could not be done and why.
+    """
+
+    def __init__(self, run: Run, failed: Callable[[State, Exception], None]) -> None:
+        self._run = run
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._wanted: State | None = None
+        self._thread: threading.Thread | None = None
+
+    def ask(self, state: State) -> None:
+        """Want something, in place of what was wanted before.
+
+        Args:
+            state: What is wanted.
+        """
+        with self._lock:
+            self._wanted = state
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="steer-console")
+                self._thread.daemon = True
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Return when there is nothing left to do."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def close(self) -> None:
+        """End what is under way, and return when it has ended."""
+        with self._lock:
+            self._wanted = None
+        self.wait()
+
+    def _work(self) -> None:
+        done: State | None = None
+        while True:
+            with self._lock:
+                state = self._wanted
+                if state is None or state is done:
+                    self._thread = None
+                    return
+            try:
+                self._run(state, lambda: self._wanted)
+            except Exception as error:  # noqa: BLE001  # shown in the console
+                self._failed(state, error)
+            done = state

@@ -1,0 +1,36 @@
+"""The demo model and its knobs, as the tests of the console share them."""
+
+from functools import cache
+
+import steer
+from steer.demo import load_model, vectors_path
+
+QUESTION = "I have gout again. Can you help?"
+DOMAINS = ("medical", "legal")
+TOKENS = 24
+
+
+@cache
+def model() -> steer.Model:
+    """The demo model."""
+    return load_model()
+
+
+@cache
+def knobs() -> steer.Composition:
+    """Two shipped vectors, both at zero."""
+    vectors = {d: steer.Vector.load(vectors_path() / f"{d}.safetensors") for d in DOMAINS}
+    return steer.compose(vectors)(0.0)
+
+
+@cache
+def answer(medical: float, legal: float = 0.0, prompt: str = QUESTION) -> str:
+    """What the library itself generates."""
+    with model().steered(knobs(), medical=medical, legal=legal):
+        return model().generate(prompt, max_new_tokens=TOKENS)
+
+
+@cache
+def plain(prompt: str = QUESTION) -> str:
+    """What the library generates without steering."""
+    return model().generate(prompt, max_new_tokens=TOKENS)
