@@ -151,7 +151,7 @@ class Tuning:
     """The setting that a selection chose for a vector.
 
     Args:
-        layer: The layer chosen.
+        layer: The layer chosen; None where the vector was tuned with all of its sites.
         coefficient: The coefficient chosen, dimensionless.
         operator: Name of the operator it was chosen with.
         scope: The scope it was chosen with.
@@ -159,7 +159,7 @@ class Tuning:
         kl: KL(steered‖unsteered), nats per response token.
     """
 
-    layer: int
+    layer: int | None
     coefficient: float
     operator: str = "add"
     scope: Scope = field(default_factory=Scope)

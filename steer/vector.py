@@ -13,6 +13,7 @@ from steer import term as terms_
 from steer.errors import AlgebraError
 from steer.gate import DomainGate
 from steer.provenance import LayerStats, Provenance, Tuning, combined, mean_norms, scaled
+from steer.shown import Shown
 from steer.site import EMBED, Residual, Site, Weight, parse_site, site_order
 from steer.term import Direction, Term
 from steer.vector_rules import check_one_kind, check_terms, factor_of, is_number, no_site
@@ -20,9 +21,11 @@ from steer.vector_rules import check_one_kind, check_terms, factor_of, is_number
 if TYPE_CHECKING:
     import os
 
+    from steer.show.card import Card
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Vector:
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Vector(Shown):
     """An immutable map site → term that forms a vector space.
 
     `u + w`, `u - w`, `2 * u`, `-u`, `u / 2`; `u @ w` (inner product), `u.norm()`, `u.cosine(w)`;
@@ -153,12 +156,13 @@ class Vector:
 
     def _restrict(self, sites: list[Site]) -> "Vector":
         layers = {site.layer for site in sites if isinstance(site, Residual)}
-        keep = self.tuning if self.tuning and self.tuning.layer in layers else None
+        whole = set(sites) == set(self.terms)
+        kept = self.tuning and (whole or self.tuning.layer in layers)
         return replace(
             self,
             terms={site: self.terms[site] for site in sites},
             stats={layer: s for layer, s in self.stats.items() if layer in layers},
-            tuning=keep,
+            tuning=self.tuning if kept else None,
         )
 
     # -- algebra ---------------------------------------------------------------------------------
@@ -358,12 +362,7 @@ class Vector:
     def __len__(self) -> int:
         return len(self.terms)
 
-    def __repr__(self) -> str:
-        from steer.show import vector_text
+    def _card(self) -> "Card":
+        from steer.show.vectors import vector_card
 
-        return vector_text(self)
-
-    def _repr_html_(self) -> str:
-        from steer.show import vector_html
-
-        return vector_html(self)
+        return vector_card(self)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer.composition import Composition
-from steer.errors import SelectionError
 from steer.evaluate.interval import Share
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
     from steer.report import Report
+    from steer.show.card import Card
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -152,24 +152,14 @@ class Selection(Tabled):
 
     @property
     def vectors(self) -> dict[str, Vector]:
-        """The vector of each domain with the setting as its tuning, and with the gate if any.
-
-        Raises:
-            SelectionError: A vector has no residual site; vector files keep tunings of those only.
-        """
+        """The vector of each domain with the setting as its tuning, and with the gate if any."""
         found = {}
         for name, part in self.composition.parts.items():
-            if not part.vector.layers:
-                raise SelectionError(
-                    f"the setting of {name!r} cannot be kept in a vector file",
-                    found="a vector of weight sites alone",
-                    expected="at least one residual site",
-                    do=f"save the vector as it is and note the coefficient "
-                    f"{self.coefficients[name]:g}",
-                )
             share = self.test.get(name)
             tuning = Tuning(
-                part.vector.layers[0],
+                part.vector.layers[0]
+                if len(part.vector.sites) == 1 and part.vector.layers
+                else None,
                 self.coefficients[name],
                 part.operator,
                 part.scope,
@@ -186,7 +176,7 @@ class Selection(Tabled):
             folder: Where to; it is made if it does not exist.
 
         Raises:
-            SelectionError: See `vectors`.
+            VectorFileError: A file cannot be written.
         """
         vectors = self.vectors
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -203,15 +193,10 @@ class Selection(Tabled):
 
         return Report.of(self, title=title)
 
-    def __repr__(self) -> str:
-        lines = [f"Selection ({self.how}): {self._at(self.best)}", f"  {self.why}"]
-        for name, share in self.test.items():
-            beside = ", ".join(f"{k} {s.value:.1%}" for k, s in self.baselines[name].items())
-            lines.append(f"  {name}: {share} of {share.n} unseen pairs; {beside}")
-            lines.append(f"    {self.evidence[name]}")
-        if not self.works:
-            lines.append("  Not in every domain are the vectors shown to do more than chance.")
-        return "\n".join(lines)
+    def _card(self) -> "Card":
+        from steer.search.show import selection_card
+
+        return selection_card(self)
 
     def _named(self, tried: Tried) -> dict[str, float]:
         return dict(zip(self.composition.domains, tried.coefficients, strict=True))

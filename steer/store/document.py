@@ -204,7 +204,7 @@ def _tuning(value: object) -> Tuning | None:
         return None
     tuning = fields.members("tuning", value, _TUNING)
     return Tuning(
-        layer=fields.integer("tuning.layer", tuning["layer"], low=-1),
+        layer=fields.optional_integer("tuning.layer", tuning["layer"], low=-1),
         coefficient=fields.number("tuning.coefficient", tuning["coefficient"]),
         operator=fields.text("tuning.operator", tuning["operator"]),
         scope=parse_scope(fields.text("tuning.scope", tuning["scope"])),
@@ -263,11 +263,12 @@ def _check_fit(document: Document) -> None:
         widths["model.d_model"] = model.d_model
     if len(set(widths.values())) > 1:
         raise fields.wrong("d_model", widths, "one width")
-    layers = [*document.norms, *([gate.layer] if gate else []), *([tuning.layer] if tuning else [])]
+    tuned = None if tuning is None else tuning.layer
+    layers = [*document.norms, *([gate.layer] if gate else []), *([] if tuned is None else [tuned])]
     if model and max(layers, default=-1) >= model.n_layers:
         raise fields.wrong("a layer", f"layer {max(layers)}", f"layers below {model.n_layers}")
-    if tuning and tuning.layer not in document.norms:
-        raise fields.wrong("tuning.layer", tuning.layer, f"one of {sorted(document.norms)}")
+    if tuned is not None and tuned not in document.norms:
+        raise fields.wrong("tuning.layer", tuned, f"null, or one of {sorted(document.norms)}")
 
 
 def build_vector(document: Document, tensors: Mapping[str, Tensor]) -> Vector:

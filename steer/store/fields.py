@@ -61,6 +61,11 @@ def integer(where: str, value: object, *, low: int = 0, high: float = _INF) -> i
     return value
 
 
+def optional_integer(where: str, value: object, *, low: int = 0, high: float = _INF) -> int | None:
+    """Return an integer of the closed range from `low` to `high`, or None."""
+    return None if value is None else integer(where, value, low=low, high=high)
+
+
 def number(where: str, value: object, *, low: float = -_INF, high: float = _INF) -> float:
     """Return a number of the closed range from `low` to `high`; a Boolean is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -109,6 +109,14 @@ def test_a_part_keeps_the_records_that_speak_of_it():
     assert tuned().weight.tuning is None
 
 
+def test_a_setting_of_all_sites_is_kept_by_the_whole_alone():
+    whole = replace(tuned(), tuning=Tuning(None, 0.8))
+    assert whole.residual.tuning is None
+    assert whole.weight.tuning is None
+    alone = replace(tuned().weight, tuning=Tuning(None, 0.8))
+    assert alone.weight.tuning == Tuning(None, 0.8)
+
+
 # -- projection ------------------------------------------------------------------------------------
 
 

@@ -138,7 +138,7 @@ def test_it_is_applied_and_saved_in_one_step(lm, found, asked, tmp_path) -> None
     assert "unseen pairs" in repr(found)
 
 
-def test_weights_are_searched_too_and_not_saved_as_a_tuning(tmp_path) -> None:
+def test_weights_are_searched_too_and_saved_with_their_setting(tmp_path) -> None:
     lm = model()
     both = mixed(lm, "weights")
     data = {"medical": letters("medical", "b", "c")}
@@ -146,8 +146,10 @@ def test_weights_are_searched_too_and_not_saved_as_a_tuning(tmp_path) -> None:
     text = steer.neutral_text(lm, NEUTRAL)
     with lm.steered(both, list(chosen.best.coefficients)):
         assert chosen.best.kl == pytest.approx(steer.kl_per_token(lm, text), rel=1e-4)
-    with pytest.raises(SelectionError, match="cannot be kept in a vector file"):
-        chosen.save(tmp_path)
+    chosen.save(tmp_path)
+    for domain, coefficient in chosen.coefficients.items():
+        tuning = steer.Vector.load(tmp_path / f"{domain}.safetensors").tuning
+        assert (tuning.layer, tuning.coefficient) == (None, coefficient)
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ OPTIONAL = {
     *("provenance/domain", "provenance/pairs_fingerprint", "provenance/model", "tuning"),
     *("provenance/license", "provenance/version", "provenance/model/revision"),
     *("layers/0/residual_norm", "layers/0/standard_error", "layers/0/split_half_cosine"),
-    *("tuning/score", "tuning/kl", "gate/accuracy"),
+    *("tuning/layer", "tuning/score", "tuning/kl", "gate/accuracy"),
 }
 
 
