@@ -22,9 +22,11 @@ from steer.moments import Moments
 from steer.pairs import Pair, Pairs
 from steer.positions import POSITIONS, At, Unit, plan
 from steer.provenance import ModelInfo
+from steer.shown import Shown
 
 if TYPE_CHECKING:
     from steer.model import Model
+    from steer.show.card import Card
 
 __all__ = ["POSITIONS", "Activations", "record"]
 
@@ -36,8 +38,8 @@ Read = Callable[[Sequence[Sequence[int]], Sequence[Place]], Means]
 _Key = tuple[str | None, str]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Activations:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Activations(Shown):
     """Moments of the residual stream over preference pairs, by domain and position.
 
     Args:
@@ -108,22 +110,10 @@ class Activations:
         """
         return str(_one("position", name, self.positions))
 
-    def __repr__(self) -> str:
-        domains, positions = self.domains, self.positions
-        pairs = sum(self.moments[domain, positions[0]].count for domain in domains)
-        head = (
-            f"Activations · {pairs} pairs · layers {_ranges(self.layers)} · "
-            f"d_model {self.d_model} · {self.path}"
-        )
-        rows = [("domain", "position", "pairs", "split-half", "‖difference‖/‖h‖")]
-        for (domain, position), moments in self.moments.items():
-            cosine = moments.split_half_cosine.nanmedian().item()
-            size = (moments.difference.norm(dim=-1) / moments.norm).median().item()
-            shown = "–" if math.isnan(cosine) else f"{cosine:.3f}"
-            rows.append((str(domain or "–"), position, str(moments.count), shown, f"{size:.3f}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-        return "\n".join([head, *(f"  {line.rstrip()}" for line in lines)])
+    def _card(self) -> "Card":
+        from steer.show.activations import activations_card
+
+        return activations_card(self.moments, self.layers, self.model, self.path)
 
 
 def record(
@@ -367,10 +357,3 @@ def _check_finite(moments: Mapping[_Key, Moments], layers: Sequence[int]) -> Non
                 expected="finite numbers",
                 do="load the model with dtype=torch.float32 or torch.bfloat16",
             )
-
-
-def _ranges(layers: Sequence[int]) -> str:
-    """Return layers in brief: `0–11`, or a list."""
-    if len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]}–{layers[-1]}"
-    return ", ".join(map(str, layers))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from steer.evaluate.interval import Share
 from steer.search.significance import Evidence
+from steer.shown import Shown
 from steer.vector import Vector
 
 if TYPE_CHECKING:
     from steer.report import Report
+    from steer.show.card import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Trial:
     kl: float
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Choice:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Choice(Shown):
     """The setting a selection chose.
 
     Args:
@@ -92,28 +94,7 @@ class Choice:
 
         return Report.of(self, title=title)
 
-    def __repr__(self) -> str:
-        best = self.best
-        lines = [
-            f"Choice: {best.candidate} at layer {best.layer}, coefficient {best.coefficient:g}",
-            f"  validation {best.accuracy:.1%}, KL {best.kl:.3f} of {self.kl_budget:g} nats/token, "
-            f"{len(self.trials)} settings tried",
-            f"  preference accuracy on {self.test.n} unseen test pairs ({self.reduce} log-prob.)",
-            f"    steered   {self.test}",
-        ]
-        lines += [f"    {name:<9} {share}" for name, share in self.baselines.items()]
-        lines.append(f"  {self.evidence}")
-        if not self.works:
-            lines.append("  The vector is not shown to do more than the baselines.")
-        return "\n".join(lines)
+    def _card(self) -> "Card":
+        from steer.search.show import choice_card
 
-    def _repr_html_(self) -> str:
-        rows = [("steered", self.test), *self.baselines.items()]
-        body = "".join(f"<tr><td>{name}</td><td>{share}</td></tr>" for name, share in rows)
-        best = self.best
-        return (
-            f"<p><b>{best.candidate}</b>, layer {best.layer}, coefficient {best.coefficient:g}, "
-            f"KL {best.kl:.3f} of {self.kl_budget:g} nats/token</p>"
-            f"<table><tr><th>on {self.test.n} unseen pairs</th>"
-            f"<th>preference accuracy</th></tr>{body}</table>"
-        )
+        return choice_card(self)

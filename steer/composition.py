@@ -46,11 +46,6 @@ class Part(Shown):
     def __post_init__(self) -> None:
         get_operator(self.operator)
         object.__setattr__(self, "scope", parse_scope(self.scope))
-
-    def _card(self) -> "Card":
-        from steer.show.compositions import part_card
-
-        return part_card(self)
         sites = self.vector.sites
         if self.operator != "add" and sites and all(isinstance(s, Weight) for s in sites):
             raise CompositionError(
@@ -59,6 +54,11 @@ class Part(Shown):
                 expected="the operator 'add', or a vector with residual sites",
                 do="leave the operator out; a negative coefficient takes the difference away",
             )
+
+    def _card(self) -> "Card":
+        from steer.show.compositions import part_card
+
+        return part_card(self)
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)

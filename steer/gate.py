@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import CompositionError
+from steer.shown import Shown
 from steer.site import Residual
 
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
-@dataclass(frozen=True, eq=False, slots=True)
-class DomainGate:
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class DomainGate(Shown):
     """Nearest centroid of the domains' prompts, read at the last prompt token.
 
     With x the residual stream of the last prompt token at `layer`, and c_k the mean of domain k's
@@ -98,6 +103,11 @@ class DomainGate:
             f"DomainGate({', '.join(self.domains)}{f' and {more} background' if more else ''}; "
             f"layer {self.layer}, margin {self.margin:g}, routing accuracy {accuracy})"
         )
+
+    def _card(self) -> "Card":
+        from steer.show.gates import gate_card
+
+        return gate_card(self)
 
     def columns(self, domains: Sequence[str]) -> list[int]:
         """Return the column of each domain in the gate's output.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
 
 import torch
 from jaxtyping import Float
@@ -28,15 +28,19 @@ from steer.gate import DomainGate
 from steer.loading import load_tokenizer
 from steer.provenance import ModelInfo
 from steer.scope import Scope, parse_scope
+from steer.shown import Shown
 from steer.steered import Steered
 from steer.text import PromptLike
 from steer.vector import Vector
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 _T = TypeVar("_T")
 _TOKENS = 4096  # tokens of one forward when scoring
 
 
-class Model:
+class Model(Shown):
     """A Hugging Face causal language model that can be steered; it is neither copied nor changed.
 
     Args:
@@ -345,11 +349,16 @@ class Model:
                 do="pass [prompt]; the answers come as a list",
             )
 
+    def _card(self) -> "Card":
+        from steer.architecture.show import model_card
+
+        info = None if self._info is None else self._info[1]
+        return model_card(repr(self), self.architecture, self.engine.name, info)
+
     def __repr__(self) -> str:
-        name = self.info.model_id
-        return (
-            f"Model({name!r}, {self.n_layers} layers × {self.d_model}, engine {self.engine.name})"
-        )
+        from steer.architecture.show import model_line
+
+        return model_line(type(self).__name__, self.architecture, self.engine.name)
 
 
 def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:

@@ -1,14 +1,18 @@
 """The context in which a model is steered, which is also a handle."""
 
 from types import TracebackType
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from steer.composition import CoefficientsLike, Composition
 from steer.engine.base import Attachment, Engine, Way
 from steer.errors import SteeringError
+from steer.shown import Shown
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 
-class Steered:
+class Steered(Shown):
     """A composition that is injected between `attach` and `remove`, or inside `with`.
 
     Args:
@@ -107,6 +111,7 @@ class Steered:
     ) -> None:
         self.remove()
 
-    def __repr__(self) -> str:
-        state = "attached" if self.active else "not attached"
-        return f"Steered({state})\n{self._composition!r}"
+    def _card(self) -> "Card":
+        from steer.show.compositions import steered_card
+
+        return steered_card(self._composition, attached=self.active)

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-_SHOWN = 20  # rows at each end of a long table
-_HEAD = ("parameter", "shape", "form", "norm", "energy", "error")
+from steer.shown import Shown
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class TensorRow:
         return "dense" if len(self.shape) <= 2 else f"dense ({len(self.shape)}-D)"
 
 
-@dataclass(frozen=True, slots=True)
-class TensorTable:
+@dataclass(frozen=True, slots=True, repr=False)
+class TensorTable(Shown):
     """All tensors of a vector; it prints as a table.
 
     Args:
@@ -66,23 +69,23 @@ class TensorTable:
         weighted = sum(r.norm**2 * v for r, v in zip(self.rows, values, strict=True))
         return weighted / total if total else 0.0
 
-    def __repr__(self) -> str:
-        body: list[tuple[str, ...]] = [
-            (row.name, "×".join(map(str, row.shape)), row.form, *_figures(row)) for row in self.rows
+    def _card(self) -> "Card":
+        from steer.show.card import Card
+        from steer.show.weights import Weighed, kinds_of, weighed_table
+
+        rows = [
+            Weighed(
+                row.name, row.shape, row.form, row.norm, (f"{row.energy:.2%}", f"{row.error:.2g}")
+            )
+            for row in self.rows
         ]
-        if len(body) > 2 * _SHOWN:
-            body = [*body[:_SHOWN], ("…", *[""] * 5), *body[-_SHOWN:]]
-        total = (f"{len(self.rows)} tensors", "", "", *_figures(self))
-        lines = [_HEAD, *body, total]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(_line(line, widths) for line in lines)
+        facts = (
+            ("norm", f"{self.norm:.4g}, of ΔW in weight units"),
+            ("kept", f"{self.energy:.2%} of the energy, error {self.error:.2g}"),
+        )
+        table = weighed_table(rows, ("energy", "error"))
+        return Card(f"{len(rows)} tensors", facts, (*kinds_of(rows), table))
 
 
-def _figures(row: "TensorRow | TensorTable") -> tuple[str, str, str]:
-    return f"{row.norm:.4g}", f"{row.energy:.2%}", f"{row.error:.2g}"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    texts = [cell.ljust(width) for cell, width in zip(cells[:3], widths[:3], strict=True)]
-    figures = [cell.rjust(width) for cell, width in zip(cells[3:], widths[3:], strict=True)]
-    return "  ".join([*texts, *figures]).rstrip()
+def _kept(row: TensorRow) -> tuple[str, str]:
+    return f"{row.energy:.2%}", f"{row.error:.2g}"

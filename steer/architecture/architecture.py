@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from steer.architecture.head import LogitRule
+from steer.shown import Shown
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Architecture:
+class Architecture(Shown):
     """Where the parts of a causal language model are; nothing is copied.
 
     Args:
@@ -78,6 +82,11 @@ class Architecture:
             lines.append(f"  {part:<12} {name or '.':<{width}}  {what}")
         lines += [f"  {'logits':<12} {rule}" for rule in self.logit_rules]
         return "\n".join(lines)
+
+    def _card(self) -> "Card":
+        from steer.architecture.show import architecture_card
+
+        return architecture_card(self)
 
     def __repr__(self) -> str:
         return self.describe()

@@ -77,7 +77,7 @@ def align(
     console = Console()
     if ties is None and dare is None:
         table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
-        console.print(table, markup=False, highlight=False, soft_wrap=True)
+        console.print(repr(table), markup=False, highlight=False, soft_wrap=True)
     else:
         vector = alignment_vector(base, aligned, **taken)
         sparse = _sparse(vector, ties, dare, seed)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -11,11 +12,14 @@ from torch import Tensor
 from steer.activations import Activations, record
 from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, jackknife
-from steer.evaluate.table import Row, Tabled, table_text
+from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.moments import Moments
 from steer.pairs import Pairs
 from steer.positions import At
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 SPLIT_HALF, AMONG, WEIGHTED = "split-half cosine", "cosine among differences", "weighted cosine"
 D_PRIME, ERROR = "d′ across halves", "error / norm"
@@ -67,13 +71,10 @@ class Reliability(Tabled):
             for found in self.at(layer).values()
         ]
 
-    def __repr__(self) -> str:
-        wide = [
-            {"layer": layer, **{name: str(e) for name, e in self.at(layer).items()}}
-            for layer in self.layers
-        ]
-        head = f"Reliability of {self.pairs} pairs at {self.position}"
-        return "\n".join([head, *("  " + line for line in table_text(wide))])
+    def _card(self) -> "Card":
+        from steer.evaluate.show import reliability_card
+
+        return reliability_card(self)
 
 
 def reliability(

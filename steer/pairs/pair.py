@@ -2,9 +2,13 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from steer.errors import PairsError
+from steer.shown import Shown
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 ROLES = ("system", "user", "assistant")
 _SHOWN = 80
@@ -39,8 +43,8 @@ class Message:
 Prompt: TypeAlias = str | tuple[Message, ...]
 
 
-@dataclass(frozen=True)
-class Pair:
+@dataclass(frozen=True, repr=False)
+class Pair(Shown):
     """A prompt with a wanted and an unwanted answer.
 
     Text is kept to the letter: ``" Yes"`` keeps its leading space.
@@ -78,6 +82,11 @@ class Pair:
     def swap(self) -> "Pair":
         """Return the pair with chosen and rejected exchanged."""
         return replace(self, chosen=self.rejected, rejected=self.chosen)
+
+    def _card(self) -> "Card":
+        from steer.pairs.show import pair_card
+
+        return pair_card(self)
 
 
 def shown(value: object) -> str:

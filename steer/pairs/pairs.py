@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from steer.errors import PairsError
 from steer.pairs.load import RejectedRow, Request, read_pairs
 from steer.pairs.pair import Pair, canonical, messages_of, shown
-from steer.pairs.show import as_html, as_text
 from steer.pairs.sources import open_source
 from steer.pairs.split import part_numbers
+from steer.shown import Shown
 
 if TYPE_CHECKING:
     import datasets
 
+    from steer.show.card import Card
+
 
 @dataclass(frozen=True, repr=False)
-class Pairs(Sequence[Pair]):
+class Pairs(Shown, Sequence[Pair]):
     """Preference pairs in a fixed order.
 
     Two ``Pairs`` are equal if they hold equal pairs in the same order; where they came from
@@ -262,19 +264,15 @@ class Pairs(Sequence[Pair]):
         rejected = self.rejected_rows + other.rejected_rows
         return Pairs(self.items + other.items, source, rejected)
 
-    def __repr__(self) -> str:
-        return as_text(self.items, self._groups(), self._notes())
+    def _card(self) -> "Card":
+        from steer.pairs.show import pairs_card
 
-    def _repr_html_(self) -> str:
-        return as_html(self.items, self._groups(), self._notes())
+        return pairs_card(self.items, self.source, len(self.rejected_rows))
 
     def _groups(self) -> tuple[str | None, ...]:
         """Return the domains in alphabetical order, then ``None`` if a pair has none."""
         found = {pair.domain for pair in self.items}
         return tuple(sorted(found, key=lambda name: (name is None, name or "")))
-
-    def _notes(self) -> dict[str, Any]:
-        return {"source": self.source, "rejected": len(self.rejected_rows)}
 
     def _with(self, pairs: Iterable[Pair]) -> "Pairs":
         return Pairs(tuple(pairs), self.source)

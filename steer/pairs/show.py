@@ -1,78 +1,92 @@
-"""How pairs print themselves."""
+"""The cards of pairs: how many of which domain, how long they are, and what they look like."""
 
+from collections import Counter
 from collections.abc import Sequence
-from html import escape
-from typing import Any
+from statistics import median
 
 from steer.pairs.pair import Pair, messages_of
+from steer.show.card import Bar, Bars, Block, Card, Table, ends
 
-_WIDTH = 72
-
-
-def as_text(pairs: Sequence[Pair], domains: Sequence[str | None], notes: dict[str, Any]) -> str:
-    """Return a few lines for a terminal: the number of pairs per domain, and the first pair.
-
-    Args:
-        pairs: The pairs.
-        domains: Their domains.
-        notes: ``source`` and the number of ``rejected`` rows.
-
-    Returns:
-        The text.
-    """
-    lines = [_headline(pairs, notes)]
-    if any(domain is not None for domain in domains):
-        lines += [f"  {_name(domain):<20} {_count(pairs, domain)}" for domain in domains]
-    if pairs:
-        lines += [f"  {label:<20} {text}" for label, text in _first(pairs[0])]
-    return "\n".join(lines)
+_TEXT = 72  # characters of a text
+_MEASURED = 2000  # pairs whose lengths are taken, evenly over all
+_BINS = 16
 
 
-def as_html(pairs: Sequence[Pair], domains: Sequence[str | None], notes: dict[str, Any]) -> str:
-    """Return a small table for a notebook: a row per domain with its first pair.
+def pairs_card(pairs: Sequence[Pair], source: str, rejected: int) -> Card:
+    """Return the card of some pairs. Lengths are taken of at most 2000 of them, evenly spaced.
 
     Args:
         pairs: The pairs.
-        domains: Their domains.
-        notes: ``source`` and the number of ``rejected`` rows.
-
-    Returns:
-        The HTML, all text escaped.
+        source: Where they came from.
+        rejected: Rows of the source that were left out.
     """
-    head = "".join(f"<th>{c}</th>" for c in ("domain", "pairs", "prompt", "chosen", "rejected"))
-    rows = []
-    for domain in domains:
-        first = next(pair for pair in pairs if pair.domain == domain)
-        cells = [_name(domain), str(_count(pairs, domain)), *(text for _, text in _first(first))]
-        rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    caption = escape(_headline(pairs, notes))
-    return (
-        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
+    more = f", {rejected} rows rejected" if rejected else ""
+    said = f"Pairs: {len(pairs)} pair{'' if len(pairs) == 1 else 's'} from {source}{more}"
+    if not pairs:
+        return Card(said)
+    blocks: list[Block] = []
+    counts = Counter(pair.domain for pair in pairs)
+    if set(counts) != {None}:
+        blocks.append(_domains(counts))
+    every = pairs[:: max(1, -(-len(pairs) // _MEASURED))]
+    of = f" (of {len(every)} pairs)" if len(every) < len(pairs) else ""
+    lengths = {
+        "chosen": [len(pair.chosen) for pair in every],
+        "rejected": [len(pair.rejected) for pair in every],
+    }
+    middle = ", ".join(f"{name} {median(found):g}" for name, found in lengths.items())
+    facts = [*_texts(pairs[0]), ("length", f"{middle} characters in the median{of}")]
+    if len(every) >= _BINS:
+        longest = max(map(max, lengths.values()))
+        blocks += [
+            _histogram(f"{k} by length, to {longest} characters", v, longest)
+            for k, v in lengths.items()
+        ]
+    return Card(said, tuple(facts), tuple(blocks))
+
+
+def pair_card(pair: Pair) -> Card:
+    """Return the card of one pair.
+
+    Args:
+        pair: The pair.
+    """
+    turns = len(messages_of(pair.prompt))
+    facts = [("turns", str(turns))] if turns > 1 else []
+    domain = f" · {pair.domain}" if pair.domain else ""
+    return Card(f"Pair{domain}", (*_texts(pair), *facts))
+
+
+def _domains(counts: Counter[str | None]) -> Table:
+    names = sorted(counts, key=lambda name: (name is None, name or ""))
+    most = max(counts.values())
+    rows = [
+        ("(no domain)" if name is None else name, str(counts[name]), Bar(counts[name], 0.0, most))
+        for name in names
+    ]
+    gap = ("…", "", "")
+    shown = ends(len(rows))
+    return Table(
+        ("domain", "pairs", ""),
+        tuple(gap if k is None else rows[k] for k in shown),
+        rest=tuple(row for k, row in enumerate(rows) if k not in shown)[:200],
+        left_out=max(len(rows) - sum(k is not None for k in shown) - 200, 0),
     )
 
 
-def _headline(pairs: Sequence[Pair], notes: dict[str, Any]) -> str:
-    rejected = f", {notes['rejected']} rows rejected" if notes["rejected"] else ""
-    number = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
-    return f"Pairs: {number} from {notes['source']}{rejected}"
+def _histogram(caption: str, lengths: Sequence[int], longest: int) -> Bars:
+    width = -(-longest // _BINS)
+    counts = Counter((length - 1) // width for length in lengths)
+    labels = tuple(f"{k * width + 1}–{(k + 1) * width}" for k in range(_BINS))
+    return Bars(caption, labels, tuple(float(counts[k]) for k in range(_BINS)))
 
 
-def _first(pair: Pair) -> list[tuple[str, str]]:
+def _texts(pair: Pair) -> list[tuple[str, str]]:
     last = messages_of(pair.prompt)[-1].content
     texts = (("prompt", last), ("chosen", pair.chosen), ("rejected", pair.rejected))
     return [(label, _short(text)) for label, text in texts]
 
 
 def _short(text: str) -> str:
-    line = repr(text)
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
-
-
-def _count(pairs: Sequence[Pair], domain: str | None) -> int:
-    return sum(pair.domain == domain for pair in pairs)
-
-
-def _name(domain: str | None) -> str:
-    return "(no domain)" if domain is None else domain
+    line = repr(text[: _TEXT + 1])
+    return line if len(line) <= _TEXT else f"{line[: _TEXT - 1]}…"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,14 +14,18 @@ from steer.evaluate.levels import LevelPreference
 from steer.evaluate.preference import Preference, Reduce
 from steer.model import Model
 from steer.pairs import Pairs, Prompt
+from steer.shown import Shown
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 Numbers = Mapping[str, float]
 Likelihood = Literal["preference", "levels"]
 Measure = Likelihood | Callable[[Model, Any], Numbers]
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+@dataclass(frozen=True, slots=True, repr=False)
+class Answers(Shown):
     """Prompts with one reference answer of each of several levels.
 
     Args:
@@ -44,6 +48,11 @@ class Answers:
                 expected="at least one prompt, and one answer of each of two or more levels for it",
                 do="give every level as many answers as there are prompts",
             )
+
+    def _card(self) -> "Card":
+        from steer.sweep.show import answers_card
+
+        return answers_card(self)
 
 
 Data = Pairs | Answers | Mapping[str, Pairs | Answers]

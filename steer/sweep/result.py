@@ -1,10 +1,11 @@
 """What a sweep found: one row for each setting and domain of the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import SelectionError
+from steer.shown import Shown
 from steer.sweep.grid import Setting
 
 if TYPE_CHECKING:
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
     import pandas
 
     from steer.report import Report
+    from steer.show.card import Card
 
 Measured = Mapping[str, Mapping[str, float]]
-_SHOWN = 20  # rows printed
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Sweep:
+class Sweep(Shown):
     """The numbers of every setting.
 
     Args:
@@ -119,31 +120,7 @@ class Sweep:
 
         return Report.of(self, title=title)
 
-    def __repr__(self) -> str:
-        how = "" if self.measure != "preference" else f" ({self.reduce} log-probability)"
-        head = f"Sweep of {len(self)} settings: {self.measure}{how}, {self.way}"
-        lines = [head, *("  " + line for line in _table(self.rows[:_SHOWN]))]
-        left = len(self.rows) - _SHOWN
-        return "\n".join(lines + ([f"  … {left} more rows"] if left > 0 else []))
+    def _card(self) -> "Card":
+        from steer.sweep.show import sweep_card
 
-    def _repr_html_(self) -> str:
-        rows = self.rows[:_SHOWN]
-        head = "".join(f"<th>{name}</th>" for name in rows[0])
-        body = "".join(
-            "<tr>" + "".join(f"<td>{_text(value)}</td>" for value in row.values()) + "</tr>"
-            for row in rows
-        )
-        return f"<p>{len(self)} settings, {self.measure}</p><table><tr>{head}</tr>{body}</table>"
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return rows as lines of aligned columns."""
-    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "own"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return sweep_card(self)

@@ -1,13 +1,17 @@
 """What every view is: a table, a picture, and how both print."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import MissingExtraError, SelectionError
-from steer.evaluate.table import Row, table_html, table_text
+from steer.evaluate.table import Row
+from steer.show.card import Card
+from steer.show.html import card_html
+from steer.show.rows import table_of
+from steer.shown import Shown
 from steer.view.drawing import image_html, new_figure
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ class Panel:
     height: float = 3.2
 
 
-class View(ABC):
+class View(Shown):
     """A result with a table and a picture; it shows both in a notebook, the table in a terminal."""
 
     __slots__ = ()
@@ -88,11 +92,11 @@ class View(ABC):
 
         return pd.DataFrame(self.table)
 
-    def __repr__(self) -> str:
-        return "\n".join([self.title, *("  " + line for line in table_text(self.table))])
+    def _card(self) -> Card:
+        return Card(self.title, (), (table_of(self.table),))
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self.title)}</p>{table_html(self.table)}{self._image()}"
+        return card_html(self._card()) + self._image()
 
     def _image(self) -> str:
         """Return the picture as HTML; without matplotlib, how to get it."""

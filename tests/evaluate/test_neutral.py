@@ -92,7 +92,7 @@ def test_preference_is_a_table_that_names_its_reduction(lm):
     assert margin["value"] == pytest.approx(found.margin)
     assert found.mean_margin.items == pytest.approx(tuple(found.margins.tolist()))
     assert sum(found.hits) == found.accuracy.hits
-    assert "<table>" in found._repr_html_()
+    assert "<table " in found._repr_html_()
 
 
 def test_levels_are_a_table_that_names_its_reduction(lm):

@@ -132,7 +132,7 @@ def test_rows_hold_both_conditions_and_the_paired_change(
     assert result.score("persona:sober", "margin", "unsteered").value == margin["unsteered"]
     assert list(result.to_pandas()["metric"]) == ["matching", "margin"]
     assert "sober × 2 (add, all)" in repr(result)
-    assert "<table>" in result._repr_html_()
+    assert "<table " in result._repr_html_()
     with pytest.raises(HarnessError, match="no such score"):
         result.score("persona:sober", "nothing")
 

@@ -86,12 +86,14 @@ def test_fingerprint_is_the_hash_of_canonical_json():
 def test_repr():
     assert repr(PAIRS) == (
         "Pairs: 3 pairs from memory\n"
-        "  legal                1\n"
-        "  medical              1\n"
-        "  (no domain)          1\n"
-        "  prompt               'Q1'\n"
-        "  chosen               'a'\n"
-        "  rejected             'b'"
+        "  prompt    'Q1'\n"
+        "  chosen    'a'\n"
+        "  rejected  'b'\n"
+        "  length    chosen 1, rejected 1 characters in the median\n"
+        "  domain       pairs\n"
+        "  legal            1  ████████████\n"
+        "  medical          1  ████████████\n"
+        "  (no domain)      1  ████████████"
     )
     assert repr(Pairs.of([])) == "Pairs: 0 pairs from memory"
     long = Pairs.of([Pair("x" * 500, "a", "b")])
@@ -101,8 +103,9 @@ def test_repr():
 
 def test_html_is_escaped():
     html = PAIRS._repr_html_()
-    assert "<caption>Pairs: 3 pairs from memory</caption>" in html
-    assert "<td>legal</td><td>1</td>" in html
+    assert "Pairs: 3 pairs from memory" in html
+    assert ">legal</td><td>1</td>" in html
+    html = PAIRS[1:]._repr_html_() + PAIRS[2:]._repr_html_()
     assert "&lt;b&gt;c&lt;/b&gt;" in html
     assert "<b>" not in html
-    assert "<td>&#x27;Q3&#x27;</td>" in html
+    assert "&#x27;Q3&#x27;</td>" in html

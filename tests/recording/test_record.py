@@ -190,7 +190,7 @@ def test_what_is_meant_may_be_left_out_only_if_there_is_one(recorded: Activation
 def test_it_prints_what_it_holds(recorded: Activations) -> None:
     text = repr(recorded)
     assert text.startswith("Activations · 7 pairs · layers 0–3 · d_model 32 · packed")
-    assert len(text.splitlines()) == 2 + 2 * 3
+    assert len(text.splitlines()) == 4 + 2 * 3
     assert "response_mean" in text
 
 

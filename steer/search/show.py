@@ -1,0 +1,96 @@
+"""The cards of selections: what was chosen, what it costs, and what it does on unseen pairs."""
+
+from typing import TYPE_CHECKING
+
+from steer.show.card import Bar, Card, Curves, Table, scale
+from steer.show.rows import share_row, table_of
+
+if TYPE_CHECKING:
+    from steer.choice import Choice
+    from steer.search.result import Selection
+
+_DOMAINS = 60
+
+
+def selection_card(found: "Selection") -> Card:
+    """Return the card of a selection.
+
+    Args:
+        found: The selection.
+    """
+    chosen = dict(list(found.coefficients.items())[:_DOMAINS])
+    low, high = scale(list(chosen.values()))
+    said = ", ".join(f"{name}={c:g}" for name, c in chosen.items())
+    settings = Table(
+        ("domain", "coefficient", ""),
+        tuple((name, f"{c:+g}", Bar(c, low, high)) for name, c in chosen.items()),
+        left_out=len(found.coefficients) - len(chosen),
+    )
+    tests = []
+    for name, share in list(found.test.items())[:_DOMAINS]:
+        of = f"of {share.n}"
+        tests.append(share_row(f"{name} steered", share.value, share.interval, of))
+        tests += [
+            share_row(f"{name} {kind}", s.value, s.interval, of)
+            for kind, s in found.baselines.get(name, {}).items()
+        ]
+    head = ("on unseen pairs", "preference accuracy", "", "pairs")
+    beside = Table(head, tuple(tests), words=3)
+    front = [(t.kl, t.objective) for t in found.front if t.kl is not None]
+    curve = Curves(
+        "best objective within KL", "KL, nats per token", {"": tuple(front)}, found.best.kl
+    )
+    notes = [found.why, *(f"{name}: {e}" for name, e in list(found.evidence.items())[:_DOMAINS])]
+    if not found.works:
+        notes.append("Not in every domain are the vectors shown to do more than chance.")
+    trials = table_of(found.rows, shown=0, caption="settings tried")
+    return Card(
+        f"Selection ({found.how}): {said}", (), (settings, beside, curve, trials), tuple(notes)
+    )
+
+
+def choice_card(choice: "Choice") -> Card:
+    """Return the card of a choice.
+
+    Args:
+        choice: The choice.
+    """
+    best = choice.best
+    facts = [
+        ("validation", f"{best.accuracy:.1%}, {len(choice.trials)} settings tried"),
+        ("KL", f"{best.kl:.3f} of {choice.kl_budget:g} nats/token"),
+        ("evidence", str(choice.evidence)),
+    ]
+    series: dict[str, list[tuple[float, float]]] = {}
+    several = len({trial.candidate for trial in choice.trials}) > 1
+    for trial in choice.trials:
+        name = f"{trial.candidate} layer {trial.layer}" if several else f"layer {trial.layer}"
+        series.setdefault(name, []).append((trial.coefficient, trial.accuracy))
+    own = f"{best.candidate} layer {best.layer}" if several else f"layer {best.layer}"
+    named = {name: tuple(sorted(series[name])) for name in sorted(series, key=lambda n: n != own)}
+    rows = [share_row("steered", choice.test.value, choice.test.interval)]
+    rows += [share_row(name, s.value, s.interval) for name, s in choice.baselines.items()]
+    tried = [
+        {
+            "candidate": t.candidate,
+            "layer": t.layer,
+            "coefficient": t.coefficient,
+            "accuracy": t.accuracy,
+            "likelihood": t.likelihood,
+            "kl": t.kl,
+        }
+        for t in choice.trials
+    ]
+    said = f"{best.candidate} at layer {best.layer}, coefficient {best.coefficient:g}"
+    works = () if choice.works else ("The vector is not shown to do more than the baselines.",)
+    on = f"preference accuracy on {choice.test.n} unseen test pairs ({choice.reduce} log-prob.)"
+    return Card(
+        f"Choice: {said}",
+        tuple(facts),
+        (
+            Table(("", "accuracy", ""), tuple(rows), words=3, caption=on),
+            Curves("accuracy on validation pairs", "coefficient", named, best.coefficient),
+            table_of(tried, shown=0, caption="settings tried"),
+        ),
+        works,
+    )

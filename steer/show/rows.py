@@ -1,0 +1,87 @@
+"""Rows of a result, as dictionaries, made into a table of a card."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steer.show.card import Bar, Cell, Row, Table, number, scale
+
+_SHOWN, _FOLDED = 40, 200
+_COLUMNS = 24
+
+
+def table_of(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    shown: int = _SHOWN,
+    folded: int = _FOLDED,
+    none: str = "–",
+    caption: str = "",
+) -> Table:
+    """Return rows as a table; where rows have an interval, it is drawn behind them.
+
+    Args:
+        rows: Rows of the same names.
+        shown: Most rows that every form shows.
+        folded: Most further rows that HTML has, folded up.
+        none: What stands for None.
+        caption: What the rows are.
+    """
+    if not rows:
+        return Table((), ())
+    names = list(rows[0])[:_COLUMNS]
+    kept = rows[: shown + folded]
+    words = next((k for k, name in enumerate(names) if not _wordy(kept, name)), len(names))
+    drawn = _drawn(kept)
+    cells = [
+        (*(none if row.get(n) is None else number(row[n]) for n in names), *bar)
+        for row, bar in zip(kept, drawn, strict=True)
+    ]
+    more = len(rows[0]) - len(names)
+    head = (*names, *("" for _ in drawn[0]))
+    return Table(
+        tuple(map(str, head)),
+        tuple(cells[:shown]),
+        words,
+        tuple(cells[shown:]),
+        len(rows) - len(kept),
+        f"{caption}{' ' if caption else ''}({more} more columns)" if more else caption,
+    )
+
+
+def share_row(name: str, value: float, interval: tuple[float, float], *more: str) -> Row:
+    """Return a row with a share and its interval, as text and drawn.
+
+    Args:
+        name: What has the share.
+        value: The share, in [0, 1].
+        interval: Its interval.
+        *more: Further cells.
+    """
+    said = f"{value:.1%} [{interval[0]:.1%}, {interval[1]:.1%}]"
+    return (name, Bar(value, 0.0, 1.0, interval), said, *more)
+
+
+def _wordy(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(isinstance(row.get(name), str) for row in rows)
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, ...]]:
+    """Return the interval of each row as a bar, on one scale for rows of one measure."""
+    if not all(isinstance(rows[0].get(name), float) for name in ("value", "low", "high")):
+        return [() for _ in rows]
+    scales: dict[object, tuple[float, float]] = {}
+    for row in rows:
+        ends = [row["value"], row["low"], row["high"]]
+        before = scales.get(row.get("measure"), (0.0, 0.0))
+        scales[row.get("measure")] = scale([*before, *ends])
+    bars: list[tuple[Cell, ...]] = []
+    for row in rows:
+        low, high = scales[row.get("measure")]
+        if low == 0 and 0.25 <= high <= 1:  # a share
+            high = 1.0
+        if math.isfinite(row["low"]) and math.isfinite(row["high"]):
+            bars.append((Bar(row["value"], low, high, (row["low"], row["high"])),))
+        else:
+            bars.append((Bar(row["value"], low, high),))
+    return bars
