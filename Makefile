@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types unit docs notebook browser bench demo-model clean
@@ -32,7 +33,7 @@ types: $(INSTALLED)  ## strict types
 	$(BIN)/mypy
 
 unit: $(INSTALLED)  ## tests, doctests, the README's code and commands
-	$(BIN)/pytest -n 2 -q --ignore=tests/report/test_browser.py
+	$(BIN)/pytest -n 2 -q $(addprefix --ignore=,$(BROWSER))
 
 docs: $(INSTALLED)  ## the documentation, strictly
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
@@ -40,9 +41,9 @@ docs: $(INSTALLED)  ## the documentation, strictly
 notebook: $(INSTALLED)  ## run the notebooks and check their numbers
 	$(BIN)/python -m tests.notebooks
 
-browser: $(INSTALLED)  ## look at a report in headless Chromium, which is installed where that is allowed
+browser: $(INSTALLED)  ## look at a report, and at the console in JupyterLab, in headless Chromium, which is installed where that is allowed
 	command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
-	STEER_BROWSER=required $(BIN)/pytest -q tests/report/test_browser.py
+	STEER_BROWSER=required $(BIN)/pytest -q $(BROWSER)
 
 bench: $(INSTALLED)  ## speed and memory against peers, in an environment of its own
 	$(MAKE) -C tests/bench run PYTHON=$(abspath $(BIN)/python)

@@ -37,9 +37,9 @@ class Worker:
                 self._thread.start()
 
     def wait(self) -> None:
-        """Return when there is nothing left to do."""
+        """Return when there is nothing left to do; the worker itself does not wait."""
         thread = self._thread
-        if thread is not None:
+        if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def close(self) -> None:

@@ -1,24 +1,21 @@
 """A saved report in a real browser: every picture is there, and nothing is fetched from outside.
 
-Needs playwright, and Chromium: Debian's package, or the file that `STEER_CHROMIUM` names.
-Where one is missing these tests are skipped, unless `STEER_BROWSER=required` is set.
+What it needs stands in `tests.browser`.
 """
 
 import io
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from tests.browser import chromium
 from tests.report.setting import page
 
-REQUIRED = os.environ.get("STEER_BROWSER") == "required"
 SCHEMES = ("light", "dark")
 PICTURES = 12  # as tests/report/test_report.py counts them in the file
 
@@ -31,29 +28,11 @@ class Seen:
     said: list[str] = field(default_factory=list)
 
 
-def missing(what: str) -> NoReturn:
-    """Skip a test, or fail it where it must not be skipped."""
-    if REQUIRED:
-        pytest.fail(f"{what}, and STEER_BROWSER=required is set")
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed: pip install playwright")
-    program = os.environ.get("STEER_CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        missing("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=180_000
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @contextmanager
