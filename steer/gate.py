@@ -97,12 +97,9 @@ class DomainGate(Shown):
         return near[:, : len(self.domains)].float()
 
     def __repr__(self) -> str:
-        more = len(self.centroids) - len(self.domains)
-        accuracy = "not measured" if self.accuracy is None else f"{self.accuracy:.1%}"
-        return (
-            f"DomainGate({', '.join(self.domains)}{f' and {more} background' if more else ''}; "
-            f"layer {self.layer}, margin {self.margin:g}, routing accuracy {accuracy})"
-        )
+        from steer.show.gates import gate_line
+
+        return gate_line(self)
 
     def _card(self) -> "Card":
         from steer.show.gates import gate_card

@@ -44,7 +44,9 @@ class Estimate(Tabled):
         return f"{self.value:.4g} [{shown}]"
 
     def __repr__(self) -> str:
-        return f"Estimate({self.measure}: {self}, n={self.n})"
+        from steer.show.text import plain
+
+        return f"Estimate({plain(self.measure, 240)}: {self}, n={self.n})"
 
 
 def mean_of(measure: str, items: Sequence[float] | Tensor) -> Estimate:

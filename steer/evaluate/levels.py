@@ -64,8 +64,11 @@ class LevelPreference(Tabled):
         ]
 
     def __repr__(self) -> str:
+        from steer.show.text import plain
+
         shares = ", ".join(f"{level} {self.accuracy(level).value:.1%}" for level in self.levels)
-        return f"LevelPreference({shares} of {len(self.scores)} prompts, {self.reduce} log-prob.)"
+        of = f"of {len(self.scores)} prompts, {self.reduce} log-prob."
+        return f"LevelPreference({plain(shares, 240)} {of})"
 
 
 def level_preference(

@@ -5,6 +5,7 @@ import torch
 from steer.gate import DomainGate
 from steer.show.card import Bar, Card, Table
 from steer.show.card import Row as Cells
+from steer.show.text import plain
 
 _MOST = 40  # centroids shown
 
@@ -21,6 +22,21 @@ def gate_fact(gate: DomainGate) -> str:
     if gate.accuracy is not None:
         words.append(f"routing accuracy {gate.accuracy:.1%}")
     return ", ".join(words)
+
+
+def gate_line(gate: DomainGate) -> str:
+    """Return a gate as it stands inside of other values.
+
+    Args:
+        gate: The gate.
+    """
+    more = len(gate.centroids) - len(gate.domains)
+    accuracy = "not measured" if gate.accuracy is None else f"{gate.accuracy:.1%}"
+    names = plain(", ".join(gate.domains[:_MOST]), 240)
+    return (
+        f"DomainGate({names}{f' and {more} background' if more else ''}; "
+        f"layer {gate.layer}, margin {gate.margin:g}, routing accuracy {accuracy})"
+    )
 
 
 def gate_card(gate: DomainGate) -> Card:

@@ -24,7 +24,7 @@ overflow-wrap:anywhere;min-width:3em;max-width:30em}
 .steer-card table.steer-facts th.steer-words{opacity:.7;white-space:nowrap}
 .steer-card table.steer-facts td.steer-words{max-width:60em}
 .steer-card .steer-pictures{display:flex;flex-wrap:wrap;gap:.2em 2em;margin:.2em 0}
-.steer-card figure{margin:.2em 0}
+.steer-card figure{margin:.2em 0;max-width:345px}
 .steer-card figcaption,.steer-card summary,.steer-card .steer-note{font-size:12px;opacity:.75;
 margin:.1em 0}
 .steer-card summary{cursor:pointer}

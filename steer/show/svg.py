@@ -56,7 +56,7 @@ def picture_svg(block: Bars | Curves) -> str:
 def _bars(block: Bars) -> str:
     values, labels = block.values[:_MOST_BARS], block.labels[:_MOST_BARS]
     low, high = scale(values)
-    if not 0 < high - low < math.inf or len(values) < 2:
+    if not 0 < high - low < math.inf or sum(map(math.isfinite, values)) < 2:
         return ""
     bottom = _HEIGHT - _FOOT
 

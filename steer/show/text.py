@@ -167,7 +167,7 @@ def _table(table: Table) -> list[str]:
         return []
     cells = [[_cell(cell) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(map(width, column)) for column in zip_longest(*cells, fillvalue="")]
-    lines = [plain(table.caption)] if table.caption else []
+    lines = [plain(table.caption, _NOTE)] if table.caption else []
     for row in cells:
         padded = (pad(c, w, right=k >= table.words) for k, (c, w) in enumerate(zip(row, widths)))  # noqa: B905
         lines.append("  ".join(padded).rstrip())

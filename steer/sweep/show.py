@@ -27,9 +27,10 @@ def sweep_card(sweep: "Sweep") -> Card:
         return Card(said)
     rows = sweep.rows
     facts = [("domains", ", ".join(sweep.domains))]
-    if rows and (name := _drawn(rows[0], sweep.domains)):
+    name = _drawn(rows[0], sweep.domains) if rows else None
+    if name == "accuracy":  # of which more is better
         facts.append(("best", _setting(sweep.best(name))))
-    curves = _curves(sweep, name) if rows and name else ()
+    curves = _curves(sweep, name) if name else ()
     table = table_of(rows, shown=_SHOWN, none="own")
     return Card(said, tuple(facts), (*curves, table))
 

@@ -116,10 +116,12 @@ def test_a_bar_stands_for_each_layer() -> None:
 def test_relative_norms_and_reliability_have_bars_where_they_are_known() -> None:
     stats = {0: LayerStats(residual_norm=4.0), 1: LayerStats(8.0, None, 0.5), 2: LayerStats(8.0)}
     vector = Vector({Residual(k): Direction(torch.ones(4)) for k in range(3)}, stats=stats)
-    norms, relative, halves = bars(vector)
+    norms, relative = bars(vector)
     assert len(norms) == 3
     assert [bar.find("title").text for bar in relative] == ["0: 0.5", "1: 0.25", "2: 0.25"]
-    assert [bar.find("title").text for bar in halves] == ["1: 0.5"]
+    stats = {k: LayerStats(8.0, None, 0.5 * k) for k in (1, 2)}
+    halves = bars(replace(vector, stats=stats))[-1]
+    assert [bar.find("title").text for bar in halves] == ["1: 0.5", "2: 1"]
 
 
 def test_a_zero_vector_has_no_picture() -> None:
