@@ -6,6 +6,7 @@ import torch
 import steer
 from steer.errors import SelectionError
 from steer.evaluate.baselines import random_like
+from tests.letters import letter_pairs, towards
 from tests.tiny import tiny_model, tiny_tokenizer
 
 OPTIONS = {"kl_budget": 50.0, "neutral": ("how are you", "what is it"), "progress": False}
@@ -18,18 +19,7 @@ def lm():
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Chosen answers are of b's, rejected ones of c's: a direction can prefer one letter."""
-    return steer.Pairs.of(
-        steer.Pair(f"question {k}", "b " * (1 + k % 3) + "b", "c " * (1 + k % 3) + "c", "letters")
-        for k in range(24)
-    )
-
-
-def towards(lm, token, away):
-    """The direction at the last layer that raises one token's logit over another's."""
-    unembedding = lm.architecture.unembedding.weight.detach()
-    b, c = (lm.tokenizer(t, add_special_tokens=False)["input_ids"][-1] for t in (token, away))
-    return unembedding[b] - unembedding[c]
+    return letter_pairs(24)
 
 
 @pytest.fixture(scope="module")

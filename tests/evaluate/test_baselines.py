@@ -10,6 +10,8 @@ from steer.errors import SelectionError
 from steer.evaluate import ShareChange, baselines, preference, prompt_prefix, random_like
 from steer.gate import DomainGate
 from steer.term import inner
+from tests import letters
+from tests.letters import letter_pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -20,19 +22,12 @@ def lm():
 
 @pytest.fixture(scope="module")
 def pairs():
-    return steer.Pairs.of(
-        steer.Pair(f"question {k}", "b " * (1 + k % 3) + "b", "c " * (1 + k % 3) + "c", "letters")
-        for k in range(12)
-    )
+    return letter_pairs(12)
 
 
 @pytest.fixture(scope="module")
 def planted(lm):
-    """The direction at the last layer that raises the logit of b over that of c."""
-    unembedding = lm.architecture.unembedding.weight.detach()
-    b, c = (lm.tokenizer(t, add_special_tokens=False)["input_ids"][-1] for t in (" b", " c"))
-    v = unembedding[b] - unembedding[c]
-    return steer.Vector.of({3: 20 * v / v.norm()})
+    return letters.planted(lm)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([torch.float32, torch.bfloat16]))

@@ -9,6 +9,7 @@ import steer
 from steer.errors import SelectionError, SteerError
 from steer.search import CoarseToFine, Limits, Selection
 from tests.conformance.cases import mixed
+from tests.letters import letter_pairs, planted
 from tests.sweep.setting import model
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -21,35 +22,19 @@ def lm():
     return steer.Model(tiny_model("llama"), tiny_tokenizer())
 
 
-def letters(domain: str, good: str, bad: str) -> steer.Pairs:
-    return steer.Pairs.of(
-        steer.Pair(
-            f"question {k}", f"{good} " * (1 + k % 3) + good, f"{bad} " * (1 + k % 3) + bad, domain
-        )
-        for k in range(24)
-    )
-
-
 @pytest.fixture(scope="module")
 def asked():
     """One domain wants b's over c's, the other e's over d's, a third is to stay."""
     return {
-        "bc": letters("bc", "b", "c"),
-        "de": letters("de", "e", "d"),
-        "fg": letters("fg", "f", "g"),
+        "bc": letter_pairs(24, "b", "c", "bc"),
+        "de": letter_pairs(24, "e", "d", "de"),
+        "fg": letter_pairs(24, "f", "g", "fg"),
     }
 
 
 @pytest.fixture(scope="module")
 def knobs(lm):
-    unembedding = lm.architecture.unembedding.weight.detach()
-
-    def towards(token: str, away: str) -> steer.Vector:
-        a, b = (lm.tokenizer(t, add_special_tokens=False)["input_ids"][-1] for t in (token, away))
-        v = unembedding[a] - unembedding[b]
-        return steer.Vector.of({3: 20 * v / v.norm()})
-
-    return steer.compose(bc=towards(" b", " c"), de=towards(" d", " e"))
+    return steer.compose(bc=planted(lm, " b", " c"), de=planted(lm, " d", " e"))
 
 
 def choose(lm, knobs, asked, **options) -> Selection:
@@ -141,7 +126,7 @@ def test_it_is_applied_and_saved_in_one_step(lm, found, asked, tmp_path) -> None
 def test_weights_are_searched_too_and_saved_with_their_setting(tmp_path) -> None:
     lm = model()
     both = mixed(lm, "weights")
-    data = {"medical": letters("medical", "b", "c")}
+    data = {"medical": letter_pairs(24, "b", "c", "medical")}
     chosen = choose(lm, both, data, coefficients={both.domains[0]: (0.25, 0.5)})
     text = steer.neutral_text(lm, NEUTRAL)
     with lm.steered(both, list(chosen.best.coefficients)):
@@ -172,7 +157,7 @@ def test_pairs_that_do_not_go_with_it_are_refused(lm, knobs, asked) -> None:
     with pytest.raises(SelectionError, match="pairs in both"):
         choose(lm, knobs, asked, test={name: part[:2] for name, part in asked.items()})
     with pytest.raises(SelectionError, match="test pairs lack a domain"):
-        choose(lm, knobs, asked, test={"bc": letters("bc", "x", "y")})
+        choose(lm, knobs, asked, test={"bc": letter_pairs(24, "x", "y", "bc")})
     own = {name: asked[name] for name in ("bc", "de")}
     with pytest.raises(SelectionError, match="limit is set on what is not measured"):
         choose(lm, knobs, own, limits=Limits(off_target=0.1))
