@@ -81,7 +81,26 @@ assert kept["a random one"] > 0.9 and kept["its own part"] > 0.9, kept
 assert gaps["nothing"][1]["avoidance"] == {"avoidance": 8}, gaps
 assert gaps["the vector"][1]["avoidance"].get("expert", 0) >= 6, gaps
 assert worst < 0.2 and adds_to["vector itself"] > 0.8 * total and remains["MLP 4"] < total, adds_to
-assert lm.generate(unseen[0]) and not lm.engine.name.startswith("nnsight")
+""",
+    "05-hybrid.ipynb": """
+assert all(s["avoidance"][0] >= 0.9 and max(s["expert"]) >= 0.9 for s in shares.values()), shares
+assert all(s["generic"][4] >= 0.9 and c[4] < 1e-6 for s, c in zip(shares.values(), costs.values()))
+assert equal_cost.margin["weights"] > 1.5 * equal_cost.margin["hybrid"], equal_cost
+assert equal_cost.margin["hybrid"] > equal_cost.margin["residual"], equal_cost
+assert all(0.07 < moved["medical"].value < 0.13 for _, moved in (*plain.values(), *gated.values()))
+assert 10 * plain["weights"][0] < plain["hybrid"][0] < plain["residual"][0], plain
+assert 2 * plain["weights"][1]["legal"].value < plain["residual"][1]["legal"].value, plain
+assert all(m[d].value == 0 for _, m in gated.values() for d in ("legal", "financial")), gated
+assert all(kl < 1e-6 for kl, _ in gated.values()) and gate.accuracy >= 0.95, gated
+assert bridge["medical"].cosine[4].value > 0.8 and float(bridge["medical"].common[4]) > 0.95
+assert bridge["medical"].relative[4].value > 2 * bridge["legal"].relative[4].value
+assert bridge["medical"].relative[4].value > 2 * bridge["neutral"].relative[4].value
+assert replaced["stand-in"][0][0] > 0.7 * replaced["weights"][0][0], replaced
+assert replaced["stand-in"][0][1] > 1.7 * replaced["weights"][0][1], replaced
+assert replaced["stand-in"][1] > 5 * replaced["weights"][1], replaced
+assert levels == ["expert", "avoidance"] * 3, levels
+assert by_hook == from_merged != lm.generate(asked)
+assert loaded.sites == hybrid.sites and not __import__("pathlib").Path("refused").exists()
 """,
 }
 
