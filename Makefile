@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit docs notebook browser bench demo-model clean
+.PHONY: help setup demo test lint types unit docs notebook browser bench newcomer demo-model clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -47,6 +47,9 @@ browser: $(INSTALLED)  ## look at a report, and at the console in JupyterLab, in
 
 bench: $(INSTALLED)  ## speed and memory against peers, in an environment of its own
 	$(MAKE) -C tests/bench run PYTHON=$(abspath $(BIN)/python)
+
+newcomer: $(INSTALLED)  ## the quick start in a fresh environment, timed
+	$(BIN)/python -m tests.newcomer
 
 demo-model: $(INSTALLED)  ## train the demo model again, from its seed
 	$(BIN)/python -m steer.demo.train

@@ -11,6 +11,7 @@ from tests.bench import (  # noqa: F401 - each registers its figures
     accuracy,
     families,
     generation,
+    importing,
     memory,
     merging,
     recording,
