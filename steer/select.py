@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast, overload
 
+import torch
 from tqdm.auto import tqdm
 
 from steer.choice import Choice, Trial
 from steer.composition import Composition, Part, as_composition
+from steer.effects.margins import preferences
 from steer.errors import SelectionError
 from steer.evaluate.baselines import prompt_prefix, random_like
-from steer.evaluate.kl import NeutralText, kl_per_token, neutral_text
+from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Preference, Reduce, preference
 from steer.gate import DomainGate
@@ -18,10 +20,12 @@ from steer.model import Model
 from steer.pairs import Pairs, Prompt
 from steer.provenance import Tuning
 from steer.scope import ALL, Scope, parse_scope
+from steer.search.at_settings import at_settings
+from steer.search.effects import SideEffects
 from steer.search.limits import Limits
 from steer.search.result import Selection
 from steer.search.run import COEFFICIENTS as VALUES
-from steer.search.run import REFERENCES, ByDomain, at_settings, select_coefficients
+from steer.search.run import REFERENCES, ByDomain, select_coefficients
 from steer.search.significance import evidence
 from steer.search.space import Axes
 from steer.search.strategy import Strategy
@@ -166,28 +170,20 @@ def select_one(
     """
     scope = parse_scope(scope)
     validation, unseen = _two_parts(held_out, test, seed)
-    settings = _settings(vectors, layers, coefficients)
+    candidates = _candidates(vectors, layers, coefficients)
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
-    trials = []
-    for name, vector, coefficient in tqdm(settings, desc="select", disable=not progress):
-        ends = [(coefficient, validation)]
-        if both_ways:
-            ends.append((-coefficient, validation.swap()))
-        found = []
-        for c, asked in ends:
-            with model.steered(_composed(vector, c, operator, scope, gate)):
-                found.append((preference(model, asked, reduce=reduce), kl_per_token(model, text)))
-        trials.append(_trial(name, vector.layers[0], coefficient, found))
+    trials: list[Trial] = []
+    for name, vector in tqdm(candidates, desc="select", disable=not progress):
+        knob = as_composition(Part(vector, operator, scope)).gated(gate)
+        trials += _trials(model, name, knob, coefficients, both_ways, validation, text, reduce)
     best = _best(trials, kl_budget)
-    chosen = settings[trials.index(best)][1]
-    steered = _composed(chosen, best.coefficient, operator, scope, gate)
-    randoms = [
-        _composed(random_like(chosen, seed + k), best.coefficient, operator, scope, gate)
-        for k in range(REFERENCES)
+    chosen = candidates[trials.index(best) // len(coefficients)][1]
+    knobs = [
+        as_composition(Part(vector, operator, scope)).gated(gate)(best.coefficient)
+        for vector in (chosen, *(random_like(chosen, seed + k) for k in range(REFERENCES)))
     ]
-    references = at_settings(model, randoms, unseen, reduce)
+    found_steered, *references = at_settings(model, knobs, unseen, reduce)
     base = preference(model, unseen, reduce=reduce)
-    found_steered = _measured(model, steered, unseen, reduce)
     shots = prompt_prefix(instruction, validation)
     baselines = {
         "base": base,
@@ -228,31 +224,30 @@ def _two_parts(held_out: Pairs, test: Pairs | None, seed: int) -> tuple[Pairs, P
     return held_out, test
 
 
-def _settings(
+def _candidates(
     vectors: Candidates, layers: Sequence[int] | None, coefficients: Sequence[float]
-) -> list[tuple[str, Vector, float]]:
-    """Return (name, vector at one layer, coefficient) for everything to be tried."""
+) -> list[tuple[str, Vector]]:
+    """Return every vector at every layer that is to be tried, each with its name."""
     if isinstance(vectors, Vector):
         vectors = [vectors]
     if not isinstance(vectors, Mapping):
         named = [(_name(vector, k), vector) for k, vector in enumerate(vectors)]
     else:
         named = list(vectors.items())
-    settings = [
-        (name, vector[layer], float(coefficient))
+    found = [
+        (name, vector[layer])
         for name, vector in named
         for layer in vector.layers
         if layers is None or layer in layers
-        for coefficient in coefficients
     ]
-    if not settings:
+    if not found or not len(coefficients):
         raise SelectionError(
             "there is nothing to choose from",
             found=f"{len(named)} vectors, layers {layers}, coefficients {list(coefficients)}",
             expected="a residual vector with one of the layers, and a coefficient",
             do="look at vector.layers",
         )
-    return settings
+    return found
 
 
 def _name(vector: Vector, k: int) -> str:
@@ -260,31 +255,36 @@ def _name(vector: Vector, k: int) -> str:
     return str(position) if position is not None else f"vector {k}"
 
 
-def _composed(
-    vector: Vector, coefficient: float, operator: str, scope: Scope, gate: DomainGate | None
-) -> Composition:
-    composed = as_composition(Part(vector, operator, scope)).gated(gate)
-    return composed(coefficient)
-
-
-def _measured(model: Model, setting: Composition, pairs: Pairs, reduce: Reduce) -> Preference:
-    with model.steered(setting):
-        return preference(model, pairs, reduce=reduce)
-
-
-def _trial(
-    name: str, layer: int, coefficient: float, found: Sequence[tuple[Preference, float]]
-) -> Trial:
-    """Return the mean of what was found at each end of the knob, and the larger KL."""
-    n = len(found)
-    return Trial(
-        name,
-        layer,
-        coefficient,
-        accuracy=sum(measured.accuracy.value for measured, _ in found) / n,
-        likelihood=sum(float(measured.chosen.mean()) for measured, _ in found) / n,
-        kl=max(0.0, *(kl for _, kl in found)),
-    )
+def _trials(
+    model: Model,
+    name: str,
+    knob: Composition,
+    coefficients: Sequence[float],
+    both_ways: bool,
+    validation: Pairs,
+    text: NeutralText,
+    reduce: Reduce,
+) -> list[Trial]:
+    """Return a trial per coefficient: the mean over the ends of the knob, and the larger KL."""
+    n, there = len(coefficients), torch.tensor([[float(c)] for c in coefficients])
+    settings = torch.cat([there, -there]) if both_ways else there
+    found = [row[""] for row in preferences(model, knob, settings, {"": validation}, reduce)]
+    costs = [kl for kl, _ in SideEffects(model, knob, text)(settings)]
+    trials = []
+    for k, coefficient in enumerate(coefficients):
+        back = [Preference(p.rejected, p.chosen, reduce) for p in found[n + k :: n]]
+        ends = [found[k], *back]
+        trials.append(
+            Trial(
+                name,
+                knob.parts[knob.domains[0]].vector.layers[0],
+                float(coefficient),
+                accuracy=sum(end.accuracy.value for end in ends) / len(ends),
+                likelihood=sum(float(end.chosen.mean()) for end in ends) / len(ends),
+                kl=max(costs[k::n]),
+            )
+        )
+    return trials
 
 
 def _best(trials: Sequence[Trial], kl_budget: float) -> Trial:

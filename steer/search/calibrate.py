@@ -12,8 +12,8 @@ from steer.evaluate.preference import Reduce
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Pairs, Prompt
+from steer.search.at_settings import at_settings
 from steer.search.effects import SideEffects
-from steer.search.run import at_settings
 from steer.vector import Vector
 
 What = Vector | Part | Composition | Mapping[str, Vector | Part]

@@ -12,7 +12,8 @@ from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Preference, Reduce, preference
 from steer.model import Model
-from steer.pairs import Pair, Pairs, Prompt
+from steer.pairs import Pairs, Prompt
+from steer.search.at_settings import at_settings
 from steer.search.evaluator import Evaluator
 from steer.search.limits import Limits
 from steer.search.result import Selection
@@ -22,8 +23,7 @@ from steer.search.strategy import Strategy, strategy_of
 from steer.search.task import Task
 from steer.search.tried import Objective, Tried, worst_accuracy
 from steer.store.strict_json import dumps
-from steer.sweep.likelihood import likelihoods
-from steer.sweep.measures import by_domain, reduced
+from steer.sweep.measures import by_domain
 from steer.sweep.request import fingerprint, measure_name
 from steer.vector import Vector
 
@@ -308,25 +308,3 @@ def _tested(
     }
     shares = {name: own.accuracy for name, own in zip(names, steered, strict=True)}
     return shares, baselines, found
-
-
-def at_settings(
-    model: Model, compositions: Sequence[Composition], pairs: Sequence[Pair], reduce: Reduce
-) -> list[Preference]:
-    """Return the preference under some compositions, each at its own coefficients.
-
-    Args:
-        model: The model.
-        compositions: What to steer with.
-        pairs: The pairs.
-        reduce: How scores are made of tokens.
-    """
-    prompts = [pair.prompt for pair in pairs] * 2
-    answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    found = []
-    for composition in compositions:
-        rows = composition.coefficients[:1]
-        scores = reduced(likelihoods(model, composition, rows, prompts, answers).logprobs, reduce)
-        chosen_, rejected = scores[0].chunk(2)
-        found.append(Preference(chosen_, rejected, reduce))
-    return found

@@ -1,0 +1,51 @@
+"""Preferences under some compositions; what these share is computed once."""
+
+from collections.abc import Sequence
+
+import torch
+
+from steer.composition import Composition
+from steer.effects.margins import preferences
+from steer.evaluate.preference import Preference, Reduce
+from steer.model import Model
+from steer.pairs import Pair, Pairs
+from steer.site import Residual
+
+
+def at_settings(
+    model: Model, compositions: Sequence[Composition], pairs: Sequence[Pair], reduce: Reduce
+) -> list[Preference]:
+    """Return the preference under some compositions, each at its own coefficients.
+
+    What they share is computed once where their sites are residual and none has a gate.
+
+    Args:
+        model: The model.
+        compositions: What to steer with.
+        pairs: The pairs.
+        reduce: How scores are made of tokens.
+    """
+    data = {"": Pairs.of(pairs)}
+    if len(compositions) > 1 and all(_plain(composition) for composition in compositions):
+        joined = _joined(compositions)
+        return [row[""] for row in preferences(model, joined, joined.coefficients, data, reduce)]
+    return [
+        preferences(model, composition, composition.coefficients[:1], data, reduce)[0][""]
+        for composition in compositions
+    ]
+
+
+def _plain(composition: Composition) -> bool:
+    residual = all(isinstance(site, Residual) for site in composition.sites)
+    return residual and composition.gate is None
+
+
+def _joined(compositions: Sequence[Composition]) -> Composition:
+    """Return one composition of the domains of all, with a row of coefficients for each."""
+    parts = {
+        f"{k}.{name}": part
+        for k, composition in enumerate(compositions)
+        for name, part in composition.parts.items()
+    }
+    rows = torch.block_diag(*(composition.coefficients[:1] for composition in compositions))
+    return Composition(parts, rows, per_row=True)
