@@ -32,11 +32,11 @@ def console(
             expected="at least one FILE or FILE:COEF",
             do=f"steer console {model} -v FILE",
         )
-    from steer.console.answers import Answers
     from steer.console.knobs import knobs_of
     from steer.console.state import State
     from steer.console.terminal import Terminal
+    from steer.console.writer import Writer
 
     settings = {knob.domain: knob.value for knob in knobs_of(knobs)}
-    answers = Answers(load_model(model, dtype, device), knobs, strict=strict)
-    Terminal(answers, State(prompt, settings, max_new_tokens), Console()).run()
+    writer = Writer(load_model(model, dtype, device), knobs, strict=strict)
+    Terminal(writer, State(prompt, settings, max_new_tokens), Console()).run()

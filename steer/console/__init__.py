@@ -47,10 +47,10 @@ def console(
         FitError: A vector does not fit this model.
     """
     from steer.composition import as_composition
-    from steer.console.answers import Answers
     from steer.console.knobs import knobs_of
     from steer.console.notebook import Console
+    from steer.console.writer import Writer
 
     composition = as_composition(what)
     knobs = knobs_of(composition, range)
-    return Console(Answers(lm, composition, strict=strict), knobs, prompt, max_new_tokens)
+    return Console(Writer(lm, composition, strict=strict), knobs, prompt, max_new_tokens)

@@ -14,6 +14,7 @@ _COLOURS = {
     "unsteered": "var(--jp-border-color1,#9e9e9e)",
     "steered": "var(--jp-brand-color1,#1976d2)",
 }
+_TEXT = "margin-top:4px;white-space:pre-wrap;overflow-wrap:anywhere"
 _QUIET = "color:var(--jp-ui-font-color2,#616161);font-size:0.9em"
 
 
@@ -30,7 +31,7 @@ def text_column(
     """
     cursor = "▍" if state.doing == which else ""
     head = f"<b>{which}</b> <span style='{_QUIET};margin-left:8px'>{escape(setting)}</span>"
-    body = f"<div class='steer-{which}' style='white-space:pre-wrap;overflow-wrap:anywhere'>"
+    body = f"<div class='steer-{which}' style='{_TEXT}'>"
     box = _BOX.format(colour=_COLOURS[which])
     return f"<div style='{box}'>{head}{body}{escape(text)}{cursor}</div></div>"
 

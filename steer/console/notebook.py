@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from steer.console.answers import Answers
 from steer.console.html import message, text_column
 from steer.console.knobs import Knob
 from steer.console.state import State
 from steer.console.worker import Worker
+from steer.console.writer import Writer
 from steer.errors import MissingExtraError
 
 _LONGEST = 4096  # tokens of an answer that can be asked for
@@ -20,7 +20,7 @@ class Console:
     """Sliders, a prompt, and two texts side by side; made by `steer.console.console`.
 
     Args:
-        answers: What answers.
+        writer: What writes the texts.
         knobs: One knob per domain.
         prompt: The first prompt.
         max_new_tokens: Longest answer, in tokens.
@@ -41,7 +41,7 @@ class Console:
     """
 
     def __init__(
-        self, answers: Answers, knobs: tuple[Knob, ...], prompt: str, max_new_tokens: int
+        self, writer: Writer, knobs: tuple[Knob, ...], prompt: str, max_new_tokens: int
     ) -> None:
         w = _ipywidgets()
         wide = w.Layout(width="auto")
@@ -77,7 +77,7 @@ class Console:
             layout=w.Layout(max_width="1100px", padding="4px 0"),
         )
         self.widget.add_class("steer-console")
-        self._answers = answers
+        self._writer = writer
         self._closed = False
         self.error: Exception | None = None
         self.state = self._asked()
@@ -125,7 +125,7 @@ class Console:
             slider.value = min(max(0.0, slider.min), slider.max)
 
     def _run(self, state: State, wanted: Any) -> None:
-        self._answers.run(state, self._show, wanted)
+        self._writer.run(state, self._show, wanted)
 
     def _failed(self, state: State, error: Exception) -> None:
         self.error = error

@@ -1,7 +1,6 @@
 """The console in a terminal, or through a pipe."""
 
 import contextlib
-import itertools
 import signal
 import sys
 import threading
@@ -13,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from steer.console.answers import Answers
 from steer.console.lines import COMMANDS, Ask, Command, Turn, read_line
 from steer.console.panes import Live, Plain, safe
 from steer.console.state import State
+from steer.console.writer import Writer
 from steer.errors import SteerError
 
 HINT = "Ask something, or turn a knob. /help says how, /quit ends."
@@ -26,13 +25,13 @@ class Terminal:
     """Reads lines, answers them, and shows both texts while they grow.
 
     Args:
-        answers: What answers.
+        writer: What writes the texts.
         state: The setting to begin with; a prompt in it is answered first.
         console: Where to show it; on a terminal both texts stand side by side.
     """
 
-    def __init__(self, answers: Answers, state: State, console: Console) -> None:
-        self._answers = answers
+    def __init__(self, writer: Writer, state: State, console: Console) -> None:
+        self._writer = writer
         self._state = state
         self._console = console
 
@@ -42,10 +41,15 @@ class Terminal:
             self._say(HINT)
         self._knobs()
         first = [f"/ask {self._state.prompt}"] if self._state.prompt.strip() else []
-        for line in itertools.chain(first, _lines()):
+        while True:
             try:
-                if self._take(line):
+                line = first.pop() if first else _line()
+                if line is None or self._take(line):
                     return
+            except KeyboardInterrupt:
+                if not sys.stdin.isatty():
+                    raise
+                self._say("")
             except SteerError as error:
                 self._say(f"{type(error).__name__}: {error}", style="red")
 
@@ -65,7 +69,7 @@ class Terminal:
 
     def _turn(self, turned: Mapping[str, float]) -> None:
         coefficients = {**self._state.coefficients, **turned}
-        self._answers.composition(coefficients)  # raises where one cannot be used
+        self._writer.composition(coefficients)  # raises where one cannot be used
         self._state = replace(self._state, coefficients=coefficients)
         self._knobs()
         if self._state.prompt.strip():
@@ -81,7 +85,7 @@ class Terminal:
                 self._state = now
                 pane.show(now)
 
-            self._answers.run(state, show, lambda: None if stopped() else state)
+            self._writer.run(state, show, lambda: None if stopped() else state)
         if stopped():
             self._say("stopped", style="yellow")
 
@@ -103,21 +107,17 @@ class Terminal:
         self._console.print(safe(text), markup=False, highlight=False, soft_wrap=True, **options)
 
 
-def _lines() -> Iterator[str]:
-    """Yield the lines of standard input, with an editor for them where a person types."""
+def _line() -> str | None:
+    """Return the next line of standard input, with an editor for it where a person types."""
     if not sys.stdin.isatty():
-        yield from sys.stdin
-        return
+        return sys.stdin.readline() or None
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401  # gives `input` its keys and its history
-    while True:
-        try:
-            yield input("> ")
-        except KeyboardInterrupt:
-            sys.stdout.write("\n")
-        except EOFError:
-            sys.stdout.write("\n")
-            return
+    try:
+        return input("> ")
+    except EOFError:
+        sys.stdout.write("\n")
+        return None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Answering for a console: the unsteered text once for a prompt, the steered one for a setting."""
+"""Writing the texts of a console: the unsteered one once for a prompt, the steered one anew."""
 
 import threading
 import weakref
@@ -20,10 +20,10 @@ Show = Callable[[State], object]
 Wanted = Callable[[], State | None]
 
 
-class Answers:
-    """Answers prompts with one model, one at a time, also where several consoles share it.
+class Writer:
+    """Writer prompts with one model, one at a time, also where several consoles share it.
 
-    The thread that answers enters and leaves the steered context; between answers the model is
+    The thread that writes enters and leaves the steered context; between answers the model is
     untouched. The unsteered text is that of all coefficients at 0, which is the model's own bit for
     bit, so that a model that another thread is steering is noticed.
 
