@@ -102,6 +102,17 @@ assert levels == ["expert", "avoidance"] * 3, levels
 assert by_hook == from_merged != lm.generate(asked)
 assert loaded.sites == hybrid.sites and not __import__("pathlib").Path("refused").exists()
 """,
+    "06-your-model.ipynb": """
+assert (len(train), len(validation), len(test)) == (60, 30, 30), everything
+assert not set(train) & set(validation) and not (set(train) | set(validation)) & set(test)
+assert max(halves.values()) > 0.95 and max(apart.values()) > 3, (halves, apart)
+assert choice.works and choice.best.kl <= KL_BUDGET and choice.test.value >= 0.9, choice
+assert choice.test.value > choice.baselines["base"].value, choice
+assert all(found.rows[0]["margin"] < 0 < found.rows[-1]["margin"] for found in swept.values())
+assert again == answers[1] and len({tuple(texts) for texts in answers.values()}) == 3, answers
+assert loaded.tuning.layer == choice.layer and max(repeated.values()) < 0.1, repeated
+assert "Choice" in str(page) and all("end of those tried" in doubt for doubt in doubts), doubts
+""",
 }
 
 
