@@ -10,12 +10,14 @@ author = "the steer contributors"
 copyright = "the steer contributors, Apache-2.0"
 release = re.search(r'__version__ = "(.+)"', (_ROOT / "steer/__init__.py").read_text()).group(1)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = False
 
 myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
+
+nb_execution_mode = "off"  # `make notebook` runs them; here their stored outputs are shown
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -41,6 +43,18 @@ def _code(app, what, name, obj, options, lines):
 
 def _literal(match):
     return f"``{match[1].strip()}``"
+
+
+def _copy_notebooks():
+    """Put the notebooks where pages can be, with links as they are from there."""
+    for path in sorted((_ROOT / "notebooks").glob("*.ipynb")):
+        page = Path(__file__).parent / "notebooks" / path.name
+        text = path.read_text(encoding="utf-8").replace("](../docs/", "](../")
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+_copy_notebooks()
 
 
 def setup(app):
