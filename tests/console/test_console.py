@@ -128,10 +128,12 @@ def test_an_empty_prompt_is_not_answered(opened: Open, prompt: str) -> None:
 def test_moving_a_slider_while_text_streams_starts_that_text_again(opened: Open) -> None:
     box = opened(what=knobs()(medical=0.75))
     box.wait()
-    first, turned = threading.Event(), []
+    first, turned, later = threading.Event(), [], []
 
     def turn(change: Any) -> None:
-        if box.state.doing == "steered" and not turned:
+        if turned:
+            later.append(change["new"])
+        elif box.state.doing == "steered":
             turned.append(box.state.steered)
             box.sliders["medical"].value = -0.75
             first.set()
@@ -141,6 +143,7 @@ def test_moving_a_slider_while_text_streams_starts_that_text_again(opened: Open)
     assert first.wait(120)
     state = box.wait()
     assert len(turned[0]) < len(answer(0.8)), "it had not been written to its end"
+    assert not any(answer(0.8) in shown for shown in later), "nor was it afterwards"
     assert state.steered == answer(-0.75)
     assert hooks(model()) == 0
 

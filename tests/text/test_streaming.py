@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import steer
-from steer.errors import TextError
+from steer.errors import CapabilityError, TextError
 from steer.streaming import stream
 from steer.text import encode_prompt
 from tests.console.setting import QUESTION, knobs, model
@@ -108,6 +108,17 @@ def test_half_a_character_is_not_told_and_what_follows_the_end_is_not_either(kin
     assert {row[1] for row in told} <= {"", "o", "ok"}
 
 
+def test_the_word_that_ends_an_answer_is_not_told() -> None:
+    lm, told = model(), []
+    (end,) = lm.tokenizer("gout", add_special_tokens=False)["input_ids"]
+    prompts, options = [QUESTION, OTHER], {"eos_token_id": end, "max_new_tokens": 20}
+    found = stream(lm, prompts, told.append, **options)
+    assert found == lm.generate(prompts, **options)
+    assert found[0] == "It is common to have"
+    assert len(found[1]) > 2 * len(found[0]), "the other row goes on"
+    assert all(found[0].startswith(texts[0]) for texts in told)
+
+
 def test_an_error_of_the_listener_comes_through_and_the_model_can_go_on() -> None:
     def listen(text: str) -> None:
         raise KeyError(text)
@@ -127,6 +138,12 @@ def test_what_cannot_be_streamed_is_refused() -> None:
         stream(model(), [7], lambda _: None)  # type: ignore[list-item]
     with pytest.raises(TypeError, match="batch_size"):
         stream(model(), [QUESTION], lambda _: None, batch_size=1)
+
+
+def test_an_engine_elsewhere_cannot_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model().engine, "capabilities", frozenset())
+    with pytest.raises(CapabilityError, match="streaming"):
+        stream(model(), QUESTION, lambda _: None)
 
 
 def test_no_prompts_and_an_empty_answer() -> None:
