@@ -238,7 +238,7 @@ class Model(Shown):
         if isinstance(prompts, str):
             self._check_one_answer(options)
             return self.generate([prompts], batch_size=batch_size, **options)[0]
-        if prompts is None or (batch_size is not None and batch_size < 1):
+        if not isinstance(prompts, Sequence) or (batch_size is not None and batch_size < 1):
             raise TextError(
                 "there is nothing to generate from",
                 found=f"prompts {type(prompts).__name__}, batch_size {batch_size}",

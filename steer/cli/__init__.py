@@ -14,6 +14,7 @@ from steer.cli.inspect import inspect, methods
 from steer.cli.merge import merge
 from steer.cli.report import report
 from steer.errors import SteerError
+from steer.show.markup import terminal_text
 
 app = typer.Typer(
     help="A language model's behaviour as a set of knobs.",
@@ -32,7 +33,7 @@ def main() -> None:
         app()
     except (SteerError, OSError) as error:
         Console(stderr=True).print(
-            f"{type(error).__name__}: {error}",
+            terminal_text(f"{type(error).__name__}: {error}"),
             style="red",
             markup=False,
             highlight=False,

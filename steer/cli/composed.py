@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from steer.errors import CompositionError
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 def composed(vectors: list[str], gate: bool) -> "Composition | None":
     """Return the composition that FILE:COEF arguments ask for, or None for none.
+
+    A gate that is stored in a file and not asked for is told of on the standard error.
 
     Args:
         vectors: The arguments; without a coefficient the file's own recommendation is used.
@@ -39,6 +43,9 @@ def composed(vectors: list[str], gate: bool) -> "Composition | None":
         coefficients[name] = tuned if coefficient is None else coefficient
     if not loaded:
         return None
+    if not gate and any(vector.gate is not None for vector in loaded.values()):
+        note = "These files hold a domain gate, which is not used; --gate uses it."
+        Console(stderr=True).print(note, markup=False, highlight=False, soft_wrap=True)
     return compose(loaded, gate=_gate(loaded, vectors) if gate else None)(coefficients)
 
 

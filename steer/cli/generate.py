@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from steer.cli.common import Device, Dtype, ModelName, load_model
 from steer.cli.composed import composed
 from steer.errors import TextError
+from steer.show.markup import terminal_text
 
 
 def generate(
@@ -30,10 +32,6 @@ def generate(
 ) -> None:
     """Generate answers with vectors injected."""
     knobs = composed(vector or [], gate)
-    parts = [] if knobs is None else list(knobs.parts.values())
-    if not gate and any(part.vector.gate is not None for part in parts):
-        note = "These files hold a domain gate, which is not used; --gate uses it."
-        Console(stderr=True).print(note, markup=False, highlight=False, soft_wrap=True)
     asked = prompts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not asked:
         raise TextError(
@@ -56,8 +54,8 @@ def _print_answers(asked: list[str], plain: list[str] | None, steered: list[str]
     if plain is not None and steered is not None:
         table = Table("prompt", "unsteered", "steered", show_lines=True)
         for row in zip(asked, plain, steered, strict=True):
-            table.add_row(*row)
-        console.print(table, markup=False)
+            table.add_row(*(Text(terminal_text(text)) for text in row))
+        console.print(table)
         return
     for text in steered or plain or []:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(terminal_text(text), markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,5 @@
 """Where a terminal shows the two texts while they grow."""
 
-import unicodedata
 from types import TracebackType
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steer.console.state import State
+from steer.show.markup import terminal_text
 
 
 class Live:
@@ -44,8 +44,13 @@ class Live:
         grid.add_column(ratio=1)
         grid.add_column(ratio=1)
         grid.add_row(
-            Panel(Text(safe(state.unsteered)), title="unsteered", title_align="left"),
-            Panel(Text(safe(state.steered)), title="steered", title_align="left", style="cyan"),
+            Panel(Text(terminal_text(state.unsteered)), title="unsteered", title_align="left"),
+            Panel(
+                Text(terminal_text(state.steered)),
+                title="steered",
+                title_align="left",
+                style="cyan",
+            ),
         )
         self._live.update(grid, refresh=True)
 
@@ -88,7 +93,7 @@ class Plain:
             self._grow("steered", state.steered)
 
     def _grow(self, name: str, text: str) -> None:
-        text = safe(text)
+        text = terminal_text(text)
         if name != self._name or not text.startswith(self._written):
             self._end()
             self._file.write(f"{name}: ")
@@ -101,12 +106,3 @@ class Plain:
         if self._name:
             self._file.write("\n")
             self._file.flush()
-
-
-def safe(text: str) -> str:
-    """Return a text without the control characters that would steer a terminal.
-
-    Args:
-        text: What a model or a user wrote.
-    """
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

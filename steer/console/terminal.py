@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console
 
 from steer.console.lines import COMMANDS, Ask, Command, Turn, read_line
-from steer.console.panes import Live, Plain, safe
+from steer.console.panes import Live, Plain
 from steer.console.state import State
 from steer.console.writer import Writer
 from steer.errors import SteerError
+from steer.show.markup import terminal_text
 
 HINT = "Ask something, or turn a knob. /help says how, /quit ends."
 
@@ -104,7 +105,9 @@ class Terminal:
         self._say("  Ctrl-C             stop the answer")
 
     def _say(self, text: str, **options: Any) -> None:
-        self._console.print(safe(text), markup=False, highlight=False, soft_wrap=True, **options)
+        self._console.print(
+            terminal_text(text), markup=False, highlight=False, soft_wrap=True, **options
+        )
 
 
 def _line() -> str | None:

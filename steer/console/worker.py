@@ -49,6 +49,14 @@ class Worker:
         self.wait()
 
     def _work(self) -> None:
+        try:
+            self._until_done()
+        except BaseException:  # what shows an error failed itself: the next question starts anew
+            with self._lock:
+                self._thread = None
+            raise
+
+    def _until_done(self) -> None:
         done: State | None = None
         while True:
             with self._lock:

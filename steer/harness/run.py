@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from steer.composition import Composition, Part, as_composition
+from steer.engine.base import in_place
 from steer.engine.injector import injector_of
 from steer.errors import CapabilityError, HarnessError, MissingExtraError
 from steer.harness.files import Row
@@ -127,6 +128,7 @@ def _check(model: Model, composition: Composition | None) -> None:
             expected="the extra 'eval'",
             do="pip install 'residual-steer[eval]'",
         ) from error
+    in_place(model.engine, "a harness")
     if composition is not None and composition.per_row:
         raise CapabilityError(
             "coefficient rows cannot be used in a harness",

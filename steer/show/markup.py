@@ -1,6 +1,7 @@
-"""Text as HTML, the one place where it is escaped."""
+"""Text that others wrote, made safe for a page and for a terminal."""
 
 import re
+import unicodedata
 from html import escape
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -17,3 +18,12 @@ def text(value: object) -> str:
     if len(whole) > _LONG:
         whole = f"{whole[: _LONG - 1]}…"
     return escape(_CONTROL.sub("\ufffd", whole), quote=True)
+
+
+def terminal_text(text: str) -> str:
+    """Return a text without the control characters that would steer a terminal.
+
+    Args:
+        text: What a model or a user wrote.
+    """
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

@@ -56,7 +56,7 @@ def _table(table: Table) -> Iterator[RenderableType]:
     if not table.rows:
         return
     if table.caption:
-        yield Padding(Text(plain(table.caption), style="dim"), (0, 0, 0, 2))
+        yield Padding(Text(plain(table.caption, _LONG), style="dim"), (0, 0, 0, 2))
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
     for k, name in enumerate(table.head):
         words = k < table.words

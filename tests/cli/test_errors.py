@@ -42,6 +42,12 @@ def test_a_missing_or_damaged_file(tmp_path: Path) -> None:
     assert "pickles are never read" in refused("inspect", str(pickle))
 
 
+def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    said = refused("inspect", str(tmp_path / "\x1b]0;title\x07\x1b[31mred.safetensors"))
+    assert "[31mred.safetensors" in said
+    assert not {"\x1b", "\x07"} & set(said)
+
+
 def test_bad_pairs_name_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "Is it?", "chosen": "No.", "rejected": "No."}\n')

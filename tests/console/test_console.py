@@ -14,6 +14,7 @@ import steer
 from steer.composition import Part
 from steer.console import State, console
 from steer.console.html import message, text_column
+from steer.console.worker import Worker
 from steer.errors import CompositionError, FitError, MissingExtraError
 from steer.provenance import Tuning
 from tests.console.setting import DOMAINS, QUESTION, TOKENS, answer, knobs, model, plain
@@ -236,6 +237,24 @@ def test_an_error_is_shown_and_the_next_answer_is_right(
     assert (state.doing, state.error, state.steered) == ("done", "", answer(0.5))
     assert box.message.value == ""
     assert box.error is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_display_that_fails_is_not_the_end_of_the_worker() -> None:
+    ran = []
+
+    def shown(state: State, error: Exception) -> None:
+        raise RuntimeError("nowhere to show it")
+
+    def run(state: State, wanted: object) -> None:
+        ran.append(state.prompt)
+        raise ZeroDivisionError
+
+    worker = Worker(run, shown)
+    for prompt in ("first", "second"):
+        worker.ask(State(prompt, {}, 1))
+        worker.wait()
+    assert ran == ["first", "second"]
 
 
 def test_a_model_that_this_thread_is_steering_is_refused_in_the_console(opened: Open) -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from steer.console.lines import Ask, Command, Turn, read_line
-from steer.console.panes import safe
 from steer.errors import CompositionError, TextError
+from steer.show.markup import terminal_text
 
 DOMAINS = ("medical", "legal", "medical (b.safetensors)", "a=b")
 
@@ -57,4 +57,4 @@ def test_a_command_that_does_not_exist(line: str) -> None:
 
 
 def test_a_text_cannot_steer_the_terminal() -> None:
-    assert safe("a\x1b[31mb\x07\r\x9bc\n\td é 👍🏽") == "a[31mbc\n\td é 👍🏽"
+    assert terminal_text("a\x1b[31mb\x07\r\x9bc\n\td é 👍🏽") == "a[31mbc\n\td é 👍🏽"

@@ -27,6 +27,7 @@ from steer.errors import (
     ScopeError,
     SteerError,
 )
+from steer.harness import run_harness
 from steer.operator import ADD, register_operator
 from steer.tracing import TracedModel, apply, injection
 from tests.conformance import cases
@@ -202,6 +203,8 @@ def test_nested_gates_are_decided_from_below(lm: TracedModel, plain: Model) -> N
 def test_what_needs_more_than_a_trace_is_refused_by_name(lm: TracedModel) -> None:
     with pytest.raises(CapabilityError, match="recording works on the modules"):
         record(lm, [Pair("a", "b", "c")], progress=False)
+    with pytest.raises(CapabilityError, match="a harness works on the modules"):
+        run_harness(lm, None, ["harmless"])
     with pytest.raises(CapabilityError, match="lm_head"):
         lm.steered(Vector({Weight("lm_head.weight"): Dense(torch.ones(128, 32))})).attach()
     with lm.steered(MIXED, 1.0):
