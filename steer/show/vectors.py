@@ -81,7 +81,8 @@ def _facts(vector: Vector) -> list[tuple[str, str]]:
 def _made(made: Provenance) -> list[tuple[str, str]]:
     facts = []
     if made.arguments:
-        said = ", ".join(f"{name}={_brief(value)}" for name, value in made.arguments.items())
+        named = sorted(made.arguments.items())
+        said = ", ".join(f"{name}={_brief(value)}" for name, value in named)
         facts.append(("made", f"{made.method}({said})"))
     if made.pairs_fingerprint:
         facts.append(("pairs", f"{made.pairs}, SHA-256 {made.pairs_fingerprint[:8]}…"))

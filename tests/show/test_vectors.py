@@ -41,7 +41,7 @@ def test_the_text_says_what_the_vector_is() -> None:
         "3 residual, d_model 4 + 3 weights, bfloat16/float16/float32/float64",
         "layer 2, coefficient -0.75, add on response[0:9], accuracy 87.5%, KL 0.125 nats/token",
         "medical | legal (+ 1 background), read at layer 2, margin 0.5, routing accuracy 100.0%",
-        "palrs(layers=(2, 5), rescale=True, note='naïve', at=None)",
+        "palrs(at=None, layers=(2, 5), note='naïve', rescale=True)",
         "100, SHA-256 ffffffff…",
         "CC0-1.0",
         "0.1.0",
