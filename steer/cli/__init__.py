@@ -1,9 +1,9 @@
 """The command line: one file per command."""
 
 import typer
-from rich.console import Console
 
 from steer.cli.align import align
+from steer.cli.common import plain_console
 from steer.cli.console import console
 from steer.cli.demo import demo
 from steer.cli.domains import domains
@@ -32,11 +32,7 @@ def main() -> None:
     try:
         app()
     except (SteerError, OSError) as error:
-        Console(stderr=True).print(
-            terminal_text(f"{type(error).__name__}: {error}"),
-            style="red",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+        plain_console(stderr=True).print(
+            terminal_text(f"{type(error).__name__}: {error}"), style="red", soft_wrap=True
         )
         raise SystemExit(1) from None

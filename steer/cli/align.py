@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from steer.cli.common import precision
+from steer.cli.common import plain_console, precision
 from steer.errors import AlignmentError, VectorFileError
 
 if TYPE_CHECKING:
@@ -74,17 +73,17 @@ def align(
                 do="choose another file: -o vector.safetensors",
             )
     out.parent.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = plain_console()
     if ties is None and dare is None:
         table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
-        console.print(repr(table), markup=False, highlight=False, soft_wrap=True)
+        console.print(repr(table), soft_wrap=True)
     else:
         vector = alignment_vector(base, aligned, **taken)
         sparse = _sparse(vector, ties, dare, seed)
         sparse.save(out)
-        console.print(sparse, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"kept {_share(vector, sparse):.1%} of the entries", highlight=False)
-    console.print(f"saved {out}", soft_wrap=True, highlight=False)
+        console.print(sparse, soft_wrap=True)
+        console.print(f"kept {_share(vector, sparse):.1%} of the entries")
+    console.print(f"saved {out}", soft_wrap=True)
 
 
 def _sparse(vector: "Vector", density: float | None, drop: float | None, seed: int) -> "Vector":

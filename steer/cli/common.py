@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from steer.errors import TextError
 
@@ -16,6 +17,15 @@ ModelName = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(help="Precision to load the model in: auto, float32, …")]
 Device = Annotated[str | None, typer.Option(help="Where to load it: cpu, cuda, auto, …")]
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints texts as they are: no markup, no emoji codes, no highlighting.
+
+    Args:
+        stderr: Whether it writes to the standard error.
+    """
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def load_model(name: str, dtype: str, device: str | None) -> "Model":

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from steer.cli.common import plain_console
 from steer.errors import CompositionError
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def composed(vectors: list[str], gate: bool) -> "Composition | None":
         return None
     if not gate and any(vector.gate is not None for vector in loaded.values()):
         note = "These files hold a domain gate, which is not used; --gate uses it."
-        Console(stderr=True).print(note, markup=False, highlight=False, soft_wrap=True)
+        plain_console(stderr=True).print(note, soft_wrap=True)
     return compose(loaded, gate=_gate(loaded, vectors) if gate else None)(coefficients)
 
 
@@ -79,9 +78,16 @@ def _equal(left: "DomainGate", right: "DomainGate") -> bool:
 
 def _file_and_coefficient(argument: str) -> tuple[Path, float | None]:
     path, colon, number = argument.rpartition(":")
-    if not colon:
+    if not colon or Path(argument).exists():
         return Path(argument), None
     try:
         return Path(path), float(number)
     except ValueError:
-        return Path(argument), None
+        if not Path(path).exists():
+            return Path(argument), None
+        raise CompositionError(
+            f"the coefficient of {path} is no number",
+            found=repr(number),
+            expected="FILE:COEF with a number, or FILE alone",
+            do=f"write for instance {path}:0.5",
+        ) from None

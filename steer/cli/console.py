@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from steer.cli.common import Device, Dtype, ModelName, load_model
+from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
 from steer.cli.composed import composed
 from steer.errors import CompositionError
 
@@ -39,4 +38,4 @@ def console(
 
     settings = {knob.domain: knob.value for knob in knobs_of(knobs)}
     writer = Writer(load_model(model, dtype, device), knobs, strict=strict)
-    Terminal(writer, State(prompt, settings, max_new_tokens), Console()).run()
+    Terminal(writer, State(prompt, settings, max_new_tokens), plain_console()).run()

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from steer.cli.common import plain_console
 
 
 def demo(
@@ -16,7 +17,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of pairs, questions and splits.")] = 0,
 ) -> None:
     """Extract, choose, steer and judge on the small model that ships with the library."""
-    console = Console()
+    console = plain_console()
     with console.status("load the demo model") as status:
         from steer.demo import load_model
         from steer.demo.plot import text_plot
@@ -33,9 +34,9 @@ def demo(
     timing(found, console)
     if not any(path.suffix == ".png" for path in written):
         for domain in found.vectors:
-            console.print(text_plot(found, domain), markup=False, highlight=False, soft_wrap=True)
+            console.print(text_plot(found, domain), soft_wrap=True)
         hint = "No picture was drawn. For one: pip install 'residual-steer[plot]'"
-        console.print(hint, markup=False, highlight=False, soft_wrap=True)
+        console.print(hint, soft_wrap=True)
     for path in written:
-        console.print(f"saved {path}", soft_wrap=True, highlight=False)
+        console.print(f"saved {path}", soft_wrap=True)
     console.print("This model is a toy: it shows the mechanics, its figures are not to be quoted.")

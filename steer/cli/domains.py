@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from steer.cli.common import plain_console
 from steer.errors import MissingExtraError
 
 
@@ -21,7 +21,7 @@ def domains(
     seed: Annotated[int, typer.Option(help="Seed of questions and training.")] = 0,
 ) -> None:
     """Run the alignment-vector experiments on the demo model: weights, residual, and both."""
-    console = Console()
+    console = plain_console()
     with console.status("load the demo model") as status:
         from steer.demo import load_model, vectors_path
         from steer.demo.align import load_vectors
@@ -44,6 +44,6 @@ def domains(
     out.mkdir(parents=True, exist_ok=True)
     try:
         draw(found, out / "domains.png")
-        console.print(f"saved {out / 'domains.png'}", soft_wrap=True, highlight=False)
+        console.print(f"saved {out / 'domains.png'}", soft_wrap=True)
     except MissingExtraError as error:
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(str(error), soft_wrap=True)

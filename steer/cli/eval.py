@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from steer.cli.common import Device, Dtype, ModelName, load_model
+from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
 from steer.cli.composed import composed
 
 
@@ -50,10 +49,10 @@ def evaluate(
     """Score a steered model on lm-eval's tasks, beside the unsteered one."""
     from steer.harness import Limits, available_tasks, run_harness
 
-    console = Console()
+    console = plain_console()
     if tasks == "list":
         for name in available_tasks(data):
-            console.print(name, markup=False, highlight=False, soft_wrap=True)
+            console.print(name, soft_wrap=True)
         return
     result = run_harness(
         load_model(model, dtype, device),
@@ -75,6 +74,6 @@ def evaluate(
         strict=strict,
         progress=progress,
     )
-    console.print(repr(result), markup=False, highlight=False, soft_wrap=True)
+    console.print(repr(result), soft_wrap=True)
     if out is not None:
-        console.print(f"written: {result.save(out)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"written: {result.save(out)}", soft_wrap=True)

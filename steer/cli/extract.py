@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from steer.cli.common import Device, Dtype, ModelName, load_model
+from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
 from steer.errors import CompositionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from steer.activations import Activations
     from steer.model import Model
@@ -51,7 +52,7 @@ def extract(
     from steer.activations import record
     from steer.pairs import Pairs
 
-    console = Console()
+    console = plain_console()
     loaded = Pairs.load(pairs, domain=domain, on_bad=_on_bad(on_bad))
     names = loaded.domains or (domain,)
     if len(names) > 1 and "{domain}" not in out:
@@ -77,8 +78,8 @@ def extract(
         path = Path(out.replace("{domain}", str(name)))
         path.parent.mkdir(parents=True, exist_ok=True)
         vector.save(path)
-        console.print(vector, markup=False, highlight=False)
-        console.print(f"saved {path}", soft_wrap=True, highlight=False)
+        console.print(vector)
+        console.print(f"saved {path}", soft_wrap=True)
 
 
 def _on_bad(value: str) -> Any:
@@ -130,7 +131,7 @@ def _extracted(
     method: "Callable[[Activations, str | None], Vector]",
     choosing: "Pairs | None",
     kl_budget: float,
-    console: Console,
+    console: "Console",
 ) -> "list[tuple[str | None, Vector]]":
     from steer.select import select
 
@@ -140,7 +141,7 @@ def _extracted(
         if choosing is not None:
             held_out = choosing if name is None else choosing.of_domain(name)
             choice = select(lm, vector, held_out, kl_budget=kl_budget)
-            console.print(choice, markup=False, highlight=False)
+            console.print(choice)
             vector = choice.vector
         found.append((name, vector))
     return found

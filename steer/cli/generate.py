@@ -4,11 +4,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from steer.cli.common import Device, Dtype, ModelName, load_model
+from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
 from steer.cli.composed import composed
 from steer.errors import TextError
 from steer.show.markup import terminal_text
@@ -50,7 +49,7 @@ def generate(
 
 
 def _print_answers(asked: list[str], plain: list[str] | None, steered: list[str] | None) -> None:
-    console = Console()
+    console = plain_console()
     if plain is not None and steered is not None:
         table = Table("prompt", "unsteered", "steered", show_lines=True)
         for row in zip(asked, plain, steered, strict=True):
@@ -58,4 +57,4 @@ def _print_answers(asked: list[str], plain: list[str] | None, steered: list[str]
         console.print(table)
         return
     for text in steered or plain or []:
-        console.print(terminal_text(text), markup=False, highlight=False, soft_wrap=True)
+        console.print(terminal_text(text), soft_wrap=True)

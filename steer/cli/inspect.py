@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from steer.cli.common import plain_console
 
 
 def inspect(
@@ -14,7 +15,7 @@ def inspect(
     """Print what a vector file holds; the file is validated, nothing is executed."""
     from steer.vector import Vector
 
-    Console().print(Vector.load(file), markup=False, highlight=False)
+    plain_console().print(Vector.load(file))
 
 
 def methods() -> None:
@@ -27,4 +28,4 @@ def methods() -> None:
     table.add_row("method", ", ".join(known()), "palrs")
     table.add_row("at", ", ".join(POSITIONS), "template")
     table.add_row("operator", ", ".join(operators()), "add")
-    Console().print(table)
+    plain_console().print(table)

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from steer.cli.common import plain_console
 from steer.errors import MergeError
 
 
@@ -41,7 +41,7 @@ def merge(
         strict=strict,
         progress=progress,
     )
-    Console().print(f"written: {out}", markup=False, highlight=False, soft_wrap=True)
+    plain_console().print(f"written: {out}", soft_wrap=True)
 
 
 def _folder(model: str) -> str | Path:

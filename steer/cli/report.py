@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from steer.cli.common import Device, Dtype, ModelName, load_model
+from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
 from steer.cli.composed import composed
 from steer.errors import CompositionError
 
@@ -68,4 +67,4 @@ def report(
         progress=progress,
     )
     written = found.save(out)
-    Console().print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+    plain_console().print(f"written: {written}", soft_wrap=True)

@@ -129,6 +129,12 @@ def test_generate_is_steered_by_the_coefficient(file: str) -> None:
         assert lm.generate(QUESTION) == up.strip()
 
 
+def test_generate_prints_what_was_written_word_for_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "code 10:100: see :key: [bold]and[/bold] {a:ok:b}"
+    monkeypatch.setattr(library.Model, "generate", lambda lm, asked, **_: [said for _ in asked])
+    assert good("generate", "demo", QUESTION).rstrip("\n") == said
+
+
 def test_generate_reads_prompts_from_standard_input(file: str) -> None:
     lines = list(NEUTRAL_PROMPTS[:3])
     answers = good("generate", "demo", stdin="\n".join(lines) + "\n\n").splitlines()

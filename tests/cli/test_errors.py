@@ -48,6 +48,10 @@ def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert not {"\x1b", "\x07"} & set(said)
 
 
+def test_a_coefficient_that_is_no_number_is_named(foreign: str) -> None:
+    assert "the coefficient of" in refused("generate", "demo", "-v", f"{foreign}:abc", "Hello")
+
+
 def test_bad_pairs_name_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "Is it?", "chosen": "No.", "rejected": "No."}\n')
