@@ -93,7 +93,7 @@ class Lens(View):
     @property
     def panels(self) -> Mapping[str, Panel]:
         """The tokens promoted most, and those suppressed most."""
-        width, height = 1.5 + 0.72 * self.k, 1.1 + 0.32 * len(self.layers)
+        width, height = 1.5 + 0.72 * self.k, max(2.4, 1.1 + 0.32 * len(self.layers))
         return {
             name: Panel(partial(self._draw, name), width, height)
             for name in ("promoted", "suppressed")

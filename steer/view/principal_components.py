@@ -92,7 +92,7 @@ class PrincipalComponents(View):
     @property
     def panels(self) -> Mapping[str, Panel]:
         """The answers on the first two components, and the variance of all."""
-        return {"answers": Panel(self._draw, 5.2, 4.0), "variance": Panel(self._bars, 3.4, 4.0)}
+        return {"answers": Panel(self._draw, 5.2, 4.8), "variance": Panel(self._bars, 3.4, 4.8)}
 
     def _draw(self, ax: Any) -> None:
         x, y = self.scores[:, 0].numpy(), self.scores[:, 1].numpy()
@@ -115,7 +115,7 @@ class PrincipalComponents(View):
         ax.set_xlabel(f"component 1 (residual units, {first:.0f}% of variance)")
         ax.set_ylabel(f"component 2 (residual units, {second:.0f}% of variance)")
         ax.locator_params(axis="x", nbins=6)
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
         ax.grid(alpha=0.3)
 
     def _bars(self, ax: Any) -> None:
