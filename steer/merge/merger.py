@@ -55,6 +55,7 @@ class Merger:
         self._model = weakref.ref(model)
         self._entries: dict[object, tuple[tuple[str, Term, float], ...]] = {}
         self._pristine: dict[str, Pristine] = {}
+        self._unfinished: set[str] = set()  # hold neither their setting nor pristine values
         self._owner: int | None = None
         self._lock = threading.Lock()
 
@@ -66,7 +67,7 @@ class Merger:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that hold merged values at this moment."""
+        """The parameters that hold merged values now, also those that could not be put back."""
         return tuple(self._pristine)
 
     def enter(self, key: object, deltas: Deltas) -> None:
@@ -127,7 +128,8 @@ class Merger:
         Raises:
             MergeError: The pristine weights were lost, since their checkpoint was written to, or
                 a parameter was resized or removed meanwhile, or was converted while other
-                settings are merged into it. All other parameters are put back.
+                settings are merged into it, or these exceed its dtype alone. All other parameters
+                are put back, and `names` keeps those that are not.
         """
         with self._lock:
             if key not in self._entries or self._model() is None:
@@ -175,33 +177,45 @@ class Merger:
         parameters = dict(model.named_parameters())
         new = [name for name in names if name not in self._pristine]
         check_writable(model, parameters, new)
-        check_disjoint({name: parameters[name] for name in (*self._pristine, *new)})
+        held = [name for name in self._pristine if name in parameters]
+        check_disjoint({name: parameters[name] for name in (*held, *new)})
         self._pristine |= secured(model, {name: parameters[name] for name in new})
 
-    def _write(self, names: Iterable[str]) -> None:
-        """Compute parameters from their pristine values and what is entered now."""
+    def _write(self, names: Sequence[str]) -> None:
+        """Compute parameters from their pristine values and what is entered now.
+
+        One that cannot be computed keeps none of the others from it; the first error is raised.
+        """
         parameters, scratch = dict(self._alive().named_parameters()), Scratch()
-        converted: MergeError | None = None
+        errors = []
+        self._unfinished.update(names)
         for name in names:
-            pristine = self._pristine[name].checked()
-            parameter = parameters.get(name)
-            entries = self._entries.values()
-            deltas = [(term, c) for own in entries for other, term, c in own if other == name]
-            if (
-                parameter is None
-                or parameter.shape != pristine.shape
-                or (deltas and parameter.dtype != pristine.dtype)
-            ):
-                converted = converted or _converted(name, parameter, pristine)
-                continue
-            with torch.inference_mode(parameter.is_inference()), torch.no_grad():
-                _fill(parameter.detach(), pristine, deltas, name, scratch)
-        if converted is not None:
-            raise converted
+            try:
+                self._write_one(name, parameters.get(name), scratch)
+            except MergeError as error:
+                errors.append(error)
+            else:
+                self._unfinished.discard(name)
+        if errors:
+            raise errors[0]
+
+    def _write_one(self, name: str, parameter: Tensor | None, scratch: Scratch) -> None:
+        pristine = self._pristine[name].checked()
+        entries = self._entries.values()
+        deltas = [(term, c) for own in entries for other, term, c in own if other == name]
+        if (
+            parameter is None
+            or parameter.shape != pristine.shape
+            or (deltas and parameter.dtype != pristine.dtype)
+        ):
+            raise _converted(name, parameter, pristine)
+        with torch.inference_mode(parameter.is_inference()), torch.no_grad():
+            _fill(parameter.detach(), pristine, deltas, name, scratch)
 
     def _release(self) -> None:
-        """Let go of pristine values that no entry needs."""
+        """Let go of pristine values that no entry needs and that were put back."""
         needed = {name for deltas in self._entries.values() for name, _, _ in deltas}
+        needed |= self._unfinished
         self._pristine = {name: p for name, p in self._pristine.items() if name in needed}
 
     def _alive(self) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from steer.checkpoint import Checkpoint
 from steer.errors import BusyModelError, MergeError
 from steer.merge import merger as merger_module
 from steer.merge import merger_of, rounded
@@ -177,7 +178,49 @@ def test_a_checkpoint_written_to_in_place_is_noticed(tmp_path: Path) -> None:
         merger_of(model).update("a", deltas_for(model, 0.4))
     with pytest.raises(MergeError, match="written to"):
         merger_of(model).leave("a")
-    assert merger_of(model).names == ()
+    assert merger_of(model).names == tuple(name for name, _ in model.named_parameters())
+
+
+def test_a_lost_shard_keeps_no_other_parameter_from_being_put_back(tmp_path: Path) -> None:
+    tiny_model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path, max_shard_size="40KB")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
+    spilled = "model.norm.weight"
+    with torch.no_grad():
+        model.get_parameter(spilled).add_(1.0)
+    base, merger = bits(model), merger_of(model)
+    files = Checkpoint.open(tmp_path).files
+    shard, lost = next((f, names) for f, names in files.items() if spilled not in names)
+    merger.enter("a", deltas_for(model, 0.3))
+    os.utime(tmp_path / shard, ns=(0, 0))  # as if it had been written to
+    with pytest.raises(MergeError, match="written to"):
+        merger.leave("a")
+    assert set(merger.names) == set(lost)
+    left = bits(model)
+    assert all(torch.equal(left[name], base[name]) for name in base if name not in lost)
+    with pytest.raises(MergeError, match="written to"):
+        merger.enter("b", [(name, Dense(torch.ones(32)), 1.0) for name in lost if "norm" in name])
+    rest = [delta for delta in deltas_for(model, 0.3) if delta[0] not in lost]
+    merger.enter("b", rest)
+    merger.leave("b")
+    assert all(torch.equal(bits(model)[name], base[name]) for name in base if name not in lost)
+
+
+def test_settings_that_exceed_the_dtype_alone_keep_no_other_from_being_put_back() -> None:
+    model = tiny_model("llama", dtype=torch.float16)
+    base, merger = bits(model), merger_of(model)
+    first, name = "model.embed_tokens.weight", "model.norm.weight"
+    merger.enter("down", [(name, Dense(torch.full((32,), -6e4)), 1.0)])
+    merger.enter("up", [(name, Dense(torch.full((32,), 6e4)), 1.0)])
+    merger.enter("down too", [(name, Dense(torch.full((32,), -6e4)), 1.0)])
+    noise = Dense(torch.ones(128, 32))
+    merger.update("up", [(name, Dense(torch.full((32,), 6e4)), 1.0), (first, noise, 1.0)])
+    with pytest.raises(MergeError, match=f"{name}: a merged weight is not finite"):
+        merger.leave("up")
+    assert torch.equal(bits(model)[first], base[first])
+    merger.leave("down")
+    merger.leave("down too")
+    assert same(bits(model), base)
+    assert merger.names == ()
 
 
 def test_a_checkpoint_replaced_or_removed_does_no_harm(tmp_path: Path) -> None:
