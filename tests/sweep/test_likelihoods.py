@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import steer
 from steer.batch import exchange_batch
+from steer.engine.branches import trial
 from steer.errors import CompositionError, TextError
 from steer.sweep import likelihoods
 from tests.conformance.cases import Snapshot, distance, gate, knobs, mixed
@@ -211,3 +212,16 @@ def test_what_does_not_go_together_is_refused() -> None:
         likelihoods(model(), knobs(), SETTINGS[:, :2], ASKED, GIVEN)
     with pytest.raises(CompositionError, match="out of range"):
         likelihoods(model(), knobs(operators=("ablate",) * 3), SETTINGS, ASKED, GIVEN)
+
+
+def test_a_cut_that_gives_nan_is_not_used(monkeypatch) -> None:
+    kernel = trial.branched_logprobs
+
+    def broken(*args, **options):
+        return [scores * torch.nan for scores in kernel(*args, **options)]
+
+    monkeypatch.setattr(trial, "branched_logprobs", broken)
+    lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
+    found = likelihoods(lm, knobs(), SETTINGS, ASKED, GIVEN)
+    assert found.way.startswith("plain: the result differs by nan")
+    check_equal(found.logprobs, one_by_one(lm, knobs(), SETTINGS))
