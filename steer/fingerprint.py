@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from steer.architecture import Architecture
@@ -16,6 +17,7 @@ _CONFIG = (
     "num_key_value_heads",
     "intermediate_size",
 )
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 Marks = tuple[int, tuple[int, ...], str]
 _PROBE = "The quick brown fox, 1234 jumps\nover Größe 猫.  End"
 
@@ -73,6 +75,44 @@ def template_fingerprint(tokenizer: Any) -> str:
     return _sha256(template_of(tokenizer))
 
 
+def text_marks(tokenizer: Any) -> tuple[str, str]:
+    """Return the fingerprints of a tokenizer and its chat template, empty for None.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer, or None.
+    """
+    if tokenizer is None:
+        return "", ""
+    return tokenizer_fingerprint(tokenizer), template_fingerprint(tokenizer)
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """Return the tokenizer in a folder, or None if there is none.
+
+    Args:
+        folder: The folder.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        return None
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def config_info(name: str, revision: str | None, config: Any, tokenizer: Any) -> ModelInfo:
+    """Return what identifies a model that is not loaded.
+
+    Args:
+        name: What it is called.
+        revision: Its commit on the Hub, if it is known.
+        config: Its configuration.
+        tokenizer: Its tokenizer, or None.
+    """
+    text = config.get_text_config()
+    sizes = (text.num_hidden_layers, text.hidden_size)
+    return ModelInfo(name, revision, *sizes, config_fingerprint(text), *text_marks(tokenizer))
+
+
 def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> ModelInfo:
     """Return what identifies a model with its tokenizer.
 
@@ -82,12 +122,13 @@ def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> Mod
         architecture: The model's parts.
     """
     config = hf_model.config
+    tokenizer_mark, template_mark = text_marks(tokenizer)
     return ModelInfo(
         model_id=str(getattr(config, "_name_or_path", "") or type(hf_model).__name__),
         revision=getattr(config, "_commit_hash", None),
         n_layers=architecture.n_layers,
         d_model=architecture.d_model,
         config=config_fingerprint(config.get_text_config()),
-        tokenizer="" if tokenizer is None else tokenizer_fingerprint(tokenizer),
-        template="" if tokenizer is None else template_fingerprint(tokenizer),
+        tokenizer=tokenizer_mark,
+        template=template_mark,
     )

@@ -1,30 +1,15 @@
-"""Whether two models differ by their weights alone, so that a difference has a meaning."""
+"""Whether the difference of two models can be taken, and of which parameters."""
 
 import fnmatch
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from steer.alignment.source import Source
 from steer.errors import AlignmentError
+from steer.kind import config_differences, refuse_or_warn, text_differences
 from steer.parameters.layout import listed
-
-_HARMLESS = (
-    "architectures",
-    "auto_map",
-    "dtype",
-    "id2label",
-    "label2id",
-    "max_position_embeddings",
-    "name_or_path",
-    "problem_type",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-)
-_HARMLESS_PARTS = ("dropout", "pdrop", "token_id", "initializer", "attn_implementation", "output_")
 
 
 def included(source: Source, include: Sequence[str] | None) -> tuple[str, ...]:
@@ -116,70 +101,13 @@ def check_same_kind(base: Source, aligned: Source, *, strict: bool) -> None:
     Raises:
         AlignmentError: If strict, something differs.
     """
-    lines = _config_differences(base.config, aligned.config)
-    if base.info is not None and aligned.info is not None:
-        lines += differing_texts(
-            (base.info.tokenizer, base.info.template),
-            (aligned.info.tokenizer, aligned.info.template),
-        )
-    refuse_or_warn(base.label, aligned.label, lines, strict=strict)
+    lines = config_differences(_text_config(base), _text_config(aligned))
+    lines += text_differences(base.marks, aligned.marks)
+    refuse_or_warn(base.label, aligned.label, lines, AlignmentError, strict=strict)
 
 
-def differing_texts(base: tuple[str, str], aligned: tuple[str, str]) -> list[str]:
-    """Return what differs of tokenizer and chat template, where both sides have one.
-
-    Args:
-        base: Fingerprints of tokenizer and template, empty where there is none.
-        aligned: Likewise.
-    """
-    names = ("the tokenizer", "the chat template")
-    return [
-        f"{name} differs"
-        for name, left, right in zip(names, base, aligned, strict=True)
-        if left and right and left != right
-    ]
-
-
-def refuse_or_warn(base: str, aligned: str, lines: list[str], *, strict: bool) -> None:
-    """Raise, or warn of, differences that may be wanted.
-
-    Args:
-        base: Label of one model.
-        aligned: Label of the other.
-        lines: What differs.
-        strict: Whether to raise.
-
-    Raises:
-        AlignmentError: If strict, something differs.
-    """
-    if not lines:
-        return
-    error = AlignmentError(
-        f"{base} and {aligned} differ in more than their weights",
-        found=listed(lines),
-        expected="the same configuration, tokenizer and chat template",
-        do="use both with one tokenizer and template; strict=False if you know that it is harmless",
-    )
-    if strict:
-        raise error
-    warnings.warn(str(error), stacklevel=4)
-
-
-def _config_differences(base: Any, aligned: Any) -> list[str]:
-    if base is None or aligned is None:
-        return []
-    left, right = (config.get_text_config().to_dict() for config in (base, aligned))
-    names = sorted(name for name in {**left, **right} if not _harmless(name))
-    return [
-        f"{name}: {left.get(name)} and {right.get(name)}"
-        for name in names
-        if left.get(name) != right.get(name)
-    ]
-
-
-def _harmless(name: str) -> bool:
-    bare = name.removeprefix("_")
-    return bare in _HARMLESS or any(part in bare for part in _HARMLESS_PARTS)
+def _text_config(source: Source) -> Mapping[str, Any]:
+    return {} if source.config is None else source.config.get_text_config().to_dict()
 
 
 def _no_match(found: object, expected: str, do: str) -> AlignmentError:

@@ -12,22 +12,20 @@ from steer.alignment.check import (
     check_buffers,
     check_same_kind,
     check_same_shape,
-    differing_texts,
     included,
-    refuse_or_warn,
 )
 from steer.alignment.factors import Target, reduced
 from steer.alignment.source import (
     ModelLike,
     Source,
     adapter_folder,
-    fingerprints,
     opened,
-    tokenizer_in,
 )
 from steer.alignment.subtract import subtract
 from steer.alignment.table import TensorRow, TensorTable
 from steer.errors import AlignmentError
+from steer.fingerprint import text_marks, tokenizer_in
+from steer.kind import refuse_or_warn, text_differences
 from steer.provenance import Provenance
 from steer.site import Site, Weight
 from steer.term import Dense, LowRank, Term
@@ -184,10 +182,8 @@ def _of_models(
 def _of_adapter(
     base: Source, folder: Path, names: Sequence[str], strict: bool
 ) -> tuple[tuple[str, ...], Callable[[str], Term | None]]:
-    if base.info is not None:
-        marks = (base.info.tokenizer, base.info.template)
-        differing = differing_texts(marks, fingerprints(tokenizer_in(folder)))
-        refuse_or_warn(base.label, str(folder), differing, strict=strict)
+    differing = text_differences(base.marks, text_marks(tokenizer_in(folder)))
+    refuse_or_warn(base.label, str(folder), differing, AlignmentError, strict=strict)
     makers = adapter_terms(folder, base)
     return tuple(name for name in names if name in makers), lambda name: makers[name]()
 

@@ -9,13 +9,12 @@ from torch import nn
 from steer.alignment.adapter_config import ADAPTER_CONFIG
 from steer.checkpoint import BESIDE, Checkpoint, fetched
 from steer.errors import AlignmentError
-from steer.fingerprint import config_fingerprint, template_fingerprint, tokenizer_fingerprint
+from steer.fingerprint import config_info, tokenizer_in
 from steer.model import Model
 from steer.parameters import Parameters, parameters_in, parameters_of
 from steer.provenance import ModelInfo
 
 ModelLike = str | Path | Checkpoint | Model | nn.Module
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,6 +35,11 @@ class Source:
     def config(self) -> Any:
         """The configuration; None if there is none."""
         return getattr(self.parameters.model, "config", None)
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """Fingerprints of tokenizer and chat template, empty where there is none."""
+        return ("", "") if self.info is None else (self.info.tokenizer, self.info.template)
 
 
 def opened(model: ModelLike) -> Source:
@@ -79,38 +83,11 @@ def adapter_folder(model: ModelLike) -> Path | None:
     return folder if local else fetched(str(model), None, [*BESIDE, "adapter_model.safetensors"])
 
 
-def tokenizer_in(folder: Path) -> Any:
-    """Return the tokenizer in a folder, or None if there is none.
-
-    Args:
-        folder: The folder.
-    """
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        return None
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
-
-
-def fingerprints(tokenizer: Any) -> tuple[str, str]:
-    """Return the fingerprints of a tokenizer and its chat template, empty for None.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, or None.
-    """
-    if tokenizer is None:
-        return "", ""
-    return tokenizer_fingerprint(tokenizer), template_fingerprint(tokenizer)
-
-
 def _source(label: str, revision: str | None, parameters: Parameters, tokenizer: Any) -> Source:
     config: Any = getattr(parameters.model, "config", None)
     if config is None:
         return Source(label, parameters, None)
-    text = config.get_text_config()
-    sizes = (text.num_hidden_layers, text.hidden_size)
-    marks = (config_fingerprint(text), *fingerprints(tokenizer))
-    return Source(label, parameters, ModelInfo(label, revision, *sizes, *marks))
+    return Source(label, parameters, config_info(label, revision, config, tokenizer))
 
 
 def _commit(folder: Path) -> str | None:

@@ -21,7 +21,7 @@ def merge(
             "aligned model. Without COEF: 1.",
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
+    strict: Annotated[bool, typer.Option(help="Refuse what another kind of model made.")] = True,
     progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
 ) -> None:
     """Write a checkpoint with weight vectors merged into it, shard by shard."""

@@ -46,8 +46,8 @@ def merge_checkpoint(
             the folder or Hub id of an aligned model, whose difference from the base is then taken
             on the way, without rounding it.
         out: The folder to write; it must not exist, or be empty.
-        strict: Whether a vector made for another configuration, tokenizer or chat template is
-            refused; if not, it is warned of.
+        strict: Whether a vector or aligned model of another configuration, tokenizer or chat
+            template is refused; if not, it is warned of.
         progress: Whether to show a bar, if the output is a terminal.
 
     Returns:

@@ -8,18 +8,17 @@ import torch
 from steer.checkpoint import Checkpoint
 from steer.composition import compose
 from steer.errors import MergeError
-from steer.fingerprint import config_fingerprint, template_fingerprint, tokenizer_fingerprint
+from steer.fingerprint import config_info, text_marks, tokenizer_in
 from steer.fit import check_fit
+from steer.kind import config_differences, refuse_or_warn, text_differences
 from steer.merge.delta import Delta, Difference
 from steer.parameters import Layout, layout_of
 from steer.parameters.layout import aliases_of, listed
-from steer.provenance import ModelInfo
 from steer.site import Weight
 from steer.vector import Vector
 
 Part = Vector | Checkpoint
 Plan = dict[str, list[tuple[Delta, float]]]
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def planned(base: Checkpoint, parts: Sequence[tuple[Part, float]], *, strict: bool = True) -> Plan:
@@ -28,15 +27,15 @@ def planned(base: Checkpoint, parts: Sequence[tuple[Part, float]], *, strict: bo
     Args:
         base: The checkpoint to merge into.
         parts: Vectors and aligned checkpoints with their coefficients; 0 changes nothing.
-        strict: Whether a vector made for another configuration, tokenizer or template is refused;
-            if not, it is warned of.
+        strict: Whether a vector or checkpoint of another configuration, tokenizer or template is
+            refused; if not, it is warned of.
 
     Returns:
         Tensor name on disk → what is added to it.
 
     Raises:
-        MergeError: Weights are quantised, tensors differ in name or shape, or a vector has
-            residual sites.
+        MergeError: Weights are quantised, tensors differ in name or shape, a vector has residual
+            sites, or, if strict, a checkpoint is of another kind.
         FitError: A vector does not fit the model.
         CheckpointError: The model's class is not known.
     """
@@ -48,7 +47,7 @@ def planned(base: Checkpoint, parts: Sequence[tuple[Part, float]], *, strict: bo
         if isinstance(part, Vector):
             added = _of_vector(base, part, layout) if layout else {}
         else:
-            added = _of_checkpoint(base, part)
+            added = _of_checkpoint(base, part, strict=strict)
         for name, deltas in added.items():
             plan.setdefault(name, []).extend((delta, coefficient) for delta in deltas)
     return plan
@@ -68,7 +67,8 @@ def _check_float(checkpoint: Checkpoint) -> None:
 
 
 def _fitting(base: Checkpoint, vectors: Sequence[Vector], *, strict: bool) -> Layout:
-    layout = layout_of(base)
+    layout, tokenizer = layout_of(base), tokenizer_in(base.folder)
+    info = config_info(base.folder.name, None, layout.model.config, tokenizer)
     for vector in vectors:
         if vector.layers:
             raise MergeError(
@@ -78,27 +78,8 @@ def _fitting(base: Checkpoint, vectors: Sequence[Vector], *, strict: bool) -> La
                 do="merge vector.weight, and steer with vector.residual",
             )
         domain = vector.provenance.domain or "vector"
-        check_fit(compose({domain: vector}), _info(base, layout), layout.model, strict=strict)
+        check_fit(compose({domain: vector}), info, layout.model, strict=strict)
     return layout
-
-
-def _info(base: Checkpoint, layout: Layout) -> ModelInfo:
-    model: Any = layout.model
-    config = model.config.get_text_config()
-    tokenizer, folder = None, base.folder
-    if any((folder / name).is_file() for name in _TOKENIZERS):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    return ModelInfo(
-        model_id=folder.name,
-        revision=None,
-        n_layers=config.num_hidden_layers,
-        d_model=config.hidden_size,
-        config=config_fingerprint(config),
-        tokenizer="" if tokenizer is None else tokenizer_fingerprint(tokenizer),
-        template="" if tokenizer is None else template_fingerprint(tokenizer),
-    )
 
 
 def _of_vector(base: Checkpoint, vector: Vector, layout: Layout) -> Mapping[str, list[Delta]]:
@@ -127,7 +108,9 @@ def _of_vector(base: Checkpoint, vector: Vector, layout: Layout) -> Mapping[str,
 # -- checkpoints -------------------------------------------------------------------------------
 
 
-def _of_checkpoint(base: Checkpoint, aligned: Checkpoint) -> Mapping[str, list[Delta]]:
+def _of_checkpoint(
+    base: Checkpoint, aligned: Checkpoint, *, strict: bool
+) -> Mapping[str, list[Delta]]:
     """Return the differences tensor by tensor, without loading either model's class if possible."""
     _check_float(aligned)
     twins = _twins(base, aligned)
@@ -153,7 +136,26 @@ def _of_checkpoint(base: Checkpoint, aligned: Checkpoint) -> Mapping[str, list[D
             expected="the same tensors of the same shapes",
             do="take two checkpoints of one model",
         )
+    _check_same_kind(base, aligned, strict=strict)
     return {name: [Difference(aligned.tensor(twins[name]), base.tensor(name))] for name in floats}
+
+
+def _check_same_kind(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> None:
+    lines = config_differences(_text_config(base), _text_config(aligned))
+    lines += text_differences(*(text_marks(tokenizer_in(c.folder)) for c in (base, aligned)))
+    refuse_or_warn(base.folder.name, aligned.folder.name, lines, MergeError, strict=strict)
+
+
+def _text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Return the configuration with the defaults of its class; as it is, where none is known."""
+    from transformers import CONFIG_MAPPING
+
+    kind = checkpoint.config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        return checkpoint.config
+    config = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.config))
+    found: dict[str, Any] = config.get_text_config().to_dict()
+    return found
 
 
 def _twins(base: Checkpoint, aligned: Checkpoint) -> Mapping[str, str]:

@@ -89,6 +89,46 @@ def test_several_aligned_checkpoints_are_rounded_once(tmp_path: Path) -> None:
         assert torch.equal(value, rounded(b[name], deltas))
 
 
+ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+
+
+@pytest.mark.parametrize(
+    ("options", "template", "words"),
+    [
+        (ROPE, None, "rope_parameters: .*10000.0.* and .*500000.0"),
+        ({}, "{{ messages[0].content }}", "the chat template differs"),
+    ],
+    ids=["configuration", "template"],
+)
+def test_an_aligned_model_of_another_kind_is_refused_unless_told_otherwise(
+    tmp_path: Path, options: dict[str, Any], template: str | None, words: str
+) -> None:
+    base, aligned = saved(tmp_path / "base"), saved(tmp_path / "aligned", noise=0.01, **options)
+    if template is not None:
+        tokenizer = tiny_tokenizer()
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(aligned)
+    with pytest.raises(MergeError, match=words):
+        merge_checkpoint(base, [(aligned, 0.3)], tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    with pytest.warns(UserWarning, match=words):
+        merge_checkpoint(base, [(aligned, 0.3)], tmp_path / "out", strict=False, progress=False)
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_models_of_a_class_that_is_not_known_are_compared_by_what_they_say(tmp_path: Path) -> None:
+    base, aligned = saved(tmp_path / "base"), saved(tmp_path / "aligned", noise=0.01)
+    for folder, scale in ((base, 1.0), (aligned, 2.0)):
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"model_type": "own", "scale": scale}
+        (folder / "config.json").write_text(json.dumps(config))
+        for file in folder.glob("*token*"):
+            file.unlink()
+    merge_checkpoint(base, [(base, 0.3)], tmp_path / "same", progress=False)
+    with pytest.raises(MergeError, match=r"scale: 1.0 and 2.0"):
+        merge_checkpoint(base, [(aligned, 0.3)], tmp_path / "out", progress=False)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "phi3"])
 def test_a_vector_on_disk_is_the_vector_in_memory(tmp_path: Path, family: str) -> None:
     base = saved(tmp_path / "base", family)
