@@ -12,6 +12,7 @@ from steer.errors import AlignmentError
 from steer.fingerprint import config_info, tokenizer_in
 from steer.model import Model
 from steer.parameters import Parameters, parameters_in, parameters_of
+from steer.parameters.layout import FLOATS
 from steer.provenance import ModelInfo
 
 ModelLike = str | Path | Checkpoint | Model | nn.Module
@@ -104,7 +105,7 @@ def _check_readable(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise _unreadable(f"{name} is offloaded", "pass the checkpoint's folder instead")
-        if not parameter.is_floating_point():
+        if parameter.dtype not in FLOATS:
             raise _unreadable(
                 f"{name} is quantised ({parameter.dtype})", "load the model with dtype='auto'"
             )
@@ -114,6 +115,6 @@ def _unreadable(found: str, do: str) -> AlignmentError:
     return AlignmentError(
         "the weights of this model cannot be read",
         found=found,
-        expected="a plain model with float weights in memory",
+        expected="a plain model with weights of float16 to float64 in memory",
         do=do,
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steer.checkpoint import Checkpoint
 from steer.composition import compose
@@ -13,7 +14,7 @@ from steer.fit import check_fit
 from steer.kind import config_differences, refuse_or_warn, text_differences
 from steer.merge.delta import Delta, Difference
 from steer.parameters import Layout, layout_of
-from steer.parameters.layout import aliases_of, listed
+from steer.parameters.layout import FLOATS, aliases_of, listed
 from steer.site import Weight
 from steer.vector import Vector
 
@@ -123,11 +124,15 @@ def _of_checkpoint(
     lines += [
         f"{name}: missing in the base" for name in aligned.names if name not in twins.values()
     ]
-    floats = [name for name in twins if base.dtype(name).is_floating_point]
+    floats = [
+        name
+        for name in twins
+        if base.dtype(name) in FLOATS and aligned.dtype(twins[name]) in FLOATS
+    ]
     lines += [
-        f"{name}: {base.dtype(name)} that differ"
+        f"{name}: {base.dtype(name)} and {aligned.dtype(twins[name])} that differ"
         for name in twins.keys() - set(floats)
-        if not torch.equal(base.tensor(name), aligned.tensor(twins[name]))
+        if not _same(base.tensor(name), aligned.tensor(twins[name]))
     ]
     if lines:
         raise MergeError(
@@ -138,6 +143,11 @@ def _of_checkpoint(
         )
     _check_same_kind(base, aligned, strict=strict)
     return {name: [Difference(aligned.tensor(twins[name]), base.tensor(name))] for name in floats}
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    bits = (tensor.reshape(-1).view(torch.uint8) for tensor in (left, right))
+    return left.dtype == right.dtype and torch.equal(*bits)
 
 
 def _check_same_kind(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> None:

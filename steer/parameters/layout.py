@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from steer.checkpoint import Checkpoint
 from steer.errors import CheckpointError
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # numbers without scales
 _RECOMPUTED = re.compile(r"rotary_emb\.inv_freq$")  # in old checkpoints, computed since
 _SHOWN = 10
 
@@ -145,7 +146,7 @@ def _assigned(
     prefix = getattr(model, "base_model_prefix", None)
     plain: dict[str, list[str]] = {}
     groups: dict[str, tuple[Any, list[tuple[str, str]]]] = {}
-    unknown = []
+    unknown, twice = [], []
     for name in sorted(checkpoint.names, key=dot_natural_key):
         target, pattern = rename_source_key(name, renamings, known, prefix, state)
         if target not in state and name in state:
@@ -153,11 +154,23 @@ def _assigned(
         if target not in state:
             unknown.append(name)
         elif pattern is None:
+            if target in plain:
+                twice.append(f"{target}: both {plain[target][0]} and {name}")
             plain[target] = [name]
         else:
             groups.setdefault(target, (by_pattern[pattern], []))[1].append((pattern, name))
     converters = _checked(checkpoint, model, groups)
-    plain |= {made: [name for _, name in recipe[2]] for made, recipe in converters.items()}
+    for made, (_, _, parts) in converters.items():
+        if made in plain:
+            twice.append(f"{made}: both {plain[made][0]} and {parts[0][1]} …")
+        plain[made] = [name for _, name in parts]
+    if twice:
+        raise _wrong(
+            checkpoint,
+            listed(twice),
+            "one source for each parameter",
+            "remove one of them, or load the model and write it again with save_pretrained",
+        )
     return plain, converters, unknown
 
 
@@ -211,8 +224,7 @@ def _untie(checkpoint: Checkpoint, model: nn.Module, sources: Mapping[str, list[
 
 
 def _float(checkpoint: Checkpoint, names: list[str]) -> bool:
-    dtypes = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    return all(checkpoint.dtype(name) in dtypes for name in names)
+    return all(checkpoint.dtype(name) in FLOATS for name in names)
 
 
 def aliases_of(model: nn.Module) -> dict[str, str]:

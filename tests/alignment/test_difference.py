@@ -208,6 +208,13 @@ def test_weights_that_are_not_there_or_no_numbers_are_refused() -> None:
     quantised.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
     with pytest.raises(AlignmentError, match=r"quantised \(torch.int8\)"):
         alignment_vector(quantised, quantised, **QUIET)
+    name = "model.layers.0.mlp.up_proj.weight"
+    models = pair("llama")
+    for model in models:  # codes, whose scales stand elsewhere
+        codes = model.get_parameter(name).detach().to(torch.float8_e4m3fn)
+        model.get_submodule(name.removesuffix(".weight")).weight = nn.Parameter(codes, False)
+    with pytest.raises(AlignmentError, match=rf"{name} is quantised \(torch.float8_e4m3fn\)"):
+        alignment_vector(*models, **QUIET)
 
 
 def test_the_record_says_how_it_was_made(tmp_path: Path) -> None:

@@ -94,6 +94,24 @@ def test_what_is_no_parameter_is_left_out_by_rule(tmp_path: Path) -> None:
     assert set(layout_of(Checkpoint.open(folder)).left_out) == set(extra)
 
 
+def test_two_tensors_for_one_parameter_are_refused(tmp_path: Path) -> None:
+    folder = saved(tiny_model("llama", layers=1), tmp_path, shard="1GB", tokenizer=False)
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {"norm.weight": torch.ones(32)}, path)
+    with pytest.raises(CheckpointError, match=r"both model.norm.weight and norm.weight"):
+        layout_of(Checkpoint.open(folder))
+
+
+def test_experts_one_by_one_and_as_a_block_are_refused(tmp_path: Path) -> None:
+    model = tiny_model("mixtral", layers=1)
+    folder = saved(model, tmp_path, shard="1GB", tokenizer=False)
+    path, name = folder / "model.safetensors", "model.layers.0.mlp.experts.down_proj"
+    save_file(load_file(path) | {name: model.get_parameter(name).detach()}, path)
+    with pytest.raises(CheckpointError, match=rf"{name}: both {name} and .*experts.0.w2.weight …"):
+        layout_of(Checkpoint.open(folder))
+
+
 def test_every_tensor_that_does_not_fit_is_named(tmp_path: Path) -> None:
     folder = saved(tiny_model("llama", layers=1), tmp_path, shard="1GB", tokenizer=False)
     path = folder / "model.safetensors"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -114,6 +114,22 @@ def test_an_aligned_model_of_another_kind_is_refused_unless_told_otherwise(
     with pytest.warns(UserWarning, match=words):
         merge_checkpoint(base, [(aligned, 0.3)], tmp_path / "out", strict=False, progress=False)
     assert (tmp_path / "out" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_codes_without_their_scales_are_not_subtracted(tmp_path: Path, both: bool) -> None:
+    base, aligned = saved(tmp_path / "base"), saved(tmp_path / "aligned", noise=0.01)
+    name = "model.layers.0.mlp.up_proj.weight"
+    for folder in (base, aligned) if both else (aligned,):
+        path = folder / next(
+            f for f, names in Checkpoint.open(folder).files.items() if name in names
+        )
+        tensors = load_file(path)
+        save_file(tensors | {name: tensors[name].to(torch.float8_e4m3fn)}, path)
+    with pytest.raises(MergeError, match=rf"{name}: .* and torch.float8_e4m3fn that differ"):
+        merge_checkpoint(base, [(aligned, 0.3)], tmp_path / "out", progress=False)
+    if both:
+        merge_checkpoint(base, [(base, 0.3)], tmp_path / "out", progress=False)
 
 
 def test_models_of_a_class_that_is_not_known_are_compared_by_what_they_say(tmp_path: Path) -> None:
