@@ -51,6 +51,7 @@ def extract(
     """Compute a vector for each domain from preference pairs and write it to a file."""
     from steer.activations import record
     from steer.pairs import Pairs
+    from steer.store.names import check_file_name
 
     console = plain_console()
     loaded = Pairs.load(pairs, domain=domain, on_bad=_on_bad(on_bad))
@@ -63,13 +64,8 @@ def extract(
             do="write for instance -o 'vectors/{domain}.safetensors'",
         )
     for name in names:
-        if "{domain}" in out and Path(str(name)).name != str(name):
-            raise CompositionError(
-                "this domain's name cannot be a part of a file name",
-                found=repr(name),
-                expected="a name without / and not ..",
-                do="rename the domain in the pairs, or extract it alone with --domain",
-            )
+        if "{domain}" in out:
+            check_file_name(str(name))
     use = _method(method, position, _layers(layers))
     lm = load_model(model, dtype, device)
     choosing = None if held_out is None else Pairs.load(held_out, domain=domain)

@@ -15,6 +15,7 @@ from steer.search.limits import Limits
 from steer.search.significance import Evidence
 from steer.search.tried import Tried, front
 from steer.steered import Steered
+from steer.store.names import check_file_name
 from steer.vector import Vector
 
 if TYPE_CHECKING:
@@ -177,8 +178,11 @@ class Selection(Tabled):
 
         Raises:
             VectorFileError: A file cannot be written.
+            CompositionError: The name of a domain cannot be that of a file.
         """
         vectors = self.vectors
+        for name in vectors:
+            check_file_name(name)
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, vector in vectors.items():
             vector.save(Path(folder) / f"{name}.safetensors")

@@ -24,7 +24,7 @@ from steer.search.task import Task
 from steer.search.tried import Objective, Tried, worst_accuracy
 from steer.store.strict_json import dumps
 from steer.sweep.measures import by_domain
-from steer.sweep.request import fingerprint, measure_name
+from steer.sweep.request import fingerprint, is_named, measure_name
 from steer.vector import Vector
 
 COEFFICIENTS = tuple(k / 10 for k in range(-10, 11))
@@ -99,7 +99,7 @@ def select_coefficients(
         limits,
         seed=seed,
         budget=budget,
-        fingerprint=mark,
+        fingerprint=mark if is_named(objective) else "",  # type: ignore[arg-type]
         progress=progress,
     )
     try:

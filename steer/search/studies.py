@@ -50,8 +50,16 @@ class Optuna:
 
         Raises:
             MissingExtraError: Optuna is not installed.
-            SelectionError: The study belongs to another request.
+            SelectionError: The study belongs to another request, or a storage is named and the
+                objective has no name of its own (a lambda, a partial).
         """
+        if self.storage is not None and not task.fingerprint:
+            raise SelectionError(
+                "this study cannot be stored: its objective's name does not tell it from others",
+                found="a lambda, a partial, or a function inside a function",
+                expected="a function that is defined at the top of a module",
+                do="give it a name, def my_objective(measured): …, or leave storage out",
+            )
         most = min(self.budget if task.budget is None else task.budget, len(task.space))
         with _quiet(_optuna()) as optuna:
             study = self._study(optuna, task)
@@ -96,8 +104,7 @@ class Optuna:
         """Ask for settings, try those that are new, and tell the study of all."""
         asked = [self._asked(study, task) for _ in range(count)]
         if all(index in task.tried for _, index in asked):
-            unseen = [index for index in task.space if index not in task.tried]
-            drawn = random.Random(f"{task.seed} {self.worker} {len(unseen)}").choice(unseen)
+            drawn = self._unknown(task)
             study.enqueue_trial(dict(zip(task.space.domains, drawn, strict=True)))
             asked.append(self._asked(study, task))
         task.evaluate(index for _, index in asked)
@@ -107,6 +114,14 @@ class Optuna:
                 trial.set_constraint(name, by)
             trial.set_user_attr(_TRIED, _kept(found))
             study.tell(trial, found.objective)
+
+    def _unknown(self, task: Task) -> Index:
+        """Draw a setting that has not been tried; there is one. The space is never listed."""
+        generator = random.Random(f"{task.seed} {self.worker} {len(task.tried)}")
+        while True:
+            drawn = tuple(generator.randrange(n) for n in task.space.shape)
+            if drawn not in task.tried:
+                return drawn
 
     def _asked(self, study: "optuna.Study", task: Task) -> tuple["optuna.Trial", Index]:
         trial = study.ask()

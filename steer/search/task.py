@@ -1,6 +1,7 @@
 """What a strategy is given: the settings, how to try them, and how far it may go."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from tqdm.auto import tqdm
 
@@ -21,7 +22,8 @@ class Task:
         limits: What settings must keep.
         seed: Seed of whatever a strategy draws.
         budget: The most settings that are tried; None leaves it to the strategy.
-        fingerprint: Identifies the request, so that a saved search is resumed by the same only.
+        fingerprint: Identifies the request, so that a saved search is resumed by the same only;
+            empty if nothing does: the objective has no name of its own.
         progress: Whether to show a progress bar.
     """
 
@@ -53,8 +55,7 @@ class Task:
         Returns:
             Those that were tried now, in the order given.
         """
-        new = [i for i in dict.fromkeys(indices) if i in self.space and i not in self.tried]
-        new = new[:most] if most is not None else new
+        new = list(islice(self._unknown(indices), most))
         for k in range(0, len(new), _TOGETHER):
             part = new[k : k + _TOGETHER]
             found = self._measure([self.space.coefficients(index) for index in part])
@@ -62,6 +63,14 @@ class Task:
             self.evaluated += len(part)
             self._bar.update(len(part))
         return new
+
+    def _unknown(self, indices: Iterable[Index]) -> Iterator[Index]:
+        """Yield what has not been tried, each once, without listing what comes after."""
+        given: set[Index] = set()
+        for index in indices:
+            if index in self.space and index not in self.tried and index not in given:
+                given.add(index)
+                yield index
 
     def take(self, index: Index, tried: Tried) -> None:
         """Take over what was measured by another process, or before an interruption.

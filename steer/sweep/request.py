@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from steer.composition import Composition
+from steer.errors import SelectionError
 from steer.model import Model
 from steer.pairs import Message, Pairs, Prompt
 from steer.store.strict_json import dumps
@@ -55,6 +57,33 @@ def measure_name(measure: Measure) -> str:
         return measure
     name = getattr(measure, "__qualname__", type(measure).__qualname__)
     return f"{getattr(measure, '__module__', '')}.{name}"
+
+
+def is_named(measure: Measure) -> bool:
+    """Return whether a measure's name is its own, as that of a lambda or a partial is not.
+
+    Args:
+        measure: The measure.
+    """
+    return not isinstance(measure, partial) and "<" not in measure_name(measure)
+
+
+def check_named(measure: Measure) -> None:
+    """Refuse to save what a measure without a name of its own gives: another could take it up.
+
+    Args:
+        measure: The measure.
+
+    Raises:
+        SelectionError: It is a lambda, a partial, or stands inside a function.
+    """
+    if not is_named(measure):
+        raise SelectionError(
+            "what this measure gives cannot be saved: its name does not tell it from others",
+            found=measure_name(measure),
+            expected="a function that is defined at the top of a module",
+            do="give it a name, def my_measure(model, data): …, or leave save out",
+        )
 
 
 def _composition(composition: Composition) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from steer.sweep.measures import (
     checked,
     reduced,
 )
-from steer.sweep.request import fingerprint, measure_name
+from steer.sweep.request import check_named, fingerprint, measure_name
 from steer.sweep.result import Sweep
 from steer.vector import Vector
 
@@ -78,7 +78,8 @@ def sweep(
 
     Raises:
         SelectionError: Nothing to sweep or to measure on, data that do not go with the measure,
-            or a file that is damaged or belongs to another sweep.
+            a file that is damaged or belongs to another sweep, or one to save a measure to that
+            has no name of its own (a lambda, a partial).
         CompositionError: Domains, coefficients or scopes that cannot be used.
         FitError: A vector does not fit this model.
     """
@@ -128,6 +129,7 @@ class _Work:
 
     def journal(self, path: Path, mark: str, max_tokens: int | None) -> Journal:
         """Open the file of the sweep; the size of its forwards is kept, for equal numbers."""
+        check_named(self.measure)
         if max_tokens is None and isinstance(self.measure, str):
             max_tokens = fastest_tokens(self.model.architecture)
         notes = {"measure": measure_name(self.measure), "max_tokens": max_tokens}

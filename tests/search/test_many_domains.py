@@ -1,13 +1,14 @@
 """`select` on many domains: planted directions are found, limits kept, and the choice used."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 import steer
-from steer.errors import SelectionError, SteerError
-from steer.search import CoarseToFine, Limits, Selection
+from steer.errors import CompositionError, SelectionError, SteerError
+from steer.search import CoarseToFine, Limits, Optuna, Selection
 from tests.conformance.cases import mixed
 from tests.letters import letter_pairs, planted
 from tests.sweep.setting import model
@@ -121,6 +122,21 @@ def test_it_is_applied_and_saved_in_one_step(lm, found, asked, tmp_path) -> None
         assert tuning.kl == pytest.approx(found.best.kl)
     assert len(found.to_pandas()) == 25
     assert "unseen pairs" in repr(found)
+
+
+def test_a_domain_whose_name_leads_elsewhere_is_not_saved(found, tmp_path) -> None:
+    parts = dict(zip(("../out", "b"), found.composition.parts.values(), strict=True))
+    renamed = replace(found, composition=steer.compose(parts))
+    with pytest.raises(CompositionError, match="cannot be a part of a file name"):
+        renamed.save(tmp_path / "chosen")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_objective_without_a_name_is_not_stored(lm, knobs, asked, tmp_path) -> None:
+    how = Optuna(tmp_path / "study", budget=2)
+    with pytest.raises(SelectionError, match="cannot be stored"):
+        choose(lm, knobs, asked, how=how, objective=lambda measured: 0.0)
+    assert not (tmp_path / "study").exists()
 
 
 def test_weights_are_searched_too_and_saved_with_their_setting(tmp_path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer.errors import MissingExtraError, SelectionError
-from steer.search import CoarseToFine, Grid, Limits, Optuna, Tried
+from steer.search import CoarseToFine, Grid, Limits, Optuna, Space, Task, Tried
 from steer.search.run import chosen
 from steer.search.strategy import strategy_of
 from steer.search.tried import front
@@ -99,6 +99,37 @@ def test_a_study_that_was_interrupted_is_resumed(tmp_path, url: str, at: int, bu
     assert len(killed.seen) == at
     assert len(after.seen) == budget - at
     assert not set(after.seen) & set(killed.seen)
+
+
+def test_no_more_settings_are_looked_at_than_are_tried() -> None:
+    def endless():
+        yield from [(0, 0), (0, 0), (30, 0), (0, 1), (1, 1)]
+        raise AssertionError("asked for more")
+
+    asked = task(Counted())
+    assert asked.evaluate(endless(), 3) == [(0, 0), (0, 1), (1, 1)]
+
+
+def test_a_round_that_brings_nothing_new_lists_no_settings() -> None:
+    class Unlisted(Space):
+        __slots__ = ()
+
+        def __iter__(self):
+            raise AssertionError("a space may hold more settings than there is time for")
+
+    measure = Counted()
+    space = Unlisted(("a", "b"), ((0.0, 0.5, 1.0),) * 2)
+    Optuna(together=2).search(Task(space, measure, Limits(), fingerprint="request"))
+    assert len(set(measure.seen)) == len(measure.seen) == 9
+
+
+def test_a_study_of_what_has_no_name_is_not_stored(tmp_path) -> None:
+    with pytest.raises(SelectionError, match="cannot be stored"):
+        Optuna(tmp_path / "s", budget=4).search(task(Counted(), fingerprint=""))
+    assert not (tmp_path / "s").exists()
+    measure = Counted()
+    Optuna(budget=4).search(task(measure, fingerprint=""))
+    assert len(measure.seen) == 4
 
 
 def test_a_study_of_another_request_is_refused(tmp_path) -> None:

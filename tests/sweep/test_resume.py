@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -128,6 +129,25 @@ def test_the_file_of_another_sweep_is_refused(tmp_path, change) -> None:
     with pytest.raises(SelectionError, match="belongs to another sweep"):
         run(path, **change)
     assert path.read_bytes() == content
+
+
+def numbers(lm, part, bound=0.0):
+    """A measure with something that its name does not tell."""
+    return {"margin": bound}
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [partial(numbers, bound=1.0), lambda lm, part: numbers(lm, part, 1.0)],
+    ids=["partial", "lambda"],
+)
+def test_what_has_no_name_of_its_own_is_not_saved(tmp_path, measure) -> None:
+    path = tmp_path / "sweep.jsonl"
+    with pytest.raises(SelectionError, match="give it a name"):
+        run(path, measure=measure)
+    assert not path.exists()
+    assert run(None, measure=measure, grid=[0.0]).rows[0]["margin"] == 1.0
+    assert run(path, measure=numbers).rows[0]["margin"] == 0.0
 
 
 def test_another_model_is_another_sweep(tmp_path) -> None:

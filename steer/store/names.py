@@ -1,0 +1,23 @@
+"""Which names a file can have that is written for a domain."""
+
+from pathlib import Path
+
+from steer.errors import CompositionError
+
+
+def check_file_name(domain: str) -> None:
+    """Refuse a domain's name that would write elsewhere than into the folder asked for.
+
+    Args:
+        domain: The name, which is to be a file's without its ending, or a part of it.
+
+    Raises:
+        CompositionError: It holds a separator of folders, or is a folder itself.
+    """
+    if Path(domain).name != domain or domain == "..":
+        raise CompositionError(
+            "this domain's name cannot be a part of a file name",
+            found=repr(domain),
+            expected="a name without / and not ..",
+            do="rename the domain, or save its vector alone under a name of your choice",
+        )
