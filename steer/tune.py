@@ -20,6 +20,7 @@ from steer.pairs.pair import messages_of
 from steer.text import render
 
 Loss = Literal["ipo", "sigmoid", "hinge"]
+_PARTS = ("blocks", "final_norm", "unembedding", "embedding")  # that a user may have named
 
 
 def preference_tune(
@@ -104,7 +105,8 @@ def preference_tune(
             tuned.save_pretrained(adapter)
         tuned = tuned.merge_and_unload()
     tuned.config.use_cache = model.hf_model.config.use_cache
-    return Model(tuned.eval().requires_grad_(True), model.tokenizer)
+    named: dict[str, Any] = {part: model.architecture.names[part] or None for part in _PARTS}
+    return Model(tuned.eval().requires_grad_(True), model.tokenizer, **named)
 
 
 def _trainer(model: Model, pairs: Pairs, folder: str, lora: Any, **options: Any) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import AlignmentError, MissingExtraError, PairsError
+from steer.errors import AlignmentError, ArchitectureError, MissingExtraError, PairsError
 from steer.evaluate import preference
 from steer.tune import preference_tune
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -36,6 +36,20 @@ def test_the_copy_prefers_the_chosen_and_the_model_stays_as_it_was(lm, rank):
     assert lm.hf_model.training == training
     assert not aligned.hf_model.training
     assert list(weights(aligned)) == list(before)
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_parts_that_were_named_by_hand_are_named_in_the_copy(rank):
+    hf_model = tiny_model("llama")
+    norm = hf_model.model.norm
+    del hf_model.model.norm
+    hf_model.model.decoy = torch.nn.RMSNorm(32)  # is found before the norm that is used
+    hf_model.model.norm = norm
+    with pytest.raises(ArchitectureError):
+        steer.Model(hf_model, tiny_tokenizer())
+    lm = steer.Model(hf_model, tiny_tokenizer(), final_norm="model.norm")
+    aligned = preference_tune(lm, PAIRS, lora_rank=rank, **QUICK)
+    assert aligned.architecture.names == lm.architecture.names
 
 
 def test_equal_seeds_give_equal_models_and_global_random_states_stay(lm):
