@@ -1,7 +1,7 @@
 """What a vector does to the residual stream, and how that compares with a residual direction."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from steer.view.drawing import layer_axis, line
 from steer.view.look import GREY, category
 
 Tokens = Literal["last_prompt", "prompt", "response", "all"]
-_AT_ONCE = 32  # texts whose streams are held at once
+_AT_ONCE = 2**28  # bytes of the streams that are held at once, in float32
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -85,6 +85,7 @@ class Displacement(View):
     def table(self) -> list[Row]:
         """One row per layer: relative length, common share, and the cosine with its interval."""
         rows: list[Row] = []
+        cosines = self.cosine
         for layer, (size, common) in enumerate(zip(self.relative, self.common, strict=True)):
             row = {
                 "layer": layer,
@@ -94,11 +95,11 @@ class Displacement(View):
                 "common": float(common),
             }
             if self.against is not None:
-                found = self.cosine[layer]
+                low, high = cosines[layer].interval
                 row |= {
-                    "cosine": found.value,
-                    "cosine low": found.interval[0],
-                    "cosine high": found.interval[1],
+                    "cosine": cosines[layer].value,
+                    "cosine low": low,
+                    "cosine high": high,
                 }
             rows.append(row)
         return rows
@@ -195,44 +196,71 @@ def displacement(
     along = None
     if against is not None:
         along = directions(against, range(model.n_layers), domain, position)[1]
-    spans = _spans(model, prompts, responses, tokens)
-    before, norm = _means(model, prompts, responses, spans)
+    texts = _texts(model, prompts, responses, tokens)
+    before, norm = _means(model, prompts, responses, texts)
     with model.steered(what, coefficients):
-        after, _ = _means(model, prompts, responses, spans)
+        after, _ = _means(model, prompts, responses, texts)
     return Displacement(after - before, norm, along, tokens, _named(against))
 
 
-def _spans(
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text to read.
+
+    Args:
+        length: Its tokens.
+        span: Which of them are read.
+    """
+
+    length: int
+    span: slice
+
+
+def _texts(
     model: Model, prompts: Sequence[Prompt], responses: Sequence[str] | None, tokens: Tokens
-) -> list[slice]:
-    """Return which tokens of each text are read."""
+) -> list[_Text]:
+    """Return how long each text is, and which of its tokens are read."""
     if responses is None:
-        starts = [len(encode_prompt(model.tokenizer, prompt)) for prompt in prompts]
+        lengths = [len(encode_prompt(model.tokenizer, prompt)) for prompt in prompts]
+        starts = lengths
     else:
-        texts = zip(prompts, responses, strict=True)
-        starts = [encode_exchange(model.tokenizer, *text).response_start for text in texts]
+        both = zip(prompts, responses, strict=True)
+        exchanges = [encode_exchange(model.tokenizer, *text) for text in both]
+        lengths = [len(exchange.ids) for exchange in exchanges]
+        starts = [exchange.response_start for exchange in exchanges]
     span = {
         "last_prompt": lambda start: slice(start - 1, start),
         "prompt": lambda start: slice(0, start),
         "response": lambda start: slice(start, None),
         "all": lambda start: slice(0, None),
     }[tokens]
-    return [span(start) for start in starts]
+    return [_Text(n, span(start)) for n, start in zip(lengths, starts, strict=True)]
+
+
+def _parts(texts: Sequence[_Text], most: int) -> Iterator[slice]:
+    """Yield texts that hold together at most so many tokens, one text at least."""
+    start, held = 0, 0
+    for k, text in enumerate(texts):
+        if k > start and held + text.length > most:
+            yield slice(start, k)
+            start, held = k, 0
+        held += text.length
+    yield slice(start, len(texts))
 
 
 def _means(
     model: Model,
     prompts: Sequence[Prompt],
     responses: Sequence[str] | None,
-    spans: Sequence[slice],
+    texts: Sequence[_Text],
 ) -> tuple[Float[Tensor, "pair layer d_model"], Float[Tensor, "pair layer"]]:
     """Return the mean stream and the mean length of the stream over some tokens of each text."""
     means, norms = [], []
-    for start in range(0, len(prompts), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    token = 4 * model.n_layers * model.architecture.d_model  # bytes
+    for part in _parts(texts, _AT_ONCE // token):
         rows = model.activations(prompts[part], None if responses is None else responses[part])
-        for row, span in zip(rows, spans[part], strict=True):
-            stream = row[:, span].double().cpu()
+        for row, text in zip(rows, texts[part], strict=True):
+            stream = row[:, text.span].double().cpu()
             means.append(stream.mean(dim=1))
             norms.append(stream.norm(dim=-1).mean(dim=1))
     return torch.stack(means), torch.stack(norms)

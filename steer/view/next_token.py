@@ -60,6 +60,7 @@ class NextToken(View):
     @property
     def table(self) -> list[Row]:
         """One row per layer and rank: token and probability before and after, and the KL."""
+        kl = self.kl.tolist()
         return [
             {
                 "layer": layer,
@@ -68,7 +69,7 @@ class NextToken(View):
                 "p before": p,
                 "after": new,
                 "p after": q,
-                "KL (nats)": float(self.kl[layer]),
+                "KL (nats)": kl[layer],
             }
             for layer in range(len(self.before))
             for rank, ((old, p), (new, q)) in enumerate(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from steer.engine.base import in_place
 from steer.engine.padded import read_padded
 from steer.engine.reading import Place
 from steer.errors import RecordingError
@@ -48,7 +49,9 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
 
     Raises:
         RecordingError: No pairs, no such position, or no such layer.
+        CapabilityError: The model's engine does not work on its modules.
     """
+    in_place(model.engine, "reading the stream of pairs")
     wanted = tuple(layers)
     ordered = bool(wanted) and wanted == tuple(sorted(set(wanted)))
     if not len(pairs) or not ordered or wanted[0] < 0 or wanted[-1] >= model.n_layers:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steer import Dense, Model, Pair, Vector, Weight, compose, record
+from steer import Dense, Model, Pair, Pairs, Vector, Weight, compose, record, view
 from steer.errors import (
     BusyModelError,
     CapabilityError,
@@ -203,6 +203,9 @@ def test_nested_gates_are_decided_from_below(lm: TracedModel, plain: Model) -> N
 def test_what_needs_more_than_a_trace_is_refused_by_name(lm: TracedModel) -> None:
     with pytest.raises(CapabilityError, match="recording works on the modules"):
         record(lm, [Pair("a", "b", "c")], progress=False)
+    vector = next(iter(KNOBS.parts.values())).vector
+    with pytest.raises(CapabilityError, match="reading the stream of pairs works on the modules"):
+        view.separation(lm, vector, Pairs.of([Pair("a", "b", "c")]), position="template[-1]")
     with pytest.raises(CapabilityError, match="a harness works on the modules"):
         run_harness(lm, None, ["harmless"])
     with pytest.raises(CapabilityError, match="lm_head"):

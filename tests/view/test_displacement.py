@@ -78,6 +78,32 @@ def test_adding_the_mean_displacement_at_a_layer_does_what_the_weights_did_there
     assert float(common) > 0.9
 
 
+def test_few_streams_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, prompts = model(), [*asked(), asked()[0] * 5]
+    whole = view.displacement(lm, weights(), prompts, 0.7)
+    lengths = [len(prompt_batch(lm.tokenizer, [prompt]).ids[0]) for prompt in prompts]
+    token = 4 * lm.n_layers * lm.architecture.d_model
+    for most in (1, max(lengths[:-1]) * 2 * token):
+        sizes: list[int] = []
+        handle = lm.architecture.blocks[0].register_forward_hook(
+            lambda _, args, __, sizes=sizes: sizes.append(args[0].shape[0] * args[0].shape[1])
+        )
+        monkeypatch.setitem(view.displacement.__globals__, "_AT_ONCE", most)
+        found = view.displacement(lm, weights(), prompts, 0.7)
+        handle.remove()
+        torch.testing.assert_close(found.moved, whole.moved, rtol=1e-4, atol=0.05)
+        assert max(sizes) <= max(most // token, *lengths)
+        assert len(sizes) < 2 * len(prompts) or most == 1
+
+
+def test_the_table_computes_the_cosines_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = view.displacement(model(), weights(), asked()[:3], against=palrs())
+    cosines, calls = found.cosine, []
+    monkeypatch.setattr(view.Displacement, "cosine", property(lambda _: calls.append(1) or cosines))
+    assert [row["cosine"] for row in found.table] == [e.value for e in cosines]
+    assert len(calls) == 1
+
+
 def test_nothing_to_read_or_to_compare_with_is_an_error() -> None:
     with pytest.raises(SelectionError, match="nothing to read"):
         view.displacement(model(), weights(), [])

@@ -1,5 +1,6 @@
 """At the last layer the lens is the model itself, before and after."""
 
+import pytest
 import torch
 
 from steer import view
@@ -33,6 +34,14 @@ def test_the_answer_that_was_begun_is_read_on() -> None:
     found = view.next_token(lm, weights(), prompt, 0.0, begun=text)
     expected = lm.logits([prompt], [text + " with"])[0][-1].double().log_softmax(0)
     torch.testing.assert_close(found.before[-1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_table_computes_the_divergence_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = view.next_token(model(), weights(), asked()[0], k=3)
+    kl, calls = found.kl, []
+    monkeypatch.setattr(view.NextToken, "kl", property(lambda _: calls.append(1) or kl))
+    assert len(found.table) == 3 * len(kl)
+    assert len(calls) == 1
 
 
 def test_the_table_has_the_likeliest_tokens() -> None:
