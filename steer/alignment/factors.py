@@ -135,7 +135,7 @@ def _of_matrix(W: Tensor, target: Target, dtype: torch.dtype) -> tuple[LowRank, 
     if W.shape[0] < W.shape[1]:
         factors, spectrum = _of_matrix(W.T, target, dtype)
         return LowRank(factors.A.T.contiguous(), factors.B.T.contiguous()), spectrum
-    gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64)
+    gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64, device=W.device)
     for start, stop in _blocks(W):
         block = W[start:stop].double()
         gram.addmm_(block.T, block)
@@ -144,7 +144,7 @@ def _of_matrix(W: Tensor, target: Target, dtype: torch.dtype) -> tuple[LowRank, 
     rank = _chosen(spectrum, target)
     root = spectrum[:rank] ** 0.25
     V = vectors.flip(1)[:, :rank]
-    B = torch.empty(W.shape[0], rank, dtype=dtype)
+    B = torch.empty(W.shape[0], rank, dtype=dtype, device=W.device)
     for start, stop in _blocks(W):
         B[start:stop] = (W[start:stop].double() @ V) / root
     return LowRank(B, (V * root).T.to(dtype).contiguous()), spectrum

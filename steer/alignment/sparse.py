@@ -25,7 +25,8 @@ def magnitude(vector: Vector, density: float) -> Vector:
 
     The entries of all parameters are ranked together by absolute value. What equals the smallest
     entry kept is kept as well, so that no parameter is preferred: a little more than `density` may
-    remain. Low-rank terms become dense; parameters that have become zero are left out.
+    remain. Low-rank terms become dense; parameters that have become zero are left
+    out, unless all have.
 
     Args:
         vector: A weight vector.
@@ -45,7 +46,9 @@ def magnitude(vector: Vector, density: float) -> Vector:
         W = _trimmed(dense(term), smallest)
         if bool(W.any()):
             terms[site] = Dense(W)
-    return derived(vector, terms or vector.terms, f"magnitude(density={density:g})")
+    if not terms:  # a vector holds something, if only zeros
+        terms = {site: Dense(dense(term)) for site, term in vector.terms.items()}
+    return derived(vector, terms, f"magnitude(density={density:g})")
 
 
 def ties(vectors: Sequence[Vector], density: float = 0.2) -> Vector:
@@ -139,7 +142,7 @@ def _disjoint_mean(kept: Sequence[Tensor]) -> Tensor:
 
 
 def _trimmed(W: Tensor, smallest: float) -> Tensor:
-    return torch.where(W.abs().float() >= smallest, W, torch.zeros((), dtype=W.dtype))
+    return torch.where(W.abs().float() >= smallest, W, W.new_zeros(()))
 
 
 def _smallest_kept(vector: Vector, density: float) -> float:
@@ -152,11 +155,12 @@ def _smallest_kept(vector: Vector, density: float) -> float:
     wanted = max(1, round(density * total))
     upper = torch.zeros(_HIGH, dtype=torch.int64)
     for bits in _bits(vector):
-        upper += torch.bincount(bits >> 16, minlength=_HIGH)
+        upper += torch.bincount(bits >> 16, minlength=_HIGH).cpu()
     high, above = _bin(upper, wanted)
     lower = torch.zeros(_LOW, dtype=torch.int64)
     for bits in _bits(vector):
-        lower += torch.bincount((bits & 0xFFFF)[bits >> 16 == high], minlength=_LOW)
+        rest = (bits & 0xFFFF)[bits >> 16 == high]
+        lower += torch.bincount(rest, minlength=_LOW).cpu()
     low, _ = _bin(lower, wanted - above)
     return float(torch.tensor([high << 16 | low], dtype=torch.int32).view(torch.float32))
 

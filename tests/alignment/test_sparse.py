@@ -60,6 +60,13 @@ def test_magnitude_at_full_density_is_the_vector_itself() -> None:
     assert flat(magnitude(vector, 1.0)) == flat(vector)
 
 
+def test_of_nothing_but_zeros_they_stay_dense() -> None:
+    zeros = Vector({Weight("a"): LowRank(torch.zeros(3, 1), torch.zeros(1, 2))})
+    kept = magnitude(zeros, 0.5)
+    assert flat(kept) == {"a": [0.0] * 6}
+    assert all(isinstance(term, Dense) for term in kept.terms.values())
+
+
 def test_entries_of_one_size_are_kept_together() -> None:
     """No parameter comes first because of its name."""
     kept = magnitude(of(a=[1.0, 0.5], b=[1.0, 0.5], c=[1.0, 0.5]), 0.2)
