@@ -1,6 +1,7 @@
 """Vector → the description that goes into a file's header."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -10,6 +11,8 @@ from steer.provenance import LayerStats, ModelInfo, Tuning, thawed
 from steer.store.container import DTYPE_NAMES, tensor_bytes
 from steer.store.layout import FORMAT_VERSION, kind_name, stored_norm
 from steer.vector import Vector
+
+_BLOCK = 2**17  # elements hashed at once, as float64
 
 
 def describe(vector: Vector, tensors: Mapping[str, object]) -> dict[str, object]:
@@ -112,3 +115,18 @@ def checksum(tensor: Tensor) -> str:
 def _float(value: float | None) -> float | None:
     """Return a plain float, so that 1, 1.0 and a NumPy 1.0 are written alike."""
     return None if value is None else float(value)
+
+
+def values_checksum(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's shape and numbers, the same in every dtype that holds them.
+
+    Args:
+        tensor: Any shape; it is read block by block.
+    """
+    digest = hashlib.sha256(repr(tuple(tensor.shape)).encode())
+    rows = tensor.detach().reshape(tensor.shape or (1,))
+    step = max(1, _BLOCK // max(1, math.prod(rows.shape[1:])))
+    for some in rows.split(step):
+        for block in some.reshape(-1).split(_BLOCK):
+            digest.update(tensor_bytes(block.cpu().double()))
+    return digest.hexdigest()

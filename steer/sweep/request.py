@@ -6,12 +6,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from steer.composition import Composition
 from steer.errors import SelectionError
 from steer.model import Model
 from steer.pairs import Message, Pairs, Prompt
+from steer.store.describe import values_checksum
 from steer.store.strict_json import dumps
 from steer.sweep.grid import Setting
 from steer.sweep.measures import Answers, Measure
@@ -90,22 +89,15 @@ def _composition(composition: Composition) -> dict[str, Any]:
     gate = composition.gate
     gated = None
     if gate is not None:
-        gated = [list(gate.domains), _tensor(gate.centroids), gate.layer, gate.margin]
+        gated = [list(gate.domains), values_checksum(gate.centroids), gate.layer, gate.margin]
     parts = {}
     for name, part in composition.parts.items():
         terms = {
-            str(site): {k: _tensor(t) for k, t in tensors(term).items()}
+            str(site): {k: values_checksum(t) for k, t in tensors(term).items()}
             for site, term in part.vector.terms.items()
         }
         parts[name] = [part.operator, str(part.scope), terms]
     return {"domains": list(composition.domains), "parts": parts, "gate": gated}
-
-
-def _tensor(x: Tensor) -> str:
-    exact = x.detach().double().cpu().contiguous()
-    digest = hashlib.sha256(repr(tuple(exact.shape)).encode())
-    digest.update(exact.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _data(part: Pairs | Answers) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import steer
 from steer.demo.language import pairs
@@ -252,6 +253,33 @@ def test_provenance_tells_vectors_apart() -> None:
     assert steer.__version__ in shown
     assert pairs("medical", 8).fingerprint not in shown
     assert (pairs("medical", 8) + pairs("legal", 8)).fingerprint[:16] in shown
+
+
+class Widest(TorchDispatchMode):
+    """Notes the most elements of a tensor that an operation made."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **kwargs or {})
+        if isinstance(made, torch.Tensor) and made.dtype == torch.float64:
+            self.most = max(self.most, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fingerprint_is_of_the_numbers_and_copies_no_whole_tensor(turned: bool) -> None:
+    W = torch.randn(2**9, 2**10, generator=torch.Generator().manual_seed(0)).bfloat16()
+    W = W.T if turned else W
+
+    def of(tensor: torch.Tensor) -> str:
+        return vector_fingerprint(steer.Vector({steer.Weight("w"): steer.Dense(tensor)}))
+
+    with Widest() as widest:
+        found = of(W)
+    assert 0 < widest.most < W.numel() / 2
+    assert found == of(W.float()) == of(W.contiguous())
+    assert len({found, of(W.T), of(W.reshape(-1)), of(-W)}) == 4
 
 
 def test_provenance_needs_no_model() -> None:

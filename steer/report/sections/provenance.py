@@ -9,6 +9,7 @@ from steer.evaluate.table import Row, Tabled
 from steer.pairs import Pairs
 from steer.provenance import ModelInfo
 from steer.report.html import table
+from steer.store.describe import values_checksum
 from steer.term import tensors
 from steer.vector import Vector
 
@@ -87,9 +88,8 @@ def vector_fingerprint(vector: Vector) -> str:
     digest = hashlib.sha256()
     for site, term in sorted(vector.terms.items(), key=lambda item: str(item[0])):
         for name, tensor in sorted(tensors(term).items()):
-            exact = tensor.detach().double().cpu().contiguous()
-            digest.update(f"{site} {type(term).__name__}.{name} {tuple(exact.shape)}\n".encode())
-            digest.update(exact.numpy().tobytes())
+            line = f"{site} {type(term).__name__}.{name} {values_checksum(tensor)}\n"
+            digest.update(line.encode())
     return digest.hexdigest()
 
 
