@@ -1,13 +1,10 @@
 """Preference-tuning with TRL: makes the aligned model that an alignment vector is taken from."""
 
 import copy
-import random
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -17,6 +14,7 @@ from steer.errors import AlignmentError, MissingExtraError, PairsError
 from steer.model import Model
 from steer.pairs import Pair, Pairs
 from steer.pairs.pair import messages_of
+from steer.random_state import random_state_put_back
 from steer.text import render
 
 Loss = Literal["ipo", "sigmoid", "hinge"]
@@ -83,7 +81,8 @@ def preference_tune(
             expected="at least one pair",
             do="load pairs with Pairs.load",
         )
-    with _as_it_was(seed), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with random_state_put_back(), TemporaryDirectory() as folder, warnings.catch_warnings():
+        torch.manual_seed(seed)
         warnings.simplefilter("ignore", FutureWarning)  # of TRL's own use of transformers
         trainer = _trainer(
             model,
@@ -172,18 +171,3 @@ def _missing(name: str) -> MissingExtraError:
         expected="the extra 'tune'",
         do="pip install 'residual-steer[tune]'",
     )
-
-
-@contextmanager
-def _as_it_was(seed: int) -> Iterator[None]:
-    """Seed every random state that the trainer draws from, and put all of them back."""
-    import numpy as np
-
-    before, before_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before)
-            np.random.set_state(before_numpy)

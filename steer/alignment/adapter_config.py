@@ -55,7 +55,6 @@ class AdapterConfig:
         rank_pattern: Rank of modules that a pattern meets.
         stabilised: Whether the scale is alpha / √rank (arXiv 2312.03732).
         transposed: Whether modules other than `Linear` store their weight as [in, out].
-        base: The base model that it was trained on, if it says.
     """
 
     alpha: float
@@ -64,7 +63,6 @@ class AdapterConfig:
     rank_pattern: Mapping[str, int]
     stabilised: bool
     transposed: bool
-    base: str | None
 
     def scale(self, module: str, rank: int) -> float:
         """Return what `B @ A` of a module is multiplied with.
@@ -132,7 +130,6 @@ def _read(folder: Path, found: dict[str, Any]) -> AdapterConfig:
         rank_pattern=MappingProxyType(dict(found.get("rank_pattern") or {})),
         stabilised=bool(found.get("use_rslora")),
         transposed=bool(found.get("fan_in_fan_out")),
-        base=found.get("base_model_name_or_path"),
     )
 
 

@@ -33,7 +33,7 @@ from steer.vector import Vector
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Difference:
+class Prepared:
     """A difference that can be taken.
 
     Args:
@@ -112,7 +112,7 @@ def prepared(
     include: Sequence[str] | None,
     dtype: torch.dtype | None,
     strict: bool,
-) -> Difference:
+) -> Prepared:
     """Return a difference that can be taken, after all that can be checked without reading it.
 
     Args:
@@ -139,7 +139,7 @@ def prepared(
         label = str(aligned)
         names, term = _of_adapter(source, folder, names, strict)
     options = {"rank": rank, "energy": energy, "include": None if include is None else [*include]}
-    return Difference(
+    return Prepared(
         shapes={n: source.parameters.shapes[n] for n in sorted(names, key=lambda n: f"{n}.W")},
         term=term,
         target=target,

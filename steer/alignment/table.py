@@ -85,7 +85,3 @@ class TensorTable(Shown):
         )
         table = weighed_table(rows, ("energy", "error"))
         return Card(f"{len(rows)} tensors", facts, (*kinds_of(rows), table))
-
-
-def _kept(row: TensorRow) -> tuple[str, str]:
-    return f"{row.energy:.2%}", f"{row.error:.2g}"

@@ -24,6 +24,7 @@ from steer.harness.load import Shape, load_tasks
 from steer.harness.result import Condition, HarnessResult, Score, plain
 from steer.harness.sandbox import Limits, code_execution, isolation
 from steer.model import Model
+from steer.random_state import random_state_put_back
 from steer.vector import Vector
 
 _BOOTSTRAP = 1000  # resamples, for metrics without a closed form of their standard error
@@ -96,7 +97,7 @@ def run_harness(
     scores: dict[Condition, Sequence[Score]] = {}
     items: dict[Condition, Mapping[str, Sequence[Row]]] = {}
     with ExitStack() as whole:
-        whole.enter_context(_random_state_put_back())
+        whole.enter_context(random_state_put_back())
         whole.enter_context(_quiet())
         loaded = load_tasks(tasks, data=data, builtin=builtin, shape=shape)
         whole.enter_context(_permission(loaded, allow_code_execution, limits, progress))
@@ -255,20 +256,6 @@ def _quiet() -> Iterator[None]:
     finally:
         tasks.tqdm = bar
         logger.setLevel(level)
-
-
-@contextmanager
-def _random_state_put_back() -> Iterator[None]:
-    """Put back every random state that lm-eval, sampling and bootstraps draw from."""
-    import numpy as np
-
-    before, before_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(before)
-            np.random.set_state(before_numpy)
 
 
 def _seed_all(seed: int) -> None:
