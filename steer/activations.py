@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steer.architecture import Architecture
-from steer.engine.base import check_evaluating, in_place
-from steer.engine.injector import injector_of
+from steer.engine.base import check_evaluating, in_place, unsteered
 from steer.engine.packed import read_packed
 from steer.engine.packing import Packing, packing_of, position_limit, scaled_by_length
 from steer.engine.padded import read_padded
@@ -129,7 +128,7 @@ def record(
     """Record the residual stream of preference pairs in one pass: all layers, domains, positions.
 
     Positions are `template` (the response alone as the user's message, read at each template
-    token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982),
+    token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982), such a label,
     `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
     response), or a function from an `Exchange` to the indices of the tokens to average.
 
@@ -152,14 +151,16 @@ def record(
         The moments.
 
     Raises:
-        RecordingError: No pairs, an unknown position or layer, a model in training mode or being
-            steered, a text longer than the model's positions, values that are not finite,
-            `max_tokens` below 1, or `packing=True` for a model that cannot.
+        RecordingError: No pairs, an unknown position or layer, a model in training mode, a text
+            longer than the model's positions, values that are not finite, `max_tokens` below 1, or
+            `packing=True` for a model that cannot.
+        SteeringError: The model is being steered.
         CapabilityError: The model's engine does not work on its modules.
         TextError: A pair cannot be encoded.
         PairsError: Some pairs name a domain and others none.
     """
     in_place(model.engine, "recording")
+    unsteered(model.engine, "record")
     pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(pairs)
     architecture = model.architecture
     wanted = _checked(architecture, pairs, layers)
@@ -228,13 +229,6 @@ def _checked(
             do="check the file that they were loaded from",
         )
     check_evaluating(architecture, RecordingError)
-    if injector_of(architecture).stack:
-        raise RecordingError(
-            "the model is being steered",
-            found="a call of record inside steered()",
-            expected="an unsteered model: texts run packed, and rows would not be prompts",
-            do="leave the context first, or read single texts with model.activations",
-        )
     everything = range(architecture.n_layers)
     wanted = _listed(everything if layers is None else layers)
     if not wanted or not all(_whole(layer) and layer in everything for layer in wanted):

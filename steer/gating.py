@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.engine.injector import injector_of
+from steer.engine.base import unsteered
 from steer.errors import CompositionError
 from steer.gate import DomainGate
 from steer.model import Model
@@ -42,10 +42,11 @@ def domain_gate(
 
     Raises:
         CompositionError: No domain, a domain without prompts, no such layer, nothing to choose
-            between (one domain and no background), or a model that is being steered.
+            between (one domain and no background).
+        SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """
-    _check_unsteered(model)
+    unsteered(model.engine, "domain_gate")
     if not -1 <= layer < model.n_layers:
         raise CompositionError(
             "a gate reads a layer that the model does not have",
@@ -82,10 +83,11 @@ def routing_accuracy(model: Model, gate: DomainGate, prompts: PromptsByDomain) -
         A share in [0, 1].
 
     Raises:
-        CompositionError: A domain that the gate does not know, or a model that is being steered.
+        CompositionError: A domain that the gate does not know.
+        SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """
-    _check_unsteered(model)
+    unsteered(model.engine, "routing_accuracy")
     right = total = 0
     for domain, asked in _by_domain(prompts).items():
         opened = gate(last_prompt_activations(model, asked, gate.layer))
@@ -111,16 +113,6 @@ def last_prompt_activations(
     """
     rows = model.activations(prompts, layers=[layer])
     return torch.stack([row[0, -1].double().cpu() for row in rows])
-
-
-def _check_unsteered(model: Model) -> None:
-    if injector_of(model.architecture).stack:
-        raise CompositionError(
-            "the model is being steered",
-            found="a call of domain_gate or routing_accuracy inside steered()",
-            expected="an unsteered model: a gate reads what has not been steered yet",
-            do="leave the context first",
-        )
 
 
 def _by_domain(prompts: PromptsByDomain) -> dict[str, list[Prompt]]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from steer.engine.base import in_place
+from steer.engine.base import in_place, unsteered
 from steer.errors import AlignmentError, MissingExtraError, PairsError
 from steer.model import Model
 from steer.pairs import Pair, Pairs
@@ -62,11 +62,13 @@ def preference_tune(
         PairsError: There are no pairs.
         AlignmentError: A folder for an adapter is named, and no rank.
         CapabilityError: The model's engine does not work on its modules.
+        SteeringError: The model is being steered.
 
     Reference:
         arXiv 2310.12036 (the loss), 2410.19206 (its use for alignment vectors).
     """
     in_place(model.engine, "tuning")
+    unsteered(model.engine, "preference_tune")
     if adapter is not None and lora_rank is None:
         raise AlignmentError(
             "there is no adapter to save",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steer.architecture import Architecture
 from steer.composition import Composition
-from steer.errors import CapabilityError, SteerError
+from steer.errors import CapabilityError, SteerError, SteeringError
 
 Capability = Literal["in_place", "weights", "scopes", "rows", "gate"]
 Way = Literal["auto", "hook", "merge"]
@@ -130,6 +130,11 @@ class Engine(ABC):
     name: str
     capabilities: frozenset[Capability]
 
+    @property
+    @abstractmethod
+    def steering(self) -> bool:
+        """Whether a composition is being injected."""
+
     @abstractmethod
     def attach(self, composition: Composition, *, weights: Way = "auto") -> Attachment:
         """Inject a composition into every call until the attachment is removed.
@@ -219,4 +224,23 @@ def in_place(engine: Engine, doing: str) -> None:
             found=f"the engine {engine.name}",
             expected="an engine that injects in place",
             do="use steer.Model on the model itself, or model.activations(...) for single texts",
+        )
+
+
+def unsteered(engine: Engine, doing: str) -> None:
+    """Refuse what needs the model as it is while the model is being steered.
+
+    Args:
+        engine: The engine.
+        doing: What is asked for, for the message.
+
+    Raises:
+        SteeringError: The engine is injecting a composition.
+    """
+    if engine.steering:
+        raise SteeringError(
+            "the model is being steered",
+            found=f"{doing} inside steered()",
+            expected="the unsteered model: what is measured or made here is relative to it",
+            do="leave the context first, and pass what to steer with",
         )

@@ -86,6 +86,11 @@ class HooksEngine(Engine):
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
 
+    @property
+    def steering(self) -> bool:
+        """See `Engine.steering`; also for what another engine of the same model injects."""
+        return bool(injector_of(self.architecture).stack)
+
     def attach(self, composition: Composition, *, weights: Way = "auto") -> HookAttachment:
         """See `Engine.attach`."""
         injector = injector_of(self.architecture)

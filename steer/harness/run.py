@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from steer.composition import Composition, Part, as_composition
-from steer.engine.base import in_place
-from steer.engine.injector import injector_of
+from steer.engine.base import in_place, unsteered
 from steer.errors import CapabilityError, HarnessError, MissingExtraError
 from steer.harness.files import Row
 from steer.harness.language_model import language_model
@@ -85,8 +84,9 @@ def run_harness(
 
     Raises:
         MissingExtraError: lm-eval is not installed.
-        HarnessError: An unknown task, missing data, code execution not allowed, or a model that is
-            steered or in training mode.
+        HarnessError: An unknown task, missing data, code execution not allowed, or a model in
+            training mode.
+        SteeringError: The model is being steered.
         CapabilityError: Coefficient rows: a harness reorders what it runs.
     """
     composition = None if what is None else as_composition(what)
@@ -137,13 +137,13 @@ def _check(model: Model, composition: Composition | None) -> None:
             expected="one setting: a harness sorts and groups its requests",
             do="run the harness once for each setting",
         )
-    training = any(module.training for module in model.hf_model.modules())
-    if training or injector_of(model.architecture).stack:
+    unsteered(model.engine, "a harness")
+    if any(module.training for module in model.hf_model.modules()):
         raise HarnessError(
-            "the model is in training mode" if training else "the model is being steered",
-            found="training = True" if training else "a call inside steered()",
-            expected="the model as it is, in evaluation mode: it is its own baseline",
-            do="call model.hf_model.eval(), leave the context, and pass what to steer with",
+            "the model is in training mode",
+            found="training = True",
+            expected="evaluation mode: dropout would change what comes out at every call",
+            do="call model.hf_model.eval() first",
         )
 
 

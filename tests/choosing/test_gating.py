@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CompositionError
+from steer.errors import CompositionError, SteeringError
 from steer.gating import last_prompt_activations, routing_accuracy
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -75,8 +75,8 @@ def test_a_gate_is_fitted_and_measured_on_an_unsteered_model(lm):
     prompts = {"sea": SEA, "town": TOWN}
     gate = steer.domain_gate(lm, prompts, layer=1)
     with lm.steered(steer.Vector.of({0: torch.ones(lm.d_model)})):
-        with pytest.raises(CompositionError, match="is being steered"):
+        with pytest.raises(SteeringError, match="is being steered"):
             steer.domain_gate(lm, prompts, layer=1)
-        with pytest.raises(CompositionError, match="is being steered"):
+        with pytest.raises(SteeringError, match="is being steered"):
             routing_accuracy(lm, gate, prompts)
     assert torch.equal(steer.domain_gate(lm, prompts, layer=1).centroids, gate.centroids)

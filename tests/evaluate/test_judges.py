@@ -151,7 +151,7 @@ def test_a_judge_that_is_steered_itself_refuses(lm):
     judge = ModelJudge(lm, QUESTION, ["yes", "no"])
     with (
         lm.steered(steer.Vector.of({1: torch.ones(32)})),
-        pytest.raises(SteeringError, match="judge is being steered"),
+        pytest.raises(SteeringError, match="is being steered"),
     ):
         judge("p", "a")
     assert judge("p", "a").label in ("yes", "no")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CapabilityError, MissingExtraError, ScopeError
+from steer.errors import CapabilityError, MissingExtraError, ScopeError, SteeringError
 from steer.harness import HarnessError, HarnessResult, Limits, run_harness
 from tests.harness import files
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -313,7 +313,7 @@ def test_what_cannot_be_run_is_refused(
 def test_a_model_that_is_no_baseline_is_refused(
     lm: steer.Model, knob: steer.Composition, data: Path
 ) -> None:
-    with lm.steered(knob), pytest.raises(HarnessError, match="being steered"):
+    with lm.steered(knob), pytest.raises(SteeringError, match="being steered"):
         run(lm, knob, ["harmless"], data)
     lm.hf_model.train()
     try:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steer import Dense, Model, Pair, Pairs, Vector, Weight, compose, record, view
+from steer import Dense, Model, Pair, Pairs, Vector, Weight, compose, neutral_text, record, view
 from steer.errors import (
     BusyModelError,
     CapabilityError,
@@ -26,6 +26,7 @@ from steer.errors import (
     RowsError,
     ScopeError,
     SteerError,
+    SteeringError,
 )
 from steer.harness import run_harness
 from steer.operator import ADD, register_operator
@@ -318,6 +319,11 @@ def test_an_injection_travels_in_a_trace_of_ones_own(
         logits = nnsight.save(model.output.logits)
     close(logits, logits_of(plain, KNOBS, 0.8))
     assert sorted(streams) == [0, 1, 2, 3]
+
+
+def test_a_traced_model_that_is_steered_is_no_baseline(lm: TracedModel) -> None:
+    with lm.steered(KNOBS, 0.5), pytest.raises(SteeringError, match="is being steered"):
+        neutral_text(lm, PROMPTS, max_new_tokens=2)
 
 
 def test_an_operator_that_cannot_be_sent_is_refused(plain: Model, language_model: Any) -> None:

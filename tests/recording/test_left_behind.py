@@ -8,7 +8,7 @@ from torch import Tensor
 
 from steer.activations import record
 from steer.engine.tree import unique_tokens
-from steer.errors import BusyModelError, RecordingError
+from steer.errors import BusyModelError, SteeringError
 from steer.model import Model
 from steer.positions import plan
 from steer.vector import Vector
@@ -186,6 +186,6 @@ def test_a_steered_model_is_refused() -> None:
     model = tiny()
     with (
         model.steered(Vector.of({1: torch.ones(32)}), 1.0),
-        pytest.raises(RecordingError, match="being steered"),
+        pytest.raises(SteeringError, match="being steered"),
     ):
         record(model, some_pairs(2), progress=False)

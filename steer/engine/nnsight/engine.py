@@ -76,6 +76,11 @@ class NNsightEngine(Engine):
 
     # -- steering --------------------------------------------------------------------------------
 
+    @property
+    def steering(self) -> bool:
+        """See `Engine.steering`."""
+        return bool(self._stack)
+
     def attach(self, composition: Composition, *, weights: Way = "auto") -> TraceAttachment:
         """See `Engine.attach`; there are residual sites alone."""
         refuse(composition)

@@ -6,8 +6,8 @@ from typing import cast
 
 import torch
 
-from steer.engine.injector import injector_of
-from steer.errors import SelectionError, SteeringError
+from steer.engine.base import unsteered
+from steer.errors import SelectionError
 from steer.evaluate.judge.protocol import Verdict, filled
 from steer.evaluate.preference import Reduce
 from steer.model import Model
@@ -53,6 +53,11 @@ class ModelJudge:
             )
         object.__setattr__(self, "replies", named)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it can give."""
+        return tuple(self.replies)
+
     def __call__(self, prompt: Prompt, answer: str, /) -> Verdict:
         """Return the likeliest label; the reply lists the score of each, in nats.
 
@@ -77,13 +82,7 @@ class ModelJudge:
             SteeringError: The judge itself is being steered.
             TextError: A question cannot be rendered.
         """
-        if injector_of(self.model.architecture).stack:
-            raise SteeringError(
-                "the judge is being steered itself",
-                found="a judge inside the steered() of its own model",
-                expected="an unsteered judge",
-                do="generate inside, leave, then judge_answers(judge, prompts, answers)",
-            )
+        unsteered(self.model.engine, "judging")
         asked = [filled(self.question, p, a) for p, a in zip(prompts, answers, strict=True)]
         found: list[Verdict] = []
         for k in range(0, len(asked), self.batch_size):

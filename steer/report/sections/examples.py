@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer.composition import CoefficientsLike, Composition, Part, as_composition
+from steer.engine.base import unsteered
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Prompt
@@ -53,9 +54,11 @@ def answered(
         The answers.
 
     Raises:
+        SteeringError: The model is being steered.
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
+    unsteered(model.engine, "answered")
     composition = as_composition(what)
     answers = {}
     for name, coefficients in settings.items():
