@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from steer.composition import Composition, Part, coefficient_rows
@@ -50,7 +48,7 @@ def settings_of(
         SelectionError: There is no setting, or a layer that a vector lacks.
         CompositionError: An unknown domain, a value that is not finite, or an unknown scope.
     """
-    rows = [tuple(row) for row in coefficients(composition, grid).tolist()]
+    rows = coefficients(composition, grid)
     named = [None] if scopes is None else [str(parse_scope(scope)) for scope in scopes]
     at = [None] if layers is None else [int(layer) for layer in layers]
     found = [Setting(*choice) for choice in itertools.product(at, named, rows)]
@@ -66,8 +64,8 @@ def settings_of(
     return tuple(dict.fromkeys(found))
 
 
-def coefficients(composition: Composition, grid: Grid) -> Float[Tensor, "setting domain"]:
-    """Return the coefficients of a grid, one row per setting.
+def coefficients(composition: Composition, grid: Grid) -> list[tuple[float, ...]]:
+    """Return the coefficients of a grid as they were given, one row per setting.
 
     Args:
         composition: Whose domains.
@@ -78,8 +76,6 @@ def coefficients(composition: Composition, grid: Grid) -> Float[Tensor, "setting
         CompositionError: An unknown domain, or a value that is not finite.
     """
     domains = composition.domains
-    if isinstance(grid, Tensor) and grid.ndim == 2:
-        return coefficient_rows(grid, domains)[0]
     if len(grid) == 0:
         raise SelectionError(
             "the grid is empty",
@@ -89,14 +85,19 @@ def coefficients(composition: Composition, grid: Grid) -> Float[Tensor, "setting
         )
     if isinstance(grid, Mapping):
         coefficient_rows(dict.fromkeys(grid, 0.0), domains)  # refuses unknown domains
-        axes: list[Sequence[float]] = [grid.get(domain, (0.0,)) for domain in domains]
+        rows = list(itertools.product(*(grid.get(domain, (0.0,)) for domain in domains)))
+    elif isinstance(grid, Tensor) and grid.ndim == 2:
+        rows = grid.tolist()
     elif isinstance(grid[0], Mapping):
-        return coefficient_rows(cast(Sequence[Mapping[str, float]], grid), domains)[0]
+        whole = cast(Sequence[Mapping[str, float]], grid)
+        coefficient_rows(whole, domains)
+        rows = [tuple(row.get(domain, 0.0) for domain in domains) for row in whole]
     else:
-        axes = [[float(c) for c in cast(Sequence[float], grid)]] * len(domains)
-    product: list[Sequence[float]] = list(itertools.product(*axes))
-    rows = [coefficient_rows(row, domains)[0] for row in product]
-    return torch.cat(rows) if rows else torch.empty(0, len(domains))
+        values = [float(c) for c in cast(Sequence[float], grid)]
+        rows = list(itertools.product(values, repeat=len(domains)))
+    for row in rows:
+        coefficient_rows(row, domains)  # refuses what cannot be used
+    return [tuple(float(c) + 0.0 for c in row) for row in rows]
 
 
 def composed(composition: Composition, layer: int | None, scope: str | None) -> Composition:

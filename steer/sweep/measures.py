@@ -128,6 +128,27 @@ def by_domain(data: Data) -> dict[str, Pairs | Answers]:
     return found
 
 
+def pairs_by_domain(data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:
+    """Return the pairs of each domain, under `all` where there is none.
+
+    Args:
+        data: Pairs, or pairs by domain.
+
+    Raises:
+        SelectionError: There are none, or something else than pairs.
+    """
+    found = by_domain(data)
+    pairs = {name: part for name, part in found.items() if isinstance(part, Pairs)}
+    if len(pairs) < len(found):
+        raise SelectionError(
+            "there is nothing to measure on",
+            found=f"no pairs of {sorted(found.keys() - pairs.keys())}",
+            expected="Pairs, or a mapping from domain to pairs",
+            do="answers of levels are for a sweep with measure='levels'",
+        )
+    return pairs
+
+
 def asked(part: Pairs | Answers, measure: str) -> Asked:
     """Return the texts of one domain.
 

@@ -28,8 +28,8 @@ class Sweep(Shown):
         measured: For each setting and domain of the data, numbers by name.
         measure: What was measured.
         reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
-        way: How likelihoods were computed: `branched`, or `plain` and why; `resumed` where all
-            came from a file.
+        way: How likelihoods were computed: `branched`, or `plain` and why; both where layers or
+            scopes differ in it; `resumed` where all came from a file.
         fingerprint: Of the whole request.
     """
 

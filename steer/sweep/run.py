@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from steer.composition import Composition, Part, as_composition
+from steer.engine.base import unsteered
 from steer.engine.branches.trial import fastest_tokens
 from steer.evaluate.preference import Reduce
 from steer.model import Model
@@ -77,12 +78,14 @@ def sweep(
         The table of what was measured.
 
     Raises:
+        SteeringError: The model is being steered.
         SelectionError: Nothing to sweep or to measure on, data that do not go with the measure,
             a file that is damaged or belongs to another sweep, or one to save a measure to that
             has no name of its own (a lambda, a partial).
         CompositionError: Domains, coefficients or scopes that cannot be used.
         FitError: A vector does not fit this model.
     """
+    unsteered(model.engine, "sweep")
     composition = as_composition(what)
     listed = [scope] if isinstance(scope, Scope | str) else scope
     settings = settings_of(composition, grid, layers, listed)
@@ -92,17 +95,19 @@ def sweep(
     journal = None if save is None else work.journal(Path(save), mark, max_tokens)
     found: dict[int, Measured] = {} if journal is None else dict(journal.measured)
     tokens = max_tokens if journal is None else journal.notes["max_tokens"]
-    way = "resumed"
+    ways: dict[str, None] = {}
     with tqdm(total=len(settings), initial=len(found), desc="sweep", disable=not progress) as bar:
         for group in work.groups(found):
             done, way = work.measured(group, tokens)
             found |= done
+            ways[way] = None
             if journal is not None:
                 journal.add(done)
             bar.update(len(group))
     ordered = tuple(found[k] for k in range(len(settings)))
     name = measure_name(measure)
-    return Sweep(composition.domains, settings, ordered, name, reduce, way, mark)
+    how = "; ".join(ways) or "resumed"
+    return Sweep(composition.domains, settings, ordered, name, reduce, how, mark)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

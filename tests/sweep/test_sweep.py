@@ -6,7 +6,7 @@ import torch
 import steer
 from steer.errors import CompositionError, SelectionError
 from steer.evaluate import level_preference, preference
-from steer.sweep import Answers, sweep
+from steer.sweep import Answers, likelihood, sweep
 from tests.conformance.cases import gate, knobs, mixed, vector
 from tests.sweep.setting import CHOSEN, PROMPTS, REJECTED, model, pairs
 
@@ -98,6 +98,28 @@ def test_every_combination_once() -> None:
     explicit = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     listed = sweep(model(), knobs(), pairs(), explicit, progress=False)
     assert [s.coefficients for s in listed.settings] == [tuple(row) for row in explicit.tolist()]
+
+
+@pytest.mark.parametrize(
+    "grid", [[0.1, -0.3], {"vector": [0.1, -0.3]}, [{"vector": 0.1}, {"vector": -0.3}]]
+)
+def test_coefficients_are_kept_as_they_were_given(grid) -> None:
+    found = sweep(model(), vector(1), pairs(), grid, progress=False)
+    assert [s.coefficients for s in found.settings] == [(0.1,), (-0.3,)]
+    frame = found.to_pandas()
+    assert len(frame[frame["coefficient.vector"] == 0.1]) == 2
+    assert found.best()["coefficient.vector"] in (0.1, -0.3)
+
+
+def test_every_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def uncut(lm, composition, longest):
+        return (
+            "this layer cannot be cut" if composition.parts["vector"].vector.layers == (1,) else ""
+        )
+
+    monkeypatch.setattr(likelihood, "plain_reason", uncut)
+    found = sweep(model(), vector(1, 2), pairs(), [0.5], layers=[1, 2], progress=False)
+    assert found.way == "plain: this layer cannot be cut; branched"
 
 
 def test_more_settings_than_run_together() -> None:
