@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from steer.errors import SelectionError
+from steer.evaluate.student import student
 from steer.evaluate.table import Row, Tabled, estimate_row
 
 _NONE = (math.nan, math.nan)
-_Z95 = 1.959963984540054
-_MANY = 500  # degrees of freedom from which three terms of the series give eight digits
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -155,32 +154,3 @@ def mapped(estimate: Estimate, measure: str, function: Callable[[float], float])
     low, high = (function(end) for end in estimate.interval)
     items = tuple(function(item) for item in estimate.items)
     return Estimate(measure, function(estimate.value), (low, high), estimate.n, items)
-
-
-def student(freedom: int) -> float:
-    """Return the 97.5% quantile of Student's t distribution.
-
-    Args:
-        freedom: Degrees of freedom, at least 1.
-    """
-    if freedom > _MANY:
-        first, second = _Z95**3 + _Z95, 5 * _Z95**5 + 16 * _Z95**3 + 3 * _Z95
-        return _Z95 + first / (4 * freedom) + second / (96 * freedom**2)
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        angle = (low + high) / 2
-        low, high = (angle, high) if _central(angle, freedom) < 0.95 else (low, angle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _central(angle: float, freedom: int) -> float:
-    """Return P(|t| < √ν tan θ), by the finite sums for whole ν."""
-    cosine, odd = math.cos(angle), freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for k in range(2 + odd, freedom, 2):
-        term *= cosine * cosine * (k - 1) / k
-        total += term
-    if odd:
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    return math.sin(angle) * total

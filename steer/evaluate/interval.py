@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from steer.evaluate.table import Row, Tabled, estimate_row
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054  # the 97.5% quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -132,7 +132,7 @@ class ShareChange(Tabled):
         return f"ShareChange({self}, n={self.n})"
 
 
-def wilson(hits: int, n: int, z: float = _Z95) -> tuple[float, float]:
+def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
     """Return Wilson's score interval of a share.
 
     Args:

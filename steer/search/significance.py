@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from steer.errors import SelectionError
+from steer.evaluate.student import student_tail
 
 ALPHA = 0.01
 
@@ -78,7 +79,18 @@ def evidence(
         steered: The same at the chosen setting.
         references: The same for each of at least two random vectors of equal norm, there.
         settings: Settings that were tried.
+
+    Raises:
+        SelectionError: A margin is not finite, or there are fewer than two random vectors.
     """
+    if not all(math.isfinite(m) for row in (unsteered, steered, *references) for m in row):
+        raise SelectionError(
+            "margins that are not finite are evidence of nothing",
+            found=f"unsteered, steered and {len(references)} random vectors, "
+            "with NaN or infinite margins among theirs",
+            expected="a finite margin of every pair",
+            do="look at the pairs and the model's logits",
+        )
     gains = [after - before for before, after in zip(unsteered, steered, strict=True)]
     others = [
         sum(a - b for b, a in zip(unsteered, other, strict=True)) / len(gains)
@@ -132,55 +144,3 @@ def beyond(value: float, others: Sequence[float]) -> float:
     if error == 0:
         return 0.0 if value > mean else 1.0
     return student_tail((value - mean) / error, n - 1)
-
-
-def student_tail(t: float, freedom: int) -> float:
-    """Return P(T ≥ t) of Student's distribution, by the finite sums for whole degrees of freedom.
-
-    Args:
-        t: The number.
-        freedom: Degrees of freedom, at least 1.
-    """
-    if t < 0:
-        return 1.0 - student_tail(-t, freedom)
-    x = freedom / (freedom + t * t)
-    return 0.5 * _beta(x, freedom / 2)
-
-
-def _beta(x: float, a: float) -> float:
-    """Return the regularised incomplete beta function I_x(a, 1/2), by the series in x.
-
-    I_x(a, b) = x^a / (a B(a, b)) · Σ_n (1 − b)_n a / (n! (a + n)) x^n, which keeps its relative
-    precision in the tail, where a difference from 1 would not.
-    """
-    if x >= 1.0:
-        return 1.0
-    if x > 0.9:  # near t = 0 the series is slow, and the complement's is not small
-        return 1.0 - _mirrored(1.0 - x, a)
-    log_front = a * math.log(x) - _log_beta(a) - math.log(a) if x > 0 else -math.inf
-    total, term, n = 1.0, 1.0, 0
-    while n < 2000:
-        n += 1
-        term *= x * (n - 0.5) / n
-        add = term * a / (a + n)
-        total += add
-        if add < 1e-17 * total:
-            break
-    return math.exp(log_front) * total
-
-
-def _mirrored(y: float, a: float) -> float:
-    """Return I_y(1/2, a) by the same series."""
-    total, term, n = 1.0, 1.0, 0
-    while n < 2000:
-        n += 1
-        term *= y * (n - a) / n
-        add = term * 0.5 / (0.5 + n)
-        total += add
-        if abs(add) < 1e-17 * abs(total):
-            break
-    return math.exp(0.5 * math.log(y) - _log_beta(a)) * 2.0 * total if y > 0 else 0.0
-
-
-def _log_beta(a: float) -> float:
-    return math.lgamma(a) + math.lgamma(0.5) - math.lgamma(a + 0.5)

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.evaluate.estimate import Estimate, jackknife
+from steer.evaluate.interval import Z95
 
-_Z95 = 1.959963984540054
 _ROUNDINGS = 16  # a projection of a float32 stream is known to about this many times eps · ‖h‖
 
 
@@ -47,7 +47,7 @@ def _end(theta: float, limit: float, n: int) -> float:
         middle = (inside + outside) / 2
         m = n - 1
         spread = 1 + m * (1 - middle) / (2 - middle) + m * middle / (1 + middle)
-        error = _Z95 * math.sqrt(middle * (1 - middle) * spread) / n
+        error = Z95 * math.sqrt(middle * (1 - middle) * spread) / n
         if abs(theta - middle) <= error:
             inside = middle
         else:
