@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, mapped, ratio_of, within
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
@@ -57,8 +58,10 @@ def neutral_text(
 
     Raises:
         SelectionError: Every continuation is empty.
+        SteeringError: The model is being steered.
         TextError: Prompts and responses given differ in number, or a response has no token.
     """
+    unsteered(model.engine, "neutral_text")
     if responses is not None:
         logits = model.logits(prompts, responses)
         return NeutralText(tuple(prompts), tuple(responses), tuple(logits))
@@ -103,28 +106,51 @@ def kl_divergence(model: Model, text: NeutralText) -> Estimate:
     return within(ratio_of(name, _divergences(model, text), tokens), 0.0, math.inf)
 
 
-def perplexity(model: Model, text: NeutralText) -> Estimate:
-    """Return exp(−Σ log p(token) / tokens) of a model, steered or not, on text.
+def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]) -> Estimate:
+    """Return exp(−Σ log p(token) / tokens) of a model, steered or not, on responses.
 
     To measure how fluent a steered model writes, let the unsteered one read its answers:
-    `perplexity(model, neutral_text(model, prompts, responses=answers))`.
+    `perplexity(model, prompts, answers)`.
 
     Args:
         model: The model; inside `with model.steered(...)` it is measured steered.
-        text: The unsteered model's continuations or texts given, see `neutral_text`.
+        prompts: One prompt per response.
+        responses: The texts, for instance those of `neutral_text`.
 
     Returns:
         The perplexity, at least 1; its interval is that of the mean over texts, in nats per
         token, and each item the perplexity of one text.
+
+    Raises:
+        SelectionError: There are no texts, or a log-probability is not finite.
+        TextError: Prompts and responses differ in number, or a response has no token.
     """
-    scored = model.logprobs(text.prompts, text.responses)
+    scored = model.logprobs(prompts, responses)
     nats = [-float(row.double().sum()) for row in scored]
     found = within(ratio_of("nats per token", nats, [len(row) for row in scored]), 0.0, math.inf)
-    return mapped(found, "perplexity", _exp)
+    return mapped(found, "perplexity", exp)
 
 
-def _exp(nats: float) -> float:
-    """Return e^x; infinite where a float cannot hold it."""
+def divergence(log_s: Float[Tensor, "pos vocab"], log_u: Float[Tensor, "pos vocab"]) -> float:
+    """Return Σ p_s (log p_s − log p_u) over positions and tokens; where p_s is 0 a term is 0.
+
+    Args:
+        log_s: log p_s, steered, in nats.
+        log_u: log p_u, unsteered, in nats.
+
+    Returns:
+        Nats; infinite where p_u alone is 0, NaN where a log-probability is.
+    """
+    p = log_s.exp()
+    return float(torch.where(p == 0, 0.0, p * (log_s - log_u)).sum().double())
+
+
+def exp(nats: float) -> float:
+    """Return e^x; infinite where a float cannot hold it.
+
+    Args:
+        nats: x.
+    """
     return math.exp(nats) if nats < _MOST or math.isnan(nats) else math.inf
 
 
@@ -132,7 +158,6 @@ def _divergences(model: Model, text: NeutralText) -> list[float]:
     """Return KL(steered‖unsteered) of each text, in nats, summed over its tokens."""
     found = []
     for now, before in zip(model.logits(text.prompts, text.responses), text.logits, strict=True):
-        log_s = torch.log_softmax(now.float(), dim=-1)
-        log_u = torch.log_softmax(before.float(), dim=-1)
-        found.append(float((log_s.exp() * (log_s - log_u)).sum().double()))
+        both = (torch.log_softmax(logits.float(), dim=-1) for logits in (now, before))
+        found.append(divergence(*both))
     return found

@@ -1,6 +1,5 @@
 """KL and perplexity on neutral text under many settings at once: settings are rows of a batch."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -8,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.composition import Composition
+from steer.engine.base import unsteered
 from steer.errors import CapabilityError
-from steer.evaluate.kl import NeutralText
+from steer.evaluate.kl import NeutralText, divergence, exp
 from steer.model import Model
 from steer.text import encode_exchange
 
 _BYTES = 256 * 2**20  # of logits at once
-_MOST = 700.0  # the greatest x of which e^x is a float
 
 
 class SideEffects:
@@ -24,9 +23,13 @@ class SideEffects:
         model: The model; it must not be steered.
         composition: Vectors, operators, scopes and gate; its own coefficients are not used.
         text: Continuations of the same model, unsteered.
+
+    Raises:
+        SteeringError: The model is being steered.
     """
 
     def __init__(self, model: Model, composition: Composition, text: NeutralText) -> None:
+        unsteered(model.engine, "measuring side effects")
         self._model, self._composition, self._text = model, composition, text
         self._before = [torch.log_softmax(row.float(), dim=-1) for row in text.logits]
         self._tokens = [
@@ -42,7 +45,8 @@ class SideEffects:
         """Return KL(steered‖unsteered) and the factor of the perplexity at each setting.
 
         KL is Σ_v p_s (log p_s − log p_u), the mean over response tokens, in nats; the factor is
-        exp of the steered minus the unsteered mean −log p(token).
+        exp of the steered minus the unsteered mean −log p(token). Either is NaN or infinite where
+        the logits make it so.
 
         Args:
             settings: Coefficients, dimensionless.
@@ -50,13 +54,9 @@ class SideEffects:
         found = []
         for logits in self._logits(settings):
             after = [torch.log_softmax(row.float(), dim=-1) for row in logits]
-            kl = sum(
-                float((now.exp() * (now - before)).sum().double())
-                for now, before in zip(after, self._before, strict=True)
-            )
-            nats = self._nats(after) - self._base
-            factor = math.exp(nats) if nats < _MOST else math.inf
-            found.append((max(0.0, kl / self._text.tokens), factor))
+            kl = sum(map(divergence, after, self._before)) / self._text.tokens
+            factor = exp(self._nats(after) - self._base)
+            found.append((0.0 if kl < 0 else kl, factor))  # below 0 by rounding; NaN stays NaN
         return found
 
     def _nats(self, tables: Sequence[Float[Tensor, "pos vocab"]]) -> float:

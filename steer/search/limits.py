@@ -45,12 +45,15 @@ class Limits:
     def excess(self, tried: Tried) -> dict[str, float]:
         """Return by how much a setting exceeds each limit that is set; at most 0 if it keeps it.
 
+        What was not measured, or is not finite, exceeds it by infinity.
+
         Args:
             tried: What was measured there.
         """
-        found = {name: getattr(tried, name) for name in self.names}
+        measured = {name: getattr(tried, name) for name in self.names}
+        found = {name: math.nan if value is None else value for name, value in measured.items()}
         return {
-            name: math.inf if value is None or math.isnan(value) else value - getattr(self, name)
+            name: value - getattr(self, name) if math.isfinite(value) else math.inf
             for name, value in found.items()
         }
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import steer
-from steer.errors import TextError
+from steer.effects import off_target
+from steer.errors import SelectionError, TextError
 from steer.evaluate import kl_divergence, kl_per_token, neutral_text, perplexity, preference
 from steer.evaluate.preference import Preference
+from steer.search import Limits, calibrate
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = ("how are you", "what is this", "tell me more about the sea")
@@ -53,19 +55,19 @@ def test_an_unsteered_model_has_no_divergence(lm, given_text):
     assert found.interval[1] < 1e-4
 
 
-def test_perplexity_is_the_exponential_of_the_mean_over_tokens(lm, given_text, vector):
+def test_perplexity_is_the_exponential_of_the_mean_over_tokens(lm, vector):
     for coefficient in (0.0, 0.7):
         with lm.steered(vector, coefficient):
-            found = perplexity(lm, given_text)
+            found = perplexity(lm, PROMPTS, GIVEN)
             nats = torch.cat(lm.logprobs(PROMPTS, GIVEN)).double()
         assert found.value == pytest.approx(math.exp(-float(nats.mean())), rel=1e-6)
         assert 1 <= found.interval[0] < found.value < found.interval[1]
         assert len(found.items) == 3
 
 
-def test_own_continuations_are_less_surprising_than_texts_given(lm, given_text):
-    own = perplexity(lm, neutral_text(lm, PROMPTS, max_new_tokens=8))
-    assert own.value < perplexity(lm, given_text).value
+def test_own_continuations_are_less_surprising_than_texts_given(lm):
+    own = neutral_text(lm, PROMPTS, max_new_tokens=8)
+    assert perplexity(lm, own.prompts, own.responses).value < perplexity(lm, PROMPTS, GIVEN).value
 
 
 def test_texts_given_must_fit_their_prompts(lm):
@@ -73,11 +75,75 @@ def test_texts_given_must_fit_their_prompts(lm):
         neutral_text(lm, PROMPTS, responses=GIVEN[:2])
 
 
-def test_a_perplexity_beyond_floats_is_infinite(lm, given_text, monkeypatch):
+def test_perplexity_keeps_no_logits(lm, monkeypatch):
+    expected = perplexity(lm, PROMPTS, GIVEN)
+    monkeypatch.setattr(type(lm), "logits", lambda *_: pytest.fail("full logits of every answer"))
+    assert perplexity(lm, PROMPTS, GIVEN) == expected
+
+
+@pytest.fixture
+def barred():
+    """A model that never gives one token."""
+    lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
+    token = lm.tokenizer("q", add_special_tokens=False)["input_ids"][-1]
+
+    def bar(module, args, out):
+        return out.index_fill(-1, torch.tensor([token]), -math.inf)
+
+    handle = lm.hf_model.lm_head.register_forward_hook(bar)
+    yield lm
+    handle.remove()
+
+
+def test_a_token_that_is_never_given_adds_nothing_to_the_divergence(barred, vector):
+    text = neutral_text(barred, PROMPTS, max_new_tokens=4)
+    with barred.steered(vector, 0.7):
+        found = kl_per_token(barred, text)
+        tables = barred.logits(text.prompts, text.responses)
+    sums = []
+    for now, before in zip(tables, text.logits, strict=True):
+        p, u = (torch.softmax(x.double(), dim=-1) for x in (now, before))
+        kept = p > 0
+        sums.append(float((p[kept] * (p[kept] / u[kept]).log()).sum()))
+    assert found == pytest.approx(sum(sums) / text.tokens, rel=1e-4)
+    assert found > 0
+
+
+def test_a_budget_is_not_kept_by_what_is_no_number(barred, vector):
+    pairs = steer.Pairs.of(steer.Pair(f"{k}", "b b", "c c") for k in range(8))
+    options = {"coefficients": (5.0,), "neutral": PROMPTS, "progress": False}
+    with pytest.raises(SelectionError, match=r"least KL [0-9.]+ nats"):
+        steer.select(barred, vector, pairs, kl_budget=0.001, **options)
+    text = neutral_text(barred, PROMPTS, max_new_tokens=4)
+    broken = type(text)(text.prompts, text.responses, tuple(x * math.nan for x in text.logits))
+    with pytest.raises(SelectionError, match="no setting keeps the side-effect budget"):
+        steer.select(barred, vector, pairs, kl_budget=math.inf, **options | {"neutral": broken})
+    with pytest.raises(SelectionError, match="no setting keeps the limits"):
+        steer.select(
+            barred,
+            vector,
+            {"vector": pairs},
+            limits=Limits(kl=1e9),
+            **options | {"neutral": broken},
+        )
+    with pytest.raises(SelectionError, match="out of reach"):
+        calibrate(barred, vector, 0.1, neutral=broken)
+
+
+def test_scores_that_are_no_numbers_are_refused(barred, vector):
+    pairs = steer.Pairs.of(steer.Pair(f"{k}", "b b", "q") for k in range(8))
+    options = {"coefficients": (0.1,), "neutral": PROMPTS, "progress": False}
+    with pytest.raises(SelectionError, match="not finite"):
+        steer.select(barred, vector, pairs, **options)
+    with pytest.raises(SelectionError, match="not finite"):
+        off_target(barred, vector, pairs)
+
+
+def test_a_perplexity_beyond_floats_is_infinite(lm, monkeypatch):
     monkeypatch.setattr(
         type(lm), "logprobs", lambda *_: [torch.tensor([-1e4]), torch.tensor([-2e4])]
     )
-    assert perplexity(lm, given_text).value == math.inf
+    assert perplexity(lm, PROMPTS, GIVEN).value == math.inf
 
 
 def test_preference_is_a_table_that_names_its_reduction(lm):
