@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from steer.composition import Composition
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.preference import Preference, Reduce
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.sweep.likelihood import likelihoods
+from steer.sweep.measures import reduced
 
 
 def preferences(
@@ -24,8 +26,8 @@ def preferences(
     """Return the preference on each domain under each setting.
 
     Args:
-        model: The model.
-        composition: What is steered with.
+        model: The model; it must not be steered.
+        composition: What is steered with; its own coefficients are not used.
         settings: `[setting domain]`, dimensionless.
         data: Pairs by domain.
         reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
@@ -33,15 +35,27 @@ def preferences(
 
     Returns:
         For each setting, the preference by domain of the data.
+
+    Raises:
+        SteeringError: The model is being steered.
+        SelectionError: A score is not finite.
     """
+    unsteered(model.engine, "measuring preferences")
     pairs = [pair for part in data.values() for pair in part]
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     found = likelihoods(
         model, composition, settings, prompts + prompts, answers, max_tokens=max_tokens
     )
-    scores = [getattr(row.double(), reduce)(dim=1) for row in found.logprobs]
-    chosen, rejected = torch.stack(scores, dim=1).chunk(2, dim=1)
+    scores = reduced(found.logprobs, reduce)
+    if not bool(torch.isfinite(scores).all()):
+        raise SelectionError(
+            "answers have scores that are not finite",
+            found=f"{int((~torch.isfinite(scores)).sum())} of {scores.numel()}",
+            expected="a finite log-probability of every token",
+            do="try smaller coefficients, and look at the model's logits",
+        )
+    chosen, rejected = scores.chunk(2, dim=1)
     sizes = [len(part) for part in data.values()]
     return [
         {
@@ -50,27 +64,3 @@ def preferences(
         }
         for up, down in zip(chosen, rejected, strict=True)
     ]
-
-
-def by_domain(data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:
-    """Return the pairs of each domain, under `all` where there is none.
-
-    Args:
-        data: Pairs, or pairs by domain.
-
-    Raises:
-        SelectionError: A domain has no pairs, or there is none.
-    """
-    if isinstance(data, Pairs):
-        found = {name: data.of_domain(name) for name in data.domains} or {"all": data}
-    else:
-        found = dict(data)
-    empty = [name for name, part in found.items() if not len(part)]
-    if not found or empty:
-        raise SelectionError(
-            "there is nothing to measure on",
-            found=f"domains {list(found)}, without pairs: {empty}",
-            expected="at least one pair of each domain",
-            do="check the split or the domain's name",
-        )
-    return found

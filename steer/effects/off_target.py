@@ -1,7 +1,7 @@
 """What each vector does to each domain: the matrix of steered against affected."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -15,16 +15,19 @@ from steer.composition import (
     as_composition,
     coefficient_rows,
 )
-from steer.effects.margins import by_domain, preferences
+from steer.effects.margins import preferences
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, mean_of
 from steer.evaluate.interval import ShareChange
+from steer.evaluate.judge.change import has_change, judged_change
 from steer.evaluate.judge.protocol import Judge
-from steer.evaluate.judge.result import Judged, judge_answers, score_change
+from steer.evaluate.judge.result import Judged, check_wanted, judge_answers
 from steer.evaluate.preference import Preference, Reduce
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Pairs
+from steer.sweep.measures import pairs_by_domain
 from steer.vector import Vector
 
 By = Literal["accuracy", "margin", "judged"]
@@ -70,7 +73,8 @@ class OffTarget(Tabled):
                 score).
 
         Raises:
-            SelectionError: There is no such cell, or nothing was judged.
+            SelectionError: There is no such cell, or nothing was judged that can be compared.
+            JudgeError: Some answers were not judged: see `again`.
         """
         known = self.judged_after if by == "judged" else self.after
         if (steered, affected) not in known:
@@ -82,11 +86,25 @@ class OffTarget(Tabled):
                 do="name domains that were measured; pass a judge to off_target for 'judged'",
             )
         if by == "judged":
-            return _judged(self.judged_before[affected], self.judged_after[steered, affected])
+            return judged_change(self.judged_before[affected], self.judged_after[steered, affected])
         before, after = self.before[affected], self.after[steered, affected]
         if by == "accuracy":
             return ShareChange.of(before.hits, after.hits)
         return mean_of("change of margin", after.margins - before.margins)
+
+    def again(self, judge: Judge | Mapping[str, Judge]) -> "OffTarget":
+        """Return the same with those answers judged again that the judge was not heard about.
+
+        Args:
+            judge: The judge, or one for each domain of the data.
+
+        Raises:
+            SelectionError: A domain has no judge.
+        """
+        judges = _each(judge, self.affected, "judge")
+        before = {on: found.again(judges[on]) for on, found in self.judged_before.items()}
+        after = {at: found.again(judges[at[1]]) for at, found in self.judged_after.items()}
+        return replace(self, judged_before=before, judged_after=after)
 
     def matrix(self, by: By = "accuracy") -> Float[Tensor, "domain affected"]:
         """Return every change as numbers: steered domains down, affected domains across.
@@ -134,7 +152,11 @@ class OffTarget(Tabled):
 
     @property
     def rows(self) -> list[Row]:
-        """One row per steered domain, affected domain and measure."""
+        """One row per steered domain, affected domain and measure.
+
+        A judged change is left empty where neither a label is wanted nor scores were given, or
+        where some answers were not judged: see `again`.
+        """
         return list(self._rows())
 
     def _rows(self) -> Iterator[Row]:
@@ -148,8 +170,16 @@ class OffTarget(Tabled):
         for steered, c in self.coefficients.items():
             for affected in self.affected:
                 for by, name in names.items():
-                    found = self.change(steered, affected, by).rows[0] | {"measure": name}
+                    found = self._row(steered, affected, by) | {"measure": name}
                     yield {"steered": steered, "coefficient": c, "affected": affected, **found}
+
+    def _row(self, steered: str, affected: str, by: By) -> Row:
+        if by == "judged":
+            before, after = self.judged_before[affected], self.judged_after[steered, affected]
+            if not has_change(before, after):
+                empty = dict.fromkeys(("value", "low", "high"))
+                return {"measure": "", **empty, "n": len(after.answers)}
+        return self.change(steered, affected, by).rows[0]
 
 
 def off_target(
@@ -182,18 +212,24 @@ def off_target(
         The matrix, with intervals.
 
     Raises:
-        SelectionError: A domain without pairs or without judge, or coefficients by row.
+        SteeringError: The model is being steered.
+        SelectionError: A domain without pairs or without judge, coefficients by row, or a label
+            wanted that the judge cannot give.
         CompositionError: An unknown domain, or a coefficient that cannot be used.
     """
     composition = as_composition(what)
-    parts = by_domain(data)
+    unsteered(model.engine, "off_target")
+    parts = pairs_by_domain(data)
     own = _coefficients(composition, coefficients)
     settings = torch.cat([torch.zeros_like(own), torch.diag(own[0])])
-    found = preferences(model, composition, settings, parts, reduce, max_tokens)
-    judged: list[dict[str, Judged]] = [{} for _ in settings]
     if judge is not None:
         judges = _each(judge, parts, "judge")
         labels = dict.fromkeys(parts) if wanted is None else _each(wanted, parts, "label")
+        for name, part in parts.items():
+            check_wanted(judges[name], labels[name], len(part))
+    found = preferences(model, composition, settings, parts, reduce, max_tokens)
+    judged: list[dict[str, Judged]] = [{} for _ in settings]
+    if judge is not None:
         judged = [
             _answered(model, composition, row, parts, judges, labels, options) for row in settings
         ]
@@ -241,7 +277,7 @@ def _answered(
     return found
 
 
-def _each(value: Any, parts: Mapping[str, Pairs], what: str) -> dict[str, Any]:
+def _each(value: Any, parts: Iterable[str], what: str) -> dict[str, Any]:
     """Return one value for each domain of the data."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(parts, value)
@@ -261,9 +297,3 @@ def _cells(steered: Mapping[str, float], found: list[dict[str, Any]]) -> dict[_C
         for name, row in zip(steered, found, strict=True)
         for affected, result in row.items()
     }
-
-
-def _judged(before: Judged, after: Judged) -> Change:
-    if after.wanted is None:
-        return score_change(before, after)
-    return ShareChange.of(before.hits, after.hits)

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from steer.composition import Composition, Part, as_composition, coefficient_rows
-from steer.effects.margins import by_domain, preferences
+from steer.effects.margins import preferences
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.preference import Reduce
 from steer.evaluate.steerability import Steerability
 from steer.model import Model
 from steer.pairs import Pairs
+from steer.sweep.measures import pairs_by_domain
 from steer.vector import Vector
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -44,12 +46,14 @@ def steerability(
         The margins of every pair under every coefficient, and what follows from them.
 
     Raises:
+        SteeringError: The model is being steered.
         SelectionError: No pairs, fewer than two coefficients, or no domain named among several.
         CompositionError: An unknown domain, or a coefficient out of the operator's range.
 
     Reference:
         arXiv 2407.12404.
     """
+    unsteered(model.engine, "steerability")
     composition = as_composition(what)
     if domain is None and len(composition.domains) > 1:
         raise SelectionError(
@@ -61,7 +65,7 @@ def steerability(
     name = domain or composition.domains[0]
     rows = [coefficient_rows({name: c}, composition.domains)[0] for c in coefficients]
     settings = torch.cat(rows) if rows else torch.empty(0, len(composition.domains))
-    whole = {"all": pairs} if len(pairs) else by_domain({"all": pairs})
+    whole = pairs_by_domain({"all": pairs})
     found = preferences(model, composition, settings, whole, reduce, max_tokens) if rows else []
     scores = torch.stack([at["all"].margins for at in found]) if found else torch.empty(0, 0)
     score = f"margin in nats ({reduce} log-probability)"

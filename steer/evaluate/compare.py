@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steer.composition import Composition, Part, as_composition
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.baselines import prompt_prefix, random_like
-from steer.evaluate.estimate import mean_of
+from steer.evaluate.estimate import Estimate, mean_of
 from steer.evaluate.interval import ShareChange
+from steer.evaluate.judge.change import has_change, judged_change
 from steer.evaluate.judge.protocol import Judge
-from steer.evaluate.judge.result import Judged, Wanted, judge_answers, score_change
+from steer.evaluate.judge.result import Judged, Wanted, check_wanted, judge_answers
 from steer.evaluate.preference import Preference, Reduce, preference, with_prefix
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
@@ -57,15 +59,27 @@ class Baselines(Tabled):
         """
         return ShareChange.of(self.preferences[condition].hits, self.preferences[_STEERED].hits)
 
+    def again(self, judge: Judge) -> "Baselines":
+        """Return the same with those answers judged again that the judge was not heard about.
+
+        Args:
+            judge: The judge.
+        """
+        return replace(self, judged={name: j.again(judge) for name, j in self.judged.items()})
+
     @property
-    def works(self) -> bool:
+    def beats_unsteered_and_random(self) -> bool:
         """Whether the intervals of the gains over `unsteered` and every random one are above 0."""
         names = [n for n in self.conditions if n == "unsteered" or n.startswith("random")]
         return all(self.gain(name).interval[0] > 0 for name in names)
 
     @property
     def rows(self) -> list[Row]:
-        """One row per condition and measure; `gain` is steered minus this one, pair by pair."""
+        """One row per condition and measure; `gain` is steered minus this one, pair by pair.
+
+        A judged gain is left empty where neither a label is wanted nor scores were given, or where
+        some answers were not judged: see `again`.
+        """
         return [*self._preference_rows(), *self._judged_rows()]
 
     def _preference_rows(self) -> Iterator[Row]:
@@ -73,17 +87,14 @@ class Baselines(Tabled):
         for name, found in self.preferences.items():
             accuracy, margin = found.rows
             moved = mean_of("gain", steered.margins - found.margins)
-            change = self.gain(name)
-            yield {"condition": name, **accuracy, **_gain(name, change.value, change.interval)}
-            yield {"condition": name, **margin, **_gain(name, moved.value, moved.interval)}
+            yield {"condition": name, **accuracy, **_gain(name, self.gain(name))}
+            yield {"condition": name, **margin, **_gain(name, moved)}
 
     def _judged_rows(self) -> Iterator[Row]:
         for name, found in self.judged.items():
             steered = self.judged[_STEERED]
-            moved = score_change(found, steered) if found.wanted is None else None
-            change = moved or ShareChange.of(found.hits, steered.hits)
-            gain = _gain(name, change.value, change.interval)
-            yield {"condition": name, **found.rows[0], **gain}
+            change = judged_change(found, steered) if has_change(found, steered) else None
+            yield {"condition": name, **found.rows[0], **_gain(name, change)}
 
 
 def baselines(
@@ -121,8 +132,14 @@ def baselines(
         Every condition with its gain.
 
     Raises:
-        SelectionError: No pairs, nothing to prompt with, or shots that are also measured on.
+        SteeringError: A model is being steered.
+        SelectionError: No pairs, nothing to prompt with, shots that are also measured on, or a
+            label wanted that the judge cannot give.
     """
+    for lm in (model, *([tuned] if tuned is not None else [])):
+        unsteered(lm.engine, "baselines")
+    if judge is not None:
+        check_wanted(judge, wanted, len(pairs))
     composition = as_composition(what)
     prefix = _prefix(instruction, shots, pairs)
     conditions: dict[str, tuple[Model, Composition | None, Sequence[Message]]] = {
@@ -164,9 +181,9 @@ def _prefix(instruction: str | None, shots: Pairs | None, pairs: Pairs) -> tuple
     return prefix
 
 
-def _gain(condition: str, value: float, interval: tuple[float, float]) -> Row:
+def _gain(condition: str, found: ShareChange | Estimate | None) -> Row:
     """Return the columns of a gain; there is none of the steered model over itself."""
-    own = condition == _STEERED
-    numbers = (value, *interval)
     names = ("gain", "gain low", "gain high")
-    return {name: None if own else x for name, x in zip(names, numbers, strict=True)}
+    if found is None or condition == _STEERED:
+        return dict.fromkeys(names)
+    return dict(zip(names, (found.value, *found.interval), strict=True))

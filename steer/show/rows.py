@@ -70,13 +70,17 @@ def _drawn(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, ...]]:
     """Return the interval of each row as a bar, on one scale for rows of one measure."""
     if not all(isinstance(rows[0].get(name), float) for name in ("value", "low", "high")):
         return [() for _ in rows]
+    measured = [row for row in rows if row["value"] is not None]
     scales: dict[object, tuple[float, float]] = {}
-    for row in rows:
+    for row in measured:
         ends = [row["value"], row["low"], row["high"]]
         before = scales.get(row.get("measure"), (0.0, 0.0))
         scales[row.get("measure")] = scale([*before, *ends])
     bars: list[tuple[Cell, ...]] = []
     for row in rows:
+        if row["value"] is None:
+            bars.append(("",))
+            continue
         low, high = scales[row.get("measure")]
         if low == 0 and 0.25 <= high <= 1:  # a share
             high = 1.0

@@ -7,8 +7,20 @@ from hypothesis import strategies as st
 
 import steer
 from steer.errors import SelectionError
-from steer.evaluate import ShareChange, baselines, preference, prompt_prefix, random_like
+from steer.evaluate import (
+    EndpointJudge,
+    ModelJudge,
+    RuleJudge,
+    ShareChange,
+    Verdict,
+    baselines,
+    judged_accuracy,
+    preference,
+    prompt_prefix,
+    random_like,
+)
 from steer.gate import DomainGate
+from steer.report import Report
 from steer.term import inner
 from tests import letters
 from tests.letters import letter_pairs
@@ -123,10 +135,14 @@ def test_every_condition_is_measured_on_the_same_pairs(lm, pairs, planted):
     assert len(found.rows) == 12
 
 
-def test_a_vector_works_only_if_it_beats_unsteered_and_every_random_direction(lm, pairs, planted):
-    assert baselines(lm, planted, pairs, instruction="say b", seeds=(4,)).works
+def test_a_vector_beats_them_only_if_it_beats_unsteered_and_every_random_direction(
+    lm, pairs, planted
+):
+    found = baselines(lm, planted, pairs, instruction="say b", seeds=(4,))
+    assert found.beats_unsteered_and_random
     nothing = steer.Vector.of({1: torch.full((32,), 1e-7)})
-    assert not baselines(lm, nothing, pairs, instruction="say b", seeds=(0,)).works
+    found = baselines(lm, nothing, pairs, instruction="say b", seeds=(0,))
+    assert not found.beats_unsteered_and_random
 
 
 def test_generated_answers_are_judged_beside_each_other(lm, pairs, planted):
@@ -166,6 +182,57 @@ def test_judged_scores_are_compared_item_by_item(lm, pairs, planted):
     assert [row["condition"] for row in rows] == ["steered", "unsteered", "prompted"]
     scores = [found.judged[name].score.value for name in ("steered", "unsteered")]
     assert rows[1]["gain"] == pytest.approx(scores[0] - scores[1])
+
+
+JUDGED = {"instruction": "say b", "seeds": (4,), "max_new_tokens": 4}
+
+
+def test_labels_without_one_wanted_leave_the_gain_empty(lm, pairs, planted):
+    def judge(prompt, text):
+        return "b" if " b" in text else "other"
+
+    found = baselines(lm, planted, pairs[2:5], judge=judge, **JUDGED)
+    judged = [row for row in found.rows if row["measure"].startswith("judged")]
+    assert [row["gain"] for row in judged] == [None] * 4
+    assert judged[0]["measure"] == "judged b"
+    assert "judged b" in repr(found)
+    assert "judged b" in found._repr_html_()
+
+
+def test_answers_that_were_not_judged_leave_the_gain_empty_until_they_are(lm, pairs, planted):
+    def judge(prompt, text):
+        return Verdict("b" if " b" in text else "other")
+
+    def unheard(prompt, text):
+        return Verdict(None, error="no route") if prompt == pairs[3].prompt else judge(prompt, text)
+
+    found = baselines(lm, planted, pairs[2:5], judge=unheard, wanted="b", **JUDGED)
+    judged = found.rows[8:]
+    assert [(row["measure"], row["gain"]) for row in judged] == [("not judged", None)] * 4
+    assert "not judged" in repr(found)
+    assert "not judged" in Report.of(found).html
+    settled = found.again(judge)
+    change = ShareChange.of(settled.judged["prompted"].hits, settled.judged["steered"].hits)
+    row = settled.rows[10]
+    assert (row["condition"], row["measure"]) == ("prompted", "judged accuracy")
+    assert row["gain"] == change.value
+
+
+@pytest.mark.parametrize(
+    "wanted", ["nothing", ["b", "b"], ["b", "b", "nothing"]], ids=["label", "number", "one"]
+)
+def test_what_a_judge_cannot_give_is_refused_before_anything_is_generated(
+    lm, pairs, planted, wanted, monkeypatch
+):
+    rule = RuleJudge({"b": r"\bb\b"}, otherwise="other")
+    model = ModelJudge(lm, "{answer}", {"b": "yes", "other": "no"})
+    served = EndpointJudge("judge", "{answer}", ["b", "other"], base_url="http://localhost:1/v1")
+    monkeypatch.setattr(type(lm), "generate", lambda *_, **__: pytest.fail("generated"))
+    for judge in (rule, model, served):
+        with pytest.raises(SelectionError, match="cannot give what is wanted"):
+            baselines(lm, planted, pairs[2:5], judge=judge, wanted=wanted, **JUDGED)
+        with pytest.raises(SelectionError, match="cannot give what is wanted"):
+            judged_accuracy(lm, ["hello"] * 3, judge, wanted=wanted)
 
 
 def test_a_prompted_baseline_needs_something_else_to_show(lm, pairs, planted):

@@ -5,8 +5,9 @@ import torch
 
 import steer
 from steer.effects import off_target, steerability
-from steer.errors import CompositionError, SelectionError
-from steer.evaluate import Share, judge_answers, preference
+from steer.errors import CompositionError, JudgeError, SelectionError
+from steer.evaluate import Share, Verdict, judge_answers, preference
+from steer.report import Report
 from tests.sweep.setting import model, pairs
 
 COEFFICIENTS = (-1.0, 0.0, 0.5)
@@ -137,6 +138,40 @@ def test_generated_answers_are_judged_by_domain(lm, knobs):
             after = found.change(name, affected, "judged").after
             assert after == share == Share(share.hits, len(prompts))
     assert len(found.rows) == 12
+
+
+def test_a_judged_change_that_is_undefined_is_left_empty(lm, knobs):
+    def judge(prompt, text):
+        return "long" if len(text) > 8 else "short"
+
+    found = off_target(lm, knobs, pairs(), judge=judge, max_new_tokens=5)
+    judged = [row for row in found.rows if "judged" in row["measure"]]
+    assert [(row["value"], row["low"]) for row in judged] == [(None, None)] * 4
+    assert "change of judged" in repr(found)
+    assert "change of judged" in found._repr_html_()
+    assert "Interference" in Report.of(found).html
+    with pytest.raises(SelectionError):
+        found.change("medical", "legal", "judged")
+
+
+def test_answers_that_were_not_judged_can_be_judged_again(lm, knobs):
+    asked = pairs()[0].prompt
+
+    def judge(prompt, text):
+        return Verdict("long" if len(text) > 8 else "short")
+
+    def unheard(prompt, text):
+        return Verdict(None, error="no route") if prompt == asked else judge(prompt, text)
+
+    options = {"wanted": "long", "max_new_tokens": 5}
+    found = off_target(lm, knobs, pairs(), judge=unheard, **options)
+    empty = [row["affected"] for row in found.rows if row["value"] is None]
+    assert empty == ["medical"] * 2
+    with pytest.raises(JudgeError, match="not judged"):
+        found.change("legal", "medical", "judged")
+    whole = off_target(lm, knobs, pairs(), judge=judge, **options)
+    assert found.again(judge).rows == found.again({"medical": judge, "legal": judge}).rows
+    assert found.again(judge).rows == whole.rows
 
 
 def test_cells_and_judges_that_are_missing_are_named(lm, knobs, matrix):

@@ -57,6 +57,15 @@ class BatchJudge(Protocol):
         """
 
 
+@runtime_checkable
+class LabelJudge(Protocol):
+    """A judge that says which labels it can give."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The labels; it may leave an answer undecided besides."""
+
+
 def prompt_text(prompt: Prompt) -> str:
     """Return a prompt as one text: messages as lines of role and content.
 

@@ -7,7 +7,7 @@ from typing import Any
 from steer.errors import JudgeError, SelectionError
 from steer.evaluate.estimate import Estimate, mean_of
 from steer.evaluate.interval import Share
-from steer.evaluate.judge.protocol import BatchJudge, Judge, Label, Verdict
+from steer.evaluate.judge.protocol import BatchJudge, Judge, Label, LabelJudge, Verdict
 from steer.evaluate.preference import with_prefix
 from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.model import Model
@@ -52,7 +52,7 @@ class Judged(Tabled):
                 expected=f"one of {sorted(map(str, self.labels))}, or one label per answer",
                 do="judge with wanted=…, or ask for share(label)",
             )
-        self._check_heard()
+        self.check_heard()
         return tuple(v.label == w for v, w in zip(self.verdicts, self.wanted, strict=True))
 
     @property
@@ -73,7 +73,7 @@ class Judged(Tabled):
             SelectionError: The judge gave no scores.
             JudgeError: Some answers were not judged.
         """
-        self._check_heard()
+        self.check_heard()
         scores = [float(v.label) for v in self.verdicts if isinstance(v.label, float | int)]
         return mean_of("judged score", scores)
 
@@ -107,7 +107,7 @@ class Judged(Tabled):
         Raises:
             JudgeError: Some answers were not judged.
         """
-        self._check_heard()
+        self.check_heard()
         return Share(sum(v.label == label for v in self.verdicts), len(self.verdicts))
 
     def again(self, judge: Judge) -> "Judged":
@@ -158,7 +158,12 @@ class Judged(Tabled):
     def _found(self) -> Share | Estimate:
         return self.score if self.wanted is None else self.accuracy
 
-    def _check_heard(self) -> None:
+    def check_heard(self) -> None:
+        """Refuse answers that the judge was not heard about.
+
+        Raises:
+            JudgeError: There are some.
+        """
         errors = [v.error for v in self.verdicts if v.error is not None]
         if errors:
             raise JudgeError(
@@ -169,22 +174,29 @@ class Judged(Tabled):
             )
 
 
-def score_change(before: Judged, after: Judged) -> Estimate:
-    """Return how much the score changed, item by item, where both were decided.
+def check_wanted(judge: Judge, wanted: Wanted, n: int) -> None:
+    """Refuse labels that cannot be what a judge gives, before anything is generated.
 
     Args:
-        before: Answers under one condition.
-        after: Answers to the same prompts under another.
+        judge: The judge; one with a tuple `labels` gives no others.
+        wanted: The label wanted, or one for each answer.
+        n: Answers that will be judged.
 
     Raises:
-        SelectionError: No item has a score both times.
+        SelectionError: Another number of labels than answers, or a label that it never gives.
     """
-    both = [
-        float(b.label) - float(a.label)
-        for a, b in zip(before.verdicts, after.verdicts, strict=True)
-        if isinstance(a.label, int | float) and isinstance(b.label, int | float)
-    ]
-    return mean_of("change of judged score", both)
+    if wanted is None:
+        return
+    each = [wanted] * n if isinstance(wanted, str) else wanted
+    known = judge.labels if isinstance(judge, LabelJudge) else each
+    unknown = sorted(set(each) - set(known))
+    if unknown or len(each) != n:
+        raise SelectionError(
+            "the judge cannot give what is wanted",
+            found=f"{len(each)} labels for {n} answers, unknown: {unknown}",
+            expected=f"one label or one for each answer, among {list(dict.fromkeys(known))}"[:200],
+            do="name a label of the judge, or leave wanted out",
+        )
 
 
 def judge_answers(
@@ -256,6 +268,7 @@ def judged_accuracy(
         SelectionError: See `judge_answers`.
         TextError: A prompt cannot be rendered.
     """
+    check_wanted(judge, wanted, len(prompts))
     asked = [with_prefix(prefix, prompt) for prompt in prompts]
     answers = model.generate(asked, batch_size=batch_size, **options)
     return judge_answers(judge, prompts, answers, wanted=wanted)

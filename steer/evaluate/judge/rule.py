@@ -56,6 +56,12 @@ class RuleJudge:
         }
         return cls(found, otherwise)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it can give."""
+        own = tuple(self.patterns)
+        return own if self.otherwise is None or self.otherwise in own else (*own, self.otherwise)
+
     def __call__(self, prompt: Prompt, answer: str, /) -> Verdict:
         """Return the label of an answer; the reply names the labels whose patterns occur.
 

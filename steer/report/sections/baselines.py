@@ -26,7 +26,7 @@ def baselines(result: Baselines) -> str:
     values = {name: (found.value, *found.interval) for name, found in result.preferences.items()}
     verdict = (
         "The gains over the unsteered model and every random direction lie above 0."
-        if result.works
+        if result.beats_unsteered_and_random
         else "Not every gain over the unsteered model and random directions lies above 0."
     )
     picture = intervals(values, "preference accuracy", share=True)

@@ -12,7 +12,7 @@ def interference(result: OffTarget) -> str:
     Args:
         result: What `steer.effects.off_target` returned.
     """
-    found = cells_of(result, measure="accuracy")
+    found = cells_of(result, measure="preference accuracy")
     values, lows, highs = found.values.tolist(), found.low.tolist(), found.high.tolist()
     texts = [
         [_text(*cell) for cell in zip(*row, strict=True)]
