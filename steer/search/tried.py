@@ -1,11 +1,28 @@
 """One setting that was tried, and which of two is better."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 Numbers = Mapping[str, float]
 Objective = Callable[[Mapping[str, Numbers]], float]
 Rank = tuple[float, float, float, float]
+
+
+class Costing(Protocol):
+    """A setting with what it reaches and what it costs."""
+
+    @property
+    def objective(self) -> float:
+        """What is to be large."""
+
+    @property
+    def kl(self) -> float | None:
+        """KL(steered‖unsteered), nats per response token; None if it was not measured."""
+
+
+_Setting = TypeVar("_Setting", bound=Costing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +71,23 @@ def worst_accuracy(measured: Mapping[str, Numbers]) -> float:
     return min(numbers["accuracy"] for numbers in measured.values())
 
 
-def front(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+def front(settings: Sequence[_Setting]) -> tuple[_Setting, ...]:
     """Return the Pareto front: settings to which no other is at least as good in both respects.
 
     One setting is beyond another if its objective is not lower and its KL not higher, and one of
-    them is better. Of equals the one tried first is kept. Without KL it is the best alone.
+    them is better. Of equals the one tried first is kept. Where no KL was measured, it is the best
+    alone; a KL that is NaN is on no front.
 
     Args:
-        tried: Settings that were tried.
+        settings: Settings that were tried.
 
     Returns:
         The front by rising KL, and so by rising objective.
     """
-    found: list[Tried] = []
-    for one in sorted(tried, key=lambda t: (0.0 if t.kl is None else t.kl, -t.objective)):
+    found: list[_Setting] = []
+    known = [(0.0 if s.kl is None else s.kl, s) for s in settings]
+    ordered = [(kl, s) for kl, s in known if not math.isnan(kl)]
+    for _, one in sorted(ordered, key=lambda both: (both[0], -both[1].objective)):
         if not found or one.objective > found[-1].objective:
             found.append(one)
-    if tried and tried[0].kl is None:
-        return tuple(found[-1:])
     return tuple(found)

@@ -9,6 +9,7 @@ from steer.evaluate.table import Row, Tabled
 from steer.report.charts.scatter import scatter
 from steer.report.html import figure, numbers, paragraph
 from steer.search import Selection
+from steer.search.tried import front
 
 _OBJECTIVE = "preference accuracy"
 
@@ -56,11 +57,7 @@ class Costs(Tabled):
     @property
     def front(self) -> tuple[Cost, ...]:
         """Settings to which no other is as good in both objective and KL, by rising KL."""
-        found: list[Cost] = []
-        for one in sorted(self.settings, key=lambda c: (c.kl, -c.objective)):
-            if not found or one.objective > found[-1].objective:
-                found.append(one)
-        return tuple(found)
+        return front(self.settings)
 
 
 def costs_of(choice: Choice | Selection) -> Costs:
