@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from steer.evaluate.interval import Share
 from steer.search.significance import Evidence
+from steer.search.tested import Tested
 from steer.shown import Shown
 from steer.vector import Vector
 
@@ -49,6 +50,8 @@ class Choice(Shown):
             random direction of equal norm at that layer) and `prompted`.
         reduce: Whether answers were scored by mean or sum of log-probabilities.
         evidence: Tests on the same pairs against the unsteered model and random vectors.
+        back: The other end of a knob that is to work both ways: the coefficient negated, on the
+            same test pairs with chosen and rejected swapped.
     """
 
     vector: Vector
@@ -59,6 +62,7 @@ class Choice(Shown):
     baselines: Mapping[str, Share]
     reduce: str
     evidence: Evidence
+    back: Tested | None = None
 
     @property
     def layer(self) -> int:
@@ -80,9 +84,9 @@ class Choice(Shown):
         """Whether the vector does more than none and than random ones of equal norm, at α = 0.01.
 
         Both tests are on pairs that the choice never saw, corrected for the number of settings
-        tried; see `steer.search.significance`.
+        tried; see `steer.search.significance`. A knob that is to work both ways must at both ends.
         """
-        return self.evidence.works()
+        return self.evidence.works() and (self.back is None or self.back.evidence.works())
 
     def report(self, title: str = "Steering report") -> "Report":
         """Return this result as a page.

@@ -1,5 +1,6 @@
 """Layer, position and strength by held-out preference accuracy under limits on side effects."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast, overload
@@ -10,8 +11,9 @@ from tqdm.auto import tqdm
 from steer.choice import Choice, Trial
 from steer.composition import Composition, Part, as_composition
 from steer.effects.margins import preferences
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
-from steer.evaluate.baselines import prompt_prefix, random_like
+from steer.evaluate.baselines import prompt_prefix
 from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Preference, Reduce, preference
@@ -20,15 +22,14 @@ from steer.model import Model
 from steer.pairs import Pairs, Prompt
 from steer.provenance import Tuning
 from steer.scope import ALL, Scope, parse_scope
-from steer.search.at_settings import at_settings
 from steer.search.effects import SideEffects
 from steer.search.limits import Limits
 from steer.search.result import Selection
 from steer.search.run import COEFFICIENTS as VALUES
-from steer.search.run import REFERENCES, ByDomain, select_coefficients
-from steer.search.significance import evidence
+from steer.search.run import ByDomain, select_coefficients
 from steer.search.space import Axes
 from steer.search.strategy import Strategy
+from steer.search.tested import tested
 from steer.search.tried import Objective, worst_accuracy
 from steer.vector import Vector
 
@@ -103,6 +104,7 @@ def select(
         The choice.
 
     Raises:
+        SteeringError: The model is being steered.
         SelectionError: Nothing to choose from, limits that no setting keeps, or test pairs that
             are also used to choose.
     """
@@ -151,8 +153,8 @@ def select_one(
         scope: Tokens to inject at.
         gate: A domain gate, if the vector will be used behind one.
         both_ways: Whether the knob is to work at both ends: every setting is also tried with the
-            coefficient negated and chosen and rejected swapped. Accuracy and likelihood are then
-            means over both ends, and KL is the larger one.
+            coefficient negated and chosen and rejected swapped. Accuracy and likelihood of a trial
+            are then means over both ends, KL is the larger one, and the choice is tested at both.
         neutral: Prompts of no domain, or neutral text prepared by `neutral_text`.
         test: Pairs for the reported number; without them, a half of `held_out` is kept back.
         instruction: System message of the prompted baseline; without it, two chosen answers of
@@ -165,9 +167,11 @@ def select_one(
         The choice, with every trial, its test result and baselines.
 
     Raises:
+        SteeringError: The model is being steered.
         SelectionError: No candidate, a budget that no setting keeps, or test pairs that are also
             used to choose.
     """
+    unsteered(model.engine, "select")
     scope = parse_scope(scope)
     validation, unseen = _two_parts(held_out, test, seed)
     candidates = _candidates(vectors, layers, coefficients)
@@ -178,34 +182,26 @@ def select_one(
         trials += _trials(model, name, knob, coefficients, both_ways, validation, text, reduce)
     best = _best(trials, kl_budget)
     chosen = candidates[trials.index(best) // len(coefficients)][1]
-    knobs = [
-        as_composition(Part(vector, operator, scope)).gated(gate)(best.coefficient)
-        for vector in (chosen, *(random_like(chosen, seed + k) for k in range(REFERENCES)))
+    knob = as_composition(Part(chosen, operator, scope)).gated(gate)
+    ends = [
+        tested(model, knob(c), {"": pairs}, reduce, seed, len(trials))[""]
+        for c, pairs in ((best.coefficient, unseen), (-best.coefficient, unseen.swap()))
+        if both_ways or pairs is unseen
     ]
-    found_steered, *references = at_settings(model, knobs, unseen, reduce)
-    base = preference(model, unseen, reduce=reduce)
+    found = ends[0]
     shots = prompt_prefix(instruction, validation)
-    baselines = {
-        "base": base,
-        "random": references[0],
-        "prompted": preference(model, unseen, reduce=reduce, prefix=shots),
-    }
-    test_share = found_steered.accuracy
-    tuning = Tuning(best.layer, best.coefficient, operator, scope, test_share.value, best.kl)
+    prompted = preference(model, unseen, reduce=reduce, prefix=shots).accuracy
+    tuning = Tuning(best.layer, best.coefficient, operator, scope, found.steered.value, best.kl)
     return Choice(
         vector=replace(chosen, tuning=tuning, gate=gate),
         best=best,
         trials=tuple(trials),
         kl_budget=kl_budget,
-        test=test_share,
-        baselines={name: found.accuracy for name, found in baselines.items()},
+        test=found.steered,
+        baselines={"base": found.base, "random": found.random, "prompted": prompted},
         reduce=reduce,
-        evidence=evidence(
-            base.margins.tolist(),
-            found_steered.margins.tolist(),
-            [found.margins.tolist() for found in references],
-            len(trials),
-        ),
+        evidence=found.evidence,
+        back=ends[1] if both_ways else None,
     )
 
 
@@ -269,7 +265,7 @@ def _trials(
     n, there = len(coefficients), torch.tensor([[float(c)] for c in coefficients])
     settings = torch.cat([there, -there]) if both_ways else there
     found = [row[""] for row in preferences(model, knob, settings, {"": validation}, reduce)]
-    costs = [kl for kl, _ in SideEffects(model, knob, text)(settings)]
+    costs = torch.tensor([kl for kl, _ in SideEffects(model, knob, text)(settings)]).double()
     trials = []
     for k, coefficient in enumerate(coefficients):
         back = [Preference(p.rejected, p.chosen, reduce) for p in found[n + k :: n]]
@@ -281,16 +277,16 @@ def _trials(
                 float(coefficient),
                 accuracy=sum(end.accuracy.value for end in ends) / len(ends),
                 likelihood=sum(float(end.chosen.mean()) for end in ends) / len(ends),
-                kl=max(costs[k::n]),
+                kl=float(costs[k::n].max()),
             )
         )
     return trials
 
 
 def _best(trials: Sequence[Trial], kl_budget: float) -> Trial:
-    allowed = [trial for trial in trials if trial.kl <= kl_budget]
+    allowed = [t for t in trials if math.isfinite(t.kl) and t.kl <= kl_budget]
     if not allowed:
-        least = min(trials, key=lambda trial: trial.kl)
+        least = min(trials, key=lambda t: math.inf if math.isnan(t.kl) else t.kl)
         raise SelectionError(
             "no setting keeps the side-effect budget",
             found=f"least KL {least.kl:.3g} nats per token ({least.candidate}, layer "

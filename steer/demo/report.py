@@ -31,7 +31,8 @@ def show(study: Study, console: Console) -> None:
 def _choices(study: Study, console: Console) -> None:
     table = Table(
         title="Chosen on held-out pairs; preference accuracy on pairs never seen before",
-        caption="pos: template token read, from the end; KL: nats per token of neutral text",
+        caption="pos: template token read, from the end; KL: nats per token of neutral text; "
+        "second row: the knob turned back, on the same pairs swapped",
     )
     for name in ("domain", "pos", "layer", "coef", "KL"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -47,6 +48,10 @@ def _choices(study: Study, console: Console) -> None:
             f"{choice.best.kl:.2f}",
             *(f"{share.value:.0%}" for share in shares),
         )
+        if choice.back is not None:
+            turned = (choice.back.steered, choice.back.base, choice.back.random)
+            shown = [f"{share.value:.0%}" for share in turned]
+            table.add_row("", "", "", f"{-choice.coefficient:g}", "", *shown, "–")
     console.print(table)
     if study.gate.accuracy is not None:
         console.print(f"Domain gate: {study.gate.accuracy:.1%} of held-out prompts routed rightly.")

@@ -1,6 +1,6 @@
 """Preferences under some compositions; what these share is computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -8,29 +8,34 @@ from steer.composition import Composition
 from steer.effects.margins import preferences
 from steer.evaluate.preference import Preference, Reduce
 from steer.model import Model
-from steer.pairs import Pair, Pairs
+from steer.pairs import Pairs
 from steer.site import Residual
 
 
 def at_settings(
-    model: Model, compositions: Sequence[Composition], pairs: Sequence[Pair], reduce: Reduce
-) -> list[Preference]:
-    """Return the preference under some compositions, each at its own coefficients.
+    model: Model, compositions: Sequence[Composition], data: Mapping[str, Pairs], reduce: Reduce
+) -> list[dict[str, Preference]]:
+    """Return the preference by domain under some compositions, each at its own coefficients.
 
-    What they share is computed once where their sites are residual and none has a gate.
+    What they share is computed once where their sites are residual and none has a gate. All come
+    from one kernel, so that equal settings have equal margins: the unsteered model is a
+    composition at 0.
 
     Args:
-        model: The model.
+        model: The model; it must not be steered.
         compositions: What to steer with.
-        pairs: The pairs.
+        data: Pairs by domain.
         reduce: How scores are made of tokens.
+
+    Raises:
+        SteeringError: The model is being steered.
+        SelectionError: A score is not finite.
     """
-    data = {"": Pairs.of(pairs)}
     if len(compositions) > 1 and all(_plain(composition) for composition in compositions):
         joined = _joined(compositions)
-        return [row[""] for row in preferences(model, joined, joined.coefficients, data, reduce)]
+        return preferences(model, joined, joined.coefficients, data, reduce)
     return [
-        preferences(model, composition, composition.coefficients[:1], data, reduce)[0][""]
+        preferences(model, composition, composition.coefficients[:1], data, reduce)[0]
         for composition in compositions
     ]
 

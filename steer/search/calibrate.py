@@ -1,9 +1,11 @@
 """Coefficients of equal side effect, so that vectors can be compared."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steer.composition import Composition, Part, as_composition
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.interval import Share
 from steer.evaluate.kl import NeutralText, neutral_text
@@ -48,9 +50,11 @@ def calibrate(
         c > 0, dimensionless, in the first doubling that passes the KL.
 
     Raises:
-        SelectionError: The KL is not above 0, or is not reached up to `most`.
+        SteeringError: The model is being steered.
+        SelectionError: The KL is not above 0, is not reached up to `most`, or is no number.
         FitError: A vector does not fit this model.
     """
+    unsteered(model.engine, "calibrate")
     if not (kl > 0 and most > 0 and tolerance > 0):
         raise SelectionError(
             "this side effect cannot be calibrated to",
@@ -64,7 +68,10 @@ def calibrate(
     own = composition.coefficients[:1]
 
     def at(c: float) -> float:
-        return effects(own * c)[0][0]
+        found = effects(own * c)[0][0]
+        if math.isnan(found):
+            raise _out_of_reach(kl, (c, found))
+        return found
 
     low, high = (0.0, 0.0), (most * _FIRST, at(most * _FIRST))
     while high[1] < kl * (1 - tolerance):
@@ -173,8 +180,10 @@ def compare_at_kl(
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
 
     Raises:
+        SteeringError: The model is being steered.
         SelectionError: There are no pairs, or a vector does not reach the KL.
     """
+    unsteered(model.engine, "compare_at_kl")
     if not len(pairs):
         raise SelectionError(
             "there is nothing to compare on",
@@ -188,7 +197,7 @@ def compare_at_kl(
         c = calibrate(model, what, kl, neutral=text, most=most, tolerance=tolerance)
         composition = as_composition(what)
         rows = composition.coefficients[:1] * c
-        found = at_settings(model, [composition(rows[0])], pairs, reduce)[0]
+        found = at_settings(model, [composition(rows[0])], {"": pairs}, reduce)[0][""]
         coefficients[name] = c
         reached[name] = SideEffects(model, composition, text)(rows)[0][0]
         accuracy[name], margin[name] = found.accuracy, found.margin

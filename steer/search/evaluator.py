@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from steer.composition import Composition
+from steer.engine.base import unsteered
 from steer.evaluate.kl import NeutralText
 from steer.evaluate.preference import Reduce
 from steer.model import Model
@@ -26,6 +27,9 @@ class Evaluator:
         objective: What is to be large, of the numbers of those.
         text: Neutral text; None to measure no side effects there.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+
+    Raises:
+        SteeringError: The model is being steered.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Evaluator:
         text: NeutralText | None,
         reduce: Reduce,
     ) -> None:
+        unsteered(model.engine, "measuring settings")
         self._texts = {name: asked(part, "preference") for name, part in pairs.items()}
         self._moved, self._objective, self._reduce = tuple(moved), objective, reduce
         self._effects = None if text is None else SideEffects(model, composition, text)

@@ -5,30 +5,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from steer.composition import Composition, Part, as_composition
+from steer.engine.base import unsteered
 from steer.errors import SelectionError
-from steer.evaluate.baselines import prompt_prefix, random_like
-from steer.evaluate.interval import Share
+from steer.evaluate.baselines import prompt_prefix
 from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
-from steer.evaluate.preference import Preference, Reduce, preference
+from steer.evaluate.preference import Reduce, preference
 from steer.model import Model
 from steer.pairs import Pairs, Prompt
-from steer.search.at_settings import at_settings
 from steer.search.evaluator import Evaluator
 from steer.search.limits import Limits
 from steer.search.result import Selection
-from steer.search.significance import Evidence, evidence
 from steer.search.space import Axes, Space, space_of
 from steer.search.strategy import Strategy, strategy_of
 from steer.search.task import Task
+from steer.search.tested import tested
 from steer.search.tried import Objective, Tried, worst_accuracy
 from steer.store.strict_json import dumps
-from steer.sweep.measures import by_domain
+from steer.sweep.measures import pairs_by_domain
 from steer.sweep.request import fingerprint, is_named, measure_name
 from steer.vector import Vector
 
 COEFFICIENTS = tuple(k / 10 for k in range(-10, 11))
-REFERENCES = 16  # random vectors that a choice is compared with
 ByDomain = Mapping[str, Pairs]
 
 
@@ -79,11 +77,13 @@ def select_coefficients(
         The choice and why, with every trial, its test result, baselines and evidence.
 
     Raises:
+        SteeringError: The model is being steered.
         SelectionError: Nothing to choose from, pairs that do not go with the composition, limits
             that no setting keeps, or test pairs that are also used to choose.
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
+    unsteered(model.engine, "select")
     composition = as_composition(what)
     limits = limits or Limits()
     validation, unseen = split_by_domain(named(composition, held_out), test, composition, seed)
@@ -109,9 +109,13 @@ def select_coefficients(
     best = chosen(task)
     own = {name: unseen[name] for name in moved}
     setting = composition(best.coefficients)
-    shares, baselines, found = _tested(
-        model, setting, own, validation, instruction, reduce, seed, len(task.tried)
-    )
+    found = tested(model, setting, own, reduce, seed, len(task.tried))
+    prompted = {
+        name: preference(
+            model, part, reduce=reduce, prefix=prompt_prefix(instruction, validation[name])
+        ).accuracy
+        for name, part in own.items()
+    }
     return Selection(
         composition=setting,
         best=best,
@@ -119,9 +123,12 @@ def select_coefficients(
         limits=limits,
         settings=len(space),
         evaluated=task.evaluated,
-        test=shares,
-        baselines=baselines,
-        evidence=found,
+        test={name: end.steered for name, end in found.items()},
+        baselines={
+            name: {"base": end.base, "random": end.random, "prompted": prompted[name]}
+            for name, end in found.items()
+        },
+        evidence={name: end.evidence for name, end in found.items()},
         reduce=reduce,
         how=how if isinstance(how, str) else type(how).__name__,
     )
@@ -136,7 +143,7 @@ def named(composition: Composition, pairs: Pairs | ByDomain) -> dict[str, Pairs]
     """
     if isinstance(pairs, Pairs) and len(composition.domains) == 1 and not pairs.domains:
         pairs = {composition.domains[0]: pairs}
-    return {name: part for name, part in by_domain(pairs).items() if isinstance(part, Pairs)}
+    return pairs_by_domain(pairs)
 
 
 def split_by_domain(
@@ -258,53 +265,3 @@ def _request(
         "neutral": None if text is None else [repr(p) for p in text.prompts] + [*text.responses],
     }
     return hashlib.sha256(dumps(request).encode()).hexdigest()
-
-
-def _tested(
-    model: Model,
-    setting: Composition,
-    unseen: ByDomain,
-    validation: ByDomain,
-    instruction: str | None,
-    reduce: Reduce,
-    seed: int,
-    settings: int,
-) -> tuple[dict[str, Share], dict[str, dict[str, Share]], dict[str, Evidence]]:
-    """Return steered result, baselines and evidence on the unseen pairs, by domain."""
-    everything = Pairs.of(pair for part in unseen.values() for pair in part)
-    sizes = [len(part) for part in unseen.values()]
-
-    def parts(found: Preference) -> list[Preference]:
-        both = zip(found.chosen.split(sizes), found.rejected.split(sizes), strict=True)
-        return [Preference(a, b, reduce) for a, b in both]
-
-    shown = {
-        name: preference(
-            model, part, reduce=reduce, prefix=prompt_prefix(instruction, validation[name])
-        ).accuracy
-        for name, part in unseen.items()
-    }
-    base = parts(preference(model, everything, reduce=reduce))
-    randoms = [random_like(setting, seed * 1000 + k) for k in range(REFERENCES)]
-    others = [parts(found) for found in at_settings(model, randoms, everything, reduce)]
-    steered = parts(at_settings(model, [setting], everything, reduce)[0])
-    names = list(unseen)
-    baselines = {
-        name: {
-            "base": base[k].accuracy,
-            "random": others[0][k].accuracy,
-            "prompted": shown[name],
-        }
-        for k, name in enumerate(names)
-    }
-    found = {
-        name: evidence(
-            base[k].margins.tolist(),
-            steered[k].margins.tolist(),
-            [other[k].margins.tolist() for other in others],
-            settings,
-        )
-        for k, name in enumerate(names)
-    }
-    shares = {name: own.accuracy for name, own in zip(names, steered, strict=True)}
-    return shares, baselines, found

@@ -61,6 +61,8 @@ def choice_card(choice: "Choice") -> Card:
         ("KL", f"{best.kl:.3f} of {choice.kl_budget:g} nats/token"),
         ("evidence", str(choice.evidence)),
     ]
+    if choice.back is not None:
+        facts.append(("turned back", str(choice.back.evidence)))
     series: dict[str, list[tuple[float, float]]] = {}
     several = len({trial.candidate for trial in choice.trials}) > 1
     for trial in choice.trials:
@@ -70,6 +72,9 @@ def choice_card(choice: "Choice") -> Card:
     named = {name: tuple(sorted(series[name])) for name in sorted(series, key=lambda n: n != own)}
     rows = [share_row("steered", choice.test.value, choice.test.interval)]
     rows += [share_row(name, s.value, s.interval) for name, s in choice.baselines.items()]
+    if choice.back is not None:
+        back = choice.back.steered
+        rows.append(share_row("turned back", back.value, back.interval))
     tried = [
         {
             "candidate": t.candidate,

@@ -1,11 +1,14 @@
 """Selection: planted vectors are found, useless ones are seen to be useless."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import steer
 from steer.errors import SelectionError
 from steer.evaluate.baselines import random_like
+from tests import letters
 from tests.letters import letter_pairs, towards
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -84,6 +87,51 @@ def test_both_ways_asks_for_both_ends_of_the_knob(lm, pairs, planted):
     with lm.steered(planted[3], -1.0):
         back = steer.preference(lm, pairs.split(0.5, 0.5)[0].swap())
     assert both.best.accuracy == pytest.approx((one.best.accuracy + back.accuracy.value) / 2)
+
+
+def test_the_choice_is_tested_at_both_ends(lm, pairs):
+    v = letters.planted(lm)
+    both, one = (
+        steer.select(lm, v, pairs, coefficients=(1.0,), both_ways=b, **OPTIONS)
+        for b in (True, False)
+    )
+    unseen = pairs.split(0.5, 0.5)[1].swap()
+    base = steer.preference(lm, unseen)
+    with lm.steered(v, -1.0):
+        back = steer.preference(lm, unseen)
+    assert (both.back.steered, both.back.base) == (back.accuracy, base.accuracy)
+    assert both.back.evidence.gained == int((back.margins > base.margins).sum()) == len(unseen)
+    assert (both.test, both.evidence, one.back) == (one.test, one.evidence, None)
+    assert both.works
+    assert "turned back" in repr(both)
+    assert "turned back" not in repr(one)
+
+
+def test_a_knob_that_fails_at_one_end_does_not_work(lm, pairs):
+    choice = steer.select(
+        lm, letters.planted(lm), pairs, coefficients=(1.0,), both_ways=True, **OPTIONS
+    )
+    weak = replace(choice.back.evidence, p_random=0.2)
+    assert choice.works
+    assert not replace(choice, back=replace(choice.back, evidence=weak)).works
+    assert not replace(choice, evidence=weak).works
+
+
+def test_a_setting_at_zero_changes_no_pair(lm, planted):
+    pairs = letter_pairs(60)
+    for knob in (planted, random_like(planted, 1)):
+        choice = steer.select(lm, knob, pairs, layers=[3], coefficients=(0.0,), **OPTIONS)
+        assert (choice.evidence.gained, choice.evidence.lost) == (0, 0)
+        assert choice.test == choice.baselines["base"]
+    many = steer.select(
+        lm,
+        {"letters": planted},
+        {"letters": pairs},
+        coefficients=(0.0,),
+        neutral=None,
+        progress=False,
+    )
+    assert (many.evidence["letters"].gained, many.evidence["letters"].lost) == (0, 0)
 
 
 def test_a_random_direction_has_the_norm_and_nothing_else(planted):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 import steer
 from steer.demo.language import pairs
-from steer.evaluate.baselines import random_like
 from steer.search.significance import Evidence, evidence
+from steer.search.tested import references
 from steer.sweep.likelihood import Scorer
 from steer.sweep.measures import reduced
 
@@ -29,7 +29,8 @@ def evidence_of(
 ) -> Evidence:
     """Select a vector's coefficient as `select` does, without a limit on KL, all in one pass."""
     validation, unseen = pairs(domain, 60, seed=seed, split="validation").split(0.5, 0.5, seed=seed)
-    others = [random_like(vector, 100 * seed + k) for k in range(16)]
+    drawn = references(steer.compose(vector=vector), seed)
+    others = [knob.parts["vector"].vector for knob in drawn]
     knobs = steer.compose({"candidate": vector} | {f"random{k}": v for k, v in enumerate(others)})
 
     def margins(

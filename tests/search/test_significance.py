@@ -4,14 +4,18 @@ import math
 import random
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import steer
 from steer.demo import load_model
 from steer.demo.domains.study import residual_vectors
 from steer.errors import SelectionError
 from steer.evaluate.baselines import random_like
-from steer.search.significance import beyond, evidence, sign_test, student_tail
+from steer.evaluate.student import student_tail
+from steer.search.significance import beyond, evidence, sign_test
+from steer.search.tested import references
 from tests.search.candidates import evidence_of
 
 
@@ -49,6 +53,26 @@ def test_beyond_falls_as_the_value_rises(others: list[float], value: float) -> N
 def test_one_reference_is_too_few() -> None:
     with pytest.raises(SelectionError, match="nothing to compare with"):
         beyond(1.0, [0.0])
+
+
+@pytest.mark.parametrize("row", [0, 1, 2, 17])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_margins_that_are_not_finite_are_no_evidence(row: int, number: float) -> None:
+    draw = random.Random(0)
+    rows = [[0.0] * 5, [9.0] * 5, *([draw.gauss(0, 1) for _ in range(5)] for _ in range(16))]
+    rows[row][3] = number
+    with pytest.raises(SelectionError, match="not finite"):
+        evidence(rows[0], rows[1], rows[2:], 1)
+
+
+def test_no_seed_shares_a_random_vector_with_another() -> None:
+    knobs = steer.compose(a=steer.Vector.of({1: torch.ones(8)}))(0.5)
+    drawn = [
+        r.parts["a"].vector.direction(1) for s in (0, 1, 2, 1000) for r in references(knobs, s)
+    ]
+    assert len({tuple(v.tolist()) for v in drawn}) == len(drawn) == 4 * 16
+    again = references(knobs, 1)[3].parts["a"].vector.direction(1)
+    assert torch.equal(again, drawn[16 + 3])
 
 
 def test_useless_vectors_pass_at_most_as_often_as_alpha_says() -> None:
