@@ -1,5 +1,6 @@
 """Where activations are read: positions by meaning, turned into tokens of encoded pairs."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +24,16 @@ _IN_EXCHANGE: Mapping[str, Position] = MappingProxyType(
     }
 )
 POSITIONS: tuple[str, ...] = (TEMPLATE, *_IN_EXCHANGE)
+_TEMPLATE_TOKEN = re.compile(r"template\[-[1-9][0-9]*\]")
+
+
+def is_position(name: str) -> bool:
+    """Return whether a name is that of a position, or the label of one template token.
+
+    Args:
+        name: The name.
+    """
+    return name in POSITIONS or _TEMPLATE_TOKEN.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +69,18 @@ def plan(tokenizer: Any, pairs: Sequence[Pair], at: At) -> tuple[tuple[str, ...]
         TextError: A pair cannot be encoded.
     """
     readers = _readers(at)
-    slots = _slots(tokenizer, pairs) if TEMPLATE in readers else [[] for _ in pairs]
-    template = tuple(slots[0][0].tokens) if TEMPLATE in readers else ()
     in_exchange = {name: f for name, f in readers.items() if f is not None}
+    in_template = [name for name in readers if name not in in_exchange]
+    slots = _slots(tokenizer, pairs) if in_template else [[] for _ in pairs]
+    template = tuple(slots[0][0].tokens) if in_template else ()
     labels = [label for name in readers for label in (template if name == TEMPLATE else (name,))]
+    if missing := [name for name in in_template if name not in (TEMPLATE, *template)]:
+        raise RecordingError(
+            "the template has no such token",
+            found=missing,
+            expected=f"among {', '.join(template)}",
+            do='record at="template" for all of them',
+        )
     units: list[Unit] = []
     numbers: dict[str | None, int] = {}
     for index, (pair, slot) in enumerate(zip(pairs, slots, strict=True)):
@@ -103,12 +122,16 @@ def _readers(at: At) -> dict[str, Position | None]:
     readers: dict[str, Position | None] = {}
     for item in asked:
         label = item if isinstance(item, str) else getattr(item, "__name__", type(item).__name__)
-        known = callable(item) or (isinstance(item, str) and item in POSITIONS)
-        if not known or label in readers or (callable(item) and label in POSITIONS):
+        known = callable(item) or (isinstance(item, str) and is_position(item))
+        whole = label == TEMPLATE and any(map(_TEMPLATE_TOKEN.fullmatch, readers))
+        part = TEMPLATE in readers and _TEMPLATE_TOKEN.fullmatch(label)
+        twice = label in readers or whole or part
+        if not known or twice or (callable(item) and is_position(label)):
             raise RecordingError(
                 "positions are named twice" if known else "there is no such position",
                 found=repr(item),
-                expected=f"different ones of {', '.join(POSITIONS)}, or a function with a name",
+                expected=f"different ones of {', '.join(POSITIONS)}, template[-1] and so on, or a "
+                "function with a name",
                 do='write for example at=["template", "response_mean"]',
             )
         readers[label] = item if callable(item) else _IN_EXCHANGE.get(str(item))

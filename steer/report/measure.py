@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from steer.choice import Choice
 from steer.composition import Composition, Part, as_composition
 from steer.effects import off_target
-from steer.effects.margins import by_domain
+from steer.engine.base import unsteered
 from steer.errors import CompositionError, SelectionError
 from steer.evaluate import Baselines, NeutralText, Reliability, neutral_text
 from steer.evaluate import baselines as measure_baselines
@@ -23,7 +23,7 @@ from steer.evaluate.preference import Reduce
 from steer.model import Model
 from steer.operator import get_operator
 from steer.pairs import Pairs, Prompt
-from steer.positions import POSITIONS, TEMPLATE
+from steer.positions import is_position
 from steer.report.page import Report
 from steer.report.sections.examples import Examples, answered
 from steer.report.sections.provenance import Setup
@@ -32,6 +32,7 @@ from steer.report.sections.side_effects import Cost, Costs
 from steer.search import Selection
 from steer.search.effects import SideEffects
 from steer.sweep import Sweep, sweep
+from steer.sweep.measures import pairs_by_domain
 from steer.vector import Vector
 
 _SHOTS = 2  # pairs of a domain that the prompted baseline shows
@@ -88,10 +89,12 @@ def report(
         The report.
 
     Raises:
+        SteeringError: The model is being steered.
         SelectionError: No pairs of a domain that has a vector, or too few.
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
+    unsteered(model.engine, "report")
     chosen = what if isinstance(what, Choice | Selection) else None
     composition = composition_of(what)
     parts = _by_domain(composition, data)
@@ -228,19 +231,15 @@ class _Work:
         }
 
     def reliability(self) -> dict[str, Reliability]:
-        """Return how much the pairs of each residual vector agree."""
+        """Return how much the pairs of each residual vector agree, where it was read and acts."""
         found = {}
         for name in self.moved:
             vector = self.composition.parts[name].vector
             if vector.layers:
                 pairs = _of(self.train, name) or self.parts[name]
                 position = str(vector.provenance.arguments.get("position", "response_mean"))
-                template = position.startswith(f"{TEMPLATE}[")
-                at = TEMPLATE if template else position
-                at = at if at in POSITIONS else "response_mean"
-                found[name] = measure_reliability(
-                    self.model, pairs, at, position=position if template else None
-                )
+                at = position if is_position(position) else "response_mean"
+                found[name] = measure_reliability(self.model, pairs, at, layers=vector.layers)
         return found
 
     def examples(self, prompts: int, options: Mapping[str, Any]) -> Examples | None:
@@ -289,7 +288,7 @@ def _of(pairs: Pairs | None, domain: str) -> Pairs:
 def _by_domain(composition: Composition, data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:
     if isinstance(data, Pairs) and len(composition.domains) == 1 and not data.domains:
         data = {composition.domains[0]: data}
-    return by_domain(data)
+    return pairs_by_domain(data)
 
 
 def _checked(composition: Composition, parts: Mapping[str, Pairs]) -> Float[Tensor, "row domain"]:

@@ -79,6 +79,18 @@ def test_bfloat16_states_are_averaged_in_float64() -> None:
     assert off(packed.of().mean_chosen, expected.chosen.mean(dim=0)) < 0.05
 
 
+def test_one_template_token_is_recorded_alone() -> None:
+    model, pairs = tiny(), some_pairs()
+    every = record(model, pairs, "template", progress=False)
+    found = record(model, pairs, ["response_mean", "template[-1]"], progress=False)
+    assert found.positions == ("response_mean", "template[-1]")
+    for domain in every.domains:
+        one, same = (a.of(domain, "template[-1]") for a in (found, every))
+        assert off(one.difference, same.difference) < 1e-6
+    with pytest.raises(RecordingError, match="template has no such token"):
+        record(model, pairs, "template[-90]", progress=False)
+
+
 def second_word(exchange: Exchange) -> list[int]:
     return [exchange.response_start, exchange.response_start + 1]
 
@@ -115,6 +127,9 @@ def test_a_function_that_names_no_usable_token_is_refused(tokens: list[int]) -> 
         (3, "no such position"),
         ([3], "no such position"),
         ([second_word, second_word], "twice"),
+        (["template", "template[-1]"], "twice"),
+        (["template[-1]", "template"], "twice"),
+        ("template[0]", "no such position"),
     ],
 )
 def test_positions_that_make_no_sense_are_refused(at: object, said: str) -> None:

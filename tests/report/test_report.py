@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import steer
+from steer import record
 from steer.demo.language import pairs
 from steer.errors import CompositionError, SelectionError
 from steer.evaluate import reliability
@@ -225,6 +226,26 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
     titles = ("Dose-response", "Choice", "Side effects", "Interference", "Baselines")
     assert tuple(part.title for part in whole.sections)[:5] == titles
     assert "Examples" not in repr(whole)
+
+
+def test_pairs_are_recorded_where_the_vector_was_read_and_acts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def watched(*arguments, **options):
+        seen.append(reliability(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr("steer.report.measure.measure_reliability", watched)
+    found = measured()
+    assert "Reliability" in [section.title for section in found.sections]
+    for one, domain in zip(seen, ("medical", "legal"), strict=True):
+        vector = knobs().parts[domain].vector
+        assert one.layers == vector.layers
+        assert one.position == vector.provenance.arguments["position"]
+    lone = record(model(), pairs("legal", 2), at="template[-1]", layers=[3], progress=False)
+    assert lone.positions == ("template[-1]",)
 
 
 def test_results_of_one_kind_by_name_are_one_section() -> None:
