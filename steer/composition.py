@@ -390,4 +390,3 @@ def _check_gate_layer(gate: DomainGate, parts: Mapping[str, Part]) -> None:
             expected="a gate at or below the first steered layer",
             do=f"fit it with domain_gate(..., layer={min(steered)}) or lower",
         )
-
