@@ -99,6 +99,14 @@ class Composition(Shown):
         for k, part in enumerate(self.parts.values()):
             get_operator(part.operator).check(self.coefficients[:, k : k + 1])
         if self.gate is not None:
+            if not isinstance(self.gate, DomainGate):
+                raise CompositionError(
+                    "this is no gate",
+                    found=repr(self.gate)[:80],
+                    expected="a DomainGate, or None",
+                    do="pass the one that is stored: gate=vector.gate; a domain that is called "
+                    "'gate' stands in the mapping: compose({'gate': vector})",
+                )
             self.gate.columns(self.domains)
             _check_gate_layer(self.gate, self.parts)
 
@@ -180,13 +188,6 @@ def compose(
     Raises:
         CompositionError: No domain, a domain given twice, or vectors of unequal width.
     """
-    if gate is not None and not isinstance(gate, DomainGate):
-        raise CompositionError(
-            "this is no gate",
-            found=type(gate).__name__,
-            expected="a DomainGate, or None",
-            do="name a domain that is called 'gate' in the mapping: compose({'gate': vector})",
-        )
     named = dict(vectors or {})
     if twice := named.keys() & by_domain.keys():
         raise CompositionError(

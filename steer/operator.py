@@ -91,12 +91,14 @@ def register_operator(operator: Operator) -> Operator:
         operator: The operator.
 
     Returns:
-        The same operator.
+        The same operator. Defining it anew, as when a notebook's cell is run again, puts it in
+        place of the old one.
 
     Raises:
         CompositionError: The name is taken.
     """
-    if operator.name in _OPERATORS:
+    old = _OPERATORS.get(operator.name)
+    if old is not None and _place(old) != _place(operator):
         raise CompositionError(
             "an operator of this name exists already",
             found=operator.name,
@@ -105,6 +107,15 @@ def register_operator(operator: Operator) -> Operator:
         )
     _OPERATORS[operator.name] = operator
     return operator
+
+
+def _place(operator: Operator) -> tuple[object, ...]:
+    """Return where an operator's functions are defined."""
+    return tuple(
+        getattr(function, name, function)
+        for function in (operator.prepare, operator.apply)
+        for name in ("__module__", "__qualname__")
+    )
 
 
 def operators() -> tuple[str, ...]:

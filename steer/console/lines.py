@@ -123,6 +123,6 @@ def _turned(pair: tuple[str, str], domains: Sequence[str]) -> tuple[str, float]:
         raise CompositionError(
             f"the coefficient of {name!r} is no number",
             found=value or "nothing",
-            expected="a number with a point",
+            expected="a number such as 0.5",
             do=f"write for instance {name}=0.5; to ask this as a prompt: /ask {name}={value}",
         ) from None

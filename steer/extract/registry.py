@@ -26,14 +26,15 @@ def method(name: str) -> Callable[[_M], _M]:
         name: The name, as the command line takes it.
 
     Returns:
-        A decorator that returns the function as it is.
+        A decorator that returns the function as it is. Defining it anew, as when a notebook's cell
+        is run again, puts the new function in place of the old one.
 
     Raises:
         RecordingError: The name is taken.
     """
 
     def register(function: _M) -> _M:
-        if name in _METHODS:
+        if name in _METHODS and _place(_METHODS[name]) != _place(function):
             raise RecordingError(
                 "an extraction method of this name exists already",
                 found=name,
@@ -44,6 +45,11 @@ def method(name: str) -> Callable[[_M], _M]:
         return function
 
     return register
+
+
+def _place(function: object) -> tuple[object, object]:
+    """Return where a function is defined."""
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
 
 
 def methods() -> tuple[str, ...]:

@@ -154,7 +154,7 @@ def test_a_wrong_option_is_a_usage_error(arguments: tuple[str, ...], tmp_path: P
 
 def test_the_installed_command_ends_the_process_with_the_status(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", "from steer.cli import main; main()", "inspect", "missing"],
+        [sys.executable, "-m", "steer", "inspect", "missing"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,

@@ -152,7 +152,8 @@ def test_the_order_at_a_site_and_the_registry() -> None:
     assert ABLATE.rank < ADD.rank
     assert operators() == tuple(sorted(operators(), key=lambda name: get_operator(name).rank))
     with pytest.raises(CompositionError, match="exists already"):
-        register_operator(ADD)
+        register_operator(Operator("add", ABLATE.prepare, ABLATE.apply))
+    assert register_operator(ADD) is ADD  # a notebook's cell that is run again
     with pytest.raises(CompositionError, match="unknown operator"):
         get_operator("amplify")
     late = Operator("another", ADD.prepare, ADD.apply)

@@ -210,7 +210,7 @@ def test_methods_are_registered_by_name() -> None:
     with pytest.raises(RecordingError, match=r"mean_difference \| palrs"):
         get_method("pca")
     with pytest.raises(RecordingError, match="exists already"):
-        method("palrs")(palrs)
+        method("palrs")(mean_difference)
 
     @method("first_layer")
     def first_layer(activations: Activations, *, domain: str | None = None) -> Vector:
@@ -221,3 +221,22 @@ def test_methods_are_registered_by_name() -> None:
         assert get_method("first_layer")(made(positions=("x",))).layers == (1,)
     finally:
         del _METHODS["first_layer"]
+
+
+def test_a_method_may_be_defined_anew_by_whom_it_was_defined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("steer.extract.registry._METHODS", {})
+
+    def defined() -> object:
+        @method("mine")
+        def mine(activations, *, domain=None):
+            return mean_difference(activations, domain=domain)
+
+        return mine
+
+    defined()
+    second = defined()
+    assert get_method("mine") is second
+    with pytest.raises(RecordingError, match="exists already"):
+        method("mine")(palrs)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer import Vector, compose
 from steer.errors import AlgebraError, CompositionError
 from steer.gate import DomainGate
 from tests.laws.spaces import SEEDS, normal
@@ -78,3 +79,11 @@ def test_unusable_gates_are_refused(domains, centroids, margin, message):
 def test_a_gate_is_read_at_a_block():
     with pytest.raises(AlgebraError, match="no such residual site"):
         DomainGate(("a",), torch.ones(1, 2), -2)
+
+
+def test_what_is_no_gate_is_refused():
+    knobs = compose(medical=Vector.of({1: torch.ones(2)}))
+    with pytest.raises(CompositionError, match="this is no gate"):
+        knobs.gated(True)
+    with pytest.raises(CompositionError, match="this is no gate"):
+        compose(medical=Vector.of({1: torch.ones(2)}), gate=Vector.of({1: torch.ones(2)}))
