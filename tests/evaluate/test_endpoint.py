@@ -1,5 +1,6 @@
 """A judge at an endpoint, against a real HTTP server that also misbehaves."""
 
+import json
 import re
 import sys
 import threading
@@ -119,11 +120,65 @@ def test_a_rate_limit_is_waited_for():
 def test_an_endpoint_that_never_answers_is_said_at_once(reply, said):
     with serving(lambda n, body: reply) as server:
         with pytest.raises(JudgeError, match="did not answer") as caught:
-            judge_answers(judge_at(server.url, retries=1), ["p"] * 5, list("abcde"))
+            judge_at(server.url, retries=1).many(["p"] * 5, list("abcde"))
         assert len(server.asked) == (2 if reply.status in (429, 500) else 1)
     assert said in caught.value.found
     assert server.url in caught.value.what
     assert "key" not in caught.value.what
+
+
+def test_an_endpoint_that_is_away_costs_no_answer():
+    with serving(lambda n, body: Reply(401, {"error": {"message": "wrong key"}})) as server:
+        found = judge_answers(judge_at(server.url), ["p"] * 3, list("abc"), wanted="yes")
+        assert (found.failed, found.answers, len(server.asked)) == (3, ("a", "b", "c"), 1)
+        assert "not judged" in repr(found)
+        with pytest.raises(JudgeError, match=r"3 of 3; the first: .*wrong key"):
+            found.accuracy  # noqa: B018
+        with pytest.raises(JudgeError, match="did not answer"):
+            found.again(judge_at(server.url), give_up=True)  # that would count them as undecided
+    with serving(lambda n, body: says("yes")) as server:
+        assert found.again(judge_at(server.url)).accuracy.hits == 3
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_the_server_turns_down_blocks_nothing_else(first, status):
+    refused = Reply(status, {"error": {"message": "content policy"}})
+    texts = ["bad", "good"] if first else ["good", "bad"]
+    with serving(lambda n, body: refused if "bad" in str(body) else says("yes")) as server:
+        found = judge_answers(judge_at(server.url), ["p"] * 2, texts, wanted="yes")
+        assert found.failed == 1
+        assert found.again(judge_at(server.url)).failed == 1
+        settled = found.again(judge_at(server.url), give_up=True)
+    assert (settled.failed, settled.accuracy.hits, settled.share(None).hits) == (0, 1, 1)
+    assert "content policy" in settled.verdicts[not first].reply
+
+
+@pytest.mark.parametrize(
+    ("content", "label"),
+    [
+        ("<think>\nIs it? no, well\n</think>\n\nyes", "yes"),
+        ("It thanks. </think> No.", "no"),  # the template has opened it
+        ("<think>yes", None),
+        ([{"type": "text", "text": "ye"}, {"type": "text", "text": "s"}], "yes"),
+        ([{"type": "thinking", "thinking": "no"}, {"type": "text", "text": "yes"}], "yes"),
+    ],
+)
+def test_thinking_and_parts_around_a_label_are_read(content, label):
+    with serving(lambda n, body: says(content)) as server:
+        assert judge_at(server.url)("p", "a").label == label
+
+
+def test_a_reply_can_be_parsed_otherwise():
+    with serving(lambda n, body: says('{"verdict": "no"}')) as server:
+        judge = judge_at(server.url, parse=lambda reply: json.loads(reply)["verdict"])
+        assert judge("p", "a").label == "no"
+        assert judge_at(server.url, parse=lambda reply: None)("p", "a").error is None
+        failed = judge_at(server.url, parse=lambda reply: reply[99])("p", "a")
+    assert (failed.reply, failed.error) == (
+        '{"verdict": "no"}',
+        "IndexError: string index out of range",
+    )
 
 
 def test_a_refused_connection_and_a_time_out_are_clear():

@@ -1,14 +1,17 @@
 """Judges by rule and by local model, and what is made of their verdicts."""
 
+import enum
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
 import steer
 from steer.demo.judge import level_judge
 from steer.demo.language import answer, topics
-from steer.errors import SelectionError, SteeringError
+from steer.errors import JudgeError, SelectionError, SteeringError
 from steer.evaluate import (
     ModelJudge,
     RuleJudge,
@@ -114,6 +117,63 @@ def test_scores_are_averaged_and_undecided_ones_left_out():
 def test_judges_that_cannot_be_counted_are_refused(judge, wanted):
     with pytest.raises(SelectionError):
         judge_answers(judge, ["p", "p"], ["x", "y"], wanted=wanted)
+
+
+class Tone(enum.StrEnum):
+    """Labels as people write them."""
+
+    KIND = "kind"
+
+
+def test_labels_and_scores_may_be_of_a_kind_of_text_or_number():
+    found = judge_answers(lambda p, a: Tone.KIND, ["p"], ["a"], wanted="kind")
+    assert (found.accuracy.hits, found.labels) == (1, ("kind",))
+    for score in (np.float64(0.5), np.float32(0.5), Fraction(1, 2)):
+        assert judge_answers(lambda p, a, score=score: score, ["p"], ["a"]).value == 0.5
+    with pytest.raises(SelectionError, match=r"bool(.|\n)*1.0 and 0.0"):
+        judge_answers(lambda p, a: True, ["p"], ["a"])
+
+
+def test_a_judge_that_raises_costs_no_answer(lm):
+    def judge(prompt, text):
+        if prompt == "who":
+            raise ZeroDivisionError("none of them")
+        return "fine"
+
+    found = judged_accuracy(lm, ["how", "who"], judge, wanted="fine", max_new_tokens=2)
+    assert (found.failed, len(found.answers)) == (1, 2)
+    assert "ZeroDivisionError: none of them" in repr(found)
+    with pytest.raises(JudgeError, match=r"1 of 2; the first: ZeroDivisionError: none of them"):
+        found.accuracy  # noqa: B018
+    whole = found.again(lambda p, a: "bad")
+    assert (whole.accuracy, whole.answers) == (Share(1, 2), found.answers)
+    assert found.again(judge, give_up=True).accuracy == Share(1, 2)
+
+
+def test_a_judge_of_many_that_raises_costs_no_answer():
+    class Many:
+        def __call__(self, prompt, text):
+            return "fine"
+
+        def many(self, prompts, answers):
+            return [self(p, a)[99] for p, a in zip(prompts, answers, strict=True)]
+
+    found = judge_answers(Many(), ["p"], ["a"])
+    assert (found.failed, found.answers) == (1, ("a",))
+    with pytest.raises(JudgeError, match="IndexError"):
+        found.share("fine")
+
+
+@pytest.mark.parametrize("wanted", ["fine", None])
+def test_labels_and_scores_are_not_mixed_by_judging_again(wanted):
+    found = judge_answers(
+        lambda p, a: Verdict(None, error="away") if a == "x" else "fine",
+        ["p"] * 2,
+        ["x", "y"],
+        wanted=wanted,
+    )
+    with pytest.raises(SelectionError, match="cannot be counted"):
+        found.again(lambda p, a: 1.0)
 
 
 @pytest.mark.parametrize(

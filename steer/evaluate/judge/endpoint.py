@@ -1,28 +1,42 @@
 """Any OpenAI-compatible endpoint as judge, through the standard client."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from steer.errors import JudgeError, MissingExtraError, SelectionError
 from steer.evaluate.judge.protocol import Verdict, filled
+from steer.evaluate.judge.verdicts import said
 from steer.pairs import Prompt
 
 _ROUND = " \t\r\n.,;:!?\"'`*()[]"  # what may stand around a label in a reply
-_SHOWN = 200  # characters of a reply or an error that are shown
+_SHOWN = 200  # characters of a reply that are shown
+_TURNED_DOWN = (400, 413, 422)  # statuses that are about one request, not about the endpoint
+_TEXT = ("text", "output_text")  # parts of a content that are said, not thought
+
+
+def after_thinking(reply: str) -> str:
+    """Return a reply without what a reasoning model thought aloud before it.
+
+    Args:
+        reply: The reply.
+    """
+    return reply.rpartition("</think>")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointJudge:
     """Asks a served model about an answer; its reply must be one of the labels.
 
-    Upper and lower case and marks around the label do not count. Any other reply, a refusal or an
-    empty one leaves the answer undecided, and is kept. The client retries broken connections, time
-    outs, rate limits (as long as the server asks it to wait) and server errors. If the very first
-    question fails, nothing else is asked; a later one that fails is kept as an error, and can be
-    asked `again`.
+    Upper and lower case and marks around the label do not count, nor what a reasoning model thinks
+    aloud before it (up to `</think>`). Any other reply, a refusal or an empty one leaves the answer
+    undecided, and is kept. The client retries broken connections, time outs, rate limits (as long
+    as the server asks it to wait) and server errors. If the endpoint is not reached at the first
+    question, nothing else is asked. A later failure, and a question that the server itself turns
+    down (its filter, or its length), is kept as an error, and can be asked `again`.
 
     Args:
         model: Name of the served model.
@@ -35,6 +49,8 @@ class EndpointJudge:
         retries: How often a request is repeated.
         workers: Requests under way at the same time, at most.
         options: Passed on with every request.
+        parse: From a reply to the text that must be a label, or None for undecided; by default what
+            comes after the thinking.
 
     Raises:
         SelectionError: Fewer than two labels, a question without `{answer}`, or no worker.
@@ -49,6 +65,7 @@ class EndpointJudge:
     retries: int = 4
     workers: int = 4
     options: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.0})
+    parse: Callable[[str], str | None] = field(default=after_thinking, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -90,7 +107,7 @@ class EndpointJudge:
 
         Raises:
             MissingExtraError: The client is not installed.
-            JudgeError: The endpoint cannot be asked the first question.
+            JudgeError: The endpoint is not reached at the first question.
         """
         asked = [filled(self.question, p, a) for p, a in zip(prompts, answers, strict=True)]
         openai = _client_library()
@@ -102,17 +119,23 @@ class EndpointJudge:
                 max_retries=self.retries,
             )
         except openai.OpenAIError as error:
-            raise self._unreachable(_said(error)) from error
+            raise self._unreachable(said(error)) from error
+        ask = partial(self._ask, client, openai.OpenAIError)
+        found: list[Verdict] = []
         with client:
-            first = [self._ask(client, openai.OpenAIError, text) for text in asked[:1]]
-            if first and first[0].error is not None:
-                raise self._unreachable(first[0].error)
+            for text in asked:  # one by one until one does not fail by itself
+                verdict, alone = ask(text)
+                if verdict.error is not None and not alone:
+                    raise self._unreachable(verdict.error)
+                found.append(verdict)
+                if not alone:
+                    break
             with ThreadPoolExecutor(self.workers) as pool:
-                ask = lambda text: self._ask(client, openai.OpenAIError, text)  # noqa: E731
-                return [*first, *pool.map(ask, asked[1:])]
+                found += [verdict for verdict, _ in pool.map(ask, asked[len(found) :])]
+        return found
 
-    def _ask(self, client: Any, failure: type[Exception], text: str) -> Verdict:
-        """Return the verdict of one request; what fails becomes its error."""
+    def _ask(self, client: Any, failure: type[Exception], text: str) -> tuple[Verdict, bool]:
+        """Return the verdict of one request, and whether it failed alone: others may not."""
         listed = ", ".join(self.labels)
         rule = f"Reply with exactly one of the following, and nothing else: {listed}"
         messages = [{"role": "system", "content": rule}, {"role": "user", "content": text}]
@@ -121,14 +144,20 @@ class EndpointJudge:
                 model=self.model, messages=messages, **self.options
             )
         except (failure, ValueError) as error:  # ValueError: a body that is no JSON
-            return Verdict(None, error=_said(error))
+            alone = getattr(error, "status_code", None) in _TURNED_DOWN
+            return Verdict(None, error=said(error)), alone
         reply = _reply(completion)
         if reply is None:
-            return Verdict(None, error=f"no chat completion: {completion!r}"[:_SHOWN])
-        return Verdict(self._label(reply), reply=reply)
+            return Verdict(None, error=f"no chat completion: {completion!r}"[:_SHOWN]), False
+        try:
+            return Verdict(self._label(self.parse(reply)), reply=reply), False
+        except Exception as error:  # noqa: BLE001  # of the user's function, about this reply
+            return Verdict(None, reply=reply, error=said(error)), True
 
-    def _label(self, reply: str) -> str | None:
-        return next((label for label in self.labels if _plain(label) == _plain(reply)), None)
+    def _label(self, text: str | None) -> str | None:
+        if text is None:
+            return None
+        return next((label for label in self.labels if _plain(label) == _plain(text)), None)
 
     def _unreachable(self, found: str) -> JudgeError:
         return JudgeError(
@@ -143,18 +172,16 @@ def _reply(completion: Any) -> str | None:
     """Return what was said, or why it was refused; None if this is no chat completion."""
     try:
         message = completion.choices[0].message
-        said = message.content or message.refusal or ""
+        text = message.content or message.refusal or ""
+        if isinstance(text, list):
+            text = "".join(part["text"] for part in text if part["type"] in _TEXT)
     except (AttributeError, IndexError, KeyError, TypeError):
         return None
-    return said if isinstance(said, str) else None
+    return text if isinstance(text, str) else None
 
 
 def _plain(text: str) -> str:
     return text.strip(_ROUND).casefold()
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:_SHOWN]
 
 
 def _client_library() -> Any:

@@ -7,13 +7,15 @@ from typing import Any
 from steer.errors import JudgeError, SelectionError
 from steer.evaluate.estimate import Estimate, mean_of
 from steer.evaluate.interval import Share
-from steer.evaluate.judge.protocol import BatchJudge, Judge, Label, LabelJudge, Verdict
+from steer.evaluate.judge.protocol import Judge, Label, LabelJudge, Verdict
+from steer.evaluate.judge.verdicts import check_countable, said, verdicts_of
 from steer.evaluate.preference import with_prefix
 from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.model import Model
 from steer.pairs import Message, Prompt
 
 Wanted = str | Sequence[str] | None
+_SHOWN = 80  # characters of an error in a table
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -110,19 +112,27 @@ class Judged(Tabled):
         self.check_heard()
         return Share(sum(v.label == label for v in self.verdicts), len(self.verdicts))
 
-    def again(self, judge: Judge) -> "Judged":
+    def again(self, judge: Judge, *, give_up: bool = False) -> "Judged":
         """Return the same with those answers judged again that the judge was not heard about.
 
         Args:
             judge: The judge.
+            give_up: Whether what fails again counts as undecided; its reply then says why.
+
+        Raises:
+            JudgeError: The judge cannot be asked at all.
+            SelectionError: What it returns cannot be counted with the verdicts that there are.
         """
         missing = [k for k, v in enumerate(self.verdicts) if v.error is not None]
         if not missing:
             return self
-        new = _verdicts(
+        new = verdicts_of(
             judge, [self.prompts[k] for k in missing], [self.answers[k] for k in missing]
         )
+        if give_up:
+            new = tuple(_undecided(verdict) for verdict in new)
         found = dict(enumerate(self.verdicts)) | dict(zip(missing, new, strict=True))
+        check_countable(found.values(), wanted=self.wanted is not None)
         return replace(self, verdicts=tuple(found.values()))
 
     @property
@@ -130,7 +140,9 @@ class Judged(Tabled):
         """The accuracy, if a label is wanted, or the score; then one row per label."""
         if self.failed:
             lost = Share(self.failed, len(self.verdicts))
-            return [estimate_row("not judged", lost.value, lost.interval, lost.n)]
+            first = next(v.error for v in self.verdicts if v.error is not None)
+            name = f"not judged ({first[:_SHOWN]})"
+            return [estimate_row(name, lost.value, lost.interval, lost.n)]
         rows = []
         if self.wanted is not None:
             accuracy = self.accuracy
@@ -170,7 +182,8 @@ class Judged(Tabled):
                 "some answers were not judged, and leaving them out could mislead",
                 found=f"{len(errors)} of {len(self.verdicts)}; the first: {errors[0]}",
                 expected="a verdict on every answer",
-                do="judge these again: found = found.again(judge)",
+                do="judge these again: found = found.again(judge); with give_up=True what fails "
+                "again counts as undecided",
             )
 
 
@@ -204,6 +217,9 @@ def judge_answers(
 ) -> Judged:
     """Return what a judge finds about answers.
 
+    A judge that raises on an answer, or cannot be reached, was not heard: the answers are kept
+    with its errors, no number is made of them, and `again` asks once more.
+
     Args:
         judge: The judge: a function of prompt and answer, or one of those of this package.
         prompts: What was asked, one for each answer.
@@ -214,8 +230,8 @@ def judge_answers(
         The verdicts with their shares; every item is kept.
 
     Raises:
-        SelectionError: No answers, numbers that differ, a judge that returns something else than
-            a label or a score, or an endpoint that cannot be reached at all.
+        SelectionError: No answers, numbers that differ, or a judge that returns something else
+            than a label or a score.
     """
     each = [wanted] * len(answers) if isinstance(wanted, str) else wanted
     counts = {len(prompts), len(answers), len(answers if each is None else each)}
@@ -226,14 +242,11 @@ def judge_answers(
             expected="at least one answer, a prompt for each, and one label or one for each",
             do="repeat a prompt for each of its answers",
         )
-    verdicts = _verdicts(judge, prompts, answers)
-    if each is not None and any(isinstance(v.label, int | float) for v in verdicts):
-        raise SelectionError(
-            "a label is wanted, but the judge gives scores",
-            found=f"wanted {wanted!r}"[:200],
-            expected="labels, or wanted=None, which reports the mean score",
-            do="leave wanted out, or let the judge return a label",
-        )
+    try:
+        verdicts = verdicts_of(judge, prompts, answers)
+    except JudgeError as error:
+        verdicts = (Verdict(None, error=said(error)),) * len(answers)
+    check_countable(verdicts, wanted=each is not None)
     return Judged(tuple(prompts), tuple(answers), verdicts, None if each is None else tuple(each))
 
 
@@ -274,23 +287,7 @@ def judged_accuracy(
     return judge_answers(judge, prompts, answers, wanted=wanted)
 
 
-def _verdicts(
-    judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str]
-) -> tuple[Verdict, ...]:
-    found: Sequence[Label | Verdict]
-    if isinstance(judge, BatchJudge):
-        found = judge.many(prompts, answers)
-    else:
-        found = [judge(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    verdicts = tuple(v if isinstance(v, Verdict) else Verdict(v) for v in found)
-    kinds = {type(v.label) for v in verdicts if v.label is not None}
-    numbers = kinds <= {int, float}
-    if len(verdicts) != len(answers) or not (numbers or kinds == {str}):
-        raise SelectionError(
-            "a judge returned what cannot be counted",
-            found=f"{len(verdicts)} verdicts on {len(answers)} answers, of "
-            f"{sorted(kind.__name__ for kind in kinds)}",
-            expected="for each answer a label (text), or for each a score (float), or None",
-            do="return for instance 'yes' or 'no'",
-        )
-    return verdicts
+def _undecided(verdict: Verdict) -> Verdict:
+    if verdict.error is None:
+        return verdict
+    return Verdict(None, reply=f"not judged: {verdict.error}")
