@@ -1,9 +1,12 @@
 """Texts as a batch of token sequences, and results of its parts in the batch's own order."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from steer.architecture import Architecture
 from steer.engine.base import Batch
+from steer.engine.packing import position_limit, rotary
 from steer.errors import TextError
 from steer.text import PromptLike, encode_exchange, encode_prompt
 
@@ -60,6 +63,38 @@ def exchange_batch(
         )
     encoded = [encode_exchange(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)]
     return Batch(tuple(tuple(e.ids) for e in encoded), tuple(e.response_start for e in encoded))
+
+
+def check_lengths(architecture: Architecture, batch: Batch, prompts: Sequence[PromptLike]) -> None:
+    """Refuse texts longer than a model's positions, or warn where it runs on beyond its training.
+
+    Args:
+        architecture: The model's parts.
+        batch: The texts.
+        prompts: The prompt of each, for the message.
+
+    Raises:
+        TextError: The model has no position for some tokens.
+    """
+    limit = position_limit(architecture)
+    lengths = [len(ids) for ids in batch.ids]
+    if limit is None or max(lengths, default=0) <= limit:
+        return
+    long = [k for k, length in enumerate(lengths) if length > limit]
+    first = f"the first: {lengths[long[0]]} tokens, prompt {str(prompts[long[0]])[:60]!r}"
+    if rotary(architecture):
+        warnings.warn(
+            f"{len(long)} of {len(lengths)} texts are longer than the {limit} positions that the "
+            f"model was made for, and it reads them badly; {first}",
+            stacklevel=3,
+        )
+        return
+    raise TextError(
+        "a text is longer than the model's positions",
+        found=f"{len(long)} of {len(lengths)} texts, {first}",
+        expected=f"at most {limit} tokens, prompt and response together",
+        do="leave these pairs out, or shorten them",
+    )
 
 
 def in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:

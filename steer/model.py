@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.architecture import Architecture, find_architecture
-from steer.batch import exchange_batch, in_order, prompt_batch
+from steer.batch import check_lengths, exchange_batch, in_order, prompt_batch
 from steer.composition import (
     CoefficientsLike,
     Composition,
@@ -252,6 +252,7 @@ class Model(Shown):
                 options.setdefault("max_new_tokens", 64)
             options.setdefault("do_sample", False)
         batch = prompt_batch(self.tokenizer, prompts)
+        check_lengths(self.architecture, batch, prompts)
         if batch_size is None or batch_size >= len(batch.ids):
             rows = self.engine.generate(batch, **options)
         else:
@@ -273,9 +274,10 @@ class Model(Shown):
             For each response, one value per token.
 
         Raises:
-            TextError: The numbers differ, or a response has no token.
+            TextError: The numbers differ, a response has no token, or a text is too long.
         """
         batch = exchange_batch(self.tokenizer, prompts, responses)
+        check_lengths(self.architecture, batch, prompts)
         scored: list[tuple[Batch, list[Tensor]]] = []
         for piece in batch.pieces(_TOKENS):
             logits = self.engine.forward(piece).logits
@@ -296,9 +298,10 @@ class Model(Shown):
             For each response `[pos vocab]`.
 
         Raises:
-            TextError: The numbers differ, or a response has no token.
+            TextError: The numbers differ, a response has no token, or a text is too long.
         """
         batch = exchange_batch(self.tokenizer, prompts, responses)
+        check_lengths(self.architecture, batch, prompts)
         return in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
 
     def activations(
@@ -331,6 +334,7 @@ class Model(Shown):
             if responses
             else prompt_batch(tokenizer, prompts)
         )
+        check_lengths(self.architecture, batch, prompts)
         return in_order(
             [
                 (p, list(self.engine.forward(p, layers=wanted, logits="none").residual))

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from steer.composition import Composition
 from steer.engine.base import unsteered
-from steer.errors import SelectionError
-from steer.evaluate.preference import Preference, Reduce
+from steer.evaluate.alike import warn_of_alike
+from steer.evaluate.preference import Preference
+from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.sweep.likelihood import likelihoods
@@ -38,24 +38,19 @@ def preferences(
 
     Raises:
         SteeringError: The model is being steered.
-        SelectionError: A score is not finite.
+        SelectionError: A score is not finite, or `reduce` is neither mean nor sum.
     """
     unsteered(model.engine, "measuring preferences")
+    check_reduce(reduce)
     pairs = [pair for part in data.values() for pair in part]
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     found = likelihoods(
         model, composition, settings, prompts + prompts, answers, max_tokens=max_tokens
     )
-    scores = reduced(found.logprobs, reduce)
-    if not bool(torch.isfinite(scores).all()):
-        raise SelectionError(
-            "answers have scores that are not finite",
-            found=f"{int((~torch.isfinite(scores)).sum())} of {scores.numel()}",
-            expected="a finite log-probability of every token",
-            do="try smaller coefficients, and look at the model's logits",
-        )
-    chosen, rejected = scores.chunk(2, dim=1)
+    chosen, rejected = reduced(found.logprobs, reduce).chunk(2, dim=1)
+    tied = (chosen == rejected).all(dim=0).tolist()
+    warn_of_alike(model, [pair for pair, same in zip(pairs, tied, strict=True) if same])
     sizes = [len(part) for part in data.values()]
     return [
         {

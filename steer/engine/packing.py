@@ -102,6 +102,15 @@ def position_limit(architecture: Architecture) -> int | None:
     return None if grows else limit
 
 
+def rotary(architecture: Architecture) -> bool:
+    """Return whether positions are rotations, so that a text beyond the limit runs all the same.
+
+    Args:
+        architecture: The model's parts.
+    """
+    return any(_ropes(architecture))
+
+
 def _ropes(architecture: Architecture) -> list[Mapping[str, Any]]:
     """Return the settings of rotary positions: one, or one for each kind of layer."""
     rope = _config_value(architecture, "rope_parameters") or {}

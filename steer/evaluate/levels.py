@@ -9,7 +9,8 @@ from torch import Tensor
 
 from steer.errors import SelectionError
 from steer.evaluate.interval import Share
-from steer.evaluate.preference import Reduce, with_prefix
+from steer.evaluate.preference import with_prefix
+from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.model import Model
 from steer.pairs import Message, Prompt
@@ -95,13 +96,15 @@ def level_preference(
         The scores and their summary.
 
     Raises:
-        SelectionError: No prompts, fewer than two levels, or answers of another number.
+        SelectionError: No prompts, fewer than two levels, answers of another number, a
+            `reduce` that is neither, or a log-probability that is not finite.
         TextError: A prompt or answer cannot be rendered.
 
     Reference:
         The likelihood preference accuracy of arXiv 2410.19206; whether it takes mean or sum is
         not known, so it is an argument.
     """
+    check_reduce(reduce)
     counts = {level: len(texts) for level, texts in answers.items()}
     if not prompts or len(counts) < 2 or set(counts.values()) != {len(prompts)}:
         raise SelectionError(
@@ -112,5 +115,5 @@ def level_preference(
         )
     asked = [with_prefix(prefix, prompt) for prompt in prompts] * len(answers)
     scored = model.logprobs(asked, [text for texts in answers.values() for text in texts])
-    scores = torch.stack([getattr(row.double(), reduce)() for row in scored])
+    scores = reduced(scored, reduce)
     return LevelPreference(scores.reshape(len(answers), -1).T, tuple(answers), reduce)

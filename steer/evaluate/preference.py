@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
+from steer.evaluate.alike import warn_of_alike
 from steer.evaluate.estimate import Estimate, mean_of
 from steer.evaluate.interval import Share
+from steer.evaluate.reduce import Reduce as Reduce
+from steer.evaluate.reduce import check_reduce, reduced
 from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.model import Model
 from steer.pairs import Message, Pairs, Prompt
-
-Reduce = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -99,9 +98,10 @@ def preference(
         The margins and their summary.
 
     Raises:
-        SelectionError: There are no pairs.
+        SelectionError: There are no pairs, `reduce` is neither, or a log-probability is not finite.
         TextError: A prompt or answer cannot be rendered.
     """
+    check_reduce(reduce)
     if len(pairs) == 0:
         raise SelectionError(
             "there is nothing to measure",
@@ -112,8 +112,9 @@ def preference(
     prompts = [with_prefix(prefix, pair.prompt) for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     scored = model.logprobs(prompts + prompts, answers)
-    scores = torch.stack([getattr(row.double(), reduce)() for row in scored])
-    chosen, rejected = scores.chunk(2)
+    chosen, rejected = reduced(scored, reduce).chunk(2)
+    tied = (chosen == rejected).tolist()
+    warn_of_alike(model, [pair for pair, same in zip(pairs, tied, strict=True) if same])
     return Preference(chosen, rejected, reduce)
 
 

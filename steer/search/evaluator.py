@@ -7,13 +7,13 @@ import torch
 from steer.composition import Composition
 from steer.engine.base import unsteered
 from steer.evaluate.kl import NeutralText
-from steer.evaluate.preference import Reduce
+from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.search.effects import SideEffects
 from steer.search.tried import Numbers, Objective, Tried
 from steer.sweep.likelihood import Scorer
-from steer.sweep.measures import asked, checked, reduced
+from steer.sweep.measures import asked, checked
 
 
 class Evaluator:
@@ -43,6 +43,7 @@ class Evaluator:
         reduce: Reduce,
     ) -> None:
         unsteered(model.engine, "measuring settings")
+        check_reduce(reduce)
         self._texts = {name: asked(part, "preference") for name, part in pairs.items()}
         self._moved, self._objective, self._reduce = tuple(moved), objective, reduce
         self._effects = None if text is None else SideEffects(model, composition, text)

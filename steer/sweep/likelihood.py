@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.batch import exchange_batch
+from steer.batch import check_lengths, exchange_batch
 from steer.composition import CoefficientsLike, Composition, coefficient_rows
 from steer.engine.base import Batch
 from steer.engine.branches.branches import branched_logprobs
@@ -110,6 +110,7 @@ class Scorer:
         self._prompts, self._responses = list(prompts), list(responses)
         self._max_tokens, self._foreseen = max_tokens, foreseen
         self._batch = exchange_batch(model.tokenizer, prompts, responses)
+        check_lengths(model.architecture, self._batch, prompts)
         self._plain = ""
         self._patterns: dict[_Pattern, list[int]] | None = None
         self._known: dict[_Pattern, dict[tuple[float, ...], list[Tensor]]] = {}

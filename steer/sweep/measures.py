@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
 from steer.evaluate.levels import LevelPreference
-from steer.evaluate.preference import Preference, Reduce
+from steer.evaluate.preference import Preference
+from steer.evaluate.reduce import Reduce
 from steer.model import Model
 from steer.pairs import Pairs, Prompt
 from steer.shown import Shown
@@ -174,18 +174,6 @@ def asked(part: Pairs | Answers, measure: str) -> Asked:
         )
     responses = tuple(text for texts in kinds.values() for text in texts)
     return Asked(tuple(prompts) * len(kinds), responses, tuple(kinds))
-
-
-def reduced(
-    logprobs: Sequence[Float[Tensor, "setting pos"]], reduce: Reduce
-) -> Float[Tensor, "setting pair"]:
-    """Return the score of each response under each setting: the mean or sum over its tokens.
-
-    Args:
-        logprobs: In nats, one table per response.
-        reduce: Which.
-    """
-    return torch.stack([getattr(row.double(), reduce)(dim=1) for row in logprobs], dim=1)
 
 
 def checked(found: Mapping[str, float]) -> dict[str, float]:

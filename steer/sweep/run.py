@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from steer.composition import Composition, Part, as_composition
 from steer.engine.base import unsteered
 from steer.engine.branches.trial import fastest_tokens
-from steer.evaluate.preference import Reduce
+from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.scope import Scope
@@ -28,7 +28,6 @@ from steer.sweep.measures import (
     asked,
     by_domain,
     checked,
-    reduced,
 )
 from steer.sweep.request import check_named, fingerprint, measure_name
 from steer.sweep.result import Sweep
@@ -86,6 +85,7 @@ def sweep(
         FitError: A vector does not fit this model.
     """
     unsteered(model.engine, "sweep")
+    check_reduce(reduce)
     composition = as_composition(what)
     listed = [scope] if isinstance(scope, Scope | str) else scope
     settings = settings_of(composition, grid, layers, listed)

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import torch
-
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.judge.protocol import Verdict, filled
-from steer.evaluate.preference import Reduce
+from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Prompt
 
@@ -42,6 +40,7 @@ class ModelJudge:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
+        check_reduce(self.reduce)
         replies = self.replies
         named = dict(replies) if isinstance(replies, Mapping) else {r: r for r in replies}
         if len(set(named.values())) < max(2, len(replies)) or "{answer}" not in self.question:
@@ -95,8 +94,8 @@ class ModelJudge:
         scored = self.model.logprobs(
             [question for question in asked for _ in replies], replies * len(asked)
         )
-        reduced = torch.stack([getattr(row.double(), self.reduce)() for row in scored])
-        return [_likeliest(labels, row.tolist()) for row in reduced.reshape(len(asked), -1)]
+        scores = reduced(scored, self.reduce)
+        return [_likeliest(labels, row.tolist()) for row in scores.reshape(len(asked), -1)]
 
 
 def _likeliest(labels: Sequence[str], scores: Sequence[float]) -> Verdict:
