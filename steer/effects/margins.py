@@ -12,7 +12,6 @@ from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.sweep.likelihood import likelihoods
-from steer.sweep.measures import reduced
 
 
 def preferences(

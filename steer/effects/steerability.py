@@ -10,6 +10,7 @@ from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.preference import Reduce
 from steer.evaluate.steerability import Steerability
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.sweep.measures import pairs_by_domain
@@ -63,6 +64,8 @@ def steerability(
             do=f"domain={composition.domains[0]!r}",
         )
     name = domain or composition.domains[0]
+    coefficients = listed("coefficients", coefficients)
+    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(listed("pairs", pairs))
     rows = [coefficient_rows({name: c}, composition.domains)[0] for c in coefficients]
     settings = torch.cat(rows) if rows else torch.empty(0, len(composition.domains))
     whole = pairs_by_domain({"all": pairs})

@@ -8,6 +8,7 @@ from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, mean_of, within
 from steer.evaluate.interval import Share
 from steer.evaluate.table import Row, Tabled, estimate_row
+from steer.listed import listed
 
 Split = Callable[[str], Sequence[Hashable]]
 
@@ -33,7 +34,9 @@ def distinct(answers: Sequence[str], n: int = 2, *, split: Split = str.split) ->
     Reference:
         arXiv 1510.03055, where n-grams are counted over all answers together.
     """
-    return _estimate(f"distinct {n}-grams", [1 - _repeated(split(a), n) for a in answers])
+    return _estimate(
+        f"distinct {n}-grams", [1 - _repeated(split(a), n) for a in listed("answers", answers)]
+    )
 
 
 def repetition(answers: Sequence[str], n: int = 4, *, split: Split = str.split) -> Estimate:
@@ -53,7 +56,9 @@ def repetition(answers: Sequence[str], n: int = 4, *, split: Split = str.split) 
     Raises:
         SelectionError: There are no answers, or n is below 1.
     """
-    return _estimate(f"repeated {n}-grams", [_repeated(split(a), n) for a in answers])
+    return _estimate(
+        f"repeated {n}-grams", [_repeated(split(a), n) for a in listed("answers", answers)]
+    )
 
 
 def compression(answers: Sequence[str]) -> Estimate:
@@ -72,7 +77,7 @@ def compression(answers: Sequence[str]) -> Estimate:
     Raises:
         SelectionError: There are no answers.
     """
-    texts = [answer.encode("utf-8", "surrogatepass") for answer in answers]
+    texts = [answer.encode("utf-8", "surrogatepass") for answer in listed("answers", answers)]
     ratios = [len(text) / len(zlib.compress(text, 9)) for text in texts]
     return within(_mean("compression (bytes / zlib bytes)", ratios), 0.0, float("inf"))
 
@@ -122,6 +127,7 @@ def degeneration(answers: Sequence[str], n: int = 4, *, split: Split = str.split
     Raises:
         SelectionError: There are no answers, or n is below 1.
     """
+    answers = listed("answers", answers)
     counts = [len(split(answer)) for answer in answers]
     return Degeneration(
         empty=Share(counts.count(0), len(counts)),

@@ -12,6 +12,7 @@ from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, mapped, ratio_of, within
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Prompt
 
@@ -62,7 +63,9 @@ def neutral_text(
         TextError: Prompts and responses given differ in number, or a response has no token.
     """
     unsteered(model.engine, "neutral_text")
+    prompts = listed("prompts", prompts)
     if responses is not None:
+        responses = listed("responses", responses)
         logits = model.logits(prompts, responses)
         return NeutralText(tuple(prompts), tuple(responses), tuple(logits))
     answers = model.generate(list(prompts), max_new_tokens=max_new_tokens)
@@ -125,6 +128,7 @@ def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]
         SelectionError: There are no texts, or a log-probability is not finite.
         TextError: Prompts and responses differ in number, or a response has no token.
     """
+    prompts, responses = listed("prompts", prompts), listed("responses", responses)
     scored = model.logprobs(prompts, responses)
     nats = [-float(row.double().sum()) for row in scored]
     found = within(ratio_of("nats per token", nats, [len(row) for row in scored]), 0.0, math.inf)

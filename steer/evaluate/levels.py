@@ -12,6 +12,7 @@ from steer.evaluate.interval import Share
 from steer.evaluate.preference import with_prefix
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.evaluate.table import Row, Tabled, estimate_row
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Message, Prompt
 
@@ -105,6 +106,8 @@ def level_preference(
         not known, so it is an argument.
     """
     check_reduce(reduce)
+    prompts = listed("prompts", prompts)
+    answers = {level: listed(f"answers of {level!r}", texts) for level, texts in answers.items()}
     counts = {level: len(texts) for level, texts in answers.items()}
     if not prompts or len(counts) < 2 or set(counts.values()) != {len(prompts)}:
         raise SelectionError(

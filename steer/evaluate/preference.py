@@ -13,6 +13,7 @@ from steer.evaluate.interval import Share
 from steer.evaluate.reduce import Reduce as Reduce
 from steer.evaluate.reduce import check_reduce, reduced
 from steer.evaluate.table import Row, Tabled, estimate_row
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Message, Pairs, Prompt
 
@@ -102,6 +103,7 @@ def preference(
         TextError: A prompt or answer cannot be rendered.
     """
     check_reduce(reduce)
+    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(listed("pairs", pairs))
     if len(pairs) == 0:
         raise SelectionError(
             "there is nothing to measure",

@@ -12,6 +12,7 @@ from steer.errors import SelectionError
 from steer.evaluate.levels import LevelPreference
 from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs, Prompt
 from steer.shown import Shown
@@ -40,6 +41,9 @@ class Answers(Shown):
     answers: Mapping[str, Sequence[str]]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", listed("prompts", self.prompts))
+        named = {level: listed(f"answers of {level!r}", a) for level, a in self.answers.items()}
+        object.__setattr__(self, "answers", named)
         counts = {level: len(texts) for level, texts in self.answers.items()}
         if not self.prompts or len(counts) < 2 or set(counts.values()) != {len(self.prompts)}:
             raise SelectionError(

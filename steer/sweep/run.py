@@ -13,6 +13,7 @@ from steer.composition import Composition, Part, as_composition
 from steer.engine.base import unsteered
 from steer.engine.branches.trial import fastest_tokens
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.scope import Scope
@@ -87,8 +88,10 @@ def sweep(
     unsteered(model.engine, "sweep")
     check_reduce(reduce)
     composition = as_composition(what)
-    listed = [scope] if isinstance(scope, Scope | str) else scope
-    settings = settings_of(composition, grid, layers, listed)
+    if not isinstance(grid, Mapping | torch.Tensor):
+        grid = listed("coefficients of a grid", grid)
+    scopes = [scope] if isinstance(scope, Scope | str) else scope
+    settings = settings_of(composition, grid, layers, scopes)
     parts = by_domain(data)
     work = _Work(model, composition, settings, parts, measure, reduce)
     mark = fingerprint(model, composition, settings, parts, measure, reduce)

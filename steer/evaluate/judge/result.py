@@ -11,6 +11,7 @@ from steer.evaluate.judge.protocol import Judge, Label, LabelJudge, Verdict
 from steer.evaluate.judge.verdicts import check_countable, said, verdicts_of
 from steer.evaluate.preference import with_prefix
 from steer.evaluate.table import Row, Tabled, estimate_row
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Message, Prompt
 
@@ -233,6 +234,8 @@ def judge_answers(
         SelectionError: No answers, numbers that differ, or a judge that returns something else
             than a label or a score.
     """
+    prompts, answers = listed("prompts", prompts), listed("answers", answers)
+    wanted = wanted if wanted is None or isinstance(wanted, str) else listed("labels", wanted)
     each = [wanted] * len(answers) if isinstance(wanted, str) else wanted
     counts = {len(prompts), len(answers), len(answers if each is None else each)}
     if not answers or len(counts) != 1:
@@ -281,6 +284,9 @@ def judged_accuracy(
         SelectionError: See `judge_answers`.
         TextError: A prompt cannot be rendered.
     """
+    prompts = listed("prompts", prompts)
+    if wanted is not None and not isinstance(wanted, str):
+        wanted = listed("labels", wanted)
     check_wanted(judge, wanted, len(prompts))
     asked = [with_prefix(prefix, prompt) for prompt in prompts]
     answers = model.generate(asked, batch_size=batch_size, **options)

@@ -1,0 +1,28 @@
+"""Things that come in sequence: each once, in a list, and a text is not a sequence of letters."""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from steer.errors import SelectionError
+
+_T = TypeVar("_T")
+
+
+def listed(what: str, values: Iterable[_T]) -> list[_T]:
+    """Return values as a list; whatever is iterated is gone through once.
+
+    Args:
+        what: What they are, for the message.
+        values: Any iterable but a text or a mapping.
+
+    Raises:
+        SelectionError: It is one text, a mapping, or nothing that can be iterated.
+    """
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise SelectionError(
+            f"{what} must be given in a sequence",
+            found=f"{type(values).__name__} {values!r}"[:120],
+            expected="a list, or another iterable",
+            do="put a single one in a list: [value]",
+        )
+    return list(values)
