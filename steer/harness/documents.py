@@ -167,13 +167,20 @@ def _truthfulqa(data: str | None, targets: str) -> "Splits":
     return {"test": _documents(rows, document)}
 
 
+def _whole(document: Row) -> Row:
+    """Return a document, none of whose answers may be empty: it would have no likelihood."""
+    if not all(choice.strip() for choice in document.get("choices", ())):
+        raise ValueError("an answer is empty")
+    return document
+
+
 def _documents(rows: Sequence[Row], document: Callable[[Row], Row]) -> "datasets.Dataset":
     from datasets import Dataset
 
     found = []
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(document(row))
+            found.append(_whole(document(row)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise HarnessError(
                 f"row {number} (counted from 1) is not of the published shape",

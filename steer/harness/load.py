@@ -1,5 +1,6 @@
 """From names of tasks to lm-eval's tasks, ready to be run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ class Shape:
         seed: Seed of worked examples and sampling.
 
     Raises:
-        HarnessError: No document, no sample, or several samples at temperature 0.
+        HarnessError: No document, no sample, several samples at temperature 0, or a number that
+            is negative.
     """
 
     limit: int | None = None
@@ -48,7 +50,21 @@ class Shape:
                 expected="at least one document, or None for all",
                 do="leave limit out, or make it larger",
             )
-        if self.samples < 1 or (self.samples > 1 and self.temperature <= 0):
+        shots, tokens = self.num_fewshot, self.max_new_tokens
+        if (
+            self.samples < 1
+            or not (math.isfinite(self.temperature) and self.temperature >= 0)
+            or (shots is not None and shots < 0)
+            or (tokens is not None and tokens < 1)
+        ):
+            raise HarnessError(
+                "tasks cannot be run like this",
+                found=f"samples={self.samples}, temperature={self.temperature:g}, "
+                f"num_fewshot={shots}, max_new_tokens={tokens}",
+                expected="at least one sample and one token, and nothing below 0",
+                do="leave the defaults, or make them larger",
+            )
+        if self.samples > 1 and self.temperature == 0:
             raise HarnessError(
                 "several samples of a greedy model are all the same",
                 found=f"samples={self.samples}, temperature={self.temperature:g}",

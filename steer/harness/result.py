@@ -6,13 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from steer.errors import HarnessError
 from steer.evaluate.table import Row, Tabled
-
-if TYPE_CHECKING:
-    import pandas
 
 Condition = Literal["unsteered", "steered"]
 
@@ -100,12 +97,6 @@ class HarnessResult(Tabled):
             do="look at result.rows",
         )
 
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return the rows as a pandas table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
-
     def save(self, folder: str | Path) -> Path:
         """Write `results.json`, and the items as `CONDITION/TASK.jsonl`.
 
@@ -158,7 +149,7 @@ class HarnessResult(Tabled):
         differences = [after[k] - before[k] for k in after if k in before]
         n = len(differences)
         if n < 2:
-            return None
+            return math.nan if n else None
         mean = sum(differences) / n
         return math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1) / n)
 

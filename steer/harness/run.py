@@ -32,7 +32,7 @@ _BOOTSTRAP = 1000  # resamples, for metrics without a closed form of their stand
 def run_harness(
     model: Model,
     what: Vector | Part | Composition | Mapping[str, Vector | Part] | None,
-    tasks: Sequence[str],
+    tasks: str | Sequence[str],
     *,
     data: str | Path | None = None,
     limit: int | None = None,
@@ -59,8 +59,8 @@ def run_harness(
     Args:
         model: The model, in evaluation mode and not steered.
         what: What to steer with, as `model.steered` takes it; None scores the unsteered model.
-        tasks: Names as `available_tasks` gives them, paths of task files, or with `builtin` names
-            of lm-eval's own tasks.
+        tasks: One or several: names as `available_tasks` gives them, paths of task files, or with
+            `builtin` names of lm-eval's own tasks.
         data: Folder of the data sets.
         limit: Documents of each task, all by default.
         num_fewshot: Worked examples before each document; None is what the task says, and a task
@@ -84,13 +84,21 @@ def run_harness(
 
     Raises:
         MissingExtraError: lm-eval is not installed.
-        HarnessError: An unknown task, missing data, code execution not allowed, or a model in
-            training mode.
+        HarnessError: An unknown task, missing data, code execution not allowed, a number out of
+            range, or a model in training mode.
         SteeringError: The model is being steered.
         CapabilityError: Coefficient rows: a harness reorders what it runs.
     """
     composition = None if what is None else as_composition(what)
     _check(model, composition)
+    if batch_size < 1:
+        raise HarnessError(
+            "nothing can be generated at once",
+            found=f"batch_size={batch_size}",
+            expected="at least 1",
+            do="leave it out, or make it larger",
+        )
+    names = [tasks] if isinstance(tasks, str) else tasks
     shape = Shape(
         limit, num_fewshot, samples, temperature, max_new_tokens, apply_chat_template, system, seed
     )
@@ -99,7 +107,7 @@ def run_harness(
     with ExitStack() as whole:
         whole.enter_context(random_state_put_back())
         whole.enter_context(_quiet())
-        loaded = load_tasks(tasks, data=data, builtin=builtin, shape=shape)
+        loaded = load_tasks(names, data=data, builtin=builtin, shape=shape)
         whole.enter_context(_permission(loaded, allow_code_execution, limits, progress))
         for condition in _conditions(composition, baseline):
             steered = composition if condition == "steered" else None

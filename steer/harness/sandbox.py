@@ -10,6 +10,7 @@ a virtual machine.
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -47,7 +48,7 @@ class Limits:
         at_once: Programs run at the same time.
 
     Raises:
-        HarnessError: A limit is not positive.
+        HarnessError: A limit is not positive and finite.
     """
 
     seconds: float = 10.0
@@ -56,11 +57,12 @@ class Limits:
     at_once: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.seconds, self.memory, self.file_size, self.at_once) <= 0:
+        given = (self.seconds, self.memory, self.file_size, self.at_once)
+        if not all(math.isfinite(limit) and limit > 0 for limit in given):
             raise HarnessError(
                 "a program needs some room",
                 found=repr(self),
-                expected="limits above 0",
+                expected="finite limits above 0",
                 do="leave them out, or make them larger",
             )
 
@@ -71,7 +73,8 @@ class Verdict:
 
     Args:
         outcome: `passed` if it ran to its end; `failed` if it raised, `exited` if it called
-            `sys.exit`, `timeout` at the time limit, `killed` if it ended in another way.
+            `sys.exit`, as `unittest.main()` does whatever it found; `timeout` at the time limit,
+            `killed` if it ended in another way.
         error: Type and message of what it raised.
     """
 

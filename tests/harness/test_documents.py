@@ -1,5 +1,6 @@
 """Published files become documents; what is missing or damaged is named."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,12 @@ def test_damaged_data_is_named(tmp_path: Path, text: str, message: str) -> None:
         (tmp_path / f"gsm8k/{split}.jsonl").write_text(text)
     with pytest.raises(HarnessError, match=message):
         documents.gsm8k(str(tmp_path))
+
+
+def test_an_empty_answer_is_a_damaged_row(tmp_path: Path) -> None:
+    folder = tmp_path / "anthropic_evals"
+    folder.mkdir()
+    row = {"question": "q", "answer_matching_behavior": "", "answer_not_matching_behavior": " No"}
+    (folder / "odd.jsonl").write_text(json.dumps(row))
+    with pytest.raises(HarnessError, match=r"row 1(.|\n)*an answer is empty"):
+        documents.persona(str(tmp_path), "odd")

@@ -1,6 +1,7 @@
 """lm-eval's numbers on a steered model are those of the model itself under that steering."""
 
 import json
+import math
 import random
 import socket
 from collections.abc import Sequence
@@ -135,6 +136,34 @@ def test_rows_hold_both_conditions_and_the_paired_change(
     assert "<table " in result._repr_html_()
     with pytest.raises(HarnessError, match="no such score"):
         result.score("persona:sober", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"temperature": -1.0}, "temperature=-1"),
+        ({"temperature": math.nan}, "temperature=nan"),
+        ({"num_fewshot": -1}, "num_fewshot=-1"),
+        ({"samples": 0}, "samples=0(.|\n)*at least one sample"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    lm: steer.Model, data: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(HarnessError, match=said):
+        run(lm, None, ["persona:sober"], data, **options)
+
+
+def test_one_task_may_be_named_and_one_item_has_no_spread(
+    lm: steer.Model, knob: steer.Composition, data: Path
+) -> None:
+    result = run(lm, knob, "persona:sober", data, limit=1)
+    (row, _) = result.rows
+    assert (row["task"], row["n"]) == ("persona:sober", 1)
+    assert math.isnan(row["unsteered_stderr"])
+    assert math.isnan(row["change_stderr"])
 
 
 def test_one_condition_alone(lm: steer.Model, knob: steer.Composition, data: Path) -> None:

@@ -41,6 +41,7 @@ def test_verdicts_keep_the_order() -> None:
     [
         ("import sys; sys.exit(0)", "exited"),
         ("raise SystemExit", "exited"),
+        ("import unittest; unittest.main(argv=['x'])", "exited"),
         ("import os; os._exit(0)", "killed"),
         ("import os; os.abort()", "killed"),
         ("exit = quit = None\nraise KeyboardInterrupt", "failed"),
@@ -151,3 +152,9 @@ def test_limits_hold_without_namespaces_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert run("import os\nwhile True: os.fork()").outcome == "failed"
     assert run("while True: pass", Limits(seconds=0.5)).outcome == "timeout"
     assert run("import os; os.kill(os.getpid(), 9)").outcome == "killed"
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
+def test_limits_are_finite(seconds: float) -> None:
+    with pytest.raises(HarnessError, match="finite limits above 0"):
+        Limits(seconds=seconds)
