@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -15,12 +16,16 @@ from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Prompt
+from steer.shown import Shown
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
 
 _MOST = 700.0  # the greatest x of which e^x is a float
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class NeutralText:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class NeutralText(Shown):
     """Neutral prompts, responses, and the unsteered model's logits there.
 
     Args:
@@ -37,6 +42,11 @@ class NeutralText:
     def tokens(self) -> int:
         """Response tokens."""
         return sum(len(row) for row in self.logits)
+
+    def _card(self) -> "Card":
+        from steer.evaluate.show import neutral_card
+
+        return neutral_card(self)
 
 
 def neutral_text(
@@ -162,6 +172,17 @@ def _divergences(model: Model, text: NeutralText) -> list[float]:
     """Return KL(steered‖unsteered) of each text, in nats, summed over its tokens."""
     found = []
     for now, before in zip(model.logits(text.prompts, text.responses), text.logits, strict=True):
+        if now.shape != before.shape:
+            raise _of_another(now, before)
         both = (torch.log_softmax(logits.float(), dim=-1) for logits in (now, before))
         found.append(divergence(*both))
     return found
+
+
+def _of_another(now: Tensor, before: Tensor) -> SelectionError:
+    return SelectionError(
+        "this neutral text was prepared with another model",
+        found=f"logits {tuple(before.shape)} [pos, vocab], and {tuple(now.shape)} of this model",
+        expected="the same tokens of the same vocabulary",
+        do="prepare it with this model, unsteered: neutral_text(model, …)",
+    )

@@ -1,11 +1,13 @@
-"""The card of a reliability: every measure layer by layer, as curves and as a table."""
+"""Cards of what is no plain table: a reliability, layer by layer, and neutral text."""
 
 from typing import TYPE_CHECKING
 
+from steer.evaluate.judge.protocol import prompt_text
 from steer.show.card import Card, Curves
 from steer.show.rows import table_of
 
 if TYPE_CHECKING:
+    from steer.evaluate.kl import NeutralText
     from steer.evaluate.reliability import Reliability
 
 
@@ -29,3 +31,17 @@ def reliability_card(found: "Reliability") -> Card:
     ]
     said = f"Reliability of {found.pairs} pairs at {found.position}"
     return Card(said, (), (table_of(wide), *curves))
+
+
+def neutral_card(text: "NeutralText") -> Card:
+    """Return the card of neutral text: every prompt with its response, without the logits.
+
+    Args:
+        text: The text.
+    """
+    rows = [
+        {"prompt": prompt_text(prompt), "response": response, "tokens": len(logits)}
+        for prompt, response, logits in zip(text.prompts, text.responses, text.logits, strict=True)
+    ]
+    said = f"Neutral text: {len(rows)} responses of {text.tokens} tokens"
+    return Card(said, (), (table_of(rows),))

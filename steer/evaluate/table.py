@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 from steer.shown import Shown
 
 if TYPE_CHECKING:
+    import pandas
+
     from steer.show.card import Card
 
 Row = dict[str, Any]
 
 
 class Tabled(Shown):
-    """A result with rows: it prints them, and `pandas.DataFrame(result.rows)` is its table."""
+    """A result with rows: it prints them, and `to_pandas` makes a table of them."""
 
     __slots__ = ()
 
@@ -25,6 +27,12 @@ class Tabled(Shown):
     def title(self) -> str:
         """What stands above the rows."""
         return type(self).__name__
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the rows as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
 
     def _card(self) -> "Card":
         from steer.show.card import Card

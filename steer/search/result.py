@@ -19,8 +19,6 @@ from steer.store.names import check_file_name
 from steer.vector import Vector
 
 if TYPE_CHECKING:
-    import pandas
-
     from steer.report import Report
     from steer.show.card import Card
 
@@ -133,12 +131,6 @@ class Selection(Tabled):
             }
             for t in self.trials
         ]
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return the rows as a pandas table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
 
     def apply(self, model: Model) -> Steered:
         """Return a context in which a model is steered as chosen.

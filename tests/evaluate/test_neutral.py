@@ -49,6 +49,20 @@ def neutral_text_of(text, k):
     return type(text)(text.prompts[k : k + 1], text.responses[k : k + 1], text.logits[k : k + 1])
 
 
+def test_neutral_text_prints_what_was_said_and_no_logits(given_text):
+    shown = repr(given_text)
+    assert "a boat on the sea" in shown
+    assert f"{given_text.tokens} tokens" in shown
+    assert "tensor" not in shown
+    assert "<table" in given_text._repr_html_()
+
+
+def test_neutral_text_of_another_vocabulary_is_refused(given_text):
+    other = steer.Model(tiny_model("llama", vocab=136), tiny_tokenizer())
+    with pytest.raises(SelectionError, match=r"another model(.|\n)*128\)(.|\n)*136\)"):
+        kl_divergence(other, given_text)
+
+
 def test_an_unsteered_model_has_no_divergence(lm, given_text):
     found = kl_divergence(lm, given_text)
     assert found.value == pytest.approx(0, abs=1e-6)

@@ -68,3 +68,10 @@ def test_nothing_to_measure_is_refused():
             measure([])
     with pytest.raises(SelectionError, match="at least one word"):
         repetition(["a b"], 0)
+
+
+def test_every_result_is_a_pandas_table():
+    found = degeneration(["a b a b", "c"])
+    frame = found.to_pandas()
+    assert list(frame["measure"]) == [row["measure"] for row in found.rows]
+    assert list(frame.columns) == list(found.rows[0])
