@@ -95,6 +95,13 @@ def report(
         FitError: A vector does not fit this model.
     """
     unsteered(model.engine, "report")
+    if prompts < 0:
+        raise SelectionError(
+            "a report cannot show fewer than no prompts",
+            found=f"prompts={prompts}",
+            expected="0 or more of each domain",
+            do="leave it out, or pass 0 for none",
+        )
     chosen = what if isinstance(what, Choice | Selection) else None
     composition = composition_of(what)
     parts = _by_domain(composition, data)

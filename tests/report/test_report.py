@@ -353,3 +353,8 @@ def test_it_is_saved_where_it_is_wanted(tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8") == page().html
     strange = Report.of(Examples(("\ud800 \u202e text",), {"c": ("日本語 \x00",)}))
     assert "日本語" in strange.save(tmp_path / "strange.html").read_text(encoding="utf-8")
+
+
+def test_fewer_than_no_prompts_are_refused() -> None:
+    with pytest.raises(SelectionError, match="prompts=-1"):
+        report(model(), knobs(), unseen(), prompts=-1)
