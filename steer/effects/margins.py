@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from steer.composition import Composition
 from steer.engine.base import unsteered
@@ -21,6 +22,8 @@ def preferences(
     data: Mapping[str, Pairs],
     reduce: Reduce,
     max_tokens: int | None = None,
+    *,
+    progress: bool = False,
 ) -> list[dict[str, Preference]]:
     """Return the preference on each domain under each setting.
 
@@ -31,6 +34,7 @@ def preferences(
         data: Pairs by domain.
         reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
         max_tokens: Tokens of one forward; by default what is measured to be fastest.
+        progress: Whether to show a progress bar.
 
     Returns:
         For each setting, the preference by domain of the data.
@@ -44,9 +48,17 @@ def preferences(
     pairs = [pair for part in data.values() for pair in part]
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    found = likelihoods(
-        model, composition, settings, prompts + prompts, answers, max_tokens=max_tokens
-    )
+    total = len(answers) * len(settings)
+    with tqdm(total=total, desc="likelihoods", disable=None if progress else True) as bar:
+        found = likelihoods(
+            model,
+            composition,
+            settings,
+            prompts + prompts,
+            answers,
+            max_tokens=max_tokens,
+            done=bar.update,
+        )
     chosen, rejected = reduced(found.logprobs, reduce).chunk(2, dim=1)
     tied = (chosen == rejected).all(dim=0).tolist()
     warn_of_alike(model, [pair for pair, same in zip(pairs, tied, strict=True) if same])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from steer.composition import (
     CoefficientsLike,
@@ -92,18 +93,24 @@ class OffTarget(Tabled):
             return ShareChange.of(before.hits, after.hits)
         return mean_of("change of margin", after.margins - before.margins)
 
-    def again(self, judge: Judge | Mapping[str, Judge]) -> "OffTarget":
+    def again(self, judge: Judge | Mapping[str, Judge], *, give_up: bool = False) -> "OffTarget":
         """Return the same with those answers judged again that the judge was not heard about.
 
         Args:
             judge: The judge, or one for each domain of the data.
+            give_up: Whether what fails again counts as undecided; its reply then says why.
 
         Raises:
             SelectionError: A domain has no judge.
         """
         judges = _each(judge, self.affected, "judge")
-        before = {on: found.again(judges[on]) for on, found in self.judged_before.items()}
-        after = {at: found.again(judges[at[1]]) for at, found in self.judged_after.items()}
+        before = {
+            on: found.again(judges[on], give_up=give_up) for on, found in self.judged_before.items()
+        }
+        after = {
+            at: found.again(judges[at[1]], give_up=give_up)
+            for at, found in self.judged_after.items()
+        }
         return replace(self, judged_before=before, judged_after=after)
 
     def matrix(self, by: By = "accuracy") -> Float[Tensor, "domain affected"]:
@@ -192,6 +199,7 @@ def off_target(
     wanted: str | Mapping[str, str] | None = None,
     reduce: Reduce = "mean",
     max_tokens: int | None = None,
+    progress: bool = True,
     **options: Any,
 ) -> OffTarget:
     """Measure what each vector, alone at its coefficient, changes on each domain.
@@ -206,6 +214,7 @@ def off_target(
         wanted: The label wanted, or one for each domain; None for a judge that gives scores.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
         max_tokens: Tokens of one scoring forward; by default what is measured to be fastest.
+        progress: Whether to show a progress bar.
         **options: As for `model.generate`, for judged answers.
 
     Returns:
@@ -227,11 +236,12 @@ def off_target(
         labels = dict.fromkeys(parts) if wanted is None else _each(wanted, parts, "label")
         for name, part in parts.items():
             check_wanted(judges[name], labels[name], len(part))
-    found = preferences(model, composition, settings, parts, reduce, max_tokens)
+    found = preferences(model, composition, settings, parts, reduce, max_tokens, progress=progress)
     judged: list[dict[str, Judged]] = [{} for _ in settings]
     if judge is not None:
         judged = [
-            _answered(model, composition, row, parts, judges, labels, options) for row in settings
+            _answered(model, composition, row, parts, judges, labels, options)
+            for row in tqdm(settings, desc="answers", disable=None if progress else True)
         ]
     named = dict(zip(composition.domains, own[0].tolist(), strict=True))
     return OffTarget(

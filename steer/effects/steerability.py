@@ -28,6 +28,7 @@ def steerability(
     domain: str | None = None,
     reduce: Reduce = "mean",
     max_tokens: int | None = None,
+    progress: bool = True,
 ) -> Steerability:
     """Return how the preference margin of each pair follows a coefficient.
 
@@ -42,6 +43,7 @@ def steerability(
         domain: The domain whose coefficient is turned, where there are several; the others are 0.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
         max_tokens: Tokens of one forward; by default what is measured to be fastest.
+        progress: Whether to show a progress bar.
 
     Returns:
         The margins of every pair under every coefficient, and what follows from them.
@@ -69,7 +71,11 @@ def steerability(
     rows = [coefficient_rows({name: c}, composition.domains)[0] for c in coefficients]
     settings = torch.cat(rows) if rows else torch.empty(0, len(composition.domains))
     whole = pairs_by_domain({"all": pairs})
-    found = preferences(model, composition, settings, whole, reduce, max_tokens) if rows else []
+    found = (
+        preferences(model, composition, settings, whole, reduce, max_tokens, progress=progress)
+        if rows
+        else []
+    )
     scores = torch.stack([at["all"].margins for at in found]) if found else torch.empty(0, 0)
     score = f"margin in nats ({reduce} log-probability)"
     return Steerability(tuple(coefficients), scores, score)

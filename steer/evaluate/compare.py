@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from steer.composition import Composition, Part, as_composition
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
@@ -59,13 +61,15 @@ class Baselines(Tabled):
         """
         return ShareChange.of(self.preferences[condition].hits, self.preferences[_STEERED].hits)
 
-    def again(self, judge: Judge) -> "Baselines":
+    def again(self, judge: Judge, *, give_up: bool = False) -> "Baselines":
         """Return the same with those answers judged again that the judge was not heard about.
 
         Args:
             judge: The judge.
+            give_up: Whether what fails again counts as undecided; its reply then says why.
         """
-        return replace(self, judged={name: j.again(judge) for name, j in self.judged.items()})
+        judged = {name: j.again(judge, give_up=give_up) for name, j in self.judged.items()}
+        return replace(self, judged=judged)
 
     @property
     def beats_unsteered_and_random(self) -> bool:
@@ -109,6 +113,7 @@ def baselines(
     judge: Judge | None = None,
     wanted: Wanted = None,
     reduce: Reduce = "mean",
+    progress: bool = True,
     **options: Any,
 ) -> Baselines:
     """Measure a steered model beside the unsteered, prompted and randomly steered one.
@@ -126,6 +131,7 @@ def baselines(
         judge: A judge of generated answers.
         wanted: The label wanted, or one for each pair; None for a judge that gives scores.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        progress: Whether to show a progress bar.
         **options: As for `model.generate`, for judged answers.
 
     Returns:
@@ -152,7 +158,8 @@ def baselines(
         conditions["tuned"] = (tuned, None, ())
     preferences: dict[str, Preference] = {}
     answers: dict[str, list[str]] = {}
-    for name, (lm, steering, before) in conditions.items():
+    bar = tqdm(conditions.items(), desc="baselines", disable=None if progress else True)
+    for name, (lm, steering, before) in bar:
         with nullcontext() if steering is None else lm.steered(steering):
             preferences[name] = preference(lm, pairs, reduce=reduce, prefix=before)
             if judge is not None:

@@ -85,6 +85,7 @@ def reliability(
     *,
     position: str | None = None,
     layers: Sequence[int] | None = None,
+    progress: bool = True,
 ) -> Reliability:
     """Return how much the differences of single pairs agree, with intervals, at each layer.
 
@@ -106,6 +107,7 @@ def reliability(
         at: Position to read, see `record`.
         position: Which, where `at` gives several.
         layers: Layers wanted, all by default.
+        progress: Whether to show a progress bar.
 
     Returns:
         A table of layers.
@@ -119,7 +121,7 @@ def reliability(
     """
     pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(listed("pairs", pairs))
     single = Pairs.of(replace(pair, domain=str(k)) for k, pair in enumerate(pairs))
-    found = record(model, single, at, layers=layers, progress=False)
+    found = record(model, single, at, layers=layers, progress=progress)
     place = found.position(position)
     moments = [found.of(str(k), place) for k in range(len(pairs))]
     chosen = torch.stack([m.mean_chosen for m in moments], dim=1)

@@ -116,7 +116,10 @@ def report(
     steps: list[tuple[str, Callable[[], object]]] = [
         ("dose-response", lambda: work.swept),
         ("side effects", lambda: work.costs(kl_budget)),
-        ("interference", lambda: off_target(model, composition, parts, own[0], reduce=reduce)),
+        (
+            "interference",
+            lambda: off_target(model, composition, parts, own[0], reduce=reduce, progress=False),
+        ),
         ("baselines", lambda: work.baselines(instruction, tuned)),
         ("reliability", work.reliability),
         ("examples", lambda: work.examples(prompts, options)),
@@ -233,6 +236,7 @@ class _Work:
                 seeds=range(self.seed, self.seed + 3),
                 tuned=tuned,
                 reduce=self.reduce,
+                progress=False,
             )
             for name in self.moved
         }
@@ -246,7 +250,9 @@ class _Work:
                 pairs = _of(self.train, name) or self.parts[name]
                 position = str(vector.provenance.arguments.get("position", "response_mean"))
                 at = position if is_position(position) else "response_mean"
-                found[name] = measure_reliability(self.model, pairs, at, layers=vector.layers)
+                found[name] = measure_reliability(
+                    self.model, pairs, at, layers=vector.layers, progress=False
+                )
         return found
 
     def examples(self, prompts: int, options: Mapping[str, Any]) -> Examples | None:

@@ -1,8 +1,10 @@
 """Coefficients of equal side effect, so that vectors can be compared."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from tqdm.auto import tqdm
 
 from steer.composition import Composition, Part, as_composition
 from steer.engine.base import unsteered
@@ -31,6 +33,7 @@ def calibrate(
     neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
     most: float = 8.0,
     tolerance: float = 0.01,
+    progress: bool = True,
 ) -> float:
     """Return the coefficient at which KL(steered‖unsteered) on neutral text has a given value.
 
@@ -45,6 +48,7 @@ def calibrate(
         neutral: Prompts of no domain, or neutral text prepared by `neutral_text`.
         most: Largest coefficient to try; 1 for operators that take strengths up to 1.
         tolerance: How far the KL may be from `kl`, relative.
+        progress: Whether to show a progress bar.
 
     Returns:
         c > 0, dimensionless, in the first doubling that passes the KL.
@@ -67,12 +71,20 @@ def calibrate(
     effects = SideEffects(model, composition, text)
     own = composition.coefficients[:1]
 
-    def at(c: float) -> float:
-        found = effects(own * c)[0][0]
-        if math.isnan(found):
-            raise _out_of_reach(kl, (c, found))
-        return found
+    with tqdm(desc="calibrate", unit="coefficient", disable=None if progress else True) as bar:
 
+        def at(c: float) -> float:
+            found = effects(own * c)[0][0]
+            bar.update()
+            if math.isnan(found):
+                raise _out_of_reach(kl, (c, found))
+            return found
+
+        return _crossing(at, kl, most, tolerance)
+
+
+def _crossing(at: Callable[[float], float], kl: float, most: float, tolerance: float) -> float:
+    """Return where a KL crosses a value, of which `calibrate` says how it is looked for."""
     low, high = (0.0, 0.0), (most * _FIRST, at(most * _FIRST))
     while high[1] < kl * (1 - tolerance):
         if high[0] >= most:
@@ -166,6 +178,7 @@ def compare_at_kl(
     most: float = 8.0,
     tolerance: float = 0.01,
     reduce: Reduce = "mean",
+    progress: bool = True,
 ) -> Compared:
     """Return how well vectors do what pairs ask when each costs the same KL on neutral text.
 
@@ -178,6 +191,7 @@ def compare_at_kl(
         most: Largest coefficient to try.
         tolerance: How far the KL may be from `kl`, relative.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        progress: Whether to show a progress bar.
 
     Raises:
         SteeringError: The model is being steered.
@@ -193,8 +207,8 @@ def compare_at_kl(
         )
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
     coefficients, reached, accuracy, margin = {}, {}, {}, {}
-    for name, what in candidates.items():
-        c = calibrate(model, what, kl, neutral=text, most=most, tolerance=tolerance)
+    for name, what in tqdm(candidates.items(), desc="compare", disable=None if progress else True):
+        c = calibrate(model, what, kl, neutral=text, most=most, tolerance=tolerance, progress=False)
         composition = as_composition(what)
         rows = composition.coefficients[:1] * c
         found = at_settings(model, [composition(rows[0])], {"": pairs}, reduce)[0][""]

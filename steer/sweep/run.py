@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm.auto import tqdm
@@ -89,7 +89,7 @@ def sweep(
     check_reduce(reduce)
     composition = as_composition(what)
     if not isinstance(grid, Mapping | torch.Tensor):
-        grid = listed("coefficients of a grid", grid)
+        grid = cast(Sequence[float], listed("coefficients of a grid", grid))
     scopes = [scope] if isinstance(scope, Scope | str) else scope
     settings = settings_of(composition, grid, layers, scopes)
     parts = by_domain(data)
