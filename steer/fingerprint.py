@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from steer.architecture import Architecture
 from steer.provenance import ModelInfo
 from steer.text import template_of, unchanged
@@ -18,6 +21,7 @@ _CONFIG = (
     "intermediate_size",
 )
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_SAMPLED = 256  # numbers of each weight
 Marks = tuple[int, tuple[int, ...], str]
 _PROBE = "The quick brown fox, 1234 jumps\nover Größe 猫.  End"
 
@@ -132,3 +136,31 @@ def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> Mod
         tokenizer=tokenizer_mark,
         template=template_mark,
     )
+
+
+def weights_sample(hf_model: Any) -> str:
+    """Return the SHA-256 of some numbers of every weight, bit for bit.
+
+    It tells a trained, merged or quantised copy from its origin and costs next to nothing; logits
+    would not do, since they differ in their last bits from device to device. A change of a few
+    single numbers may be missed. Of a weight that is not in memory only the shape is known.
+
+    Args:
+        hf_model: The Hugging Face model; it is not changed.
+    """
+    digest = hashlib.sha256()
+    for name, value in hf_model.state_dict().items():
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+            digest.update(_sampled(value.detach()))
+    return digest.hexdigest()
+
+
+def _sampled(value: Tensor) -> bytes:
+    """Return the bytes of numbers that are evenly spread over a tensor, its last among them."""
+    if value.is_meta or not value.numel():
+        return b""
+    steps = min(_SAMPLED, value.numel())
+    flat = [(k + 1) * value.numel() // steps - 1 for k in range(steps)]
+    places = torch.unravel_index(torch.tensor(flat, device=value.device), value.shape)
+    return value[places].reshape(-1).cpu().view(torch.uint8).numpy().tobytes()

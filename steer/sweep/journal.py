@@ -1,25 +1,29 @@
 """The file that a sweep is saved to as it goes: JSON lines, one for every finished setting.
 
-The first line says which request the file belongs to. Every line ends with a check sum, so that a
+The first line says which request the file belongs to. Every line has a check sum, so that a
 damaged line is seen. A last line without its end is what an interrupted write leaves behind; it
-is cut off, and its setting is measured again.
+is cut off, and its setting is measured again. Domains and numbers stand in lists, which keep their
+order; a number that is not finite is null. The file is locked while a sweep runs.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
 
 from steer.errors import SelectionError, VectorFileError
 from steer.store.strict_json import dumps, loads
+from steer.sweep.lock import lock
 
-FORMAT, VERSION = "steer-sweep", 1
+FORMAT, VERSION = "steer-sweep", 2
 Measured = Mapping[str, Mapping[str, float]]
 
 
 class Journal:
-    """A sweep's file.
+    """A sweep's file, locked for this process until it is closed.
 
     Args:
         path: The file; it is made if it does not exist.
@@ -28,7 +32,8 @@ class Journal:
         notes: What else the first line holds, for people and for resuming.
 
     Raises:
-        SelectionError: The file is damaged, or belongs to another request.
+        SelectionError: The file cannot be opened, is damaged, belongs to another request, or
+            another process writes it.
     """
 
     def __init__(
@@ -39,10 +44,27 @@ class Journal:
         self.notes = dict(notes)
         self._fingerprint, self._count = fingerprint, count
         head = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
-        if self._read():
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write([_line({**head, "settings": count, "notes": self.notes})], "wb")
+        first = _line({**head, "settings": count, "notes": self.notes})
+        self._file = self._opened()
+        try:
+            lock(self._file, self.path)
+            if not self._read(first):
+                self._file.truncate(0)
+                self._write([first])
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
 
     def add(self, measured: Mapping[int, Measured]) -> None:
         """Save finished settings, all in one write.
@@ -50,37 +72,43 @@ class Journal:
         Args:
             measured: Index of each setting, and what was measured there on each domain.
         """
-        lines = [_line({"setting": k, "measured": found}) for k, found in measured.items()]
-        self._write(lines, "ab")
+        lines = [_line({"setting": k, "measured": _listed(m)}) for k, m in measured.items()]
+        self._write(lines)
         self.measured |= measured
 
-    def _write(self, lines: Sequence[bytes], mode: str) -> None:
-        with self.path.open(mode) as file:
-            file.write(b"".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
+    def _opened(self) -> BinaryIO:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self.path.open("a+b")
+        except OSError as error:
+            raise SelectionError(
+                f"a sweep cannot be saved to {self.path}",
+                found=f"{type(error).__name__}: {error.strerror}",
+                expected="a file that may be read and written, or none yet",
+                do="save to another file",
+            ) from error
 
-    def _read(self) -> bool:
+    def _write(self, lines: Sequence[bytes]) -> None:
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read(self, first: bytes) -> bool:
         """Read what the file holds, and cut off an unfinished last line."""
-        content = self.path.read_bytes() if self.path.exists() else b""
+        self._file.seek(0)
+        content = self._file.read()
         whole, _, rest = content.rpartition(b"\n")
         if not whole:
-            self._refuse_foreign(content)
+            if not first.startswith(content):  # not the beginning of ours
+                raise self._damaged("no first line of this sweep", 1)
             return False
         lines = whole.split(b"\n")
         self._head(self._value(lines[0], 1))
         for number, line in enumerate(lines[1:], start=2):
             self._take(self._value(line, number), number)
         if rest:
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole) + 1)
+            self._file.truncate(len(whole) + 1)
         return True
-
-    def _refuse_foreign(self, content: bytes) -> None:
-        """Refuse a file without a whole line that is not the beginning of one of ours."""
-        start = b'{"check":"'
-        if content and not content.startswith(start) and not start.startswith(content):
-            raise self._damaged("no first line of a sweep", 1)
 
     def _head(self, head: dict[str, Any]) -> None:
         if head.get("format") != FORMAT or head.get("version") != VERSION:
@@ -108,9 +136,12 @@ class Journal:
             raise self._damaged(f"setting {setting!r} of {self._count}", number)
         if setting in self.measured:
             raise self._damaged(f"setting {setting} a second time", number)
-        if not isinstance(measured, dict) or not all(map(_numbers, measured.values())):
+        if not _named(measured) or not all(map(_numbers, dict(measured).values())):
             raise self._damaged("no numbers by domain", number)
-        self.measured[cast(int, setting)] = measured
+        self.measured[cast(int, setting)] = {
+            on: {name: math.nan if x is None else x for name, x in numbers}
+            for on, numbers in measured
+        }
 
     def _value(self, line: bytes, number: int) -> dict[str, Any]:
         try:
@@ -130,9 +161,25 @@ class Journal:
         )
 
 
-def _numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in value.values()
+def _listed(measured: Measured) -> list[Any]:
+    """Return domains and numbers as lists, which keep their order."""
+    return [
+        [on, [[name, x if math.isfinite(x) else None] for name, x in numbers.items()]]
+        for on, numbers in measured.items()
+    ]
+
+
+def _named(value: Any) -> bool:
+    """Return whether a value is a list of lists of a name and something, each name once."""
+    known = isinstance(value, list) and all(
+        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) for entry in value
+    )
+    return known and len({entry[0] for entry in value}) == len(value)
+
+
+def _numbers(value: Any) -> bool:
+    return _named(value) and all(
+        x is None or (isinstance(x, int | float) and not isinstance(x, bool)) for _, x in value
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from steer.composition import Composition
 from steer.errors import SelectionError
+from steer.fingerprint import weights_sample
 from steer.model import Model
 from steer.pairs import Message, Pairs, Prompt
 from steer.store.describe import values_checksum
@@ -27,8 +28,8 @@ def fingerprint(
 ) -> str:
     """Return the SHA-256 of everything that a sweep's numbers depend on.
 
-    Of a model these are its configuration, tokenizer, template and the name it was loaded by, not
-    its weights; of a function its name.
+    Of a model these are its configuration, tokenizer, template, the name it was loaded by and some
+    of its weights (`weights_sample`); of a function its name.
 
     Args:
         model: The model.
@@ -41,9 +42,10 @@ def fingerprint(
     request = {
         "model": asdict(model.info),
         "dtype": str(next(model.architecture.model.parameters()).dtype),
+        "weights": weights_sample(model.hf_model),
         "composition": _composition(composition),
         "settings": [[s.layer, s.scope, list(s.coefficients)] for s in settings],
-        "data": {name: _data(part) for name, part in data.items()},
+        "data": [[name, _data(part)] for name, part in data.items()],
         "measure": measure_name(measure),
         "reduce": reduce,
     }

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -69,7 +70,7 @@ def sweep(
         layers: Layers to try one at a time; by default every vector acts at all of its sites.
         scope: One scope or several to try, instead of the composition's own.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
-        save: A file that the sweep is saved to and resumed from.
+        save: A file that the sweep is saved to and resumed from, by one process at a time.
         max_tokens: Tokens of one forward; by default what is measured to be fastest here. A
             resumed sweep keeps that of its file.
         progress: Whether to show a progress bar.
@@ -80,7 +81,7 @@ def sweep(
     Raises:
         SteeringError: The model is being steered.
         SelectionError: Nothing to sweep or to measure on, data that do not go with the measure,
-            a file that is damaged or belongs to another sweep, or one to save a measure to that
+            a file that is damaged, in use or of another sweep, or one to save a measure to that
             has no name of its own (a lambda, a partial).
         CompositionError: Domains, coefficients or scopes that cannot be used.
         FitError: A vector does not fit this model.
@@ -99,7 +100,8 @@ def sweep(
     found: dict[int, Measured] = {} if journal is None else dict(journal.measured)
     tokens = max_tokens if journal is None else journal.notes["max_tokens"]
     ways: dict[str, None] = {}
-    with tqdm(total=len(settings), initial=len(found), desc="sweep", disable=not progress) as bar:
+    bar = tqdm(total=len(settings), initial=len(found), desc="sweep", disable=not progress)
+    with journal or nullcontext(), bar:
         for group in work.groups(found):
             done, way = work.measured(group, tokens)
             found |= done

@@ -1,5 +1,6 @@
 """A sweep's file: resumed without doing anything twice, refused if damaged or foreign."""
 
+import copy
 import json
 import os
 import signal
@@ -155,6 +156,70 @@ def test_another_model_is_another_sweep(tmp_path) -> None:
     run(path)
     with pytest.raises(SelectionError, match="another sweep"):
         run(path, steer.Model(tiny_model("llama", layers=5), tiny_tokenizer()))
+
+
+def test_other_weights_are_another_sweep(tmp_path) -> None:
+    path = tmp_path / "sweep.jsonl"
+    run(path)
+    hf_model = copy.deepcopy(model().hf_model)
+    copied = steer.Model(hf_model, tiny_tokenizer())
+    assert run(path, copied).way == "resumed"
+    with torch.no_grad():
+        list(hf_model.parameters())[3].mul_(1.001)
+    with pytest.raises(SelectionError, match="another sweep"):
+        run(path, copied)
+
+
+def quality_and_cost(lm, part):
+    """The first number is named last by the alphabet."""
+    margin = preference(lm, part).margin
+    return {"quality": margin, "cost": -margin}
+
+
+def test_a_resumed_sweep_has_the_order_of_a_fresh_one(tmp_path) -> None:
+    path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5, 1.0]
+    data = {"zoology": pairs()[:1], "art": pairs()[1:]}
+    fresh, resumed = (
+        run(path, grid=grid, data=data, measure=quality_and_cost) for _ in ("fresh", "resumed")
+    )
+    assert resumed.way == "resumed"
+    assert [list(row.items()) for row in resumed.rows] == [list(row.items()) for row in fresh.rows]
+    assert "quality" in fresh.best()
+    assert resumed.best() == fresh.best()
+
+
+def test_a_file_is_written_by_one_sweep_at_a_time(tmp_path) -> None:
+    path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5]
+    refused = []
+
+    def measure(lm, part):
+        with pytest.raises(SelectionError, match="another sweep is being saved to") as error:
+            run(path, grid=grid, measure=quality_and_cost)
+        refused.append(str(error.value))
+        return {"x": 1.0}
+
+    measure.__qualname__ = "measure"
+    found = run(path, grid=grid, measure=measure)
+    assert len(refused) == 4
+    assert run(path, grid=grid, measure=measure).rows == found.rows
+
+
+def test_a_folder_is_no_file_to_save_to(tmp_path) -> None:
+    with pytest.raises(SelectionError, match="cannot be saved to"):
+        run(tmp_path)
+
+
+def test_an_unfinished_line_that_is_not_ours_is_left_alone(tmp_path) -> None:
+    path, foreign = tmp_path / "notes.json", b'{"check":"list", "of": "mine"'
+    path.write_bytes(foreign)
+    with pytest.raises(SelectionError, match="damaged"):
+        run(path)
+    assert path.read_bytes() == foreign
+    own = tmp_path / "sweep.jsonl"
+    whole = run(own)
+    first = own.read_bytes().split(b"\n")[0]
+    own.write_bytes(first[:50])
+    assert run(own).rows == whole.rows
 
 
 @pytest.fixture(scope="module")
