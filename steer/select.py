@@ -209,7 +209,7 @@ def _two_parts(held_out: Pairs, test: Pairs | None, seed: int) -> tuple[Pairs, P
     if test is None:
         validation, unseen = held_out.split(0.5, 0.5, seed=seed)
         return validation, unseen
-    shared = set(held_out) & set(test)
+    shared = {pair.text for pair in held_out} & {pair.text for pair in test}
     if shared:
         raise SelectionError(
             "test pairs are also used to choose",

@@ -176,7 +176,7 @@ def baselines(
 
 def _prefix(instruction: str | None, shots: Pairs | None, pairs: Pairs) -> tuple[Message, ...]:
     """Return the messages of the prompted baseline, which must not show what is measured."""
-    shared = len(set(shots or ()) & set(pairs))
+    shared = len({pair.text for pair in shots or ()} & {pair.text for pair in pairs})
     prefix = prompt_prefix(instruction, shots or ())
     if not prefix or shared:
         raise SelectionError(

@@ -30,12 +30,16 @@ def check_reduce(reduce: str) -> None:
         )
 
 
-def reduced(logprobs: Sequence[Float[Tensor, "*setting pos"]], reduce: Reduce) -> Tensor:
+def reduced(
+    logprobs: Sequence[Float[Tensor, "*setting pos"]], reduce: Reduce, *, finite: bool = True
+) -> Tensor:
     """Return the score of each answer: mean or sum over its tokens, in float64.
 
     Args:
         logprobs: Of each answer `[pos]` or `[setting pos]`, in nats.
         reduce: Which.
+        finite: Whether scores that are not finite are refused; if not, a setting that overflows
+            has NaN or infinite ones.
 
     Returns:
         `[pair]` or `[setting pair]`, in nats (per token for mean).
@@ -46,7 +50,7 @@ def reduced(logprobs: Sequence[Float[Tensor, "*setting pos"]], reduce: Reduce) -
     check_reduce(reduce)
     rows = [row.double() for row in logprobs]
     bad = [k for k, row in enumerate(rows) if not bool(torch.isfinite(row).all())]
-    if bad:
+    if finite and bad:
         raise SelectionError(
             "answers have log-probabilities that are not finite",
             found=f"{len(bad)} of {len(rows)} answers, the first number {bad[0]} (from 0)",

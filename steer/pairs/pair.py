@@ -79,6 +79,11 @@ class Pair(Shown):
         if self.domain is not None:
             _check_filled(self.domain, "field 'domain'")
 
+    @property
+    def text(self) -> tuple[tuple[Message, ...], str, str]:
+        """What the model reads, whatever the domain: the prompt as messages, chosen, rejected."""
+        return messages_of(self.prompt), self.chosen, self.rejected
+
     def swap(self) -> "Pair":
         """Return the pair with chosen and rejected exchanged."""
         return replace(self, chosen=self.rejected, rejected=self.chosen)

@@ -1,11 +1,13 @@
 """Measuring settings: preference on the pairs of every domain, and side effects."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from steer.composition import Composition
 from steer.engine.base import unsteered
+from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
@@ -13,7 +15,7 @@ from steer.pairs import Pairs
 from steer.search.effects import SideEffects
 from steer.search.tried import Numbers, Objective, Tried
 from steer.sweep.likelihood import Scorer
-from steer.sweep.measures import asked, checked
+from steer.sweep.measures import asked
 
 
 class Evaluator:
@@ -55,6 +57,13 @@ class Evaluator:
         )
         zero = (0.0,) * len(composition.domains)
         self.unsteered = self._measured([zero])[0]
+        if not _finite(self.unsteered):
+            raise SelectionError(
+                "the unsteered model's scores of these pairs are not finite",
+                found=repr(self.unsteered)[:200],
+                expected="a finite log-probability of every token",
+                do="look at the model's logits; load it in bfloat16 or float32",
+            )
 
     def __call__(self, settings: Sequence[tuple[float, ...]]) -> list[Tried]:
         """Return what is measured at each setting.
@@ -70,11 +79,11 @@ class Evaluator:
         return [self._tried(c, measured, *effect) for c, measured, effect in both]
 
     def _measured(self, settings: Sequence[tuple[float, ...]]) -> list[dict[str, Numbers]]:
-        scores = reduced(self._scorer(torch.tensor(settings)).logprobs, self._reduce)
+        scores = reduced(self._scorer(torch.tensor(settings)).logprobs, self._reduce, finite=False)
         sizes = [len(a.responses) for a in self._texts.values()]
         return [
             {
-                name: checked(a.numbers(s, "preference", self._reduce))
+                name: a.numbers(s, "preference", self._reduce)
                 for (name, a), s in zip(self._texts.items(), row.split(sizes), strict=True)
             }
             for row in scores
@@ -95,10 +104,26 @@ class Evaluator:
         ]
         return Tried(
             coefficients=coefficients,
-            objective=float(self._objective(own)),
+            objective=self._reached(own) if _finite(measured) else math.nan,
             measured=measured,
             mean=sum(numbers["accuracy"] for numbers in own.values()) / len(own),
             off_target=max(0.0, *drops) if drops else None,
             kl=kl,
             perplexity=perplexity,
         )
+
+    def _reached(self, own: Mapping[str, Numbers]) -> float:
+        found = self._objective(own)
+        try:
+            return float(found)
+        except (TypeError, ValueError) as error:
+            raise SelectionError(
+                "the objective returned no number",
+                found=repr(found)[:200],
+                expected="a number that is to be large; NaN where a setting is not to be chosen",
+                do="return for instance min(n['margin'] for n in measured.values())",
+            ) from error
+
+
+def _finite(measured: Mapping[str, Numbers]) -> bool:
+    return all(math.isfinite(x) for numbers in measured.values() for x in numbers.values())

@@ -61,8 +61,8 @@ class Selection(Tabled):
 
     @property
     def allowed(self) -> tuple[Tried, ...]:
-        """The settings tried that keep every limit."""
-        return tuple(t for t in self.trials if self.limits.violation(t) == 0)
+        """The settings tried that keep every limit and are finite."""
+        return tuple(t for t in self.trials if self._within(t))
 
     @property
     def second(self) -> Tried | None:
@@ -73,7 +73,7 @@ class Selection(Tabled):
     @property
     def front(self) -> tuple[Tried, ...]:
         """Settings tried to which no other is as good in both objective and KL, by rising KL."""
-        return front(self.trials)
+        return front([t for t in self.trials if t.finite])
 
     @property
     def active(self) -> dict[str, Tried]:
@@ -83,7 +83,9 @@ class Selection(Tabled):
             beyond = [
                 t
                 for t in self.trials
-                if self.limits.excess(t)[name] > 0 and t.objective > self.best.objective
+                if t.finite
+                and self.limits.excess(t)[name] > 0
+                and t.objective > self.best.objective
             ]
             if beyond:
                 found[name] = max(beyond, key=lambda t: t.rank(0.0))
@@ -125,7 +127,7 @@ class Selection(Tabled):
                 "kl": t.kl,
                 "perplexity": t.perplexity,
                 "off_target": t.off_target,
-                "within": self.limits.violation(t) == 0,
+                "within": self._within(t),
                 **{f"accuracy.{d}": numbers["accuracy"] for d, numbers in t.measured.items()},
                 **{f"margin.{d}": numbers["margin"] for d, numbers in t.measured.items()},
             }
@@ -193,6 +195,9 @@ class Selection(Tabled):
         from steer.search.show import selection_card
 
         return selection_card(self)
+
+    def _within(self, tried: Tried) -> bool:
+        return tried.finite and self.limits.violation(tried) == 0
 
     def _named(self, tried: Tried) -> dict[str, float]:
         return dict(zip(self.composition.domains, tried.coefficients, strict=True))

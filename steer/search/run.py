@@ -89,6 +89,7 @@ def select_coefficients(
     validation, unseen = split_by_domain(named(composition, held_out), test, composition, seed)
     moved = tuple(name for name in composition.domains if name in validation)
     check(limits, moved, validation, neutral)
+    check_budget(budget)
     text = _text(model, neutral)
     measure = Evaluator(model, composition, validation, moved, objective, text, reduce)
     space = space_of(composition, coefficients)
@@ -165,8 +166,8 @@ def split_by_domain(
         return {n: a for n, (a, _) in halves.items()}, {n: b for n, (_, b) in halves.items()}
     unseen = named(composition, test)
     lacking = [name for name in held_out if name in composition.domains and name not in unseen]
-    used = {pair for part in held_out.values() for pair in part}
-    shared = sum(pair in used for part in unseen.values() for pair in part)
+    used = {pair.text for part in held_out.values() for pair in part}
+    shared = sum(pair.text in used for part in unseen.values() for pair in part)
     if shared or lacking:
         raise SelectionError(
             "test pairs are also used to choose" if shared else "test pairs lack a domain",
@@ -183,7 +184,7 @@ def check(
     pairs: ByDomain,
     neutral: Sequence[Prompt] | NeutralText | None,
 ) -> None:
-    """Refuse pairs and limits that do not go together.
+    """Refuse limits, and pairs and limits, that cannot be used.
 
     Args:
         limits: The limits.
@@ -192,8 +193,16 @@ def check(
         neutral: Where KL and perplexity are measured.
 
     Raises:
-        SelectionError: No domain to move, or a limit on what is not measured.
+        SelectionError: Limits of another kind, no domain to move, or a limit on what is not
+            measured.
     """
+    if not isinstance(limits, Limits):
+        raise SelectionError(
+            "these are no limits",
+            found=repr(limits),
+            expected="Limits of steer.search",
+            do="limits=Limits(kl=1.0)",
+        )
     if not moved:
         raise SelectionError(
             "no domain is asked to move",
@@ -213,6 +222,25 @@ def check(
         )
 
 
+def check_budget(budget: int | None) -> None:
+    """Refuse a budget that is no number of settings.
+
+    Args:
+        budget: The most settings that are tried.
+
+    Raises:
+        SelectionError: It is no whole number from 1.
+    """
+    whole = isinstance(budget, int) and not isinstance(budget, bool)
+    if budget is not None and not (whole and budget >= 1):
+        raise SelectionError(
+            "this budget allows no search",
+            found=f"budget {budget!r}",
+            expected="a whole number of settings, at least 1",
+            do="budget=64, or leave it out",
+        )
+
+
 def chosen(task: Task) -> Tried:
     """Return the best setting that a task tried.
 
@@ -223,19 +251,23 @@ def chosen(task: Task) -> Tried:
         SelectionError: Nothing was tried, or no setting keeps the limits.
     """
     best = task.best(1)
-    if best and task.limits.violation(task.tried[best[0]]) == 0:
-        return task.tried[best[0]]
-    least = "nothing was tried"
-    if best:
-        over = task.limits.excess(task.tried[best[0]])
-        at = ", ".join(f"{c:g}" for c in task.space.coefficients(best[0]))
-        least = f"closest at ({at}), which exceeds " + ", ".join(
-            f"{name} by {by:.3g}" for name, by in over.items() if by > 0
+    if not best or not task.tried[best[0]].finite:
+        raise SelectionError(
+            "no setting was tried" if not best else "no setting has finite numbers",
+            found=f"{len(task.tried)} settings tried, of {len(task.space)}",
+            expected="at least one at which scores, objective and side effects are finite",
+            do="try smaller coefficients, and look at what the objective returns",
         )
+    if task.limits.violation(task.tried[best[0]]) == 0:
+        return task.tried[best[0]]
+    over = task.limits.excess(task.tried[best[0]])
+    at = ", ".join(f"{c:g}" for c in task.space.coefficients(best[0]))
+    exceeds = ", ".join(f"{name} by {by:.3g}" for name, by in over.items() if by > 0)
+    kept = ", ".join(f"{name} at most {getattr(task.limits, name):g}" for name in over)
     raise SelectionError(
         "no setting keeps the limits",
-        found=f"{len(task.tried)} settings tried; {least}",
-        expected=f"{task.limits}",
+        found=f"{len(task.tried)} settings tried; closest at ({at}), which exceeds {exceeds}",
+        expected=kept,
         do="try smaller coefficients, a larger budget, or allow more",
     )
 

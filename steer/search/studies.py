@@ -110,9 +110,12 @@ class Optuna:
         task.evaluate(index for _, index in asked)
         for trial, index in asked:
             found = task.tried[index]
+            trial.set_user_attr(_TRIED, _kept(found))
+            if not found.finite:
+                study.tell(trial, state=_optuna().trial.TrialState.FAIL)
+                continue
             for name, by in task.limits.excess(found).items():
                 trial.set_constraint(name, by)
-            trial.set_user_attr(_TRIED, _kept(found))
             study.tell(trial, found.objective)
 
     def _unknown(self, task: Task) -> Index:

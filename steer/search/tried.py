@@ -31,7 +31,7 @@ class Tried:
 
     Args:
         coefficients: One for each domain, dimensionless.
-        objective: What is to be large.
+        objective: What is to be large; NaN where the model overflows.
         measured: For each domain of the pairs: `n`, `accuracy` with `low` and `high`, `margin`,
             `likelihood` (mean score of the chosen answers), in nats.
         mean: Mean accuracy over the domains that are asked to move.
@@ -49,6 +49,12 @@ class Tried:
     perplexity: float | None = None
 
     @property
+    def finite(self) -> bool:
+        """Whether the objective is finite and no side effect is NaN; else it is never chosen."""
+        costs = [x for x in (self.kl, self.perplexity, self.off_target) if x is not None]
+        return abs(self.objective) < float("inf") and all(x == x for x in costs)
+
+    @property
     def size(self) -> float:
         """Sum of the squared coefficients."""
         return sum(c * c for c in self.coefficients)
@@ -59,6 +65,9 @@ class Tried:
         Args:
             violation: How far its limits are exceeded, at least 0.
         """
+        if not self.finite:
+            least = float("-inf")
+            return least, least, least, -self.size
         return -violation, self.objective, self.mean, -self.size
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self
 
 from steer.errors import SelectionError, VectorFileError
 from steer.store.strict_json import dumps, loads
@@ -130,15 +130,16 @@ class Journal:
         self.notes = head["notes"]
 
     def _take(self, value: dict[str, Any], number: int) -> None:
-        setting, measured = value.get("setting"), value.get("measured")
+        setting: Any = value.get("setting")
+        measured: Any = value.get("measured")
         known = isinstance(setting, int) and not isinstance(setting, bool)
-        if not known or not 0 <= cast(int, setting) < self._count:
+        if not known or not 0 <= setting < self._count:
             raise self._damaged(f"setting {setting!r} of {self._count}", number)
         if setting in self.measured:
             raise self._damaged(f"setting {setting} a second time", number)
         if not _named(measured) or not all(map(_numbers, dict(measured).values())):
             raise self._damaged("no numbers by domain", number)
-        self.measured[cast(int, setting)] = {
+        self.measured[setting] = {
             on: {name: math.nan if x is None else x for name, x in numbers}
             for on, numbers in measured
         }

@@ -77,13 +77,16 @@ class Asked:
     kinds: tuple[str, ...]
 
     def numbers(self, scores: Float[Tensor, " pair"], measure: str, reduce: Reduce) -> Numbers:
-        """Return what is measured under one setting.
+        """Return what is measured under one setting; NaN where a score is not finite.
 
         Args:
             scores: Score of each response, in nats.
             measure: `preference` or `levels`.
             reduce: How scores were made of tokens.
         """
+        if not bool(torch.isfinite(scores).all()):
+            known = self.numbers(torch.zeros_like(scores), measure, reduce)
+            return {name: x if name == "n" else math.nan for name, x in known.items()}
         table = scores.reshape(len(self.kinds), -1)
         if measure == "preference":
             found = Preference(table[0], table[1], reduce)
@@ -180,19 +183,23 @@ def asked(part: Pairs | Answers, measure: str) -> Asked:
     return Asked(tuple(prompts) * len(kinds), responses, tuple(kinds))
 
 
-def checked(found: Mapping[str, float]) -> dict[str, float]:
-    """Return what a measure returned as plain finite numbers.
+def checked(found: Mapping[str, float], where: str) -> dict[str, float]:
+    """Return what a function returned as plain finite numbers.
 
     Args:
         found: Name to number.
+        where: Setting and domain, for the error.
 
     Raises:
         SelectionError: A name is no text or a number is not finite.
     """
-    numbers = {name: float(value) for name, value in found.items()}
+    try:
+        numbers = {name: float(value) for name, value in found.items()}
+    except (AttributeError, TypeError, ValueError):
+        numbers = {}
     if not numbers or not all(isinstance(k, str) and math.isfinite(v) for k, v in numbers.items()):
         raise SelectionError(
-            "a measure returned what cannot be kept",
+            f"a measure returned what cannot be kept, {where}",
             found=repr(found)[:200],
             expected="at least one finite number by name",
             do="return for instance {'accuracy': 0.75}",

@@ -1,5 +1,6 @@
 """What a sweep found: one row for each setting and domain of the data."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ class Sweep(Shown):
     def best(self, by: str | None = None) -> dict[str, Any]:
         """Return the setting that is best on the domain where it is worst.
 
-        Ties go to the greater mean, then to the smaller sum of squared coefficients.
+        Ties go to the greater mean, then to the smaller sum of squared coefficients. Settings
+        without a finite number on each domain do not count.
 
         Args:
             by: The number to compare; `accuracy` by default, else the first measured.
@@ -66,7 +68,7 @@ class Sweep(Shown):
             `layer`, `scope`, `coefficient.<domain>`, and the number on each domain.
 
         Raises:
-            SelectionError: No such number was measured.
+            SelectionError: No such number was measured, or it is nowhere finite.
         """
         names = list(next(iter(self.measured[0].values())))
         by = by or ("accuracy" if "accuracy" in names else next(n for n in names if n != "n"))
@@ -83,7 +85,19 @@ class Sweep(Shown):
             size = sum(c * c for c in self.settings[k].coefficients)
             return min(values), sum(values) / len(values), -size
 
-        k = max(range(len(self.settings)), key=rank)
+        finite = [
+            k
+            for k, measured in enumerate(self.measured)
+            if all(math.isfinite(numbers[by]) for numbers in measured.values())
+        ]
+        if not finite:
+            raise SelectionError(
+                f"at no setting is {by!r} finite on every domain",
+                found=f"{len(self)} settings with NaN",
+                expected="at least one without",
+                do="sweep smaller coefficients",
+            )
+        k = max(finite, key=rank)
         found = {on: numbers[by] for on, numbers in self.measured[k].items()}
         return {**self._setting(self.settings[k]), by: found}
 

@@ -56,7 +56,8 @@ def sweep(
     """Measure a model under every setting of a grid: layers × scopes × coefficients of the domains.
 
     Likelihoods are computed for many settings at once (`steer.sweep.likelihood`). With a file,
-    finished settings are saved as it goes, and a repeated call goes on from there.
+    finished settings are saved as it goes, and a repeated call goes on from there. A setting that
+    overflows has NaN in the table, and is never the best.
 
     Args:
         model: The model; it must not be steered.
@@ -199,7 +200,7 @@ class _Work:
         new: list[Measured] = []
         for row in scores:
             own = zip(texts.items(), row.split(sizes), strict=True)
-            new.append({on: checked(a.numbers(s, measure, self.reduce)) for (on, a), s in own})
+            new.append({on: a.numbers(s, measure, self.reduce) for (on, a), s in own})
         return new, found.way
 
     def _function(
@@ -208,5 +209,10 @@ class _Work:
         row: tuple[float, ...],
         measure: Callable[[Model, Any], Mapping[str, float]],
     ) -> Measured:
+        named = zip(composition.domains, row, strict=True)
+        at = ", ".join(f"{domain}={c:g}" for domain, c in named)
         with self.model.steered(composition, torch.tensor(row)):
-            return {on: checked(measure(self.model, part)) for on, part in self.parts.items()}
+            return {
+                on: checked(measure(self.model, part), f"at {at} on {on!r}")
+                for on, part in self.parts.items()
+            }

@@ -1,7 +1,9 @@
 """The card of a sweep: what was measured against the coefficients, and the best setting."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from steer.errors import SelectionError
 from steer.show.card import Card, Curves, Point, number
 from steer.show.rows import table_of
 from steer.sweep.measures import Answers
@@ -29,7 +31,11 @@ def sweep_card(sweep: "Sweep") -> Card:
     facts = [("domains", ", ".join(sweep.domains))]
     name = _drawn(rows[0], sweep.domains) if rows else None
     if name == "accuracy":  # of which more is better
-        facts.append(("best", _setting(sweep.best(name))))
+        with suppress(SelectionError):  # it is finite nowhere
+            facts.append(("best", _setting(sweep.best(name))))
+    lost = sum(any(x != x for n in m.values() for x in n.values()) for m in sweep.measured)
+    if lost:
+        facts.append(("not finite", f"{lost} settings: the model overflows there"))
     curves = _curves(sweep, name) if name else ()
     table = table_of(rows, shown=_SHOWN, none="own")
     return Card(said, tuple(facts), (*curves, table))
@@ -82,8 +88,8 @@ def _curves(sweep: "Sweep", name: str) -> tuple[Curves, ...]:
             words = [on] if len(measured) > 1 else []
             words += [f"layer {setting.layer}"] if len(layers) > 1 else []
             words += [str(setting.scope)] if len(scopes) > 1 else []
-            at = setting.coefficients[varying[0]]
-            series.setdefault(" ".join(words), []).append((at, float(numbers[name])))
+            at, up = setting.coefficients[varying[0]], float(numbers[name])
+            series.setdefault(" ".join(words), []).extend([(at, up)] if up == up else [])
     along = ", ".join(sweep.domains[k] for k in varying)
     ordered = {key: tuple(sorted(points)) for key, points in series.items()}
     return (Curves(name, f"coefficient of {along}", ordered, 0.0),)

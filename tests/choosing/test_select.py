@@ -72,6 +72,12 @@ def test_equal_seeds_give_equal_choices_and_leave_the_global_state(lm, pairs, pl
 def test_test_pairs_that_were_used_to_choose_are_refused(lm, pairs, planted):
     with pytest.raises(SelectionError, match="pairs in both"):
         steer.select(lm, planted, pairs, test=pairs[:3], **OPTIONS)
+    nameless = steer.Pairs.of(replace(pair, domain=None) for pair in pairs)
+    nameless = (
+        nameless if nameless != pairs else steer.Pairs.of(replace(p, domain="x") for p in pairs)
+    )
+    with pytest.raises(SelectionError, match="pairs in both"):
+        steer.select(lm, planted, pairs, test=nameless, **OPTIONS)
 
 
 def test_nothing_to_choose_from_is_refused(lm, pairs, planted):

@@ -1,5 +1,7 @@
 """Random vectors of equal norm, prompt prefixes, and the table of baselines."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -237,6 +239,7 @@ def test_what_a_judge_cannot_give_is_refused_before_anything_is_generated(
 
 
 def test_a_prompted_baseline_needs_something_else_to_show(lm, pairs, planted):
-    for shots in (None, pairs[:0], pairs[:2]):
+    nameless = steer.Pairs.of(replace(pair, domain=None) for pair in pairs[:2])
+    for shots in (None, pairs[:0], pairs[:2], nameless):
         with pytest.raises(SelectionError, match="prompted baseline"):
             baselines(lm, planted, pairs, shots=shots)

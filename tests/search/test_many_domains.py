@@ -1,6 +1,7 @@
 """`select` on many domains: planted directions are found, limits kept, and the choice used."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -160,6 +161,9 @@ def test_weights_are_searched_too_and_saved_with_their_setting(tmp_path) -> None
         ({"coefficients": ()}, "nothing to choose from"),
         ({"coefficients": {"typo": (1.0,)}}, "unknown domain"),
         ({"how": "guess"}, "unknown way to search"),
+        ({"budget": 0}, "this budget allows no search"),
+        ({"budget": True}, "this budget allows no search"),
+        ({"limits": {"kl": 1.0}}, r"these are no limits(.|\n)*Limits\(kl=1.0\)"),
     ],
 )
 def test_what_cannot_be_done_is_refused(lm, knobs, asked, change, message: str) -> None:
@@ -167,11 +171,46 @@ def test_what_cannot_be_done_is_refused(lm, knobs, asked, change, message: str) 
         choose(lm, knobs, asked, **change)
 
 
+@pytest.mark.parametrize("how", ["grid", "coarse_to_fine", "optuna"])
+def test_what_overflows_or_has_no_objective_is_never_chosen(lm, knobs, asked, how) -> None:
+    huge = steer.compose(bc=3e36 * knobs.parts["bc"].vector, de=knobs.parts["de"].vector)
+    values = {"bc": (3e-37, 300.0), "de": (-1.0, 0.0)}
+    options = {"coefficients": values, "how": how, "limits": Limits(kl=1e9)}
+    found = choose(lm, huge, asked, **options)
+    assert found.coefficients["bc"] == pytest.approx(3e-37)
+    rows = {row["coefficient.bc"]: row for row in found.rows}
+    assert math.isnan(rows[300.0]["objective"])
+    assert not rows[300.0]["within"]
+    assert len(found.allowed) == 2
+    assert all(t.coefficients[0] < 1 for t in (found.best, found.second, *found.front))
+    repr(found)
+
+    def fussy(measured):
+        return float("nan") if measured["bc"]["accuracy"] > top else 0.0
+
+    top = min(t.measured["bc"]["accuracy"] for t in found.allowed)
+    other = choose(lm, huge, asked, objective=fussy, **options)
+    assert other.best.objective == 0.0
+    with pytest.raises(SelectionError, match="no setting has finite numbers"):
+        choose(lm, huge, asked, objective=lambda measured: math.inf, **options)
+    with pytest.raises(SelectionError, match="objective returned no number"):
+        choose(lm, huge, asked, objective=lambda measured: "good", **options)
+
+
+def test_a_limit_out_of_reach_is_named_alone(lm, knobs, asked) -> None:
+    with pytest.raises(SelectionError) as error:
+        choose(lm, knobs, asked, limits=Limits(perplexity=0.001))
+    assert "expected: perplexity at most 0.001\n" in str(error.value)
+
+
 def test_pairs_that_do_not_go_with_it_are_refused(lm, knobs, asked) -> None:
     with pytest.raises(SelectionError, match="no domain is asked to move"):
         choose(lm, knobs, {"fg": asked["fg"]})
     with pytest.raises(SelectionError, match="pairs in both"):
         choose(lm, knobs, asked, test={name: part[:2] for name, part in asked.items()})
+    nameless = {n: steer.Pairs.of(replace(p, domain=None) for p in a) for n, a in asked.items()}
+    with pytest.raises(SelectionError, match="pairs in both"):
+        choose(lm, knobs, asked, test=nameless)
     with pytest.raises(SelectionError, match="test pairs lack a domain"):
         choose(lm, knobs, asked, test={"bc": letter_pairs(24, "x", "y", "bc")})
     own = {name: asked[name] for name in ("bc", "de")}

@@ -1,5 +1,7 @@
 """The table of a sweep: what it measures, on what, and in which order."""
 
+import math
+
 import pytest
 import torch
 
@@ -172,6 +174,40 @@ def test_the_best_is_best_where_it_is_worst() -> None:
     assert best["hit"] == {"a": 0.6, "b": 0.7}
     with pytest.raises(SelectionError, match="did not measure"):
         found.best("accuracy")
+
+
+OVERFLOW = steer.Vector.of({1: torch.full((32,), 1e38)})
+
+
+@pytest.mark.parametrize("measure", ["preference", "levels"])
+def test_a_setting_that_overflows_is_nan_and_never_the_best(tmp_path, measure) -> None:
+    data = pairs() if measure == "preference" else {"here": ANSWERS}
+    number = "accuracy" if measure == "preference" else "high"
+    grid, file = (30.0, 0.0, 2.0**-126), tmp_path / "sweep.jsonl"
+    options = {"measure": measure, "save": file, "progress": False}
+    for _ in ("fresh", "resumed"):
+        found = sweep(model(), OVERFLOW, data, grid, **options)
+        lost = {
+            c: math.isnan(n) for r in found.rows for c, n in [(r["coefficient.vector"], r[number])]
+        }
+        assert lost == {30.0: True, 0.0: False, 2.0**-126: False}
+        assert all(isinstance(row["n"], int) for row in found.rows)
+        assert found.best(number)["coefficient.vector"] != 30.0
+        assert "1 settings: the model overflows there" in repr(found)
+        assert "nan" not in found.report().html.lower()
+    alone = sweep(model(), OVERFLOW, data, (30.0,), measure=measure, progress=False)
+    assert "overflows" in repr(alone)
+    with pytest.raises(SelectionError, match="finite on every domain"):
+        alone.best(number)
+
+
+def test_a_function_that_returns_no_number_is_told_where(tmp_path) -> None:
+    for wrong in (float("nan"), "high", None):
+        with pytest.raises(SelectionError, match=r"at vector=0\.5 on 'medical'"):
+            sweep(
+                model(), vector(1), {"medical": pairs()}, (0.5,), progress=False,
+                measure=lambda lm, part, wrong=wrong: {"x": wrong},
+            )  # fmt: skip
 
 
 def nothing_measured(model, part):

@@ -17,11 +17,13 @@ def sweep(result: Sweep) -> str:
 
     Args:
         result: What `steer.sweep.sweep` returned; settings in which several domains are turned
-            at once are not shown.
+            at once, or at which the model overflows, are not shown.
     """
     found = list(_curves(result))
     if not found:
-        return paragraph("In no setting of this sweep is one domain turned alone.")
+        return paragraph(
+            "In no setting of this sweep is one domain turned alone, with finite numbers."
+        )
     pictures = [figure(_picture(curves), f"{curves.title}{where}") for where, curves in found]
     rows = [row for where, curves in found for row in _named(where, curves)]
     return figures(pictures) + numbers(rows)
@@ -40,6 +42,8 @@ def _curves(result: Sweep) -> Iterator[tuple[str, DoseResponse]]:
     """Yield for each place and domain where it is and what is measured there."""
     places: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for row in result.rows:
+        if any(value != value for value in row.values()):  # NaN
+            continue
         places.setdefault((row["layer"], row["scope"]), []).append(row)
     for (layer, scope), rows in places.items():
         where = "" if layer is None else f", layer {layer}"
