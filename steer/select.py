@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any, cast, overload
 
 import torch
@@ -92,7 +93,8 @@ def select(
 
     Given one vector or alternatives to choose from, and pairs: the vector, its layer and its
     coefficient (`select_one`). Given a composition, or pairs by domain: a coefficient for each
-    domain, under limits on side effects (`steer.search.select_coefficients`).
+    domain, under limits on side effects (`steer.search.select_coefficients`). A mapping is of
+    alternatives, which must not have names of domains of the pairs.
 
     Args:
         model: The model; it must not be steered.
@@ -108,10 +110,44 @@ def select(
         SelectionError: Nothing to choose from, limits that no setting keeps, or test pairs that
             are also used to choose.
     """
-    if isinstance(vectors, Composition | Part) or not isinstance(held_out, Pairs):
+    several = isinstance(vectors, Composition | Part) or not isinstance(held_out, Pairs)
+    _check_options(options, several)
+    if several:
         many = cast(Composition | Mapping[str, Vector | Part], vectors)
         return select_coefficients(model, many, held_out, **options)
-    return select_one(model, cast(Candidates, vectors), held_out, **options)
+    _check_alternatives(vectors, cast(Pairs, held_out))
+    return select_one(model, cast(Candidates, vectors), cast(Pairs, held_out), **options)
+
+
+def _check_options(options: Mapping[str, Any], several: bool) -> None:
+    """Refuse an option of the other function, naming what stands for it here."""
+    one, many = (signature(f).parameters for f in (select_one, select_coefficients))
+    own, other = (many, one) if several else (one, many)
+    foreign = [name for name in options if name in other and name not in own]
+    if foreign:
+        here = "limits=Limits(kl=…)" if several else "kl_budget=…"
+        what = "a composition or pairs by domain" if several else "one vector or alternatives"
+        raise SelectionError(
+            f"an option does not go with {what}",
+            found=", ".join(foreign),
+            expected=" | ".join(n for n, p in own.items() if p.kind is p.KEYWORD_ONLY),
+            do=f"a limit on KL is {here} here"
+            if {"limits", "kl_budget"} & {*foreign}
+            else "leave it out, or pass compose(…) or one vector, whichever is meant",
+        )
+
+
+def _check_alternatives(vectors: object, held_out: Pairs) -> None:
+    """Refuse alternatives that have the names of domains: vectors to use together may be meant."""
+    domains = {pair.domain for pair in held_out}
+    alike = [name for name in vectors if name in domains] if isinstance(vectors, Mapping) else []
+    if alike:
+        raise SelectionError(
+            "these vectors could be alternatives, or be used together",
+            found=f"vectors by name, and pairs of domains of the same names: {alike}",
+            expected="alternatives of other names, a composition, or pairs by domain",
+            do="together: select(model, compose(vectors), pairs); one of them: pass a list",
+        )
 
 
 def select_one(

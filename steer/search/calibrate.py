@@ -18,6 +18,7 @@ from steer.model import Model
 from steer.pairs import Pairs, Prompt
 from steer.search.at_settings import at_settings
 from steer.search.effects import SideEffects
+from steer.term import inner
 from steer.vector import Vector
 
 What = Vector | Part | Composition | Mapping[str, Vector | Part]
@@ -55,7 +56,8 @@ def calibrate(
 
     Raises:
         SteeringError: The model is being steered.
-        SelectionError: The KL is not above 0, is not reached up to `most`, or is no number.
+        SelectionError: The KL is not above 0, is not reached up to `most`, or is no number; or the
+            vector or its coefficients are 0.
         FitError: A vector does not fit this model.
     """
     unsteered(model.engine, "calibrate")
@@ -70,6 +72,15 @@ def calibrate(
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
     effects = SideEffects(model, composition, text)
     own = composition.coefficients[:1]
+    parts = composition.parts.values()
+    lengths = [inner(term, term) for part in parts for term in part.vector.terms.values()]
+    if not bool(own.any()) or not any(lengths):
+        raise SelectionError(
+            "this vector does nothing",
+            found="coefficients that are all 0" if any(lengths) else "a vector of length 0",
+            expected="something that moves the model when its coefficients are multiplied",
+            do="calibrate(model, vector, kl=…), or a composition at knobs(1.0)",
+        )
 
     with tqdm(desc="calibrate", unit="coefficient", disable=None if progress else True) as bar:
 

@@ -94,6 +94,7 @@ def select_coefficients(
     measure = Evaluator(model, composition, validation, moved, objective, text, reduce)
     space = space_of(composition, coefficients)
     mark = _request(model, composition, space, validation, limits, objective, reduce, text)
+    strategy = strategy_of(how)
     task = Task(
         space,
         measure,
@@ -102,9 +103,10 @@ def select_coefficients(
         budget=budget,
         fingerprint=mark if is_named(objective) else "",  # type: ignore[arg-type]
         progress=progress,
+        most=getattr(strategy, "budget", None) if budget is None else budget,
     )
     try:
-        strategy_of(how).search(task)
+        strategy.search(task)
     finally:
         task.close()
     best = chosen(task)

@@ -50,6 +50,11 @@ class Evidence:
         """The larger p-value times the number of settings, at most 1."""
         return min(1.0, max(self.p_unsteered, self.p_random) * self.settings)
 
+    @property
+    def needed(self) -> int:
+        """The fewest pairs that must change for `works` to be possible, were all to rise."""
+        return math.ceil(math.log2(self.settings / ALPHA))
+
     def works(self, alpha: float = ALPHA) -> bool:
         """Return whether both tests hold after the correction.
 
@@ -59,10 +64,16 @@ class Evidence:
         return self.corrected <= alpha
 
     def __str__(self) -> str:
+        changed = self.gained + self.lost
+        few = (
+            f"; {changed} pairs that change cannot pass with {self.settings} settings, "
+            f"at least {self.needed} are needed"
+        )
         return (
             f"margin up in {self.gained}, down in {self.lost} unseen pairs; p = "
             f"{self.p_unsteered:.2g} against unsteered, {self.p_random:.2g} against "
             f"{self.references} random vectors, × {self.settings} settings: {self.corrected:.2g}"
+            + (few if changed < self.needed else "")
         )
 
 
@@ -142,5 +153,5 @@ def beyond(value: float, others: Sequence[float]) -> float:
     mean = sum(others) / n
     error = math.sqrt(sum((y - mean) ** 2 for y in others) / (n - 1) * (1 + 1 / n))
     if error == 0:
-        return 0.0 if value > mean else 1.0
+        return 1.0  # random vectors that change nothing, or all the same, are no comparison
     return student_tail((value - mean) / error, n - 1)

@@ -50,8 +50,8 @@ class Optuna:
 
         Raises:
             MissingExtraError: Optuna is not installed.
-            SelectionError: The study belongs to another request, or a storage is named and the
-                objective has no name of its own (a lambda, a partial).
+            SelectionError: The storage cannot be used, the study belongs to another request, or a
+                storage is named and the objective has no name of its own (a lambda, a partial).
         """
         if self.storage is not None and not task.fingerprint:
             raise SelectionError(
@@ -69,16 +69,8 @@ class Optuna:
                 self._known(study, task)
 
     def _study(self, package: Any, task: Task) -> "optuna.Study":
-        storage = self.storage
-        if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
-            Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            backend = package.storages.journal.JournalFileBackend(str(storage))
-            storage = package.storages.JournalStorage(backend)
-        study = package.create_study(
-            storage=storage, study_name=self.study, load_if_exists=True, direction="maximize"
-        )
-        known = study.user_attrs.get(_REQUEST)
-        if known is None and not study.get_trials(deepcopy=False):
+        study, known, before = self._opened(package)
+        if known is None and not before:
             study.set_user_attr(_REQUEST, task.fingerprint)
         elif known != task.fingerprint:
             raise SelectionError(
@@ -88,10 +80,31 @@ class Optuna:
                 do="name another study or storage, or repeat the request it was begun with",
             )
         # a resumed study goes on drawing, it does not draw again
-        seed = f"{task.seed} {self.worker} {len(study.get_trials(deepcopy=False))}"
+        seed = f"{task.seed} {self.worker} {before}"
         drawn = random.Random(seed).randrange(2**32)
         study.sampler = package.samplers.TPESampler(seed=drawn)
         return cast("optuna.Study", study)
+
+    def _opened(self, package: Any) -> tuple[Any, Any, int]:
+        """Return the study, the request it was begun with, and the number of its trials."""
+        try:
+            storage = self.storage
+            if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
+                Path(storage).parent.mkdir(parents=True, exist_ok=True)
+                backend = package.storages.journal.JournalFileBackend(str(storage))
+                storage = package.storages.JournalStorage(backend)
+            study = package.create_study(
+                storage=storage, study_name=self.study, load_if_exists=True, direction="maximize"
+            )
+            return study, study.user_attrs.get(_REQUEST), len(study.get_trials(deepcopy=False))
+        except Exception as error:  # of Optuna, of a database or its driver, or of a damaged file
+            before, url, _ = str(self.storage).partition("://")  # after it, perhaps a password
+            raise SelectionError(
+                f"the storage {before}{url} cannot be used",
+                found=f"{type(error).__name__}: {error}"[:300],
+                expected="a file that Optuna wrote, or none yet; or the URL of a database",
+                do="name another storage, or move the file away; the search then starts anew",
+            ) from error
 
     def _known(self, study: "optuna.Study", task: Task) -> None:
         """Take over what the study holds."""

@@ -25,6 +25,7 @@ class Task:
         fingerprint: Identifies the request, so that a saved search is resumed by the same only;
             empty if nothing does: the objective has no name of its own.
         progress: Whether to show a progress bar.
+        most: The most settings that the bar counts to; all, if nothing is said.
     """
 
     def __init__(
@@ -37,13 +38,16 @@ class Task:
         budget: int | None = None,
         fingerprint: str = "",
         progress: bool = False,
+        most: int | None = None,
     ) -> None:
         self.space, self.limits, self.seed = space, limits, seed
         self.budget, self.fingerprint = budget, fingerprint
         self.tried: dict[Index, Tried] = {}
         self.evaluated = 0
         self._measure = measure
-        self._bar = tqdm(desc="select", disable=not progress)
+        self._bar = tqdm(
+            total=min(len(space), most or len(space)), desc="select", disable=not progress
+        )
 
     def evaluate(self, indices: Iterable[Index], most: int | None = None) -> list[Index]:
         """Try settings that have not been tried.

@@ -80,6 +80,20 @@ def test_test_pairs_that_were_used_to_choose_are_refused(lm, pairs, planted):
         steer.select(lm, planted, pairs, test=nameless, **OPTIONS)
 
 
+def test_options_of_the_other_selection_are_refused_by_name(lm, pairs, planted):
+    with pytest.raises(SelectionError, match=r"kl_budget(.|\n)*limits=Limits\(kl=…\)"):
+        steer.select(lm, steer.compose(letters=planted), pairs, kl_budget=1.0)
+    with pytest.raises(SelectionError, match=r"limits(.|\n)*kl_budget=… here"):
+        steer.select(lm, planted, pairs, limits={"kl": 1.0})
+    with pytest.raises(TypeError, match="colour"):
+        steer.select(lm, planted, pairs, colour="red")
+
+
+def test_alternatives_are_not_named_like_domains(lm, pairs, planted):
+    with pytest.raises(SelectionError, match=r"alternatives, or be used together(.|\n)*compose"):
+        steer.select(lm, {"letters": planted, "other": planted}, pairs, **OPTIONS)
+
+
 def test_nothing_to_choose_from_is_refused(lm, pairs, planted):
     with pytest.raises(SelectionError, match="nothing to choose from"):
         steer.select(lm, planted, pairs, layers=[2], **OPTIONS)

@@ -39,6 +39,9 @@ def test_compositions_of_every_kind(text) -> None:
 def test_out_of_reach_is_said(text) -> None:
     with pytest.raises(SelectionError, match="out of reach"):
         calibrate(model(), vector(1, size=1e-4), 1.0, neutral=text)
+    for idle in (knobs()(0.0), vector(1, size=0.0)):
+        with pytest.raises(SelectionError, match="this vector does nothing"):
+            calibrate(model(), idle, 1.0, neutral=text)
     with pytest.raises(SelectionError, match="cannot be calibrated"):
         calibrate(model(), vector(1), 0.0, neutral=text)
 

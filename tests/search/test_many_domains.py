@@ -197,6 +197,13 @@ def test_what_overflows_or_has_no_objective_is_never_chosen(lm, knobs, asked, ho
         choose(lm, huge, asked, objective=lambda measured: "good", **options)
 
 
+def test_the_bar_knows_how_many_settings_there_are(lm, knobs, asked, capsys) -> None:
+    choose(lm, knobs, asked, progress=True, neutral=None)
+    assert "25/25" in capsys.readouterr().err
+    choose(lm, knobs, asked, progress=True, neutral=None, budget=6)
+    assert "6/6" in capsys.readouterr().err
+
+
 def test_a_limit_out_of_reach_is_named_alone(lm, knobs, asked) -> None:
     with pytest.raises(SelectionError) as error:
         choose(lm, knobs, asked, limits=Limits(perplexity=0.001))

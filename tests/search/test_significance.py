@@ -50,6 +50,19 @@ def test_beyond_falls_as_the_value_rises(others: list[float], value: float) -> N
     assert beyond(sum(others) / len(others), others) == pytest.approx(0.5, abs=1e-6)
 
 
+def test_too_few_pairs_are_said_to_be_too_few() -> None:
+    others = [[0.01 * k] * 12 for k in range(16)]
+    for pairs, enough in ((11, False), (12, True)):
+        found = evidence([0.0] * pairs, [9.0] * pairs, [o[:pairs] for o in others], 25)
+        assert found.needed == 12
+        assert found.works() == enough
+        assert ("at least 12 are needed" in str(found)) != enough
+
+
+def test_equal_references_are_no_comparison() -> None:
+    assert beyond(1.0, [0.0, 0.0, 0.0]) == 1.0
+
+
 def test_one_reference_is_too_few() -> None:
     with pytest.raises(SelectionError, match="nothing to compare with"):
         beyond(1.0, [0.0])

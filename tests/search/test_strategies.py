@@ -58,6 +58,17 @@ def test_limits_are_kept_and_the_best_within_them_is_found(how) -> None:
         assert chosen(asked).objective == best
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"op_code": 0,\n{}\n', None])
+def test_a_storage_that_cannot_be_used_is_named(tmp_path, content) -> None:
+    path = tmp_path / "study.log"
+    path.write_bytes(content) if content else path.mkdir()
+    with pytest.raises(SelectionError, match=r"study\.log cannot be used"):
+        Optuna(path).search(task(Counted()))
+    with pytest.raises(SelectionError, match="storage nosuch:// cannot be used") as error:
+        Optuna("nosuch://me:secret@host/db").search(task(Counted()))
+    assert "secret" not in str(error.value)
+
+
 def test_many_domains_begin_at_random() -> None:
     measure = Counted(lambda c: peak(c[:2]))
     CoarseToFine().search(task(measure, domains=9, budget=60))
