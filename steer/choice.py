@@ -23,7 +23,7 @@ class Trial:
         candidate: Name of the vector, for instance its position.
         layer: The layer.
         coefficient: The coefficient, dimensionless.
-        accuracy: Preference accuracy on the validation pairs.
+        accuracy: Preference accuracy on the validation pairs; NaN where the model overflows.
         likelihood: Mean score of the preferred answers there, in nats.
         kl: KL(steered‖unsteered) on neutral text, nats per response token.
     """

@@ -208,6 +208,13 @@ def select_one(
             used to choose.
     """
     unsteered(model.engine, "select")
+    if not kl_budget >= 0:
+        raise SelectionError(
+            "this budget cannot be kept",
+            found=f"kl_budget {kl_budget!r}",
+            expected="a number of at least 0, in nats per token",
+            do="kl_budget=0.5",
+        )
     scope = parse_scope(scope)
     validation, unseen = _two_parts(held_out, test, seed)
     candidates = _candidates(vectors, layers, coefficients)
@@ -300,18 +307,21 @@ def _trials(
     """Return a trial per coefficient: the mean over the ends of the knob, and the larger KL."""
     n, there = len(coefficients), torch.tensor([[float(c)] for c in coefficients])
     settings = torch.cat([there, -there]) if both_ways else there
-    found = [row[""] for row in preferences(model, knob, settings, {"": validation}, reduce)]
+    data = {"": validation}
+    rows = preferences(model, knob, settings, data, reduce, finite=False)
+    found = [row[""] for row in rows]
     costs = torch.tensor([kl for kl, _ in SideEffects(model, knob, text)(settings)]).double()
     trials = []
     for k, coefficient in enumerate(coefficients):
         back = [Preference(p.rejected, p.chosen, reduce) for p in found[n + k :: n]]
         ends = [found[k], *back]
+        finite = all(bool(torch.isfinite(end.margins).all()) for end in ends)
         trials.append(
             Trial(
                 name,
                 knob.parts[knob.domains[0]].vector.layers[0],
                 float(coefficient),
-                accuracy=sum(end.accuracy.value for end in ends) / len(ends),
+                accuracy=sum(e.accuracy.value for e in ends) / len(ends) if finite else math.nan,
                 likelihood=sum(float(end.chosen.mean()) for end in ends) / len(ends),
                 kl=float(costs[k::n].max()),
             )
@@ -320,9 +330,17 @@ def _trials(
 
 
 def _best(trials: Sequence[Trial], kl_budget: float) -> Trial:
-    allowed = [t for t in trials if math.isfinite(t.kl) and t.kl <= kl_budget]
+    finite = [t for t in trials if all(map(math.isfinite, (t.accuracy, t.likelihood, t.kl)))]
+    allowed = [t for t in finite if t.kl <= kl_budget]
+    if not finite:
+        raise SelectionError(
+            "no setting has finite numbers",
+            found=f"{len(trials)} settings at which the model overflows",
+            expected="at least one at which scores and KL are finite",
+            do="try smaller coefficients, and look at the model's logits",
+        )
     if not allowed:
-        least = min(trials, key=lambda t: math.inf if math.isnan(t.kl) else t.kl)
+        least = min(finite, key=lambda t: t.kl)
         raise SelectionError(
             "no setting keeps the side-effect budget",
             found=f"least KL {least.kl:.3g} nats per token ({least.candidate}, layer "

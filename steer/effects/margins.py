@@ -23,6 +23,7 @@ def preferences(
     reduce: Reduce,
     max_tokens: int | None = None,
     *,
+    finite: bool = True,
     progress: bool = False,
 ) -> list[dict[str, Preference]]:
     """Return the preference on each domain under each setting.
@@ -34,6 +35,7 @@ def preferences(
         data: Pairs by domain.
         reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
         max_tokens: Tokens of one forward; by default what is measured to be fastest.
+        finite: Whether scores that are not finite are refused.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -59,7 +61,7 @@ def preferences(
             max_tokens=max_tokens,
             done=bar.update,
         )
-    chosen, rejected = reduced(found.logprobs, reduce).chunk(2, dim=1)
+    chosen, rejected = reduced(found.logprobs, reduce, finite=finite).chunk(2, dim=1)
     tied = (chosen == rejected).all(dim=0).tolist()
     warn_of_alike(model, [pair for pair, same in zip(pairs, tied, strict=True) if same])
     sizes = [len(part) for part in data.values()]

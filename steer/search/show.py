@@ -66,6 +66,8 @@ def choice_card(choice: "Choice") -> Card:
     series: dict[str, list[tuple[float, float]]] = {}
     several = len({trial.candidate for trial in choice.trials}) > 1
     for trial in choice.trials:
+        if trial.accuracy != trial.accuracy:  # the model overflows there
+            continue
         name = f"{trial.candidate} layer {trial.layer}" if several else f"layer {trial.layer}"
         series.setdefault(name, []).append((trial.coefficient, trial.accuracy))
     own = f"{best.candidate} layer {best.layer}" if several else f"layer {best.layer}"

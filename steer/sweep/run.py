@@ -195,7 +195,7 @@ class _Work:
     ) -> tuple[list[Measured], str]:
         texts = {on: asked(part, measure) for on, part in self.parts.items()}
         found = self._scorer(place, texts, max_tokens)(torch.tensor(rows))
-        scores = reduced(found.logprobs, self.reduce)
+        scores = reduced(found.logprobs, self.reduce, finite=False)
         sizes = [len(a.responses) for a in texts.values()]
         new: list[Measured] = []
         for row in scores:

@@ -1,5 +1,6 @@
 """Selection: planted vectors are found, useless ones are seen to be useless."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -92,6 +93,24 @@ def test_options_of_the_other_selection_are_refused_by_name(lm, pairs, planted):
 def test_alternatives_are_not_named_like_domains(lm, pairs, planted):
     with pytest.raises(SelectionError, match=r"alternatives, or be used together(.|\n)*compose"):
         steer.select(lm, {"letters": planted, "other": planted}, pairs, **OPTIONS)
+
+
+def test_a_setting_that_overflows_is_never_chosen(lm, pairs, planted):
+    huge = steer.Vector.of({3: planted.direction(3) * 3e36})
+    options = {**OPTIONS, "both_ways": True}
+    choice = steer.select(lm, huge, pairs, coefficients=(300.0, 3e-37, 200.0), **options)
+    assert choice.coefficient == 3e-37
+    assert [math.isnan(trial.accuracy) for trial in choice.trials] == [True, False, True]
+    assert "Choice" in repr(choice)
+    assert "nan" not in choice.report().html.lower()
+    with pytest.raises(SelectionError, match="no setting has finite numbers"):
+        steer.select(lm, huge, pairs, coefficients=(300.0,), **options)
+
+
+def test_a_budget_that_is_no_number_is_refused(lm, pairs, planted):
+    for budget in (float("nan"), -1.0):
+        with pytest.raises(SelectionError, match="this budget cannot be kept"):
+            steer.select(lm, planted, pairs, **{**OPTIONS, "kl_budget": budget})
 
 
 def test_nothing_to_choose_from_is_refused(lm, pairs, planted):
