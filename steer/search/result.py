@@ -119,13 +119,16 @@ class Selection(Tabled):
 
     @property
     def rows(self) -> list[Row]:
-        """One row per setting tried: coefficients, objective, side effects, and each accuracy."""
+        """One row per setting tried: coefficients, objective, side effects, and each accuracy.
+
+        `perplexity_factor` is relative to the unsteered model.
+        """
         return [
             {
                 **{f"coefficient.{d}": c for d, c in self._named(t).items()},
                 "objective": t.objective,
                 "kl": t.kl,
-                "perplexity": t.perplexity,
+                "perplexity_factor": t.perplexity,
                 "off_target": t.off_target,
                 "within": self._within(t),
                 **{f"accuracy.{d}": numbers["accuracy"] for d, numbers in t.measured.items()},

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from steer.composition import Composition, Part, as_composition
 from steer.engine.base import unsteered
 from steer.engine.branches.trial import fastest_tokens
+from steer.errors import SelectionError
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.listed import listed
 from steer.model import Model
@@ -72,6 +73,7 @@ def sweep(
         scope: One scope or several to try, instead of the composition's own.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
         save: A file that the sweep is saved to and resumed from, by one process at a time.
+            Likelihoods are saved for 64 settings at a time, a function's numbers one by one.
         max_tokens: Tokens of one forward; by default what is measured to be fastest here. A
             resumed sweep keeps that of its file.
         progress: Whether to show a progress bar.
@@ -89,6 +91,7 @@ def sweep(
     """
     unsteered(model.engine, "sweep")
     check_reduce(reduce)
+    _check_tokens(max_tokens)
     composition = as_composition(what)
     if not isinstance(grid, Mapping | torch.Tensor):
         grid = cast(Sequence[float], listed("coefficients of a grid", grid))
@@ -104,16 +107,27 @@ def sweep(
     bar = tqdm(total=len(settings), initial=len(found), desc="sweep", disable=not progress)
     with journal or nullcontext(), bar:
         for group in work.groups(found):
-            done, way = work.measured(group, tokens)
+            done, way = work.measured(group, tokens, bar.update)
             found |= done
             ways[way] = None
             if journal is not None:
                 journal.add(done)
-            bar.update(len(group))
+            bar.update(len(found) - bar.n)
     ordered = tuple(found[k] for k in range(len(settings)))
     name = measure_name(measure)
     how = "; ".join(ways) or "resumed"
     return Sweep(composition.domains, settings, ordered, name, reduce, how, mark)
+
+
+def _check_tokens(max_tokens: int | None) -> None:
+    whole = isinstance(max_tokens, int) and not isinstance(max_tokens, bool)
+    if max_tokens is not None and not (whole and max_tokens >= 1):
+        raise SelectionError(
+            "a forward cannot have this many tokens",
+            found=f"max_tokens {max_tokens!r}",
+            expected="a whole number, at least 1",
+            do="leave max_tokens out",
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -155,13 +169,13 @@ class _Work:
             yield from (group[k : k + size] for k in range(0, len(group), size))
 
     def measured(
-        self, group: Sequence[int], max_tokens: int | None
+        self, group: Sequence[int], max_tokens: int | None, step: Callable[[int], object]
     ) -> tuple[dict[int, Measured], str]:
         """Return what is measured at some settings of one layer and scope, and how."""
         rows = [self.settings[k].coefficients for k in group]
         place = self._place(group[0])
         if isinstance(self.measure, str):
-            new, way = self._likelihood(place, rows, self.measure, max_tokens)
+            new, way = self._likelihood(place, rows, self.measure, max_tokens, step)
         else:
             composition = composed(self.composition, *place)
             new = [self._function(composition, row, self.measure) for row in rows]
@@ -192,9 +206,20 @@ class _Work:
         rows: Sequence[tuple[float, ...]],
         measure: Likelihood,
         max_tokens: int | None,
+        step: Callable[[int], object],
     ) -> tuple[list[Measured], str]:
         texts = {on: asked(part, measure) for on, part in self.parts.items()}
-        found = self._scorer(place, texts, max_tokens)(torch.tensor(rows))
+        each = sum(len(a.responses) for a in texts.values())
+        scored = shown = 0
+
+        def done(n: int) -> None:
+            nonlocal scored, shown
+            scored += n
+            whole = min(scored // each, len(rows) - 1)  # the last one when all are saved
+            step(whole - shown)
+            shown = whole
+
+        found = self._scorer(place, texts, max_tokens)(torch.tensor(rows), done)
         scores = reduced(found.logprobs, self.reduce, finite=False)
         sizes = [len(a.responses) for a in texts.values()]
         new: list[Measured] = []

@@ -121,7 +121,9 @@ def test_it_is_applied_and_saved_in_one_step(lm, found, asked, tmp_path) -> None
         assert (tuning.layer, tuning.coefficient) == (3, c)
         assert tuning.score == found.test[domain].value
         assert tuning.kl == pytest.approx(found.best.kl)
-    assert len(found.to_pandas()) == 25
+    table = found.to_pandas()
+    assert list(table["perplexity_factor"]) == [t.perplexity for t in found.trials]
+    assert "perplexity" not in table
     assert "unseen pairs" in repr(found)
 
 

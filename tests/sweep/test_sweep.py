@@ -1,9 +1,11 @@
 """The table of a sweep: what it measures, on what, and in which order."""
 
 import math
+import sys
 
 import pytest
 import torch
+from tqdm.auto import tqdm
 
 import steer
 from steer.errors import CompositionError, SelectionError
@@ -210,6 +212,20 @@ def test_a_function_that_returns_no_number_is_told_where(tmp_path) -> None:
             )  # fmt: skip
 
 
+def test_the_bar_moves_while_settings_are_computed_together(monkeypatch) -> None:
+    moved = []
+
+    class Bar(tqdm):
+        def update(self, n: float = 1) -> bool | None:
+            moved.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(sys.modules["steer.sweep.run"], "tqdm", Bar)
+    sweep(model(), vector(1), pairs(), torch.linspace(0, 1, 60), max_tokens=64)
+    assert sum(moved) == 60
+    assert max(moved) < 40
+
+
 def nothing_measured(model, part):
     return {}
 
@@ -236,6 +252,7 @@ def not_a_number(model, part):
         ({"measure": "levels"}, SelectionError),
         ({"measure": "accuracy"}, SelectionError),
         ({"measure": nothing_measured}, SelectionError),
+        ({"max_tokens": 0}, SelectionError),
         ({"measure": not_a_number}, SelectionError),
     ],
     ids=lambda value: getattr(value, "__name__", None) or "-".join(map(str, value)),
