@@ -190,11 +190,11 @@ def test_a_resumed_sweep_has_the_order_of_a_fresh_one(tmp_path) -> None:
 
 def test_a_file_is_written_by_one_sweep_at_a_time(tmp_path) -> None:
     path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5]
-    refused = []
+    other, refused = steer.Model(tiny_model("llama"), tiny_tokenizer()), []
 
     def measure(lm, part):
         with pytest.raises(SelectionError, match="another sweep is being saved to") as error:
-            run(path, grid=grid, measure=quality_and_cost)
+            run(path, other, grid=grid, measure=quality_and_cost)
         refused.append(str(error.value))
         return {"x": 1.0}
 
