@@ -21,10 +21,10 @@ from steer.demo.data import DOMAINS
 from steer.demo.domains.study import PALRS_LAYER, residual_vectors
 from steer.demo.language import pairs
 from steer.evaluate.baselines import random_like
+from steer.evaluate.reduce import reduced
 from steer.gating import domain_gate
 from steer.search import CoarseToFine, Limits, Space, Task, Tried
 from steer.sweep.likelihood import Scorer
-from steer.sweep.measures import reduced
 from tests.bench.lines import Limit, Line, estimate, exact
 from tests.bench.registry import Options, bench
 from tests.search.candidates import COEFFICIENTS, evidence_of, sides

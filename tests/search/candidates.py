@@ -8,10 +8,10 @@ from torch import Tensor
 
 import steer
 from steer.demo.language import pairs
+from steer.evaluate.reduce import reduced
 from steer.search.significance import Evidence, evidence
 from steer.search.tested import references
 from steer.sweep.likelihood import Scorer
-from steer.sweep.measures import reduced
 
 COEFFICIENTS = (0.25, 0.5, 0.75, 1.0)
 
