@@ -87,6 +87,14 @@ class Composition(Shown):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", dict(self.parts))
+        if self.gate is not None and not isinstance(self.gate, DomainGate):
+            raise CompositionError(
+                "this is no gate",
+                found=repr(self.gate)[:80],
+                expected="a DomainGate, or None",
+                do="pass the one that is stored: gate=vector.gate; a domain that is called "
+                "'gate' stands in the mapping: compose({'gate': vector})",
+            )
         if not self.parts:
             raise CompositionError(
                 "a composition needs at least one domain",
@@ -99,14 +107,6 @@ class Composition(Shown):
         for k, part in enumerate(self.parts.values()):
             get_operator(part.operator).check(self.coefficients[:, k : k + 1])
         if self.gate is not None:
-            if not isinstance(self.gate, DomainGate):
-                raise CompositionError(
-                    "this is no gate",
-                    found=repr(self.gate)[:80],
-                    expected="a DomainGate, or None",
-                    do="pass the one that is stored: gate=vector.gate; a domain that is called "
-                    "'gate' stands in the mapping: compose({'gate': vector})",
-                )
             self.gate.columns(self.domains)
             _check_gate_layer(self.gate, self.parts)
 

@@ -6,6 +6,7 @@ metadata, of which it takes the folder of the data sets, and returns its splits.
 
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +152,20 @@ def harmless(data: str | None = None, **_: Any) -> "Splits":
         }
 
     rows = read_lines(locate(data, "hh_rlhf/harmless-base/test.jsonl"))
-    return {"test": _documents(rows, document)}
+    kept = [row for row in rows if not _ends_with_a_turn(row)]
+    if len(kept) < len(rows):
+        warnings.warn(
+            f"harmless: {len(rows) - len(kept)} of {len(rows)} rows are left out; they have an "
+            "empty answer, which has no likelihood",
+            stacklevel=2,
+        )
+    return {"test": _documents(kept, document)}
+
+
+def _ends_with_a_turn(row: Row) -> bool:
+    """Return whether one of the two dialogues ends before its last answer."""
+    texts = (row.get("chosen"), row.get("rejected"))
+    return any(isinstance(text, str) and text.rstrip().endswith(_TURN.strip()) for text in texts)
 
 
 def _truthfulqa(data: str | None, targets: str) -> "Splits":

@@ -23,11 +23,17 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data se
         (documents.mbpp, {"test": 500}),
         (documents.truthfulqa_mc1, {"test": 817}),
         (documents.truthfulqa_mc2, {"test": 817}),
-        (documents.harmless, {"test": 2312}),
     ],
 )
 def test_every_document_is_read(read: Callable[..., Any], sizes: dict[str, int]) -> None:
     assert {split: len(found) for split, found in read(str(DATA)).items()} == sizes
+
+
+def test_rows_with_an_empty_answer_are_left_out_and_counted() -> None:
+    with pytest.warns(UserWarning, match="4 of 2312 rows are left out"):
+        found = documents.harmless(str(DATA))["test"]
+    assert len(found) == 2308
+    assert all(choice for row in found["choices"] for choice in row)
 
 
 def test_a_true_answer_is_marked_in_every_question() -> None:
