@@ -70,7 +70,10 @@ def _dose(study: Study, domain: str, console: Console) -> None:
 
 def _matrix(study: Study, gated: bool, console: Console) -> None:
     how = "with the domain gate" if gated else "without a gate"
-    table = Table(title=f"Effect of each knob at ±1 on each domain, {how} (points)")
+    table = Table(
+        title=f"Effect of each knob at ±1, {how}",
+        caption="largest change of a share, in percentage points",
+    )
     table.add_column("steered ↓  asked →")
     for domain in DOMAINS:
         table.add_column(domain, justify="right")

@@ -40,8 +40,8 @@ class Study:
         choices: What `select` found for each domain.
         knob: The settings of the knob; coefficient = knob × the coefficient chosen.
         dose: Share of each level by domain and knob setting, steered alone and gated.
-        matrix: Share of expert answers at +1 minus that at −1, in points, by `(gated, steered
-            domain, asked domain)`.
+        matrix: Largest change of a level's share at ±1, in percentage points, by `(gated,
+            steered domain, asked domain)`.
         samples: A question of each domain with its answers at knob −1, 0 and +1.
         seconds: Time of each step.
     """
