@@ -1,14 +1,15 @@
-"""Whether a vector that was chosen on some pairs really works, by exact tests on other pairs.
+"""Whether a vector that was chosen on some pairs really works, by two tests on other pairs.
 
 Two things could make a useless vector look good, and each has its test.
 
-*The pairs.* Chosen answers could have gained by the chance of which pairs were drawn. The unseen
-pairs took no part in choosing, so this test needs no correction for how many settings were tried.
+*The pairs.* Chosen answers could have gained by the chance of which pairs were drawn. An exact sign
+test asks. The unseen pairs took no part in choosing, so this test needs no correction for how many settings were tried.
 
 *The vector.* Pushed hard enough, a random direction really changes preferences, for some of them
 in the wanted way, and on any pairs. Of many settings the choice takes the one where the vector at
 hand does so, and it is the same vector on the unseen pairs: here the number of settings counts.
-So the gain must also exceed what random vectors of equal norm reach at the chosen setting.
+So the gain must also exceed what random vectors of equal norm reach at the chosen setting, by a
+Student-t prediction that takes their gains for normal.
 
 Both p-values are multiplied by the number of settings tried (Bonferroni), the second because it
 must be, the first so that one α holds for both.
