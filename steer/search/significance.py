@@ -3,7 +3,8 @@
 Two things could make a useless vector look good, and each has its test.
 
 *The pairs.* Chosen answers could have gained by the chance of which pairs were drawn. An exact sign
-test asks. The unseen pairs took no part in choosing, so this test needs no correction for how many settings were tried.
+test asks. The unseen pairs took no part in choosing, so this test needs no correction for how many
+settings were tried.
 
 *The vector.* Pushed hard enough, a random direction really changes preferences, for some of them
 in the wanted way, and on any pairs. Of many settings the choice takes the one where the vector at
