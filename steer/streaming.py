@@ -8,6 +8,7 @@ from torch import Tensor
 
 from steer.engine.base import in_place
 from steer.engine.options import answer_of, end_tokens
+from steer.errors import TextError
 from steer.text import PromptLike
 
 if TYPE_CHECKING:
@@ -58,10 +59,17 @@ def stream(
 
     Raises:
         CapabilityError: The engine does not run the model in this process.
-        TextError: See `lm.generate`.
+        TextError: See `lm.generate`, or an option that is streaming's own.
         ValueError: Beams were asked for, which have no answer before they end.
     """
     in_place(lm.engine, "streaming")
+    if own := sorted({"batch_size", "streamer"} & options.keys()):
+        raise TextError(
+            "streaming runs one batch with a streamer of its own",
+            found=", ".join(own),
+            expected="the other options of generate",
+            do="leave it out; on_text is told of every row",
+        )
     one = isinstance(prompts, str)
     told: list[str] = []
 
@@ -97,7 +105,7 @@ class _Stop:
         self._wanted = wanted
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        return torch.full(input_ids.shape[:1], self._wanted(), device=input_ids.device)
+        return torch.full(input_ids.shape[:1], bool(self._wanted()), device=input_ids.device)
 
 
 class _Streamer:

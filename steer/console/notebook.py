@@ -151,6 +151,8 @@ class Console:
         self.message.value = message(said, bool(state.error))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
+        if self._closed:
+            return {"text/plain": repr(self)}
         return self.widget._repr_mimebundle_(**options)
 
     def __repr__(self) -> str:

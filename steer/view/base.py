@@ -12,7 +12,7 @@ from steer.show.card import Card
 from steer.show.html import card_html
 from steer.show.rows import table_of
 from steer.shown import Shown
-from steer.view.drawing import image_html, new_figure
+from steer.view.drawing import image_html, new_figure, tidy
 
 if TYPE_CHECKING:
     import pandas
@@ -77,6 +77,7 @@ class View(Shown):
             )
         if ax is not None:
             panels[panel or next(iter(panels))].draw(ax)
+            tidy([ax])
             return ax.figure
         shown = [panels[panel]] if panel else list(panels.values())
         widths = [p.width for p in shown]
@@ -84,6 +85,7 @@ class View(Shown):
         axes = figure.subplots(1, len(shown), squeeze=False, width_ratios=widths)[0]
         for part, axis in zip(shown, axes, strict=True):
             part.draw(axis)
+        tidy(figure.axes)
         return figure
 
     def to_pandas(self) -> "pandas.DataFrame":

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.activations import Activations
-from steer.errors import RecordingError
+from steer.errors import RecordingError, SelectionError
 from steer.vector import Vector
 
 
@@ -67,3 +67,22 @@ def position_of(what: Vector | Activations, position: str | None) -> str:
         return what.position(position)
     known = what.provenance.arguments.get("position", "template[-1]")
     return position if position is not None else str(known)
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no number of things to show.
+
+    Args:
+        name: What it is called.
+        value: The number.
+
+    Raises:
+        SelectionError: It is no whole number of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SelectionError(
+            f"{name} cannot be used",
+            found=repr(value),
+            expected="a whole number of at least 1",
+            do=f"{name}=8",
+        )

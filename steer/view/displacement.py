@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from steer.composition import CoefficientsLike, Composition, Part
 from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, jackknife, mean_of
 from steer.evaluate.table import Row
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.text import encode_exchange, encode_prompt
@@ -185,6 +186,14 @@ def displacement(
         SelectionError: No prompts, or tokens of responses that are not given.
         RecordingError: There is no direction to compare with at some layer.
     """
+    prompts = listed("prompts", prompts)
+    if tokens not in get_args(Tokens):
+        raise SelectionError(
+            "there are no such tokens to read",
+            found=repr(tokens),
+            expected=" | ".join(get_args(Tokens)),
+            do="'last_prompt' reads the token before an answer",
+        )
     if not len(prompts) or (responses is None and tokens in ("response", "all")):
         raise SelectionError(
             "there is nothing to read",

@@ -120,6 +120,15 @@ def _write(ax: Any, image: Any, value: float, at: tuple[int, int], text: str) ->
     )
 
 
+def tidy(axes: Sequence[Any]) -> None:
+    """Have labels, titles and legends drawn as they are: without mathematics, and with glyphs.
+
+    Args:
+        axes: Matplotlib axes.
+    """
+    _picture().tidy(axes)
+
+
 def drawable(text: str) -> str:
     """Return a text in which characters that the font lacks are written as their code points.
 
@@ -127,6 +136,11 @@ def drawable(text: str) -> str:
         text: Any text, for instance a token.
     """
     return str(_picture().drawable(text))
+
+
+def _named(label: str | None) -> str | None:
+    """Return a label that matplotlib shows: it leaves those out that begin with an underscore."""
+    return f" {label}" if label and label.startswith("_") else label
 
 
 def line(
@@ -149,7 +163,7 @@ def line(
         look: Colour, marker and line (`steer.view.look.category`).
         label: Name in the legend.
     """
-    ax.plot(x, y, label=label, markersize=4.5, linewidth=1.6, **look)
+    ax.plot(x, y, label=_named(label), markersize=4.5, linewidth=1.6, **look)
     ax.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,11 +13,12 @@ from torch.autograd.functional import jvp
 from steer.activations import Activations
 from steer.errors import SelectionError
 from steer.evaluate.table import Row
+from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.directions import directions
+from steer.view.directions import check_count, directions
 from steer.view.drawing import around_zero, matrix
 from steer.view.tokens import tokens_of
 
@@ -152,10 +153,20 @@ def lens(
         The effect on every token.
 
     Raises:
-        SelectionError: No prompts, or activations where prompts are needed.
+        SelectionError: No prompts, activations where prompts are needed, or no such path or k.
         RecordingError: No such layer, domain or position.
     """
+    if path not in get_args(Path):
+        raise SelectionError(
+            "there is no such path",
+            found=repr(path),
+            expected=" | ".join(get_args(Path)),
+            do="'direct' leaves later blocks out, 'model' runs them",
+        )
+    check_count("k", k)
     wanted, along = directions(vector, layers)
+    if not isinstance(at, Activations):
+        at = listed("prompts", at)
     if not isinstance(at, Activations) and len(at):
         where = f"the last token of {len(at)} prompts"
         if path == "model":
@@ -207,7 +218,7 @@ def _through_model(
     share = float(torch.finfo(streams[0].dtype).eps ** (1 / 3))
     effects = []
     for layer, v, norm in zip(layers, along, norms.cpu(), strict=True):
-        step = share * float(norm / v.norm())
+        step = share * float(norm / (v.norm() or 1.0))
         at = Vector.of({layer: v.float()})
         ends = []
         for c in (step, -step):

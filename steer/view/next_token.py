@@ -15,6 +15,7 @@ from steer.model import Model
 from steer.pairs import Prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
+from steer.view.directions import check_count
 from steer.view.drawing import layer_axis, line, matrix
 from steer.view.look import category
 from steer.view.tokens import tokens_of
@@ -146,7 +147,9 @@ def next_token(
 
     Raises:
         TextError: The prompt cannot be rendered.
+        SelectionError: k is no number of tokens.
     """
+    check_count("k", k)
     before = _read(model, prompt, begun)
     with model.steered(what, coefficients):
         after = _read(model, prompt, begun)

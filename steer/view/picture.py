@@ -4,6 +4,7 @@ This module imports matplotlib; it is imported by `steer.view.drawing` inside fu
 """
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,6 +41,20 @@ def diverging_map() -> Any:
     """Return the colour map from vermilion through white to blue."""
     ends = [tuple(c / 255 for c in diverging(share)) for share in (-1, 0, 1)]
     return LinearSegmentedColormap.from_list("steer", ends)
+
+
+def tidy(axes: Sequence[Any]) -> None:
+    """Have labels, titles and legends drawn as they are: without mathematics, and with glyphs.
+
+    Args:
+        axes: Matplotlib axes.
+    """
+    for ax in axes:
+        legend = ax.get_legend()
+        shown = [] if legend is None else legend.get_texts()
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *shown):
+            text.set_parse_math(False)
+            text.set_text(drawable(text.get_text()))
 
 
 def drawable(text: str) -> str:

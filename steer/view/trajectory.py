@@ -1,5 +1,6 @@
 """How far each token of a text lies along a direction, as coloured text."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -184,7 +185,7 @@ def trajectory(
         The projections.
 
     Raises:
-        SelectionError: The vector has several layers and none is named.
+        SelectionError: The vector has several layers and none is named, or its direction is zero.
         RecordingError: The vector has no direction at the layer.
         TextError: The answer has no token.
     """
@@ -193,6 +194,13 @@ def trajectory(
     if response is None:
         response = model.generate([prompt], **options)[0]
     exchange = encode_exchange(model.tokenizer, prompt, response)
+    if not float(along.norm()) or not math.isfinite(centre):
+        raise SelectionError(
+            "there is no place along this direction",
+            found=f"a direction of length {float(along.norm()):g}, centre {centre!r}",
+            expected="a direction that is not zero, and a finite centre",
+            do="take another layer, or look at the vector",
+        )
     stream = model.activations([prompt], [response], layers=[layer])[0][0]
     found = stream.double().cpu() @ (along / along.norm())
     end = float(torch.quantile((found - centre).abs(), 0.95)) or 1.0

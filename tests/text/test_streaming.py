@@ -136,7 +136,7 @@ def test_what_cannot_be_streamed_is_refused() -> None:
         stream(model(), QUESTION, lambda _: None, num_beams=2)
     with pytest.raises(TextError):
         stream(model(), [7], lambda _: None)  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="batch_size"):
+    with pytest.raises(TextError, match="batch_size"):
         stream(model(), [QUESTION], lambda _: None, batch_size=1)
 
 

@@ -6,14 +6,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from steer import view
+from steer import Model, Vector, view
 from steer.errors import MissingExtraError, SelectionError
 from steer.view.look import LINES, MARKERS, OKABE_ITO, category, diverging, ink
 from tests.repository.blocks import ROOT
+from tests.tiny import tiny_model, tiny_tokenizer
 from tests.view.setting import (
     AT,
     LAYER,
@@ -173,3 +176,45 @@ def luminance(colour: tuple[int, int, int]) -> float:
         for c in (x / 255 for x in colour)
     ]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    odd = "$\\frac{$"
+    rows = [{"coefficient": c, "on": on, "value": 1.0} for c in (0, 1) for on in (odd, "_b")]
+    figure = view.dose_response(rows).plot()
+    figure.savefig(tmp_path / "x.png")
+    assert [text.get_text().strip() for text in figure.axes[0].get_legend().get_texts()] == [
+        odd,
+        "_b",
+    ]
+    view.dose_response([{"coefficient": c, odd: 1.0} for c in (0, 1)], odd).plot().savefig(
+        tmp_path / "y.png"
+    )
+    effects = [{"steered": "a", "affected": "b", "value": 1.0, "measure": odd}]
+    view.interference(effects).plot().savefig(tmp_path / "z.png")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda lm, v: view.lens(lm, v, "Is it safe?"),
+        lambda lm, v: view.lens(lm, v, ["Is it safe?"], path="foo"),
+        lambda lm, v: view.lens(lm, v, ["Is it safe?"], k=0),
+        lambda lm, v: view.next_token(lm, v, "Is it safe?", k=-1),
+        lambda lm, v: view.displacement(lm, v, "Is it safe?", 0.5),
+        lambda lm, v: view.displacement(lm, v, ["Is it safe?"], 0.5, tokens="foo"),
+        lambda lm, v: view.trajectory(lm, 0.0 * v, "Is it safe?", response="a"),
+        lambda lm, v: view.trajectory(lm, v, "Is it safe?", response="a", centre=float("nan")),
+    ],
+)
+def test_what_a_view_cannot_use_is_refused_at_the_call(call: Any) -> None:
+    lm = Model(tiny_model("llama"), tiny_tokenizer())
+    with pytest.raises(SelectionError):
+        call(lm, Vector.of({2: torch.ones(32)}))
+
+
+def test_a_vector_of_zeros_promotes_nothing_on_either_path() -> None:
+    lm = Model(tiny_model("llama"), tiny_tokenizer())
+    zero = Vector.of({2: torch.zeros(32)})
+    for path in ("direct", "model"):
+        assert not view.lens(lm, zero, ["Is it safe?"], path=path).effects.any()
