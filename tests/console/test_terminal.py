@@ -127,11 +127,17 @@ class Screen:
 
     def interrupt(self, wanted: str) -> None:
         """Press Ctrl-C until a text comes: between a prompt and its reading none is seen."""
-        while wanted not in self._ahead:
+        for _ in range(30):
             os.kill(self.process.pid, signal.SIGINT)
             if select.select([self._end], [], [], 2)[0]:
                 self.wait(wanted)
                 return
+        raise AssertionError(f"{wanted!r} did not come")
+
+
+def _hear_interrupts() -> None:
+    """Have Ctrl-C heard also where the tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -147,6 +153,7 @@ def screen(columns: int = 160, tokens: int = TOKENS) -> Iterator[Screen]:
         stderr=subprocess.DEVNULL,
         env=ENVIRONMENT | size,
         start_new_session=True,
+        preexec_fn=_hear_interrupts,
     )
     os.close(theirs)
     try:
