@@ -21,7 +21,7 @@ Wanted = Callable[[], State | None]
 
 
 class Writer:
-    """Writer prompts with one model, one at a time, also where several consoles share it.
+    """Answers prompts with one model, one at a time, also where several consoles share it.
 
     The thread that writes enters and leaves the steered context; between answers the model is
     untouched. The unsteered text is that of all coefficients at 0, which is the model's own bit for
