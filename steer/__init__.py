@@ -11,20 +11,12 @@ From preference pairs to steered text::
         print(lm.generate("…"))
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from steer import errors
 from steer.activations import Activations, packing_report, record
-from steer.alignment import (
-    alignment_vector,
-    bidirectional,
-    dare,
-    low_rank,
-    magnitude,
-    ties,
-    write_alignment_vector,
-)
-from steer.choice import Choice
 from steer.composition import Composition, Part, compose
-from steer.evaluate import kl_per_token, level_preference, neutral_text, preference
 from steer.extract import mean_difference, palrs
 from steer.gate import DomainGate
 from steer.gating import domain_gate, routing_accuracy
@@ -32,13 +24,24 @@ from steer.merge import merge_checkpoint
 from steer.model import Model
 from steer.pairs import Message, Pair, Pairs
 from steer.scope import Scope
-from steer.search import Limits, Selection, calibrate, compare_at_kl
-from steer.select import select
 from steer.site import Residual, Weight
-from steer.sweep import Answers, Sweep, sweep
 from steer.term import Dense, Direction, LowRank
-from steer.tune import preference_tune
 from steer.vector import Vector
+
+if TYPE_CHECKING:
+    from steer.alignment.bidirectional import bidirectional
+    from steer.alignment.difference import alignment_vector, write_alignment_vector
+    from steer.alignment.factors import low_rank
+    from steer.alignment.sparse import dare, magnitude, ties
+    from steer.choice import Choice
+    from steer.choosing import select
+    from steer.evaluate.kl import kl_per_token, neutral_text
+    from steer.evaluate.levels import level_preference
+    from steer.evaluate.preference import preference
+    from steer.search import Limits, Selection
+    from steer.search.calibrate import calibrate, compare_at_kl
+    from steer.sweeps import Answers, Sweep, sweep
+    from steer.tune import preference_tune
 
 __version__ = "0.1.0"
 
@@ -89,3 +92,49 @@ __all__ = [
     "ties",
     "write_alignment_vector",
 ]
+
+_NAMES = {
+    "alignment": (
+        "alignment_vector",
+        "bidirectional",
+        "dare",
+        "low_rank",
+        "magnitude",
+        "ties",
+        "write_alignment_vector",
+    ),
+    "choice": ("Choice",),
+    "choosing": ("select",),
+    "evaluate": ("kl_per_token", "level_preference", "neutral_text", "preference"),
+    "search": ("Limits", "Selection", "calibrate", "compare_at_kl"),
+    "sweeps": ("Answers", "Sweep", "sweep"),
+    "tune": ("preference_tune",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = {
+    *_NAMES,
+    "console",
+    "demo",
+    "effects",
+    "harness",
+    "report",
+    "streaming",
+    "tracing",
+    "view",
+}
+
+
+if not TYPE_CHECKING:  # a type checker reads the imports above
+
+    def __getattr__(name: str) -> object:
+        """Return what `import steer` leaves out, loaded when it is first named (PEP 562)."""
+        if name in _HOMES:
+            value = getattr(import_module(f"steer.{_HOMES[name]}"), name)
+        elif name in _MODULES:
+            value = import_module(f"steer.{name}")
+        else:
+            raise AttributeError(f"module 'steer' has no attribute {name!r}")
+        return globals().setdefault(name, value)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES, *_MODULES})

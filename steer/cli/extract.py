@@ -129,7 +129,7 @@ def _extracted(
     kl_budget: float,
     console: "Console",
 ) -> "list[tuple[str | None, Vector]]":
-    from steer.select import select
+    from steer.choosing import select
 
     found = []
     for name in names:

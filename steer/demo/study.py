@@ -7,6 +7,7 @@ import torch
 
 from steer.activations import Activations, record
 from steer.choice import Choice
+from steer.choosing import select
 from steer.composition import Composition, compose
 from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS, LEVELS
@@ -18,7 +19,6 @@ from steer.gate import DomainGate
 from steer.gating import domain_gate
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.select import select
 from steer.vector import Vector
 
 KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)

@@ -12,7 +12,7 @@ from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.sweep.likelihood import likelihoods
+from steer.sweeps.likelihood import likelihoods
 
 
 def preferences(

@@ -28,7 +28,7 @@ from steer.evaluate.preference import Preference, Reduce
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.sweep.measures import pairs_by_domain
+from steer.sweeps.measures import pairs_by_domain
 from steer.vector import Vector
 
 By = Literal["accuracy", "margin", "judged"]

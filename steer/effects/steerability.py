@@ -13,7 +13,7 @@ from steer.evaluate.steerability import Steerability
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.sweep.measures import pairs_by_domain
+from steer.sweeps.measures import pairs_by_domain
 from steer.vector import Vector
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)

@@ -31,8 +31,8 @@ from steer.report.sections.registry import Section, sections_of
 from steer.report.sections.side_effects import Cost, Costs
 from steer.search import Selection
 from steer.search.effects import SideEffects
-from steer.sweep import Sweep, sweep
-from steer.sweep.measures import pairs_by_domain
+from steer.sweeps import Sweep, sweep
+from steer.sweeps.measures import pairs_by_domain
 from steer.vector import Vector
 
 _SHOTS = 2  # pairs of a domain that the prompted baseline shows

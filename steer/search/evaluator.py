@@ -14,8 +14,8 @@ from steer.model import Model
 from steer.pairs import Pairs
 from steer.search.effects import SideEffects
 from steer.search.tried import Numbers, Objective, Tried
-from steer.sweep.likelihood import Scorer
-from steer.sweep.measures import asked
+from steer.sweeps.likelihood import Scorer
+from steer.sweeps.measures import asked
 
 
 class Evaluator:

@@ -22,8 +22,8 @@ from steer.search.task import Task
 from steer.search.tested import tested
 from steer.search.tried import Objective, Tried, worst_accuracy
 from steer.store.strict_json import dumps
-from steer.sweep.measures import pairs_by_domain
-from steer.sweep.request import fingerprint, is_named, measure_name
+from steer.sweeps.measures import pairs_by_domain
+from steer.sweeps.request import fingerprint, is_named, measure_name
 from steer.vector import Vector
 
 COEFFICIENTS = tuple(k / 10 for k in range(-10, 11))

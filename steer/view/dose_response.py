@@ -76,7 +76,7 @@ def dose_response(
     """Return how measured numbers follow one coefficient.
 
     Args:
-        results: What `steer.sweep.sweep` returned, or rows with a coefficient and numbers; the
+        results: What `steer.sweep` returned, or rows with a coefficient and numbers; the
             rows of `Steerability.curve`, for instance. The interval of a number `x` is in the
             columns `x.low` and `x.high`, that of `value` and `accuracy` in `low` and `high`.
         values: Names of the numbers; by default those that have an interval.

@@ -24,7 +24,7 @@ from steer.evaluate.baselines import random_like
 from steer.evaluate.reduce import reduced
 from steer.gating import domain_gate
 from steer.search import CoarseToFine, Limits, Space, Task, Tried
-from steer.sweep.likelihood import Scorer
+from steer.sweeps.likelihood import Scorer
 from tests.bench.lines import Limit, Line, estimate, exact
 from tests.bench.registry import Options, bench
 from tests.search.candidates import COEFFICIENTS, evidence_of, sides

@@ -15,7 +15,7 @@ from torch import Tensor
 import steer
 from steer.engine.reading import keep_freed_memory
 from steer.scope import parse_scope
-from steer.sweep import likelihoods
+from steer.sweeps import likelihoods
 from steer.text import Exchange, encode_exchange
 from tests.bench.lines import Limit, Line
 from tests.bench.registry import Options, bench

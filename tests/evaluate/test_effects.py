@@ -8,7 +8,7 @@ from steer.effects import off_target, steerability
 from steer.errors import CompositionError, JudgeError, SelectionError
 from steer.evaluate import Share, Verdict, judge_answers, preference
 from steer.report import Report
-from tests.sweep.setting import model, pairs
+from tests.sweeps.setting import model, pairs
 
 COEFFICIENTS = (-1.0, 0.0, 0.5)
 

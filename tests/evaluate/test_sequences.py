@@ -21,7 +21,7 @@ from steer.evaluate import (
 )
 from steer.pairs import Pair, Pairs
 from steer.search import calibrate
-from steer.sweep import Answers
+from steer.sweeps import Answers
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PAIRS = Pairs.of([Pair("how are you", "fine", "no"), Pair("who", "the sea", "a boat")])

@@ -12,7 +12,7 @@ from steer.gating import routing_accuracy
 from steer.report import report
 from steer.report.sections.examples import answered
 from steer.search import calibrate, compare_at_kl
-from steer.sweep import sweep
+from steer.sweeps import sweep
 from steer.tune import preference_tune
 from tests.letters import letter_pairs
 from tests.tiny import tiny_model, tiny_tokenizer

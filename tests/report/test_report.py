@@ -29,7 +29,7 @@ from steer.report import (
     vector_fingerprint,
 )
 from steer.search import Limits
-from steer.sweep import sweep
+from steer.sweeps import sweep
 from tests.report.setting import HOSTILE, knobs, measured, model, page, text, unseen
 
 MEASURED = (

@@ -2,7 +2,10 @@
 
 import importlib.metadata
 import inspect
+import operator
 import re
+import subprocess
+import sys
 import tomllib
 from types import ModuleType
 
@@ -13,13 +16,37 @@ from tests.repository.blocks import ROOT
 
 
 def test_all_is_sorted_and_holds_everything_visible() -> None:
-    visible = {
-        name
-        for name, value in vars(steer).items()
-        if not name.startswith("_") and (not isinstance(value, ModuleType) or name == "errors")
-    }
+    visible = {name for name in dir(steer) if not name.startswith("_") and _is_ours(name)}
     assert set(steer.__all__) == visible
     assert steer.__all__ == sorted(steer.__all__)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a name is of a value that steer defines, not of a module or of something imported."""
+    value = getattr(steer, name)
+    if isinstance(value, ModuleType):
+        return name == "errors"
+    return getattr(value, "__module__", "").startswith("steer")
+
+
+LATER = ("sweep", "select", "evaluate", "view", "harness", "report", "console")
+
+
+@pytest.mark.parametrize("before", ["errors", "sweeps.run", "choosing", "report"])
+def test_what_is_loaded_later_is_there_whatever_was_imported_before(before: str) -> None:
+    """A function and a module of one name would replace each other, in the order of imports."""
+    code = (
+        f"import steer.{before}, steer\n"
+        f"for name in {LATER}: print(name in dir(steer), type(getattr(steer, name)).__name__)"
+    )
+    found = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    kinds = ["function" if name in steer.__all__ else "module" for name in LATER]
+    assert found.splitlines() == [f"True {kind}" for kind in kinds]
+
+
+def test_what_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'steer' has no attribute 'swep'"):
+        operator.attrgetter("swep")(steer)
 
 
 @pytest.mark.parametrize("name", steer.__all__)

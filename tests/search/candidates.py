@@ -11,7 +11,7 @@ from steer.demo.language import pairs
 from steer.evaluate.reduce import reduced
 from steer.search.significance import Evidence, evidence
 from steer.search.tested import references
-from steer.sweep.likelihood import Scorer
+from steer.sweeps.likelihood import Scorer
 
 COEFFICIENTS = (0.25, 0.5, 0.75, 1.0)
 

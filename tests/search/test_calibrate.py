@@ -7,7 +7,7 @@ import steer
 from steer.errors import SelectionError
 from steer.search import calibrate, compare_at_kl
 from tests.conformance.cases import gate, knobs, mixed, vector
-from tests.sweep.setting import model, pairs
+from tests.sweeps.setting import model, pairs
 
 ASKED = ("how are you", "what is it")
 

@@ -15,7 +15,7 @@ from steer.evaluate.reliability import Reliability
 from steer.moments import Moments
 from steer.search.significance import Evidence
 from steer.search.tried import Tried
-from steer.sweep.grid import Setting
+from steer.sweeps.grid import Setting
 from tests.store.samples import full
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -10,9 +10,9 @@ from steer import view
 from steer.effects import off_target
 from steer.errors import SelectionError
 from steer.evaluate import Steerability
-from steer.sweep import sweep
-from tests.sweep.setting import model as tiny
-from tests.sweep.setting import pairs
+from steer.sweeps import sweep
+from tests.sweeps.setting import model as tiny
+from tests.sweeps.setting import pairs
 
 VECTORS = {
     "medical": steer.Vector.of({1: torch.linspace(-1, 1, 32)}),

@@ -13,7 +13,7 @@ from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import pair_rows
 from steer.model import Model
-from steer.sweep import likelihoods
+from steer.sweeps import likelihoods
 
 NEW_TOKENS = 48
 ROWS = 512  # generated at once

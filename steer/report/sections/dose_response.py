@@ -5,7 +5,7 @@ from typing import Any
 
 from steer.report.charts.lines import lines
 from steer.report.html import figure, figures, numbers, paragraph
-from steer.sweep import Sweep
+from steer.sweeps import Sweep
 from steer.view.dose_response import DoseResponse
 from steer.view.dose_response import dose_response as curves_of
 
@@ -16,7 +16,7 @@ def sweep(result: Sweep) -> str:
     """Return a picture for each domain's coefficient, layer, scope and measured number.
 
     Args:
-        result: What `steer.sweep.sweep` returned; settings in which several domains are turned
+        result: What `steer.sweep` returned; settings in which several domains are turned
             at once, or at which the model overflows, are not shown.
     """
     found = list(_curves(result))

@@ -19,7 +19,7 @@ from steer.report.sections.provenance import Setup, provenance
 from steer.report.sections.reliability import reliability
 from steer.report.sections.side_effects import Costs, chosen_side_effects, side_effects
 from steer.search import Selection
-from steer.sweep import Sweep
+from steer.sweeps import Sweep
 from steer.view.dose_response import DoseResponse
 
 # result, title, function from the result to HTML

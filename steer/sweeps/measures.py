@@ -55,7 +55,7 @@ class Answers(Shown):
             )
 
     def _card(self) -> "Card":
-        from steer.sweep.show import answers_card
+        from steer.sweeps.show import answers_card
 
         return answers_card(self)
 

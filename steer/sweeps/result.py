@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from steer.errors import SelectionError
 from steer.shown import Shown
-from steer.sweep.grid import Setting
+from steer.sweeps.grid import Setting
 
 if TYPE_CHECKING:
     import datasets
@@ -135,6 +135,6 @@ class Sweep(Shown):
         return Report.of(self, title=title)
 
     def _card(self) -> "Card":
-        from steer.sweep.show import sweep_card
+        from steer.sweeps.show import sweep_card
 
         return sweep_card(self)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from steer.errors import SelectionError
 from steer.show.card import Card, Curves, Point, number
 from steer.show.rows import table_of
-from steer.sweep.measures import Answers
+from steer.sweeps.measures import Answers
 
 if TYPE_CHECKING:
-    from steer.sweep.result import Sweep
+    from steer.sweeps.result import Sweep
 
 _SHOWN = 20  # rows shown
 _READ = 2000  # settings that curves are drawn of

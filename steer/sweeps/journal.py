@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self
 
 from steer.errors import SelectionError, VectorFileError
 from steer.store.strict_json import dumps, loads
-from steer.sweep.lock import lock
+from steer.sweeps.lock import lock
 
 FORMAT, VERSION = "steer-sweep", 2
 Measured = Mapping[str, Mapping[str, float]]

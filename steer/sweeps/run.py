@@ -19,10 +19,10 @@ from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.scope import Scope
-from steer.sweep.grid import Grid, Setting, composed, settings_of
-from steer.sweep.journal import Journal, Measured
-from steer.sweep.likelihood import Scorer
-from steer.sweep.measures import (
+from steer.sweeps.grid import Grid, Setting, composed, settings_of
+from steer.sweeps.journal import Journal, Measured
+from steer.sweeps.likelihood import Scorer
+from steer.sweeps.measures import (
     Answers,
     Asked,
     Data,
@@ -32,8 +32,8 @@ from steer.sweep.measures import (
     by_domain,
     checked,
 )
-from steer.sweep.request import check_named, fingerprint, measure_name
-from steer.sweep.result import Sweep
+from steer.sweeps.request import check_named, fingerprint, measure_name
+from steer.sweeps.result import Sweep
 from steer.vector import Vector
 
 _Place = tuple[int | None, str | None]  # layer and scope
@@ -56,7 +56,7 @@ def sweep(
 ) -> Sweep:
     """Measure a model under every setting of a grid: layers × scopes × coefficients of the domains.
 
-    Likelihoods are computed for many settings at once (`steer.sweep.likelihood`). With a file,
+    Likelihoods are computed for many settings at once (`steer.sweeps.likelihood`). With a file,
     finished settings are saved as it goes, and a repeated call goes on from there. A setting that
     overflows has NaN in the table, and is never the best.
 

@@ -13,8 +13,8 @@ from steer.model import Model
 from steer.pairs import Message, Pairs, Prompt
 from steer.store.describe import values_checksum
 from steer.store.strict_json import dumps
-from steer.sweep.grid import Setting
-from steer.sweep.measures import Answers, Measure
+from steer.sweeps.grid import Setting
+from steer.sweeps.measures import Answers, Measure
 from steer.term import tensors
 
 

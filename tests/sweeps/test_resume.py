@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import steer
 from steer.errors import SelectionError
 from steer.evaluate import preference
-from steer.sweep import sweep
+from steer.sweeps import sweep
 from tests.conformance.cases import vector
-from tests.sweep.setting import model, pairs
+from tests.sweeps.setting import model, pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 
 GRID = torch.linspace(-1, 1, 70)  # more than are measured together
@@ -288,8 +288,8 @@ sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
 import os, signal
-from tests.sweep.test_resume import run
-from steer.sweep.journal import Journal
+from tests.sweeps.test_resume import run
+from steer.sweeps.journal import Journal
 add, left = Journal.add, [int(sys.argv[2])]
 def dying(self, measured):
     if left[0] == 0:
