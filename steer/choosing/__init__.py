@@ -16,10 +16,11 @@ from steer.gate import DomainGate
 from steer.model import Model
 from steer.pairs import Pairs, Prompt
 from steer.scope import ALL, Scope
+from steer.search.checked import ByDomain
 from steer.search.limits import Limits
 from steer.search.result import Selection
 from steer.search.run import COEFFICIENTS as VALUES
-from steer.search.run import ByDomain, select_coefficients
+from steer.search.run import select_coefficients
 from steer.search.space import Axes
 from steer.search.strategy import Strategy
 from steer.search.tried import Objective, worst_accuracy
