@@ -61,7 +61,9 @@ def drawable(text: str) -> str:
     """Return a text in which characters that the font lacks are written as their code points.
 
     Args:
-        text: Any text, for instance a token.
+        text: Any text, for instance a token; it may have several lines.
     """
     font = get_font(findfont(FontProperties()))
-    return "".join(c if font.get_char_index(ord(c)) else f"\\u{ord(c):04x}" for c in text)
+    return "".join(
+        c if c == "\n" or font.get_char_index(ord(c)) else f"\\u{ord(c):04x}" for c in text
+    )
