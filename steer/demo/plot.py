@@ -31,7 +31,8 @@ def draw(study: Study, path: Path) -> None:
         axis.set(title=domain, xlabel="knob (1 = coefficient chosen)", ylim=(-4, 104))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("share of answers (%)")
-    axes[-1].legend(title="judged level")
+    handles, names = axes[-1].get_legend_handles_labels()
+    figure.legend(handles, names, title="judged level", loc="outside right center")
     figure.savefig(path, dpi=150)
 
 

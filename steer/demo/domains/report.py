@@ -182,5 +182,6 @@ def draw(found: Domains, path: Path) -> None:
         axis.set_xlabel("coefficient (faint: other domains)")
     for axis in axes[:, 0]:
         axis.set_ylabel("share of answers (%)")
-    axes[0, -1].legend(title="judged level")
+    handles, names = axes[0, -1].get_legend_handles_labels()
+    figure.legend(handles, names, title="judged level", loc="outside right center")
     figure.savefig(path, dpi=150)
