@@ -23,7 +23,7 @@ def drawn() -> dict[str, Any]:
 
 def test_every_picture_is_there_and_shown_once(drawn: dict[str, Any]) -> None:
     assert sorted(SHOWN) == sorted(drawn)
-    assert {p.stem for p in (ROOT / "docs/pictures").glob("*.png")} == set(drawn) | {"console"}
+    assert {p.stem for p in (ROOT / "docs/pictures").glob("*.png")} == {*drawn, "console", "demo"}
 
 
 def test_every_word_is_inside_its_picture_and_drawn_as_it_is(drawn: dict[str, Any]) -> None:
