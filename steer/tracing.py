@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from steer.architecture import find_architecture
 from steer.composition import CoefficientsLike, Composition, Part, as_composition, given
@@ -17,7 +17,13 @@ from steer.engine.nnsight import NNsightEngine
 from steer.engine.nnsight.body import inject
 from steer.engine.nnsight.program import Setting, edits_of, refuse
 from steer.engine.nnsight.traces import prepare
-from steer.errors import CapabilityError, CompositionError
+from steer.errors import (
+    ArchitectureError,
+    CapabilityError,
+    CompositionError,
+    RowsError,
+    ScopeError,
+)
 from steer.loading import load_tokenizer, shared_options
 from steer.model import Model
 from steer.vector import Vector
@@ -43,8 +49,8 @@ class TracedModel(Model):
         embedding: See `Model`.
 
     Raises:
-        ArchitectureError: The parts are not found. A model whose weights are elsewhere cannot be
-            tried out, so that only their names and number are checked.
+        ArchitectureError: It is no model of nnsight, or its parts are not found. A model whose
+            weights are elsewhere cannot be tried out: only their names and number are checked.
     """
 
     def __init__(
@@ -58,10 +64,11 @@ class TracedModel(Model):
         unembedding: str | None = None,
         embedding: str | None = None,
     ) -> None:
+        skeleton = _module_of(language_model)
         if not remote:
             language_model.dispatch()
+            skeleton = language_model._module
         self.language_model = language_model
-        skeleton = language_model._module
         elsewhere = any(p.is_meta for p in skeleton.parameters())
         if elsewhere:
             skeleton.eval()  # a skeleton is born in training mode
@@ -153,9 +160,12 @@ def injection(
         each layer that it steered, after the steering.
 
     Raises:
+        ArchitectureError: The model is none that nnsight runs.
         CapabilityError: The composition has weight sites or a gate.
-        CompositionError: Domains and coefficients do not go together.
-        ScopeError: A scope needs the prompts' lengths.
+        CompositionError: Domains, coefficients and model do not go together.
+        RowsError: There is another number of coefficient rows than of prompt lengths; the function
+            raises it where the trace has another number of rows.
+        ScopeError: A scope needs the prompts' lengths, or they are no numbers of tokens.
     """
     composition = as_composition(what)
     value = given(coefficients, by_domain)
@@ -163,11 +173,13 @@ def injection(
         composition = composition(value)
     refuse(composition)
     _refuse_gate(composition)
-    lengths = None if prompt_lengths is None else torch.tensor(list(prompt_lengths))
+    lengths = None if prompt_lengths is None else _lengths(prompt_lengths)
+    rows = _rows(composition, lengths)
+    blocks = _blocks(model, composition)
     edits = edits_of([Setting(composition, composition.coefficients)], lengths, remote=True)
     placed = any(not part.scope.everything for part in composition.parts.values())
     prepare(True)
-    return partial(inject, edits, _blocks(model, composition), placed)
+    return partial(inject, edits, blocks, placed, rows)
 
 
 def apply(
@@ -195,12 +207,14 @@ def apply(
         The residual stream at each layer steered, after the steering; save what is to be kept.
 
     Raises:
+        ArchitectureError: See `injection`.
         CapabilityError: See `injection`.
         CompositionError: See `injection`.
+        RowsError: The trace has another number of rows than there are coefficients or lengths for.
         ScopeError: See `injection`.
     """
     push = injection(what, model, coefficients, prompt_lengths=prompt_lengths, **by_domain)
-    return push(getattr(model, "language_model", model))
+    return push(model.language_model if isinstance(model, TracedModel) else model)
 
 
 def _take_generation_config(skeleton: Any, name: str | Path, place: dict[str, Any]) -> None:
@@ -216,7 +230,7 @@ def _blocks(model: Any, composition: Composition) -> str:
     if isinstance(model, TracedModel):
         architecture = model.architecture
     else:
-        architecture = find_architecture(model._module, verify=False)
+        architecture = find_architecture(_module_of(model), verify=False)
     for domain, part in composition.parts.items():
         width, top = part.vector.d_model, max(part.vector.layers, default=-1)
         if width != architecture.d_model or top >= architecture.n_layers:
@@ -227,6 +241,51 @@ def _blocks(model: Any, composition: Composition) -> str:
                 do="extract the vector from this model",
             )
     return architecture.names["blocks"]
+
+
+def _module_of(model: Any) -> nn.Module:
+    """Return the module that a model of nnsight wraps."""
+    module = getattr(model, "_module", None)
+    if isinstance(module, nn.Module):
+        return module
+    raise ArchitectureError(
+        "this is no model that nnsight runs",
+        found=type(model).__name__,
+        expected="a nnsight.TransformersModel, or a TracedModel inside a trace of its own",
+        do="wrap it: TransformersModel(hf_model, tokenizer=tokenizer, task='text-generation')",
+    )
+
+
+def _lengths(given: Any) -> Int[Tensor, " row"]:
+    """Return the number of prompt tokens of each row."""
+    with suppress(TypeError, ValueError, RuntimeError):  # not numbers, or not a row of them
+        counts = torch.as_tensor(given)
+        whole = not (
+            counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool
+        )
+        if whole and counts.ndim == 1 and bool((counts >= 0).all()):
+            return counts
+    raise ScopeError(
+        "these are no prompt lengths",
+        found=f"{type(given).__name__} {given!r}"[:120],
+        expected="the number of prompt tokens of each row, padding not counted",
+        do="pass a list of whole numbers: prompt_lengths=[11, 7]",
+    )
+
+
+def _rows(composition: Composition, lengths: Int[Tensor, " row"] | None) -> int | None:
+    """Return how many rows a trace must have; None for any number."""
+    rows = len(composition.coefficients) if composition.per_row else None
+    if lengths is None:
+        return rows
+    if rows in (None, len(lengths)):
+        return len(lengths)
+    raise RowsError(
+        "coefficient rows and prompt lengths differ in number",
+        found=f"{rows} rows of coefficients, {len(lengths)} lengths",
+        expected="one of each per row of the trace",
+        do="give one length per row, padding not counted",
+    )
 
 
 def _refuse_gate(composition: Composition) -> None:

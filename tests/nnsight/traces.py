@@ -20,6 +20,7 @@ from torch import Tensor
 
 from steer import Dense, Model, Pair, Pairs, Vector, Weight, compose, neutral_text, record, view
 from steer.errors import (
+    ArchitectureError,
     BusyModelError,
     CapabilityError,
     CompositionError,
@@ -173,6 +174,18 @@ REFUSED: dict[str, tuple[type[SteerError], str, Any]] = {
     ),
     "gate": (CapabilityError, "gate", lambda m: apply(KNOBS.gated(cases.gate(layer=0)), m, 1.0)),
     "scope": (ScopeError, "prompt_lengths", lambda m: apply(MIXED, m, 1.0)),
+    "nothing": (CompositionError, "cannot be steered with", lambda m: apply(None, m)),  # type: ignore[arg-type]
+    "model": (ArchitectureError, "nnsight runs", lambda _: apply(KNOBS, None, 1.0)),
+    "plain model": (ArchitectureError, "nnsight runs", lambda m: injection(KNOBS, m._module, 1.0)),
+    "lengths": (ScopeError, "no prompt lengths", lambda m: apply(MIXED, m, prompt_lengths="ab")),  # type: ignore[arg-type]
+    "fractions": (ScopeError, r"\[5.5\]", lambda m: apply(MIXED, m, prompt_lengths=[5.5])),  # type: ignore[list-item]
+    "negative": (ScopeError, r"\[-1\]", lambda m: apply(MIXED, m, prompt_lengths=[-1])),
+    "one length": (ScopeError, "int 5", lambda m: apply(MIXED, m, prompt_lengths=5)),  # type: ignore[arg-type]
+    "lengths for rows": (
+        RowsError,
+        "4 rows of coefficients, 1 lengths",
+        lambda m: apply(MIXED, m, ROWS, prompt_lengths=[11]),
+    ),
     "width": (CompositionError, "width 33", lambda m: apply(Vector.of({1: torch.ones(33)}), m)),
     "layer": (CompositionError, "layers up to 4", lambda m: apply(cases.vector(4), m)),
     "domain": (CompositionError, "medicine", lambda m: apply(KNOBS, m, medicine=1.0)),
@@ -184,6 +197,35 @@ def test_what_one_line_cannot_do_is_refused_by_name(language_model: Any, name: s
     kind, text, call = REFUSED[name]
     with pytest.raises(kind, match=text):
         call(language_model)
+
+
+@pytest.mark.parametrize("rows", [ROWS[:2], ROWS[:3], ROWS[:1]])
+def test_another_number_of_rows_than_the_trace_has_is_refused(
+    language_model: Any, rows: list[dict[str, float]]
+) -> None:
+    ids = cases.sequences([(5, 4)] * 4)
+    with (
+        pytest.raises(RowsError, match=f"{len(rows)} for 4 rows of the trace"),
+        torch.no_grad(),
+        language_model.trace(ids),
+    ):
+        apply(KNOBS, language_model, rows)
+
+
+def test_another_number_of_lengths_than_the_trace_has_rows_is_refused(language_model: Any) -> None:
+    push = injection(MIXED, language_model, 1.0, prompt_lengths=[5])
+    with (
+        pytest.raises(RowsError, match="1 for 2 rows of the trace"),
+        torch.no_grad(),
+        language_model.trace(cases.sequences([(5, 4)] * 2)),
+    ):
+        push(language_model)
+
+
+@pytest.mark.parametrize("wrong", [None, "gpt2"])
+def test_what_nnsight_does_not_run_is_no_traced_model(wrong: Any) -> None:
+    with pytest.raises(ArchitectureError, match="no model that nnsight runs"):
+        TracedModel(wrong)
 
 
 # -- the engine, beyond the conformance suite ------------------------------------------------------
@@ -319,6 +361,18 @@ def test_an_injection_travels_in_a_trace_of_ones_own(
         logits = nnsight.save(model.output.logits)
     close(logits, logits_of(plain, KNOBS, 0.8))
     assert sorted(streams) == [0, 1, 2, 3]
+
+
+def test_rows_that_do_not_match_are_refused_on_a_server_too(
+    directory: Path, url: str, quiet: None
+) -> None:
+    model = TransformersModel(str(directory), task="text-generation", tokenizer=tiny_tokenizer())
+    push = injection(KNOBS, model, ROWS[:2])
+    with (
+        pytest.raises(Exception, match="differ in number: 2 for 1 rows of the trace"),
+        model.trace(IDS, remote=url),
+    ):
+        push(model)
 
 
 def test_a_traced_model_that_is_steered_is_no_baseline(lm: TracedModel) -> None:

@@ -68,6 +68,31 @@ def for_rows(tensor: Tensor, h: Tensor) -> Tensor:
     return tensor.repeat_interleave(h.shape[0] // tensor.shape[0], dim=0)
 
 
+def check_rows(rows: int | None, h: Tensor) -> None:
+    """Refuse a trace with another number of rows.
+
+    Args:
+        rows: How many there must be; None for any number.
+        h: `[batch pos d_model]`.
+
+    Raises:
+        RowsError: They differ; a `ValueError` where this library is not installed.
+    """
+    if rows in (None, h.shape[0]):
+        return
+    what, found = "coefficient rows and prompts differ in number", f"{rows} for {h.shape[0]} rows"
+    try:
+        from steer.errors import RowsError
+    except ImportError:  # on a server
+        raise ValueError(f"{what}: {found} of the trace") from None
+    raise RowsError(
+        what,
+        found=f"{found} of the trace",
+        expected="one coefficient row, and one prompt length, per row of the trace or the invoke",
+        do="give one for each, or one setting for all of them",
+    )
+
+
 def positions_of(model: Any) -> Tensor:
     """Return where each token of a traced model's forward stands, `[batch pos]`.
 
@@ -121,6 +146,7 @@ def walk(
     wanted: Collection[int] = (),
     ends: Tensor | None = None,
     at: Tensor | None = None,
+    rows: int | None = None,
 ) -> dict[int, Tensor]:
     """Go through the blocks of one forward as they run: edit and read the residual stream.
 
@@ -130,19 +156,27 @@ def walk(
         wanted: Layers to be read, after the edits there.
         ends: See `edited`.
         at: See `edited`.
+        rows: How many rows there must be; None for any number.
 
     Returns:
         `[batch pos d_model]` for each layer wanted.
+
+    Raises:
+        RowsError: There is another number of rows.
     """
     found = {}
     for layer in sorted({*edits, *wanted}):
         if layer == -1:
-            h = edited(blocks[0].input, edits.get(layer, ()), ends, at)
+            h = blocks[0].input
+            check_rows(rows, h)
+            h = edited(h, edits.get(layer, ()), ends, at)
             if layer in edits:
                 blocks[0].input = h
         else:
             output = blocks[layer].output
-            h = edited(stream_of(output), edits.get(layer, ()), ends, at)
+            h = stream_of(output)
+            check_rows(rows, h)
+            h = edited(h, edits.get(layer, ()), ends, at)
             if layer in edits:
                 blocks[layer].output = with_stream(output, h)
         if layer in wanted:
@@ -175,17 +209,23 @@ def walk_steps(tracer: Any, blocks: Any, edits: Edits, lengths: Tensor) -> None:
             raise
 
 
-def inject(edits: Edits, name: str, placed: bool, model: Any) -> dict[int, Tensor]:
+def inject(
+    edits: Edits, name: str, placed: bool, rows: int | None, model: Any
+) -> dict[int, Tensor]:
     """Edit the forward of a trace that somebody else wrote.
 
     Args:
         edits: What to do at each layer.
         name: Dotted name of the decoder blocks.
         placed: Whether some edit must know where each token stands.
+        rows: How many rows the trace must have; None for any number.
         model: The traced model.
 
     Returns:
         The residual stream `[batch pos d_model]` at each layer edited, after the edit.
+
+    Raises:
+        RowsError: The trace has another number of rows.
     """
     at = positions_of(model) if placed else None
-    return walk(module_at(model, name), edits, wanted=tuple(edits), at=at)
+    return walk(module_at(model, name), edits, wanted=tuple(edits), at=at, rows=rows)
