@@ -1,7 +1,9 @@
 """Texts as a batch of token sequences, and results of its parts in the batch's own order."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from steer.architecture import Architecture
@@ -11,6 +13,7 @@ from steer.errors import TextError
 from steer.text import PromptLike, encode_exchange, encode_prompt
 
 _T = TypeVar("_T")
+_TOLD: ContextVar[Callable[[str], object] | None] = ContextVar("told", default=None)
 
 
 def prompt_batch(tokenizer: Any, prompts: Sequence[PromptLike]) -> Batch:
@@ -83,11 +86,14 @@ def check_lengths(architecture: Architecture, batch: Batch, prompts: Sequence[Pr
     long = [k for k, length in enumerate(lengths) if length > limit]
     first = f"the first: {lengths[long[0]]} tokens, prompt {str(prompts[long[0]])[:60]!r}"
     if rotary(architecture):
-        warnings.warn(
+        said = (
             f"{len(long)} of {len(lengths)} texts are longer than the {limit} positions that the "
-            f"model was made for, and it reads them badly; {first}",
-            stacklevel=3,
+            f"model was made for, and it reads them badly; {first}"
         )
+        if (tell := _TOLD.get()) is None:
+            warnings.warn(said, stacklevel=3)
+        else:
+            tell(said)
         return
     raise TextError(
         "a text is longer than the model's positions",
@@ -95,6 +101,22 @@ def check_lengths(architecture: Architecture, batch: Batch, prompts: Sequence[Pr
         expected=f"at most {limit} tokens, prompt and response together",
         do="leave these pairs out, or shorten them",
     )
+
+
+@contextmanager
+def told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Have `check_lengths` tell somebody of long texts instead of warning, in this thread.
+
+    A console shows it beside the answer: a warning of a worker thread is not seen there.
+
+    Args:
+        tell: Takes the message.
+    """
+    token = _TOLD.set(tell)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
 
 
 def in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:

@@ -1,5 +1,7 @@
 """`steer console`."""
 
+import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -37,5 +39,7 @@ def console(
     from steer.console.writer import Writer
 
     settings = {knob.domain: knob.value for knob in knobs_of(knobs)}
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text is refused alone
     writer = Writer(load_model(model, dtype, device), knobs, strict=strict)
     Terminal(writer, State(prompt, settings, max_new_tokens), plain_console()).run()

@@ -1,10 +1,12 @@
 """A console of knobs: turn them and see the text change, in a notebook or in a terminal."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from steer.composition import Composition, Part
 from steer.console.state import State
+from steer.errors import TextError
 from steer.vector import Vector
 
 if TYPE_CHECKING:
@@ -32,9 +34,10 @@ def console(
         lm: The model.
         what: A vector, vectors by domain, or a composition; the sliders begin at its coefficients.
         prompt: The first prompt; with an empty one nothing is generated.
-        range: Lowest and highest coefficient of every slider. Left out, it is wide enough for the
-            coefficients given and those that the vectors were tuned to, or else from -1 to 1.
-        max_new_tokens: Longest answer, in tokens.
+        range: Lowest and highest coefficient of every slider, 0 between them. Left out, it is wide
+            enough for the coefficients given and those that the vectors were tuned to, or else
+            from -1 to 1.
+        max_new_tokens: Longest answer, in tokens, at least 1.
         strict: Whether a vector made for another configuration, tokenizer or chat template
             is refused; if not, it is warned of.
 
@@ -43,14 +46,34 @@ def console(
 
     Raises:
         MissingExtraError: ipywidgets is not installed.
-        CompositionError: There is one row per prompt, or a coefficient outside the range.
+        CompositionError: There is one row per prompt, or a coefficient or 0 outside the range.
         FitError: A vector does not fit this model.
+        TextError: The prompt is no text, or the length no number of tokens.
     """
     from steer.composition import as_composition
     from steer.console.knobs import knobs_of
     from steer.console.notebook import Console
     from steer.console.writer import Writer
 
+    _check(prompt, max_new_tokens)
     composition = as_composition(what)
     knobs = knobs_of(composition, range)
     return Console(Writer(lm, composition, strict=strict), knobs, prompt, max_new_tokens)
+
+
+def _check(prompt: object, max_new_tokens: object) -> None:
+    if not isinstance(prompt, str):
+        raise TextError(
+            "a console asks one text at a time",
+            found=f"{type(prompt).__name__} {prompt!r}"[:120],
+            expected="a string; an empty one asks nothing yet",
+            do="pass prompt='…', or type it into the box",
+        )
+    whole = isinstance(max_new_tokens, Integral) and not isinstance(max_new_tokens, bool)
+    if not whole or max_new_tokens < 1:  # type: ignore[operator]
+        raise TextError(
+            "this is no length of an answer",
+            found=f"max_new_tokens={max_new_tokens!r}"[:120],
+            expected="a whole number of tokens, at least 1",
+            do="pass for instance max_new_tokens=64",
+        )

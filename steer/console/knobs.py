@@ -1,11 +1,14 @@
 """The knobs of a composition: their ranges and where they stand."""
 
 import math
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from steer.composition import Composition, Part
 from steer.errors import CompositionError
 from steer.operator import get_operator
+from steer.vector_rules import is_number
 
 _STEPS = 40  # from one end of a slider to the other
 _ROOM = 1.25  # of a range above the coefficient that was chosen
@@ -44,7 +47,8 @@ def knobs_of(
             power of ten to both sides, as far as its tuning, its coefficient and its operator ask.
 
     Raises:
-        CompositionError: There is one row per prompt, or a coefficient outside the limits.
+        CompositionError: There is one row per prompt, or the limits are no range that holds 0 and
+            every coefficient.
     """
     if composition.per_row:
         raise CompositionError(
@@ -53,28 +57,40 @@ def knobs_of(
             expected="one coefficient per domain",
             do="set it first: composition(0.5), composition(medical=0.5)",
         )
-    values = composition.coefficients[0].tolist()
+    ends = None if limits is None else _ends(limits)
+    values = (float(f"{value:.6g}") for value in composition.coefficients[0].tolist())
     pairs = zip(composition.parts.items(), values, strict=True)
-    return tuple(_knob(domain, part, float(value), limits) for (domain, part), value in pairs)
+    return tuple(_knob(domain, part, value, ends) for (domain, part), value in pairs)
+
+
+def _ends(limits: object) -> tuple[float, float]:
+    if isinstance(limits, Sequence) and len(limits) == 2 and all(map(is_number, limits)):
+        with suppress(OverflowError):  # an integer that no float can hold
+            return float(limits[0]), float(limits[1])
+    raise CompositionError(
+        "this is no range of a knob",
+        found=f"{type(limits).__name__} {limits!r}"[:120],
+        expected="two numbers, the lowest and the highest coefficient",
+        do="pass for instance range=(-2, 2), or leave it out",
+    )
 
 
 def _knob(domain: str, part: Part, value: float, limits: tuple[float, float] | None) -> Knob:
     operator = get_operator(part.operator)
     if limits is None:
         reach = _reach(part, value)
-        low, high = max(-reach, operator.low), min(reach, operator.high)
-        return Knob(domain, low, high, float(f"{value:.6g}"))
-    low, high = limits
-    finite = math.isfinite(low) and math.isfinite(high)
-    if not (finite and operator.low <= low <= value <= high <= operator.high and low < high):
+        return Knob(domain, max(-reach, operator.low), min(reach, operator.high), value)
+    knob = Knob(domain, *limits, value)
+    inside = operator.low <= knob.low <= min(0.0, value) and max(0.0, value) <= knob.high
+    if not (inside and knob.high <= operator.high and 0.0 < knob.step < math.inf):
         raise CompositionError(
             f"the knob of {domain!r} cannot have this range",
-            found=f"from {low:g} to {high:g}, with the coefficient {value:g}",
-            expected=f"a range that holds its coefficient, within {operator.low:g} and "
-            f"{operator.high:g} for the operator {operator.name!r}",
+            found=f"from {knob.low:g} to {knob.high:g}, with the coefficient {value:g}",
+            expected=f"a range that holds 0, where the knob is off, and its coefficient, within "
+            f"{operator.low:g} and {operator.high:g} for the operator {operator.name!r}",
             do="pass another range=(low, high), or set the coefficient: composition(0.0)",
         )
-    return Knob(domain, low, high, float(f"{value:.6g}"))
+    return knob
 
 
 def _reach(part: Part, value: float) -> float:

@@ -64,9 +64,16 @@ def read_line(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
 
     Raises:
         CompositionError: It names a domain that does not exist, or a value that is no number.
-        TextError: There is no such command.
+        TextError: It is no readable text, there is no such command, or `/ask` has no text.
     """
     line = line.strip()
+    if any("\ud800" <= c <= "\udfff" for c in line):  # bytes that could not be decoded
+        raise TextError(
+            "this line cannot be read",
+            found=ascii(line)[:120],
+            expected="text in UTF-8",
+            do="save the input as UTF-8, or set the terminal to it: LANG=C.UTF-8",
+        )
     if not line:
         return Command("nothing")
     if line.startswith("/"):
@@ -76,10 +83,11 @@ def read_line(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
 
 
 def _command(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
-    word, _, rest = line.partition(" ")
-    if word == "/ask" and rest.strip():
-        return Ask(rest.strip())
-    match word, rest.strip():
+    word, *after = line.split(maxsplit=1)
+    rest = "".join(after)
+    if word == "/ask":
+        return _ask(rest)
+    match word, rest:
         case "/knobs", "":
             return Command("knobs")
         case "/reset", "":
@@ -93,6 +101,17 @@ def _command(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
         found=line,
         expected=", ".join(COMMANDS),
         do=f"to ask this as a prompt: /ask {line}",
+    )
+
+
+def _ask(text: str) -> Ask:
+    if text:
+        return Ask(text)
+    raise TextError(
+        "there is nothing to ask",
+        found="/ask without a text",
+        expected="/ask TEXT",
+        do="write the prompt behind it: /ask Is it safe?",
     )
 
 

@@ -1,12 +1,12 @@
 """The console as widgets of a notebook."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from steer.console.html import message, text_column
 from steer.console.knobs import Knob
+from steer.console.slider import slider
 from steer.console.state import State
 from steer.console.worker import Worker
 from steer.console.writer import Writer
@@ -33,7 +33,7 @@ class Console:
         answer: The button that answers again.
         unsteered: The unsteered text, escaped.
         steered: The steered text, escaped.
-        message: What went wrong, escaped.
+        message: What went wrong, or what to know of the texts, escaped.
         widget: All of them together.
 
     Raises:
@@ -45,7 +45,7 @@ class Console:
     ) -> None:
         w = _ipywidgets()
         wide = w.Layout(width="auto")
-        self.sliders: Mapping[str, Any] = {knob.domain: _slider(w, knob) for knob in knobs}
+        self.sliders: Mapping[str, Any] = {knob.domain: slider(w, knob) for knob in knobs}
         self.prompt = w.Textarea(
             value=prompt,
             placeholder="A prompt; it is answered when you leave the box",
@@ -92,7 +92,7 @@ class Console:
     @property
     def coefficients(self) -> dict[str, float]:
         """Where the knobs stand, dimensionless: `lm.steered(composition, box.coefficients)`."""
-        return {domain: float(slider.value) for domain, slider in self.sliders.items()}
+        return {domain: float(box.value) for domain, box in self.sliders.items()}
 
     def wait(self) -> State:
         """Wait until both texts are written.
@@ -121,8 +121,8 @@ class Console:
             self._worker.ask(self._asked())
 
     def _to_zero(self, _: object) -> None:
-        for slider in self.sliders.values():
-            slider.value = min(max(0.0, slider.min), slider.max)
+        for box in self.sliders.values():
+            box.value = 0.0
 
     def _run(self, state: State, wanted: Any) -> None:
         self._writer.run(state, self._show, wanted)
@@ -147,7 +147,7 @@ class Console:
         self.unsteered.value = text_column("unsteered", "", state.unsteered, state)
         knobs = ", ".join(f"{d} {c:+.3g}" for d, c in state.coefficients.items())
         self.steered.value = text_column("steered", knobs, state.steered, state)
-        said = _WAITING if state.doing == "waiting" else state.error
+        said = _WAITING if state.doing == "waiting" else state.error or state.note
         self.message.value = message(said, bool(state.error))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -158,20 +158,6 @@ class Console:
     def __repr__(self) -> str:
         knobs = ", ".join(f"{d}={c:+g}" for d, c in self.coefficients.items())
         return f"Console({knobs}{', closed' if self._closed else ''})"
-
-
-def _slider(w: Any, knob: Knob) -> Any:
-    decimals = max(2, -math.floor(math.log10(knob.step)))
-    return w.FloatSlider(
-        value=knob.value,
-        min=knob.low,
-        max=knob.high,
-        step=knob.step,
-        description=knob.domain,
-        readout_format=f"+.{decimals}f",
-        style={"description_width": "8em"},
-        layout=w.Layout(width="auto", max_width="640px"),
-    )
 
 
 def _ipywidgets() -> Any:

@@ -20,6 +20,7 @@ class State:
         doing: What is being done: nothing yet, waiting for another answer of the same model,
             writing one of both texts, done, or failed.
         error: What went wrong, if it failed.
+        note: What to know of the texts, such as that the prompt is too long for the model.
     """
 
     prompt: str
@@ -29,6 +30,7 @@ class State:
     steered: str = ""
     doing: Doing = "nothing"
     error: str = ""
+    note: str = ""
 
     @property
     def question(self) -> tuple[str, int]:

@@ -48,7 +48,7 @@ class Terminal:
                 if line is None or self._take(line):
                     return
             except KeyboardInterrupt:
-                if not sys.stdin.isatty():
+                if not _typed():
                     raise
                 self._say("")
             except SteerError as error:
@@ -83,6 +83,8 @@ class Terminal:
         with _interruptible() as stopped, self._pane(shown=same) as pane:
 
             def show(now: State) -> None:
+                if now.note and now.note != self._state.note:
+                    self._say(now.note, style="yellow")
                 self._state = now
                 pane.show(now)
 
@@ -112,8 +114,8 @@ class Terminal:
 
 def _line() -> str | None:
     """Return the next line of standard input, with an editor for it where a person types."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline() or None
+    if not _typed():
+        return (sys.stdin and sys.stdin.readline()) or None  # a process may have no input at all
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401  # gives `input` its keys and its history
     try:
@@ -121,6 +123,11 @@ def _line() -> str | None:
     except EOFError:
         sys.stdout.write("\n")
         return None
+
+
+def _typed() -> bool:
+    """Return whether a person types what is read."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from steer.batch import told
 from steer.composition import Composition
 from steer.console.state import State
 from steer.engine.patches import unwrapped
@@ -39,12 +40,11 @@ class Writer:
     def __init__(self, lm: Model, composition: Composition, *, strict: bool = True) -> None:
         self.lm = lm
         self.composition = composition
-        self._strict = strict
-        self._last: tuple[tuple[str, int], str] | None = None  # question and unsteered text
+        self._handle = lm.steered(composition, strict=strict)  # whether it fits is asked once
+        self._last: State | None = None  # whose unsteered text is written
         model = unwrapped(lm.architecture.model)
         with _LOCK:
             self._turn = _TURNS.setdefault(model, threading.Lock())
-        lm.steered(composition, strict=strict)
 
     def run(self, state: State, show: Show, wanted: Wanted) -> None:
         """Answer a prompt at a setting, unless another one is wanted meanwhile.
@@ -65,29 +65,33 @@ class Writer:
             show(replace(state, doing="waiting"))
             self._turn.acquire()
         try:
-            if (unsteered := self._unsteered(state, show, wanted)) is not None:
-                self._steered(replace(state, unsteered=unsteered), show, lambda: wanted() is state)
+            if (begun := self._unsteered(state, show, wanted)) is not None:
+                self._steered(begun, show, lambda: wanted() is state)
         finally:
             self._turn.release()
 
-    def _unsteered(self, state: State, show: Show, wanted: Wanted) -> str | None:
-        """Return the unsteered text, or None if another prompt is wanted meanwhile."""
+    def _unsteered(self, state: State, show: Show, wanted: Wanted) -> State | None:
+        """Return the state with its unsteered text, or None if another prompt is wanted by then."""
 
         def stale() -> bool:
             now = wanted()
             return now is None or now.question != state.question
 
-        def grown(text: str) -> None:
-            show(replace(state, unsteered=text, doing="unsteered"))
-
         if stale():
             return None
-        if self._last is None or self._last[0] != state.question:
-            text = self._stream(state, dict.fromkeys(state.coefficients, 0.0), grown, stale)
+        if self._last is None or self._last.question != state.question:
+            zero = dict.fromkeys(state.coefficients, 0.0)
+            notes: list[str] = []
+
+            def grown(text: str) -> None:
+                show(replace(state, unsteered=text, note="\n".join(notes), doing="unsteered"))
+
+            with told(notes.append):
+                text = self._stream(state, zero, grown, stale)
             if stale():
                 return None
-            self._last = state.question, text
-        return self._last[1]
+            self._last = replace(state, unsteered=text, note="\n".join(notes))
+        return replace(state, unsteered=self._last.unsteered, note=self._last.note)
 
     def _steered(self, state: State, show: Show, still: Callable[[], bool]) -> None:
         def grown(text: str) -> None:
@@ -95,7 +99,8 @@ class Writer:
 
         text = state.unsteered
         if still() and any(state.coefficients.values()):
-            text = self._stream(state, state.coefficients, grown, lambda: not still())
+            with told(lambda _: None):  # the note is there from the unsteered text
+                text = self._stream(state, state.coefficients, grown, lambda: not still())
         if still():
             show(replace(state, steered=text, doing="done"))
 
@@ -106,7 +111,7 @@ class Writer:
         grown: Callable[[str], object],
         stop: Callable[[], bool],
     ) -> str:
-        with self.lm.steered(self.composition, coefficients, strict=self._strict):
+        with self._handle.update(coefficients):
             return stream(
                 self.lm, state.prompt, grown, stop=stop, max_new_tokens=state.max_new_tokens
             )

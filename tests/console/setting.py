@@ -8,6 +8,7 @@ from steer.demo import load_model, vectors_path
 QUESTION = "I have gout again. Can you help?"
 DOMAINS = ("medical", "legal")
 TOKENS = 24
+LONG = "rash " * 300  # tokens; the demo model was made for 256
 
 
 @cache

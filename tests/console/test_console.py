@@ -15,9 +15,9 @@ from steer.composition import Part
 from steer.console import State, console
 from steer.console.html import message, text_column
 from steer.console.worker import Worker
-from steer.errors import CompositionError, FitError, MissingExtraError
+from steer.errors import CompositionError, FitError, MissingExtraError, TextError
 from steer.provenance import Tuning
-from tests.console.setting import DOMAINS, QUESTION, TOKENS, answer, knobs, model, plain
+from tests.console.setting import DOMAINS, LONG, QUESTION, TOKENS, answer, knobs, model, plain
 from tests.tiny import tiny_model, tiny_tokenizer
 
 Open = Callable[..., Any]
@@ -321,6 +321,16 @@ def test_a_range_of_ones_own(opened: Open) -> None:
         (knobs(), (1, -1)),
         (knobs(), (0, float("inf"))),
         (knobs(), (0, 0)),
+        (knobs(), (0, 1e-322)),
+        (knobs(), (float("nan"), 1)),
+        (knobs(), (0, 10**400)),
+        (knobs()(medical=0.75, legal=0.75), (0.5, 1)),
+        (knobs(), "ab"),
+        (knobs(), 2),
+        (knobs(), (1,)),
+        (knobs(), (None, 1)),
+        (knobs(), (False, True)),
+        (knobs(), {-1, 1}),
         (steer.compose(a=Part(tuned(0.5), operator="ablate"))(0.5), (-1, 1)),
         (knobs()([{"medical": 1.0}, {}]), None),
     ],
@@ -328,6 +338,60 @@ def test_a_range_of_ones_own(opened: Open) -> None:
 def test_what_no_slider_can_show_is_refused(what: steer.Composition, limits: Any) -> None:
     with pytest.raises(CompositionError):
         console(model(), what, range=limits)
+
+
+def test_a_range_may_end_at_the_coefficient(opened: Open) -> None:
+    assert opened("", knobs()(0.1), range=(0, 0.1)).coefficients == dict.fromkeys(DOMAINS, 0.1)
+
+
+@pytest.mark.parametrize("prompt", [None, 5, b"a", ["a"]])
+def test_a_prompt_is_one_text(prompt: Any) -> None:
+    with pytest.raises(TextError, match=type(prompt).__name__):
+        console(model(), knobs(), prompt=prompt)
+
+
+@pytest.mark.parametrize("length", [0, -1, 1.5, "64", True, None, float("nan")])
+def test_a_length_is_a_whole_number_of_tokens(length: Any) -> None:
+    with pytest.raises(TextError, match="at least 1"):
+        console(model(), knobs(), max_new_tokens=length)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_slider_refuses_what_is_no_finite_number(opened: Open, value: float) -> None:
+    box = opened(what=knobs()(medical=0.5))
+    with pytest.raises(CompositionError, match="'medical' cannot stand there"):
+        box.sliders["medical"].value = value
+    assert box.wait().steered == answer(0.5)
+    assert box.coefficients["medical"] == 0.5
+    box.sliders["medical"].value = -7
+    assert box.coefficients["medical"] == box.sliders["medical"].min == -1
+
+
+def test_a_prompt_too_long_for_the_model_is_noted_under_its_answers(opened: Open) -> None:
+    box, noted = opened("", what=knobs()(medical=0.5)), []
+    box.message.observe(lambda change: noted.append(change["new"]), names="value")
+    box.prompt.value = LONG
+    state = box.wait()
+    assert state.doing == "done"
+    assert "longer than the 256 positions" in state.note
+    assert "longer than the 256 positions" in box.message.value
+    box.sliders["medical"].value = -0.5
+    assert box.wait().note == state.note
+    assert len(noted) == 1, "from the first word on"
+    box.prompt.value = QUESTION
+    assert box.wait().note == ""
+    assert box.message.value == ""
+
+
+def test_a_vector_of_another_template_is_warned_of_once(opened: Open) -> None:
+    vector = knobs().parts["medical"].vector
+    made_for = vector.provenance.model
+    assert made_for is not None
+    other = replace(vector.provenance, model=replace(made_for, template="0" * 64))
+    with pytest.warns(UserWarning, match="chat template"):
+        box = opened("", {"medical": replace(vector, provenance=other)}, strict=False)
+    box.prompt.value = QUESTION
+    assert box.wait().error == ""
 
 
 def test_a_vector_of_another_model_is_refused_at_once() -> None:

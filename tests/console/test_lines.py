@@ -24,6 +24,7 @@ DOMAINS = ("medical", "legal", "medical (b.safetensors)", "a=b")
         ("  Is it safe? ", Ask("Is it safe?")),
         ("/ask medical=0.8", Ask("medical=0.8")),
         ("/ask /quit", Ask("/quit")),
+        ("/ask\tIs it safe?", Ask("Is it safe?")),
         ("/reset", Turn(dict.fromkeys(DOMAINS, 0.0))),
         ("/knobs", Command("knobs")),
         ("/help ", Command("help")),
@@ -50,9 +51,21 @@ def test_a_coefficient_that_is_no_number(line: str) -> None:
         read_line(line, DOMAINS)
 
 
-@pytest.mark.parametrize("line", ["/", "/exit", "/quit now", "/ask", "/ask  ", "/asks x"])
+@pytest.mark.parametrize("line", ["/", "/exit", "/quit now", "/asks x"])
 def test_a_command_that_does_not_exist(line: str) -> None:
     with pytest.raises(TextError, match="no such command"):
+        read_line(line, DOMAINS)
+
+
+@pytest.mark.parametrize("line", ["/ask", "/ask  \n"])
+def test_asking_nothing_is_told_what_to_type(line: str) -> None:
+    with pytest.raises(TextError, match=r"nothing to ask(?s:.*)/ask Is it safe\?"):
+        read_line(line, DOMAINS)
+
+
+@pytest.mark.parametrize("line", ["caf\udce9", "medical=\udcff", "/ask \udcff"])
+def test_bytes_that_are_no_text_are_told_so(line: str) -> None:
+    with pytest.raises(TextError, match=r"cannot be read(?s:.*)\\udc(?s:.*)UTF-8"):
         read_line(line, DOMAINS)
 
 

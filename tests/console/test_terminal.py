@@ -14,7 +14,7 @@ import pytest
 
 from steer.demo import vectors_path
 from tests.cli.run import steer
-from tests.console.setting import QUESTION, TOKENS, answer, plain
+from tests.console.setting import LONG, QUESTION, TOKENS, answer, plain
 
 OTHER = "Can my landlord keep the deposit?"
 VECTORS = [f"-v{vectors_path() / d}.safetensors:0" for d in ("medical", "legal")]
@@ -78,6 +78,28 @@ def test_mistakes_are_said_and_change_nothing() -> None:
     assert printed.count("knobs: medical=+0  legal=+0") == 2
     for name in ("/ask", "/reset", "Ctrl-C", "Ctrl-D"):
         assert name in printed
+
+
+def test_a_line_that_is_not_utf_8_is_refused_alone() -> None:
+    typed = b"caf\xe9 au lait\nmedical=0.5\n"
+    status, out, err = steer(*RUN, stdin=typed)
+    assert (status, "Traceback" in err) == (0, False)
+    assert "this line cannot be read" in out
+    assert "UTF-8" in out
+    assert out.splitlines()[-1] == "knobs: medical=+0.5  legal=+0"
+
+
+def test_asking_nothing_and_having_no_input_at_all() -> None:
+    assert "to do:    write the prompt behind it" in "\n".join(lines("/ask"))
+    status, out, _ = steer(*RUN, stdin=None)
+    assert (status, out.splitlines()) == (0, ["knobs: medical=+0  legal=+0"])
+
+
+def test_a_prompt_too_long_for_the_model_is_noted_before_its_answers() -> None:
+    printed = lines(LONG, "medical=0.5", QUESTION)
+    noted = [k for k, line in enumerate(printed) if "the 256 positions that the model" in line]
+    assert len(noted) == 1, "once for a prompt"
+    assert printed[noted[0] + 1].startswith("unsteered: ")
 
 
 def test_without_a_vector_there_is_no_knob() -> None:
