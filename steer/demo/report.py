@@ -11,6 +11,8 @@ from steer.demo.study import Study
 from steer.errors import MissingExtraError
 
 _BAR = "▏▎▍▌▋▊▉█"
+_WIDEST = 16  # characters of a full bar
+_BESIDE = 12 + 7 * len(LEVELS)  # characters of a line of bars that are no bar
 
 
 def show(study: Study, console: Console) -> None:
@@ -62,9 +64,10 @@ def _dose(study: Study, domain: str, console: Console) -> None:
     table.add_column("knob", justify="right")
     for level in LEVELS:
         table.add_column(level)
+    width = max(1, min(_WIDEST, (console.width - _BESIDE) // len(LEVELS)))
     for k in study.knob:
         shares = study.dose[domain, k]
-        table.add_row(f"{k:+.2f}", *(f"{shares[x]:>4.0%} {bar(shares[x])}" for x in LEVELS))
+        table.add_row(f"{k:+.2f}", *(f"{shares[x]:>4.0%} {bar(shares[x], width)}" for x in LEVELS))
     console.print(table)
 
 
@@ -92,7 +95,7 @@ def _samples(study: Study, console: Console) -> None:
         console.print(table)
 
 
-def bar(share: float, width: int = 16) -> str:
+def bar(share: float, width: int = _WIDEST) -> str:
     """Return a horizontal bar of text.
 
     Args:

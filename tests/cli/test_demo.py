@@ -1,5 +1,6 @@
 """`steer demo` with few pairs and questions: what it prints and what it writes."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,21 @@ def test_demo_prints_every_table_and_writes_vectors_and_a_picture(tmp_path: Path
     assert (folder / "dose-response.png").read_bytes().startswith(b"\x89PNG")
     for path in sorted(folder.iterdir()):
         assert f"saved {path}" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("studied_once")
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_demo_fits_the_terminal_and_no_bar_is_broken(tmp_path: Path, columns: int) -> None:
+    status, out, err = steer("demo", "-o", str(tmp_path), *SMALL, columns=columns)
+    assert status == 0, err
+    printed = [line for line in out.splitlines() if not line.startswith("saved")]
+    assert max(map(len, printed)) <= columns
+    bars = [line for line in printed if "█" in line]
+    assert len(bars) >= 9 * len(DOMAINS)
+    assert all(re.match(r"│ [+-]\d", line) for line in bars), "each on the line of its knob"
+    full = {60: 9, 80: 15, 200: 16}[columns]
+    assert max(len(found) for line in bars for found in re.findall("█+", line)) == full
 
 
 @pytest.mark.slow
