@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 from tests.repository.blocks import ROOT, differs, page
+from tests.repository.unknown import unknown_words
 
 PAGE = ROOT / "docs/howto/nnsight.md"
 ELSEWHERE = "remote=True)"
@@ -16,8 +17,12 @@ def test_the_code_of_the_page_runs_and_prints_what_it_says(tmp_path: Path) -> No
     assert len(blocks) == 7
     script = tmp_path / "page.py"
     script.write_text("\n".join(b.text for b in blocks))
-    with contextlib.redirect_stdout(io.StringIO()) as out:
+    with (
+        unknown_words(PAGE.read_text()) as unknown,
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
         runpy.run_path(str(script), run_name="__main__")
     wanted = "".join(b.output for b in blocks if b.output is not None)
     assert differs(out.getvalue(), wanted) is None
     assert out.getvalue().count("True") == 6
+    assert unknown == [], "the demo model does not know every word of these"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.repository.blocks import ROOT, differs, page
+from tests.repository.unknown import unknown_words
 
 PAGES = sorted(
     path
@@ -20,7 +21,9 @@ def test_the_code_of_a_page_runs(
     monkeypatch.chdir(tmp_path)
     found = page(path)
     code = [b for b in found.blocks if b.kind in ("python", "console") and not b.skipped]
-    assert found.run() >= len([b for b in code if b.kind == "python"])
+    with unknown_words(path.read_text(encoding="utf-8")) as unknown:
+        assert found.run() >= len([b for b in code if b.kind == "python"])
+    assert unknown == [], "the demo model does not know every word of these"
 
 
 def test_blocks_are_of_known_kinds() -> None:
@@ -60,6 +63,18 @@ def test_output_is_compared_in_words_and_roughly_in_figures(
     found: str, wanted: str, same: bool
 ) -> None:
     assert (differs(found, wanted) is None) is same
+
+
+def test_a_prompt_of_a_page_that_the_demo_model_does_not_know_is_noticed() -> None:
+    from steer.demo import load_model
+
+    lm = load_model()
+    known, own, wrong = "Is it safe?", "Is it feline?", "Is the dose right?"
+    talk = [{"role": "system", "content": known}, {"role": "user", "content": wrong}]
+    with unknown_words(f"{known}\n{wrong}") as unknown:
+        for asked in ([known], [own], [talk]):  # the second does not stand in the page
+            lm.generate(asked, max_new_tokens=1)
+    assert unknown == [wrong]
 
 
 @pytest.mark.parametrize(
