@@ -13,6 +13,8 @@ from typing import Literal
 
 from steer.errors import CompositionError, TextError
 
+_MARK = "\N{BYTE ORDER MARK}"  # what some editors write in front of UTF-8
+
 COMMANDS = {
     "/ask TEXT": "ask a text whatever it looks like",
     "/knobs": "show where the knobs stand",
@@ -66,7 +68,7 @@ def read_line(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
         CompositionError: It names a domain that does not exist, or a value that is no number.
         TextError: It is no readable text, there is no such command, or `/ask` has no text.
     """
-    line = line.strip()
+    line = line.removeprefix(_MARK).strip()
     if any("\ud800" <= c <= "\udfff" for c in line):  # bytes that could not be decoded
         raise TextError(
             "this line cannot be read",

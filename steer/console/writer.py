@@ -14,6 +14,7 @@ from steer.engine.patches import unwrapped
 from steer.model import Model
 from steer.streaming import stream
 
+_LOOK = 0.1  # seconds after which who waits looks whether it is still wanted
 _LOCK = threading.Lock()
 _TURNS: "weakref.WeakKeyDictionary[nn.Module, threading.Lock]" = weakref.WeakKeyDictionary()
 
@@ -63,7 +64,9 @@ class Writer:
             return
         if not self._turn.acquire(blocking=False):
             show(replace(state, doing="waiting"))
-            self._turn.acquire()
+            while not self._turn.acquire(timeout=_LOOK):
+                if wanted() is not state:
+                    return
         try:
             if (begun := self._unsteered(state, show, wanted)) is not None:
                 self._steered(begun, show, lambda: wanted() is state)

@@ -1,8 +1,10 @@
 """The demo model and its knobs, as the tests of the console share them."""
 
 from functools import cache
+from typing import Any
 
 import steer
+from steer.console import console
 from steer.demo import load_model, vectors_path
 
 QUESTION = "I have gout again. Can you help?"
@@ -35,3 +37,9 @@ def answer(medical: float, legal: float = 0.0, prompt: str = QUESTION) -> str:
 def plain(prompt: str = QUESTION) -> str:
     """What the library generates without steering."""
     return model().generate(prompt, max_new_tokens=TOKENS)
+
+
+def console_of_knobs() -> Any:
+    """A console whose answers go on and on, asked nothing yet."""
+    model().hf_model.generation_config.eos_token_id = None
+    return console(model(), knobs(), max_new_tokens=4000)

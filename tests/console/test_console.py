@@ -214,6 +214,28 @@ def test_the_second_console_says_that_it_waits(
     assert two.message.value == ""
 
 
+def test_a_console_that_waits_for_its_turn_can_be_closed(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, busy, generate = threading.Event(), threading.Event(), model().generate
+
+    def held(prompts: Any, **options: Any) -> Any:
+        busy.set()
+        assert go.wait(60), "nobody let it go"
+        return generate(prompts, **options)
+
+    monkeypatch.setattr(model(), "generate", held)
+    one = opened()
+    assert busy.wait(120)
+    waiting, two = threading.Event(), opened("")
+    two.message.observe(lambda change: waiting.set(), names="value")
+    two.prompt.value = QUESTION
+    assert waiting.wait(120)
+    two.close()
+    go.set()
+    assert one.wait().doing == "done"
+
+
 def test_an_error_is_shown_and_the_next_answer_is_right(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +277,21 @@ def test_a_display_that_fails_is_not_the_end_of_the_worker() -> None:
         worker.ask(State(prompt, {}, 1))
         worker.wait()
     assert ran == ["first", "second"]
+
+
+def test_a_program_may_end_while_a_console_is_answering() -> None:
+    code = """
+import threading
+from tests.console.setting import QUESTION, console_of_knobs
+box, begun = console_of_knobs(), threading.Event()
+box.unsteered.observe(lambda _: begun.set(), names="value")
+box.prompt.value = QUESTION
+assert begun.wait(120)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, "terminate" in ended.stderr) == (0, False), ended.stderr
 
 
 def test_a_model_that_this_thread_is_steering_is_refused_in_the_console(opened: Open) -> None:

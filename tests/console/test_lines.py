@@ -14,6 +14,7 @@ DOMAINS = ("medical", "legal", "medical (b.safetensors)", "a=b")
     [
         ("medical=0.8 legal=-0.3\n", Turn({"medical": 0.8, "legal": -0.3})),
         ("  legal=1e-1 ", Turn({"legal": 0.1})),
+        ("\N{BYTE ORDER MARK}legal=0.1", Turn({"legal": 0.1})),
         ('"medical (b.safetensors)"=1', Turn({"medical (b.safetensors)": 1.0})),
         ("a=b=2", Turn({"a=b": 2.0})),
         ("medical=1 medical=2", Turn({"medical": 2.0})),
