@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from steer.errors import MissingExtraError, SelectionError
+from steer.errors import MissingExtraError
 from steer.evaluate.table import Row
 from steer.show.card import Card
 from steer.show.html import card_html
 from steer.show.rows import table_of
 from steer.shown import Shown
+from steer.view.checks import check_among
 from steer.view.drawing import image_html, new_figure, tidy
 
 if TYPE_CHECKING:
@@ -68,13 +69,8 @@ class View(Shown):
             SelectionError: There is no such panel.
         """
         panels = self.panels
-        if panel is not None and panel not in panels:
-            raise SelectionError(
-                "the picture has no such panel",
-                found=repr(panel),
-                expected=" | ".join(panels),
-                do="name one of these, or leave it out for all",
-            )
+        if panel is not None:
+            check_among("panel", panel, panels)
         if ax is not None:
             panels[panel or next(iter(panels))].draw(ax)
             tidy([ax])

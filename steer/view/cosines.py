@@ -16,6 +16,7 @@ from steer.site import Residual, Site
 from steer.term import inner
 from steer.vector import Vector
 from steer.view.base import Panel, View
+from steer.view.checks import check_kind
 from steer.view.drawing import layer_axis, line, matrix
 from steer.view.look import GREY, category
 
@@ -109,7 +110,12 @@ def cosines(vectors: Mapping[str, Vector]) -> Cosines:
 
     Raises:
         AlgebraError: Fewer than two vectors, no site that all share, or sites of unequal shape.
+        SelectionError: It is no mapping from names to vectors.
     """
+    check_kind("vectors", vectors, Mapping)
+    for name, vector in vectors.items():
+        check_kind(f"the name {name!r}", name, str)
+        check_kind(f"what is named {name!r}", vector, Vector)
     every = [set(v.sites) for v in vectors.values()]
     shared = set.intersection(*every) if every else set()
     ordered = [s for s in next(iter(vectors.values())).sites if s in shared] if vectors else []

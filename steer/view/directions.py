@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.activations import Activations
-from steer.errors import RecordingError, SelectionError
+from steer.errors import FitError, RecordingError, SelectionError
 from steer.vector import Vector
+from steer.view.checks import whole_layers
 
 
 def directions(
@@ -16,6 +17,8 @@ def directions(
     layers: Sequence[int] | None,
     domain: str | None = None,
     position: str | None = None,
+    *,
+    width: int | None = None,
 ) -> tuple[tuple[int, ...], Float[Tensor, "layer d_model"]]:
     """Return the direction at each layer, in float64.
 
@@ -27,19 +30,21 @@ def directions(
         layers: Layers wanted; by default those it has.
         domain: The domain of the activations; may be left out if there is one.
         position: The position of the activations, likewise.
+        width: Of the model that is read; None reads none.
 
     Returns:
         The layers, and the directions in residual units.
 
     Raises:
         RecordingError: A layer is asked for that is not there, or there is none.
+        FitError: The directions have another width than the model.
     """
     if isinstance(what, Activations):
         rows = what.of(domain, position).difference
         have = {layer: rows[k] for k, layer in enumerate(what.layers)}
     else:
         have = {layer: what.direction(layer).double().cpu() for layer in what.layers}
-    wanted = tuple(have) if layers is None else tuple(layers)
+    wanted = tuple(have) if layers is None else whole_layers(layers)
     if len(have) == 1 and isinstance(what, Vector):
         have = dict.fromkeys((*wanted, *have), next(iter(have.values())))
     missing = [layer for layer in wanted if layer not in have]
@@ -50,7 +55,39 @@ def directions(
             expected=f"some of {list(have)}" if have else "a vector with residual sites",
             do="leave layers out, or extract a vector at these layers",
         )
-    return wanted, torch.stack([have[layer].double() for layer in wanted])
+    rows = torch.stack([have[layer].double() for layer in wanted])
+    if width is not None and rows.shape[1] != width:
+        raise FitError(
+            "the direction does not fit this model",
+            found=f"width {rows.shape[1]}",
+            expected=f"width {width}",
+            do="extract the vector from this model",
+        )
+    return wanted, rows
+
+
+def unit(
+    layers: Sequence[int], rows: Float[Tensor, "layer d_model"]
+) -> Float[Tensor, "layer d_model"]:
+    """Return directions of length 1.
+
+    Args:
+        layers: The layer of each.
+        rows: The directions, in residual units.
+
+    Raises:
+        SelectionError: One is zero, and points nowhere.
+    """
+    lengths: Tensor = rows.norm(dim=-1, keepdim=True)
+    nowhere = [layer for layer, length in zip(layers, lengths, strict=True) if not float(length)]
+    if nowhere:
+        raise SelectionError(
+            "there is no place along a direction of length 0",
+            found=f"zero at layers {nowhere}",
+            expected="directions that are not zero",
+            do="leave these layers out, or look where the vector comes from",
+        )
+    return rows / lengths
 
 
 def position_of(what: Vector | Activations, position: str | None) -> str:
@@ -67,22 +104,3 @@ def position_of(what: Vector | Activations, position: str | None) -> str:
         return what.position(position)
     known = what.provenance.arguments.get("position", "template[-1]")
     return position if position is not None else str(known)
-
-
-def check_count(name: str, value: object) -> None:
-    """Refuse what is no number of things to show.
-
-    Args:
-        name: What it is called.
-        value: The number.
-
-    Raises:
-        SelectionError: It is no whole number of at least 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SelectionError(
-            f"{name} cannot be used",
-            found=repr(value),
-            expected="a whole number of at least 1",
-            do=f"{name}=8",
-        )

@@ -10,16 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.activations import Activations
+from steer.batch import exchange_batch, prompt_batch
 from steer.composition import CoefficientsLike, Composition, Part
-from steer.errors import SelectionError
+from steer.errors import CompositionError, SelectionError
 from steer.evaluate.estimate import Estimate, jackknife, mean_of
 from steer.evaluate.table import Row
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Prompt
-from steer.text import encode_exchange, encode_prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
+from steer.view.checks import check_among, check_kind, check_one_setting
 from steer.view.directions import directions
 from steer.view.drawing import layer_axis, line
 from steer.view.look import GREY, category
@@ -168,7 +169,7 @@ def displacement(
     the same domain says at which layers changed weights do what adding that direction does.
 
     Args:
-        model: The model; what steers it already stays in both.
+        model: The model; what steers it already stays in both, and must be one setting too.
         what: As for `model.steered`: a vector of weights, of residual sites, or a composition.
         prompts: The prompts.
         coefficients: As for `model.steered`, one setting for all prompts.
@@ -183,17 +184,29 @@ def displacement(
         The displacements.
 
     Raises:
-        SelectionError: No prompts, or tokens of responses that are not given.
+        SelectionError: No prompts, tokens of responses that are not given, or an argument of
+            another kind.
+        CompositionError: Coefficients with one row for each prompt.
+        SteeringError: The model is steered with one row for each prompt.
         RecordingError: There is no direction to compare with at some layer.
+        FitError: The directions have another width than the model.
     """
-    prompts = listed("prompts", prompts)
-    if tokens not in get_args(Tokens):
-        raise SelectionError(
-            "there are no such tokens to read",
-            found=repr(tokens),
-            expected=" | ".join(get_args(Tokens)),
-            do="'last_prompt' reads the token before an answer",
+    check_kind("model", model, Model)
+    steering = model.steered(what, coefficients)
+    if steering.composition.per_row:
+        raise CompositionError(
+            "a displacement is that of one setting",
+            found=f"one row for each of {len(steering.composition.coefficients)} prompts",
+            expected="one setting for all prompts: a number, or one for each domain",
+            do="call displacement once for each setting",
         )
+    check_one_setting(model)
+    prompts = listed("prompts", prompts)
+    check_among("choice of tokens", tokens, get_args(Tokens))
+    if responses is not None:
+        responses = listed("responses", responses)
+        for response in responses:
+            check_kind("a response", response, str)
     if not len(prompts) or (responses is None and tokens in ("response", "all")):
         raise SelectionError(
             "there is nothing to read",
@@ -204,10 +217,12 @@ def displacement(
         )
     along = None
     if against is not None:
-        along = directions(against, range(model.n_layers), domain, position)[1]
+        check_kind("against", against, Vector, Activations)
+        layers = range(model.n_layers)
+        along = directions(against, layers, domain, position, width=model.d_model)[1]
     texts = _texts(model, prompts, responses, tokens)
     before, norm = _means(model, prompts, responses, texts)
-    with model.steered(what, coefficients):
+    with steering:
         after, _ = _means(model, prompts, responses, texts)
     return Displacement(after - before, norm, along, tokens, _named(against))
 
@@ -230,20 +245,17 @@ def _texts(
 ) -> list[_Text]:
     """Return how long each text is, and which of its tokens are read."""
     if responses is None:
-        lengths = [len(encode_prompt(model.tokenizer, prompt)) for prompt in prompts]
-        starts = lengths
+        batch = prompt_batch(model.tokenizer, prompts)
     else:
-        both = zip(prompts, responses, strict=True)
-        exchanges = [encode_exchange(model.tokenizer, *text) for text in both]
-        lengths = [len(exchange.ids) for exchange in exchanges]
-        starts = [exchange.response_start for exchange in exchanges]
+        batch = exchange_batch(model.tokenizer, prompts, responses)
     span = {
         "last_prompt": lambda start: slice(start - 1, start),
         "prompt": lambda start: slice(0, start),
         "response": lambda start: slice(start, None),
         "all": lambda start: slice(0, None),
     }[tokens]
-    return [_Text(n, span(start)) for n, start in zip(lengths, starts, strict=True)]
+    both = zip(batch.ids, batch.prompt_lengths, strict=True)
+    return [_Text(len(ids), span(start)) for ids, start in both]
 
 
 def _parts(texts: Sequence[_Text], most: int) -> Iterator[slice]:

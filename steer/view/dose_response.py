@@ -7,10 +7,11 @@ from typing import Any
 
 from steer.errors import SelectionError
 from steer.evaluate.table import Row
+from steer.listed import listed
 from steer.view.base import Panel, View
 from steer.view.drawing import line
-from steer.view.interference import HasRows
 from steer.view.look import GREY, category
+from steer.view.rows import HasRows, column, ends, rows_of
 
 _ENDS = {"value": ("low", "high"), "accuracy": ("low", "high")}
 _UNITS = {
@@ -27,7 +28,8 @@ class DoseResponse(View):
 
     Args:
         curves: By name, points of coefficient, value, and the ends of its 95% interval (NaN where
-            there is none), by rising coefficient.
+            there is none), by rising coefficient. A value is NaN or infinite where the model
+            overflowed.
         measure: What was measured.
         coefficient: Whose coefficient.
     """
@@ -47,23 +49,33 @@ class DoseResponse(View):
 
     @property
     def title(self) -> str:
-        """Measure and coefficient."""
-        return f"Dose-response · {self.measure} against {self.coefficient}"
+        """Measure and coefficient, and how many values are not finite."""
+        lost = sum(len(_lost(points)) for points in self.curves.values())
+        said = f" · {lost} of the values not finite" if lost else ""
+        return f"Dose-response · {self.measure} against {self.coefficient}{said}"
 
     @property
     def panels(self) -> Mapping[str, Panel]:
-        """All curves, with their intervals as bands."""
+        """All curves, with intervals as bands; crosses below where a value is not finite."""
         return {"curves": Panel(self._draw, 5.4, 3.6)}
 
     def _draw(self, ax: Any) -> None:
         for n, (name, points) in enumerate(self.curves.items()):
             x, y, low, high = zip(*points, strict=True)
             line(ax, x, y, low, high, category(n), name)
+            if lost := _lost(points):
+                at = {"transform": ax.get_xaxis_transform(), "color": category(n)["color"]}
+                ax.plot(lost, [0.02] * len(lost), "x", label=f"not finite: {name}", **at)
         ax.axvline(0, color=GREY, linewidth=1, linestyle=":")
         ax.set(xlabel=f"{self.coefficient} (dimensionless)", ylabel=self.measure)
         ax.grid(alpha=0.3)
-        if len(self.curves) > 1:
+        if len(ax.get_legend_handles_labels()[1]) > 1:
             ax.legend(fontsize=7)
+
+
+def _lost(points: Sequence[Point]) -> list[float]:
+    """Return the coefficients at which the value is not finite."""
+    return [c for c, value, _, _ in points if not math.isfinite(value)]
 
 
 def dose_response(
@@ -78,7 +90,9 @@ def dose_response(
     Args:
         results: What `steer.sweep` returned, or rows with a coefficient and numbers; the
             rows of `Steerability.curve`, for instance. The interval of a number `x` is in the
-            columns `x.low` and `x.high`, that of `value` and `accuracy` in `low` and `high`.
+            columns `x.low` and `x.high`, that of `value` and `accuracy` in `low` and `high`. A
+            number may be NaN or infinite, as in a sweep where the model overflows: the line has a
+            gap there, and a cross at the foot of the picture.
         values: Names of the numbers; by default those that have an interval.
         coefficient: The column of the coefficient, or the domain whose coefficient it is; by
             default the only one that takes several values.
@@ -88,10 +102,10 @@ def dose_response(
         The curves.
 
     Raises:
-        SelectionError: There is no such column, or several rows for one coefficient.
+        SelectionError: There is no such column, a row lacks a number, a coefficient is not finite,
+            or several rows for one coefficient.
     """
-    rows = list(results) if isinstance(results, Sequence) else results.rows
-    rows = [row for row in rows if on is None or row.get("on") == on]
+    rows = [row for row in rows_of(results) if on is None or row.get("on") == on]
     if not rows:
         raise SelectionError(
             "there is nothing to draw",
@@ -101,20 +115,26 @@ def dose_response(
         )
     along = _column(rows, coefficient)
     wanted = _values(rows, values)
-    many = len({row.get("on") for row in rows}) > 1
+    points = {name: _points(rows, along, name) for name in wanted}
+    many = len({str(row.get("on")) for row in rows}) > 1
     curves: dict[str, list[Point]] = {}
-    for row in rows:
+    for k, row in enumerate(rows):
         for name in wanted:
-            low, high = _ENDS.get(name, (f"{name}.low", f"{name}.high"))
-            label = f"{row['on']}, {name}" if many and len(wanted) > 1 else None
-            label = label or (str(row["on"]) if many else name)
-            ends = (float(row.get(low, math.nan)), float(row.get(high, math.nan)))
-            curves.setdefault(label, []).append((float(row[along]), float(row[name]), *ends))
+            parts = [str(row.get("on"))] if many else []
+            parts += [name] if len(wanted) > 1 or not many else []
+            curves.setdefault(", ".join(parts), []).append(points[name][k])
     _check_single(curves, along)
     measure = _UNITS.get(wanted[0], wanted[0]) if len(wanted) == 1 else "share"
     measure = str(rows[0]["measure"]) if measure == "value" and "measure" in rows[0] else measure
     ordered = {name: tuple(sorted(points)) for name, points in curves.items()}
     return DoseResponse(ordered, measure, along.replace("coefficient.", "coefficient of "))
+
+
+def _points(rows: Sequence[Mapping[str, Any]], along: str, name: str) -> list[Point]:
+    """Return the points of one number, in the order of the rows."""
+    low, high = _ENDS.get(name, (f"{name}.low", f"{name}.high"))
+    numbers = (column(rows, along), column(rows, name, finite=False))
+    return list(zip(*numbers, ends(rows, low), ends(rows, high), strict=True))
 
 
 def _column(rows: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
@@ -123,7 +143,7 @@ def _column(rows: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
     if wanted is not None:
         found = [name for name in every if name in (wanted, f"coefficient.{wanted}")]
     else:
-        turned = [name for name in every if len({row[name] for row in rows}) > 1]
+        turned = [name for name in every if len(set(column(rows, name))) > 1]
         found = turned or every
     if len(found) != 1:
         raise SelectionError(
@@ -142,7 +162,7 @@ def _values(rows: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] | Non
         names = [name for name in have if f"{name}.low" in have]
         names = names or [name for name in _ENDS if name in have]
     else:
-        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        names = [wanted] if isinstance(wanted, str) else listed("values", wanted)
     missing = [name for name in names if name not in have]
     if missing or not names:
         raise SelectionError(
@@ -151,7 +171,7 @@ def _values(rows: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] | Non
             expected=f"some of {have}",
             do="name a column: values='accuracy'",
         )
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _check_single(curves: Mapping[str, Sequence[Point]], along: str) -> None:

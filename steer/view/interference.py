@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,15 +11,9 @@ from torch import Tensor
 from steer.errors import SelectionError
 from steer.evaluate.table import Row
 from steer.view.base import Panel, View
+from steer.view.checks import check_kind
 from steer.view.drawing import around_zero, matrix
-
-
-class HasRows(Protocol):
-    """A result of this library: it has `rows`."""
-
-    @property
-    def rows(self) -> list[Row]:
-        """One dictionary per row."""
+from steer.view.rows import HasRows, column, ends, rows_of
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -101,19 +95,22 @@ def interference(
 
     Args:
         effects: What `steer.effects.off_target` returned; or rows with `steered`, `affected`,
-            `value` and, where known, `low`, `high` and `measure`.
+            `value`, which must be finite, and, where known, `low`, `high` and `measure`. A cell
+            without a row stays empty.
         measure: Which measure, if the rows hold several: a part of its name.
 
     Returns:
         The matrix, with intervals.
 
     Raises:
-        SelectionError: No rows, columns that are missing, several measures and none is named, or
-            two rows for one cell.
+        SelectionError: No rows, columns that are missing, a value that is NaN, infinite or no
+            number, several measures and none is named, or two rows for one cell.
     """
-    rows = list(effects) if isinstance(effects, Sequence) else effects.rows
+    if measure is not None:
+        check_kind("measure", measure, str)
+    rows = rows_of(effects)
     kept = [r for r in rows if measure is None or measure in str(r.get("measure", ""))]
-    names = list(dict.fromkeys(str(r.get("measure", "change")) for r in kept))
+    names = list(dict.fromkeys(str(r.get("measure", "change")) for r in kept or rows))
     whole = all({"steered", "affected", "value"} <= r.keys() for r in kept)
     cells = {(str(r["steered"]), str(r["affected"])): r for r in kept} if whole else {}
     if not cells or len(names) > 1 or len(cells) < len(kept):
@@ -126,11 +123,10 @@ def interference(
     steered = tuple(dict.fromkeys(s for s, _ in cells))
     affected = tuple(dict.fromkeys(a for _, a in cells))
 
-    def column(name: str) -> Tensor:
-        nothing: Mapping[str, Any] = {}
-        return torch.tensor(
-            [[cells.get((s, a), nothing).get(name, torch.nan) for a in affected] for s in steered],
-            dtype=torch.float64,
-        )
+    def placed(numbers: Sequence[float]) -> Tensor:
+        found = dict(zip(cells, numbers, strict=True))
+        rows = [[found.get((s, a), torch.nan) for a in affected] for s in steered]
+        return torch.tensor(rows, dtype=torch.float64)
 
-    return Interference(column("value"), column("low"), column("high"), steered, affected, names[0])
+    value, low, high = column(kept, "value"), ends(kept, "low"), ends(kept, "high")
+    return Interference(placed(value), placed(low), placed(high), steered, affected, names[0])

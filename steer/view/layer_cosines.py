@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer.errors import AlgebraError
 from steer.evaluate.table import Row
 from steer.vector import Vector
 from steer.view.base import Panel, View
+from steer.view.checks import check_kind
 from steer.view.directions import directions
 from steer.view.drawing import matrix
 
@@ -71,9 +73,20 @@ def layer_cosines(vector: Vector, other: Vector | None = None) -> LayerCosines:
 
     Raises:
         RecordingError: A vector has no residual site.
+        AlgebraError: The vectors have different widths.
+        SelectionError: One is no vector.
     """
     second = vector if other is None else other
+    check_kind("vector", vector, Vector)
+    check_kind("other", second, Vector)
     (rows, u), (columns, w) = directions(vector, None), directions(second, None)
+    if u.shape[1] != w.shape[1]:
+        raise AlgebraError(
+            "directions of different widths have no cosine",
+            found=f"widths {u.shape[1]} and {w.shape[1]}",
+            expected="one width",
+            do="compare vectors of one model",
+        )
     values = (_unit(u) @ _unit(w).T).clamp(-1.0, 1.0)
     return LayerCosines(values, rows, columns, (_name(vector), _name(second)))
 

@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.autograd.functional import jvp
 
 from steer.activations import Activations
-from steer.errors import SelectionError
+from steer.errors import RecordingError, SelectionError
 from steer.evaluate.table import Row
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.directions import check_count, directions
+from steer.view.checks import check_among, check_count, check_kind
+from steer.view.directions import directions
 from steer.view.drawing import around_zero, matrix
 from steer.view.tokens import tokens_of
 
@@ -62,6 +63,7 @@ class Lens(View):
         return self._ends(layer, largest=False)
 
     def _ends(self, layer: int, *, largest: bool) -> list[tuple[str, float]]:
+        check_among("layer", layer, self.layers)
         row = self.effects[self.layers.index(layer)]
         found = row.topk(self.k, largest=largest)
         pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
@@ -153,18 +155,16 @@ def lens(
         The effect on every token.
 
     Raises:
-        SelectionError: No prompts, activations where prompts are needed, or no such path or k.
+        SelectionError: No prompts, activations where prompts are needed, no such path or k, or an
+            argument of another kind.
         RecordingError: No such layer, domain or position.
+        FitError: The vector has another width than the model.
     """
-    if path not in get_args(Path):
-        raise SelectionError(
-            "there is no such path",
-            found=repr(path),
-            expected=" | ".join(get_args(Path)),
-            do="'direct' leaves later blocks out, 'model' runs them",
-        )
+    check_kind("model", model, Model)
+    check_kind("vector", vector, Vector)
+    check_among("path", path, get_args(Path))
     check_count("k", k)
-    wanted, along = directions(vector, layers)
+    wanted, along = directions(vector, layers, width=model.d_model)
     if not isinstance(at, Activations):
         at = listed("prompts", at)
     if not isinstance(at, Activations) and len(at):
@@ -176,6 +176,13 @@ def lens(
             effects = _direct(model, torch.stack([row[:, -1] for row in rows], dim=1), along)
     elif isinstance(at, Activations) and path == "direct":
         moments = at.of(domain, position)
+        if missing := [layer for layer in wanted if layer not in at.layers]:
+            raise RecordingError(
+                "the activations lack a layer",
+                found=f"layers {missing} asked for",
+                expected=f"some of {list(at.layers)}",
+                do="record these layers, or name others: layers=[…]",
+            )
         rows_of = [at.layers.index(layer) for layer in wanted]
         mean = (moments.mean_chosen + moments.mean_rejected)[rows_of, None] / 2
         where = f"the mean activation at {at.position(position)}"

@@ -15,7 +15,7 @@ from steer.model import Model
 from steer.pairs import Prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.directions import check_count
+from steer.view.checks import check_among, check_count, check_kind
 from steer.view.drawing import layer_axis, line, matrix
 from steer.view.look import category
 from steer.view.tokens import tokens_of
@@ -47,8 +47,13 @@ class NextToken(View):
 
         Args:
             when: `before` or `after`.
-            layer: The layer.
+            layer: The layer (block output, 0-based).
+
+        Raises:
+            SelectionError: It is neither, or there is no such layer.
         """
+        check_among("reading", when, ("before", "after"))
+        check_among("layer", layer, range(len(self.before)))
         found = (self.before if when == "before" else self.after)[layer].exp().topk(self.k)
         return [
             (self._token(t), p)
@@ -147,11 +152,15 @@ def next_token(
 
     Raises:
         TextError: The prompt cannot be rendered.
-        SelectionError: k is no number of tokens.
+        SelectionError: k is no number of tokens, or an argument of another kind.
     """
+    check_kind("model", model, Model)
     check_count("k", k)
+    if begun is not None:
+        check_kind("begun", begun, str)
+    steering = model.steered(what, coefficients)
     before = _read(model, prompt, begun)
-    with model.steered(what, coefficients):
+    with steering:
         after = _read(model, prompt, begun)
     return NextToken(before, after, tokens_of(model), min(k, before.shape[-1]))
 

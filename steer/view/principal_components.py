@@ -1,5 +1,6 @@
 """Where answers lie in the residual stream: the axes along which they vary most."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from steer.evaluate.table import Row
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.view.base import Panel, View
+from steer.view.checks import check_count
 from steer.view.look import category
 from steer.view.reading import read_pairs
 from steer.view.separate import auc
@@ -137,38 +139,43 @@ def principal_components(
     """Return the principal components of chosen and rejected answers at one layer.
 
     H − mean = S C with orthonormal rows C, by singular value decomposition in float64; component k
-    has the variance ‖S_k‖² / (answers − 1).
+    has the variance ‖S_k‖² / (answers − 1). Only components that vary more than rounding alone
+    makes them vary are given: with a standard deviation above ε ‖h‖ (1/√d + 1/√(answers − 1)), the
+    largest of noise of length ε ‖h‖ in all d directions, ε being the epsilon of the stream's dtype.
 
     Args:
         model: The model; inside `with model.steered(...)` the steered stream is read.
         pairs: The pairs, of one domain or several.
         layer: The layer (block output, 0-based).
         position: Where to read, as `record` labels it.
-        components: How many to keep, at least 2; at most as many as there are.
+        components: How many to keep, at least 2; fewer are given where there are no more.
 
     Returns:
         Scores, components and variances.
 
     Raises:
         RecordingError: No pairs, or no such layer or position.
-        SelectionError: Too few components, or answers that do not vary.
+        SelectionError: Fewer than two components are asked for, or above rounding.
+        SteeringError: The model is steered with one row for each prompt.
     """
+    check_count("components", components)
     found = read_pairs(model, pairs, position, [layer])
     stream = torch.cat([found.chosen[:, 0], found.rejected[:, 0]])
     mean = stream.mean(dim=0)
     U, S, Vh = torch.linalg.svd(stream - mean, full_matrices=False)
-    if components < 2 or len(S) < 2 or not float(S[0]):
+    variance = S.square() / (len(stream) - 1)
+    rank = int((variance.sqrt() > _noise(stream, found.eps)).sum())
+    if components < 2 or rank < 2:
         raise SelectionError(
             "there are no two components",
-            found=f"components={components}, {len(stream)} answers, variance {float(S[0]) ** 2:g}",
+            found=f"components={components}, {rank} above rounding in {len(stream)} answers",
             expected="at least two components of answers that vary",
             do="give more pairs, or ask for more components",
         )
-    kept = slice(0, components)
+    kept = slice(0, min(components, rank))
     scores = (U * S)[:, kept]
     n = len(found.chosen)
     sign = torch.where(scores[:n].mean(dim=0) < scores[n:].mean(dim=0), -1.0, 1.0).double()
-    variance = S.square() / (len(stream) - 1)
     return PrincipalComponents(
         scores * sign,
         Vh[kept] * sign[:, None],
@@ -177,6 +184,13 @@ def principal_components(
         float(variance.sum()),
         torch.arange(2 * n) < n,
         tuple(pair.domain for pair in pairs) * 2,
-        layer,
+        found.layers[0],
         position,
     )
+
+
+def _noise(stream: Float[Tensor, "pair d_model"], eps: float) -> float:
+    """Return the largest standard deviation along a direction that rounding alone gives."""
+    n, d = stream.shape
+    length = float(stream.norm(dim=-1).mean())
+    return eps * length * (1 / math.sqrt(d) + 1 / math.sqrt(n - 1))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from steer.errors import RecordingError
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.positions import TEMPLATE, plan
+from steer.view.checks import check_kind, check_one_setting, whole_layers
 
 _TOKENS = 4096  # of one forward, padding included
 
@@ -26,12 +28,14 @@ class PairStream:
         rejected: `[pair layer d_model]` likewise.
         layers: The layers.
         position: The label of the position.
+        eps: Machine epsilon of the dtype that the model computed in.
     """
 
     chosen: Float[Tensor, "pair layer d_model"]
     rejected: Float[Tensor, "pair layer d_model"]
     layers: tuple[int, ...]
     position: str
+    eps: float
 
 
 def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int]) -> PairStream:
@@ -49,17 +53,29 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
 
     Raises:
         RecordingError: No pairs, no such position, or no such layer.
+        SelectionError: An argument of another kind.
+        SteeringError: The model is steered with one row for each prompt.
         CapabilityError: The model's engine does not work on its modules.
     """
+    check_kind("model", model, Model)
+    check_kind("pairs", pairs, Pairs)
+    check_kind("position", position, str)
     in_place(model.engine, "reading the stream of pairs")
-    wanted = tuple(layers)
-    ordered = bool(wanted) and wanted == tuple(sorted(set(wanted)))
-    if not len(pairs) or not ordered or wanted[0] < 0 or wanted[-1] >= model.n_layers:
+    check_one_setting(model)
+    wanted = whole_layers(layers)
+    if not len(pairs):
         raise RecordingError(
             "there is nothing to read",
-            found=f"{len(pairs)} pairs, layers {list(wanted)}",
-            expected=f"at least one pair, and layers from 0 to {model.n_layers - 1}, ascending",
-            do="check the pairs and the layers",
+            found="0 pairs",
+            expected="at least one pair",
+            do="check where the pairs come from",
+        )
+    if not wanted or wanted != tuple(k for k in range(model.n_layers) if k in wanted):
+        raise RecordingError(
+            "there are no such layers to read",
+            found=f"layers {list(wanted)}",
+            expected=f"layers from 0 to {model.n_layers - 1}, ascending, each once",
+            do="count the blocks from 0; layer l is the output of block l",
         )
     labels, units = plan(model.tokenizer, pairs, position.split("[")[0])
     if position not in labels:
@@ -78,4 +94,5 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
         sequences += unit.sequences
     means = read_padded(model.architecture, sequences, places, wanted, max_tokens=_TOKENS)
     chosen, rejected = means.residual.unflatten(0, (-1, 2)).unbind(1)
-    return PairStream(chosen, rejected, wanted, position)
+    eps = torch.finfo(next(model.architecture.embedding.parameters()).dtype).eps
+    return PairStream(chosen, rejected, wanted, position, eps)

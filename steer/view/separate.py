@@ -9,7 +9,7 @@ from torch import Tensor
 from steer.evaluate.estimate import Estimate, jackknife
 from steer.evaluate.interval import Z95
 
-_ROUNDINGS = 16  # a projection of a float32 stream is known to about this many times eps · ‖h‖
+_ROUNDINGS = 2  # a projection is known to less than half of this many times eps · ‖h‖
 
 
 def auc(chosen: Float[Tensor, " pair"], rejected: Float[Tensor, " pair"]) -> Estimate:

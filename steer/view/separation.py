@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +15,8 @@ from steer.model import Model
 from steer.pairs import Pairs
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.directions import directions, position_of
+from steer.view.checks import check_kind
+from steer.view.directions import directions, position_of, unit
 from steer.view.drawing import layer_axis, line
 from steer.view.look import GREY, category
 from steer.view.reading import read_pairs
@@ -123,14 +123,19 @@ def separation(
 
     Raises:
         RecordingError: No pairs, or no such layer, domain or position.
+        SelectionError: A direction is zero, or an argument of another kind.
+        SteeringError: The model is steered with one row for each prompt.
+        FitError: The direction has another width than the model.
     """
+    check_kind("model", model, Model)
+    check_kind("what", what, Vector, Activations)
     where = position_of(what, position)
-    wanted, along = directions(what, layers, domain, position)
+    wanted, along = directions(what, layers, domain, position, width=model.d_model)
+    along = unit(wanted, along)
     found = read_pairs(model, pairs, where, wanted)
-    unit = torch.nn.functional.normalize(along, dim=-1)
     norm = (found.chosen.norm(dim=-1) + found.rejected.norm(dim=-1)).mean(dim=0) / 2
-    eps = torch.finfo(next(model.architecture.embedding.parameters()).dtype).eps
     sides = [
-        rounded((stream * unit).sum(dim=-1), norm, eps) for stream in (found.chosen, found.rejected)
+        rounded((stream * along).sum(dim=-1), norm, found.eps)
+        for stream in (found.chosen, found.rejected)
     ]
     return Separation(sides[0], sides[1], wanted, where)

@@ -15,6 +15,7 @@ from steer.site import Weight
 from steer.term import LowRank, Term, dense, inner
 from steer.vector import Vector
 from steer.view.base import Panel, View
+from steer.view.checks import check_among, check_kind
 from steer.view.drawing import matrix
 from steer.view.look import category
 
@@ -80,7 +81,11 @@ class Spectrum(View):
 
         Args:
             key: `layer` or `kind`.
+
+        Raises:
+            SelectionError: It is neither.
         """
+        check_among("key", key, ("layer", "kind"))
         found: dict[Any, float] = {}
         for module in self.modules:
             name = getattr(module, key)
@@ -176,7 +181,9 @@ def spectrum(vector: Vector) -> Spectrum:
 
     Raises:
         AlgebraError: There is no weight site.
+        SelectionError: It is no vector.
     """
+    check_kind("vector", vector, Vector)
     found = [(s.name, t) for s, t in vector.terms.items() if isinstance(s, Weight)]
     if not found:
         raise AlgebraError(

@@ -17,9 +17,11 @@ from steer.pairs import Prompt
 from steer.text import encode_exchange
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.directions import directions
+from steer.view.checks import check_kind
+from steer.view.directions import directions, unit
 from steer.view.drawing import drawable
 from steer.view.look import OKABE_ITO, Rgb, diverging, hexadecimal, ink
+from steer.view.rows import number
 from steer.view.tokens import tokens_of, visible
 
 if TYPE_CHECKING:
@@ -185,27 +187,34 @@ def trajectory(
         The projections.
 
     Raises:
-        SelectionError: The vector has several layers and none is named, or its direction is zero.
+        SelectionError: The vector has several layers and none is named, its direction is zero, or
+            an argument of another kind.
         RecordingError: The vector has no direction at the layer.
+        FitError: The vector has another width than the model.
         TextError: The answer has no token.
     """
-    layer = _layer(vector) if layer is None else layer
-    along = directions(vector, [layer])[1][0]
+    check_kind("model", model, Model)
+    check_kind("vector", vector, Vector)
+    wanted, rows = directions(
+        vector, [_layer(vector) if layer is None else layer], width=model.d_model
+    )
+    along, middle = unit(wanted, rows)[0], number(centre)
+    if middle is None or not math.isfinite(middle):
+        raise SelectionError(
+            "the centre of the colours cannot be used",
+            found=f"centre={centre!r}"[:120],
+            expected="a finite number, in residual units",
+            do="leave it out for 0",
+        )
     if response is None:
         response = model.generate([prompt], **options)[0]
+    check_kind("response", response, str)
     exchange = encode_exchange(model.tokenizer, prompt, response)
-    if not float(along.norm()) or not math.isfinite(centre):
-        raise SelectionError(
-            "there is no place along this direction",
-            found=f"a direction of length {float(along.norm()):g}, centre {centre!r}",
-            expected="a direction that is not zero, and a finite centre",
-            do="take another layer, or look at the vector",
-        )
-    stream = model.activations([prompt], [response], layers=[layer])[0][0]
-    found = stream.double().cpu() @ (along / along.norm())
-    end = float(torch.quantile((found - centre).abs(), 0.95)) or 1.0
+    stream = model.activations([prompt], [response], layers=wanted)[0][0]
+    found = stream.double().cpu() @ along
+    end = float(torch.quantile((found - middle).abs(), 0.95)) or 1.0
     tokens = tokens_of(model, exchange.ids)
-    return Trajectory(tokens, found, exchange.response_start, layer, float(centre), end)
+    return Trajectory(tokens, found, exchange.response_start, wanted[0], middle, end)
 
 
 def _layer(vector: Vector) -> int:

@@ -19,6 +19,13 @@ def model() -> steer.Model:
 
 
 @cache
+def half() -> steer.Model:
+    """The demo model in bfloat16."""
+    lm = load_model()
+    return steer.Model(lm.hf_model.to(torch.bfloat16), lm.tokenizer)
+
+
+@cache
 def train() -> steer.Pairs:
     """Pairs that directions are made from."""
     return pairs("medical", 24)

@@ -7,7 +7,7 @@ import steer
 from steer import view
 from steer.errors import RecordingError, SelectionError
 from steer.view.reading import read_pairs
-from tests.view.setting import AT, LAYER, held_out, model
+from tests.view.setting import AT, LAYER, half, held_out, model
 
 
 def test_all_components_together_give_the_stream_back() -> None:
@@ -53,5 +53,22 @@ def test_points_name_domain_and_side() -> None:
 def test_there_must_be_two_components() -> None:
     with pytest.raises(SelectionError, match="two components"):
         view.principal_components(model(), held_out(), layer=LAYER, components=1)
-    with pytest.raises(RecordingError, match="nothing to read"):
+    with pytest.raises(RecordingError, match="no such layers"):
         view.principal_components(model(), held_out(), layer=99)
+
+
+def test_rounding_is_no_component() -> None:
+    """Answers that are there several times, and the mean taken off, leave fewer than answers."""
+    pairs = held_out()[:4]
+    once = view.principal_components(model(), pairs, layer=LAYER, components=100)
+    thrice = view.principal_components(model(), pairs + pairs + pairs, layer=LAYER, components=100)
+    assert len(once.components) == len(thrice.components) == 7
+    torch.testing.assert_close(once.explained, thrice.explained, rtol=1e-4, atol=1e-6)
+    with pytest.raises(SelectionError, match="1 above rounding"):
+        view.principal_components(model(), held_out()[:1], layer=LAYER)
+
+
+def test_in_half_precision_what_the_answers_say_is_a_component() -> None:
+    found = view.principal_components(half(), held_out(), layer=LAYER, components=8)
+    exact = view.principal_components(model(), held_out(), layer=LAYER, components=8)
+    torch.testing.assert_close(found.explained, exact.explained, rtol=0.1, atol=0.005)

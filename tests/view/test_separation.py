@@ -17,6 +17,7 @@ from tests.view.setting import (
     LAYER,
     activations,
     everywhere,
+    half,
     held_out,
     model,
     palrs,
@@ -94,10 +95,20 @@ def test_nothing_to_read_is_an_error() -> None:
     lm = model()
     with pytest.raises(RecordingError, match="nothing to read"):
         view.separation(lm, palrs(), steer.Pairs.of([]))
-    with pytest.raises(RecordingError, match="nothing to read"):
+    with pytest.raises(RecordingError, match="no such layers"):
         view.separation(lm, palrs(), held_out(), layers=[4, 1])
     with pytest.raises(RecordingError, match="no such position"):
         view.separation(lm, palrs(), held_out(), position="template[-9]")
+
+
+def test_half_precision_does_not_round_the_separation_away() -> None:
+    exact = view.separation(model(), everywhere(), held_out(), position=AT)
+    found = view.separation(half(), everywhere(), held_out(), position=AT)
+    spread = exact.chosen.std(dim=0)
+    assert ((found.chosen - exact.chosen).abs().mean(dim=0) < 0.5 * spread).all()
+    with half().steered(everywhere()[LAYER], 1.0, operator="ablate"):
+        after = view.separation(half(), everywhere()[LAYER], held_out(), position=AT)
+    assert after.auc[0].value == 0.5
 
 
 @settings(max_examples=40)

@@ -1,0 +1,122 @@
+"""What views ask of their arguments, and the errors that say so."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from operator import index
+
+from steer.activations import Activations
+from steer.engine.injector import injector_of
+from steer.errors import SelectionError, SteeringError
+from steer.listed import listed
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.vector import Vector
+
+_HOW: dict[type, str] = {
+    Model: "wrap it: steer.Model(hf_model, tokenizer)",
+    Vector: "load it: steer.Vector.load('medical.safetensors')",
+    Activations: "record them: steer.record(model, pairs)",
+    Pairs: "steer.Pairs.load('pairs.jsonl'), or steer.Pairs.of([pair, …])",
+    Mapping: "name each one: {'medical': …}",
+    str: "pass a text",
+}
+
+
+def check_kind(name: str, value: object, *kinds: type) -> None:
+    """Refuse what is of another kind than a view can use.
+
+    Args:
+        name: What it is called.
+        value: What was given.
+        *kinds: What it may be: `Model`, `Vector`, `Activations`, `Pairs`, `Mapping`, `str`.
+
+    Raises:
+        SelectionError: It is none of these.
+    """
+    if not isinstance(value, kinds):
+        raise SelectionError(
+            f"{name} cannot be used",
+            found=type(value).__name__,
+            expected=" or ".join(kind.__name__ for kind in kinds),
+            do=_HOW[kinds[0]],
+        )
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no number of things to show.
+
+    Args:
+        name: What it is called.
+        value: The number.
+
+    Raises:
+        SelectionError: It is no whole number of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SelectionError(
+            f"{name} cannot be used",
+            found=repr(value),
+            expected="a whole number of at least 1",
+            do=f"{name}=8",
+        )
+
+
+def check_among(name: str, value: object, known: Iterable[object]) -> None:
+    """Refuse what is none of a few known values.
+
+    Args:
+        name: What they are.
+        value: What was asked for.
+        known: The values there are.
+
+    Raises:
+        SelectionError: It is none of them.
+    """
+    values = list(known)
+    if not isinstance(value, str | Integral) or value not in values:
+        raise SelectionError(
+            f"there is no such {name}",
+            found=repr(value),
+            expected=" | ".join(map(str, values)),
+            do="name one of these",
+        )
+
+
+def whole_layers(layers: Iterable[int]) -> tuple[int, ...]:
+    """Return layers as whole numbers.
+
+    Args:
+        layers: Block outputs, 0-based.
+
+    Raises:
+        SelectionError: It is no sequence, or one is no whole number.
+    """
+    given: Sequence[object] = listed("layers", layers)
+    try:
+        return tuple(index(layer) for layer in given)  # type: ignore[arg-type]  # refused below
+    except TypeError:
+        raise SelectionError(
+            "a layer is no whole number",
+            found=", ".join(f"{type(layer).__name__}" for layer in given),
+            expected="whole numbers",
+            do="count the blocks from 0; layer l is the output of block l",
+        ) from None
+
+
+def check_one_setting(model: Model) -> None:
+    """Refuse a model that is steered by a row for each prompt, where a view runs other texts.
+
+    Args:
+        model: The model.
+
+    Raises:
+        SteeringError: A composition with rows is at work.
+    """
+    stack = injector_of(model.architecture).stack
+    if any(steering.composition.per_row for steering in stack):
+        raise SteeringError(
+            "the model is steered with one row for each prompt",
+            found="a view inside steered(…) with rows, which runs texts of its own",
+            expected="one setting for all texts",
+            do="steer with one number, or one per domain, and look at each setting by itself",
+        )
