@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from operator import index
 
+import torch
+from torch import Tensor
+
 from steer.activations import Activations
 from steer.engine.injector import injector_of
 from steer.errors import SelectionError, SteeringError
@@ -103,20 +106,40 @@ def whole_layers(layers: Iterable[int]) -> tuple[int, ...]:
         ) from None
 
 
-def check_one_setting(model: Model) -> None:
-    """Refuse a model that is steered by a row for each prompt, where a view runs other texts.
+def check_one_setting(model: Model, *, everywhere: bool = False) -> None:
+    """Refuse a model that is steered by what depends on the prompt, where a view runs other texts.
 
     Args:
         model: The model.
+        everywhere: Whether gates, and scopes other than all tokens, are refused as well as rows.
 
     Raises:
-        SteeringError: A composition with rows is at work.
+        SteeringError: Such a composition is at work.
     """
     stack = injector_of(model.architecture).stack
-    if any(steering.composition.per_row for steering in stack):
+    if any(s.composition.per_row or (everywhere and s.needs_call) for s in stack):
         raise SteeringError(
-            "the model is steered with one row for each prompt",
-            found="a view inside steered(…) with rows, which runs texts of its own",
-            expected="one setting for all texts",
+            "the model is steered by the prompt, and this view runs texts of its own",
+            found="steered(…) with one row for each prompt" + ", a gate or a scope" * everywhere,
+            expected="one setting for all texts" + ", on all tokens, without a gate" * everywhere,
             do="steer with one number, or one per domain, and look at each setting by itself",
+        )
+
+
+def check_finite(what: str, *values: Tensor) -> None:
+    """Refuse numbers of a model that overflowed.
+
+    Args:
+        what: What they are.
+        *values: The numbers.
+
+    Raises:
+        SelectionError: One is NaN or infinite.
+    """
+    if not all(bool(torch.isfinite(v).all()) for v in values):
+        raise SelectionError(
+            f"{what} cannot be looked at",
+            found="NaN or infinite numbers: the model overflowed",
+            expected="finite numbers",
+            do="steer with a smaller coefficient, or compute in bfloat16 or float32",
         )

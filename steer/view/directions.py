@@ -44,6 +44,13 @@ def directions(
         have = {layer: rows[k] for k, layer in enumerate(what.layers)}
     else:
         have = {layer: what.direction(layer).double().cpu() for layer in what.layers}
+    if not have:
+        raise RecordingError(
+            "there is no direction at a layer",
+            found="weight sites alone",
+            expected="a vector with residual sites",
+            do="look at weights with spectrum, and at what they do to the stream with displacement",
+        )
     wanted = tuple(have) if layers is None else whole_layers(layers)
     if len(have) == 1 and isinstance(what, Vector):
         have = dict.fromkeys((*wanted, *have), next(iter(have.values())))
@@ -52,7 +59,7 @@ def directions(
         raise RecordingError(
             "there is no direction at a layer",
             found=f"layers {missing or list(wanted)} asked for",
-            expected=f"some of {list(have)}" if have else "a vector with residual sites",
+            expected=f"some of {list(have)}",
             do="leave layers out, or extract a vector at these layers",
         )
     rows = torch.stack([have[layer].double() for layer in wanted])

@@ -20,7 +20,7 @@ from steer.model import Model
 from steer.pairs import Prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.checks import check_among, check_kind, check_one_setting
+from steer.view.checks import check_among, check_finite, check_kind, check_one_setting
 from steer.view.directions import directions
 from steer.view.drawing import layer_axis, line
 from steer.view.look import GREY, category
@@ -184,8 +184,8 @@ def displacement(
         The displacements.
 
     Raises:
-        SelectionError: No prompts, tokens of responses that are not given, or an argument of
-            another kind.
+        SelectionError: No prompts, tokens of responses that are not given, an argument of
+            another kind, or a stream that is not finite.
         CompositionError: Coefficients with one row for each prompt.
         SteeringError: The model is steered with one row for each prompt.
         RecordingError: There is no direction to compare with at some layer.
@@ -224,6 +224,7 @@ def displacement(
     before, norm = _means(model, prompts, responses, texts)
     with steering:
         after, _ = _means(model, prompts, responses, texts)
+    check_finite("the stream", before, after)
     return Displacement(after - before, norm, along, tokens, _named(against))
 
 

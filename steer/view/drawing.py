@@ -103,7 +103,8 @@ def matrix(
     for r, line in enumerate(texts or ()):
         for c, text in enumerate(line):
             _write(ax, image, float(values[r, c]), (c, r), text)
-    ax.figure.colorbar(image, ax=ax, label=unit, fraction=0.05, pad=0.02)
+    bar = ax.figure.colorbar(image, ax=ax, label=unit, fraction=0.05, pad=0.02)
+    tidy([bar.ax])
 
 
 def _write(ax: Any, image: Any, value: float, at: tuple[int, int], text: str) -> None:
@@ -130,7 +131,7 @@ def tidy(axes: Sequence[Any]) -> None:
 
 
 def drawable(text: str) -> str:
-    """Return a text in which characters that the font lacks are written as their code points.
+    """Return a text as it is drawn: cut where it is long, with code points where a glyph lacks.
 
     Args:
         text: Any text, for instance a token.
@@ -138,9 +139,13 @@ def drawable(text: str) -> str:
     return str(_picture().drawable(text))
 
 
-def _named(label: str | None) -> str | None:
-    """Return a label that matplotlib shows: it leaves those out that begin with an underscore."""
-    return f" {label}" if label and label.startswith("_") else label
+def legend_name(label: str) -> str:
+    """Return a label that matplotlib shows: it leaves those out that begin with an underscore.
+
+    Args:
+        label: The label.
+    """
+    return f" {label}" if label.startswith("_") else label
 
 
 def line(
@@ -163,7 +168,7 @@ def line(
         look: Colour, marker and line (`steer.view.look.category`).
         label: Name in the legend.
     """
-    ax.plot(x, y, label=_named(label), markersize=4.5, linewidth=1.6, **look)
+    ax.plot(x, y, label=label and legend_name(label), markersize=4.5, linewidth=1.6, **look)
     ax.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 

@@ -18,7 +18,7 @@ from steer.model import Model
 from steer.pairs import Prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.checks import check_among, check_count, check_kind
+from steer.view.checks import check_among, check_count, check_finite, check_kind
 from steer.view.directions import directions
 from steer.view.drawing import around_zero, matrix
 from steer.view.tokens import tokens_of
@@ -155,8 +155,8 @@ def lens(
         The effect on every token.
 
     Raises:
-        SelectionError: No prompts, activations where prompts are needed, no such path or k, or an
-            argument of another kind.
+        SelectionError: No prompts, activations where prompts are needed, no such path or k, an
+            argument of another kind, or an effect that is not finite.
         RecordingError: No such layer, domain or position.
         FitError: The vector has another width than the model.
     """
@@ -194,6 +194,7 @@ def lens(
             expected="at least one prompt; activations for 'direct' only",
             do="pass prompts",
         )
+    check_finite("the effect", effects)
     tokens = tokens_of(model)
     return Lens(effects[:, : len(tokens)], tokens, wanted, path, where, min(k, len(tokens)))
 

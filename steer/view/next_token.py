@@ -15,7 +15,7 @@ from steer.model import Model
 from steer.pairs import Prompt
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.checks import check_among, check_count, check_kind
+from steer.view.checks import check_among, check_count, check_finite, check_kind
 from steer.view.drawing import layer_axis, line, matrix
 from steer.view.look import category
 from steer.view.tokens import tokens_of
@@ -152,7 +152,8 @@ def next_token(
 
     Raises:
         TextError: The prompt cannot be rendered.
-        SelectionError: k is no number of tokens, or an argument of another kind.
+        SelectionError: k is no number of tokens, an argument of another kind, or a stream that is
+            not finite.
     """
     check_kind("model", model, Model)
     check_count("k", k)
@@ -169,4 +170,5 @@ def _read(model: Model, prompt: Prompt, begun: str | None) -> Float[Tensor, "lay
     stream = model.activations([prompt], None if begun is None else [begun])[0][:, -1]
     with torch.no_grad():
         logits = torch.cat([model.architecture.unembed(h[None]) for h in stream])
+    check_finite("the distribution", stream)
     return torch.log_softmax(logits.double(), dim=-1).cpu()

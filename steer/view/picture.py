@@ -15,6 +15,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from steer.view.look import diverging
 
 _DPI = 110
+_NAME, _LABEL = 28, 100  # characters of a name, and of an axis
 
 
 class Picture(Figure):
@@ -52,17 +53,20 @@ def tidy(axes: Sequence[Any]) -> None:
     for ax in axes:
         legend = ax.get_legend()
         shown = [] if legend is None else legend.get_texts()
-        for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *shown):
+        labels = (ax.title, ax.xaxis.label, ax.yaxis.label)
+        for text, most in [(t, _LABEL) for t in labels] + [(t, _NAME) for t in shown]:
             text.set_parse_math(False)
-            text.set_text(drawable(text.get_text()))
+            text.set_text(drawable(text.get_text(), most))
 
 
-def drawable(text: str) -> str:
-    """Return a text in which characters that the font lacks are written as their code points.
+def drawable(text: str, most: int = _NAME) -> str:
+    """Return a text as it is drawn: cut where it is long, with code points where a glyph lacks.
 
     Args:
         text: Any text, for instance a token; it may have several lines.
+        most: Most characters; a picture has no room for more.
     """
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
     font = get_font(findfont(FontProperties()))
     return "".join(
         c if c == "\n" or font.get_char_index(ord(c)) else f"\\u{ord(c):04x}" for c in text

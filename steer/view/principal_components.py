@@ -15,6 +15,7 @@ from steer.model import Model
 from steer.pairs import Pairs
 from steer.view.base import Panel, View
 from steer.view.checks import check_count
+from steer.view.drawing import legend_name
 from steer.view.look import category
 from steer.view.reading import read_pairs
 from steer.view.separate import auc
@@ -111,7 +112,7 @@ class PrincipalComponents(View):
                     edgecolors=look["color"],
                     linewidths=1.0,
                     alpha=0.8,
-                    label=side if domain is None else f"{domain}, {side}",
+                    label=legend_name(side if domain is None else f"{domain}, {side}"),
                 )
         first, second = (100 * self.explained[:2]).tolist()
         ax.set_xlabel(f"component 1 (residual units, {first:.0f}% of variance)")
@@ -156,7 +157,7 @@ def principal_components(
     Raises:
         RecordingError: No pairs, or no such layer or position.
         SelectionError: Fewer than two components are asked for, or above rounding.
-        SteeringError: The model is steered with one row for each prompt.
+        SteeringError: The model is steered by rows, a gate or a scope.
     """
     check_count("components", components)
     found = read_pairs(model, pairs, position, [layer])

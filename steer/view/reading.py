@@ -14,7 +14,7 @@ from steer.errors import RecordingError
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.positions import TEMPLATE, plan
-from steer.view.checks import check_kind, check_one_setting, whole_layers
+from steer.view.checks import check_finite, check_kind, check_one_setting, whole_layers
 
 _TOKENS = 4096  # of one forward, padding included
 
@@ -53,15 +53,15 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
 
     Raises:
         RecordingError: No pairs, no such position, or no such layer.
-        SelectionError: An argument of another kind.
-        SteeringError: The model is steered with one row for each prompt.
+        SelectionError: An argument of another kind, or a stream that is not finite.
+        SteeringError: The model is steered by rows, a gate or a scope.
         CapabilityError: The model's engine does not work on its modules.
     """
     check_kind("model", model, Model)
     check_kind("pairs", pairs, Pairs)
     check_kind("position", position, str)
     in_place(model.engine, "reading the stream of pairs")
-    check_one_setting(model)
+    check_one_setting(model, everywhere=True)
     wanted = whole_layers(layers)
     if not len(pairs):
         raise RecordingError(
@@ -93,6 +93,7 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
         places += [Place(side.sequence + len(sequences), side.tokens) for side in sides]
         sequences += unit.sequences
     means = read_padded(model.architecture, sequences, places, wanted, max_tokens=_TOKENS)
+    check_finite("the stream", means.residual)
     chosen, rejected = means.residual.unflatten(0, (-1, 2)).unbind(1)
     eps = torch.finfo(next(model.architecture.embedding.parameters()).dtype).eps
     return PairStream(chosen, rejected, wanted, position, eps)

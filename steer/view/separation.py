@@ -124,7 +124,7 @@ def separation(
     Raises:
         RecordingError: No pairs, or no such layer, domain or position.
         SelectionError: A direction is zero, or an argument of another kind.
-        SteeringError: The model is steered with one row for each prompt.
+        SteeringError: The model is steered by rows, a gate or a scope.
         FitError: The direction has another width than the model.
     """
     check_kind("model", model, Model)

@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.errors import AlgebraError
+from steer.errors import AlgebraError, SelectionError
 from steer.evaluate.table import Row
 from steer.site import Weight
 from steer.term import LowRank, Term, dense, inner
 from steer.vector import Vector
 from steer.view.base import Panel, View
 from steer.view.checks import check_among, check_kind
-from steer.view.drawing import matrix
+from steer.view.drawing import legend_name, matrix
 from steer.view.look import category
+from steer.view.rows import number
 
 _KINDS = 7  # lines in the picture of spectra
 
@@ -53,7 +54,17 @@ class Module:
 
         Args:
             share: In (0, 1].
+
+        Raises:
+            SelectionError: It is not.
         """
+        if not 0 < (number(share) or 0.0) <= 1:
+            raise SelectionError(
+                "there is no such share of the energy",
+                found=repr(share)[:120],
+                expected="a number above 0, at most 1",
+                do="0.9 is that of the table",
+            )
         squares = self.singular_values.square()
         if not float(squares.sum()):
             return None
@@ -155,7 +166,7 @@ class Spectrum(View):
             length = min(map(len, by_kind[kind]))
             mean = torch.stack([s[:length] for s in by_kind[kind]]).mean(dim=0)
             look = category(n) | {"markersize": 3.5, "linewidth": 1.3}
-            ax.plot(range(1, length + 1), mean.tolist(), label=kind, **look)
+            ax.plot(range(1, length + 1), mean.tolist(), label=legend_name(kind), **look)
         ax.set(
             xlabel="number of singular value",
             ylabel="σ / largest σ (mean over layers)",

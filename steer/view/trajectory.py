@@ -17,7 +17,7 @@ from steer.pairs import Prompt
 from steer.text import encode_exchange
 from steer.vector import Vector
 from steer.view.base import Panel, View
-from steer.view.checks import check_kind
+from steer.view.checks import check_finite, check_kind
 from steer.view.directions import directions, unit
 from steer.view.drawing import drawable
 from steer.view.look import OKABE_ITO, Rgb, diverging, hexadecimal, ink
@@ -187,8 +187,8 @@ def trajectory(
         The projections.
 
     Raises:
-        SelectionError: The vector has several layers and none is named, its direction is zero, or
-            an argument of another kind.
+        SelectionError: The vector has several layers and none is named, its direction is zero, an
+            argument of another kind, or a stream that is not finite.
         RecordingError: The vector has no direction at the layer.
         FitError: The vector has another width than the model.
         TextError: The answer has no token.
@@ -211,6 +211,7 @@ def trajectory(
     check_kind("response", response, str)
     exchange = encode_exchange(model.tokenizer, prompt, response)
     stream = model.activations([prompt], [response], layers=wanted)[0][0]
+    check_finite("the stream", stream)
     found = stream.double().cpu() @ along
     end = float(torch.quantile((found - middle).abs(), 0.95)) or 1.0
     tokens = tokens_of(model, exchange.ids)

@@ -10,6 +10,7 @@ import torch
 
 import steer
 from steer import view
+from steer.demo.language import pairs as pairs_of
 from steer.errors import (
     AlgebraError,
     CompositionError,
@@ -138,6 +139,57 @@ def test_pairs_are_read_under_one_setting(rows: int) -> None:
         ):
             with pytest.raises(SteeringError, match="one row for each prompt"):
                 call()
+
+
+def test_pairs_are_read_without_scope_and_gate() -> None:
+    lm, pairs = model(), held_out()[:4]
+    gate = steer.domain_gate(lm, held_out() + pairs_of("legal", 20), layer=1)
+    for options in ({"scope": "response"}, {"gate": gate}):
+        with lm.steered(palrs(), 0.5, **options):
+            for call in (
+                lambda: view.separation(lm, palrs(), pairs),
+                lambda: view.principal_components(lm, pairs, layer=LAYER),
+            ):
+                with pytest.raises(SteeringError, match="a gate or a scope"):
+                    call()
+            assert view.displacement(lm, palrs(), asked()).moved.any()
+
+
+def test_a_model_that_overflows_is_not_looked_at() -> None:
+    lm, v = model(), everywhere()
+    far = steer.Vector.of({0: torch.full((128,), 3e38)})
+    for call in (
+        lambda: view.displacement(lm, far, asked(), 3.0),
+        lambda: view.next_token(lm, far, asked()[0], 3.0),
+    ):
+        with pytest.raises(SelectionError, match="overflowed"):
+            call()
+    with lm.steered(far, 3.0):
+        for call in (
+            lambda: view.separation(lm, v, held_out()),
+            lambda: view.principal_components(lm, held_out(), layer=LAYER),
+            lambda: view.lens(lm, v, asked()),
+            lambda: view.trajectory(lm, v[LAYER], asked()[0], "No ."),
+        ):
+            with pytest.raises(SelectionError, match="overflowed"):
+                call()
+
+
+def test_a_vector_of_weights_alone_is_sent_elsewhere() -> None:
+    for call in (
+        lambda: view.separation(model(), weights(), held_out()),
+        lambda: view.layer_cosines(weights()),
+        lambda: view.displacement(model(), palrs(), asked(), against=weights()),
+    ):
+        with pytest.raises(RecordingError, match="weight sites alone"):
+            call()
+
+
+def test_a_share_of_the_energy_lies_above_0_and_at_most_at_1() -> None:
+    module = view.spectrum(weights()).modules[0]
+    for share in (0, 1.1, math.nan, "all"):
+        with pytest.raises(SelectionError, match="share"):
+            module.rank_for(share)  # type: ignore[arg-type]
 
 
 def test_a_direction_of_length_0_separates_nothing() -> None:

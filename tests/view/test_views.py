@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from steer import Model, Vector, view
+from steer import Dense, Model, Pair, Pairs, Vector, Weight, view
 from steer.errors import MissingExtraError, SelectionError
 from steer.view.look import LINES, MARKERS, OKABE_ITO, category, diverging, ink
 from tests.repository.blocks import ROOT
@@ -192,6 +192,32 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     )
     effects = [{"steered": "a", "affected": "b", "value": 1.0, "measure": odd}]
     view.interference(effects).plot().savefig(tmp_path / "z.png")
+
+
+@pytest.mark.parametrize("name", ["_b", "x" * 5000, "$\\frac{$", "a\nb", "[red]<b>"])
+def test_any_name_is_drawn_within_the_picture(name: str, tmp_path: Path) -> None:
+    """Matplotlib warns where nothing of the axes or no name of a legend is left."""
+    from matplotlib.figure import Figure
+
+    g = torch.Generator().manual_seed(0)
+    pairs = [Pair("Is it?", f"No {k} .", f"Yes {k} .", name) for k in range(3)]
+    module = Vector({Weight(f"h.1.{name}.weight"): Dense(torch.randn(3, 3, generator=g))})
+    for found in (
+        view.cosines({name: everywhere(), "b": -1.0 * everywhere()}),
+        view.interference([{"steered": name, "affected": name, "value": 1.0, "measure": name}]),
+        view.dose_response(
+            [{"coefficient": c, "on": on, name: 1.0} for c in (0, 1) for on in "ab"], name
+        ),
+        view.principal_components(model(), Pairs.of(pairs), layer=LAYER),
+        view.spectrum(module),
+    ):
+        found.plot()._repr_png_()
+        found.plot(Figure().subplots()).savefig(tmp_path / "x.png")
+        assert found._repr_html_()
+        assert repr(found)
+    (shown,) = view.spectrum(module).plot(panel="spectrum").axes[0].get_legend().get_texts()
+    assert shown.get_text().strip()[0] == name[0]
+    assert len(shown.get_text()) <= 60
 
 
 @pytest.mark.parametrize(
