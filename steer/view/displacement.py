@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -196,17 +196,16 @@ def displacement(
     if steering.composition.per_row:
         raise CompositionError(
             "a displacement is that of one setting",
-            found=f"one row for each of {len(steering.composition.coefficients)} prompts",
-            expected="one setting for all prompts: a number, or one for each domain",
+            found=f"{len(steering.composition.coefficients)} rows of coefficients",
+            expected="a number for all prompts, or one for each domain",
             do="call displacement once for each setting",
         )
     check_one_setting(model)
     prompts = listed("prompts", prompts)
     check_among("choice of tokens", tokens, get_args(Tokens))
-    if responses is not None:
-        responses = listed("responses", responses)
-        for response in responses:
-            check_kind("a response", response, str)
+    responses = None if responses is None else listed("responses", responses)
+    for response in responses or ():
+        check_kind("a response", response, str)
     if not len(prompts) or (responses is None and tokens in ("response", "all")):
         raise SelectionError(
             "there is nothing to read",
@@ -218,8 +217,8 @@ def displacement(
     along = None
     if against is not None:
         check_kind("against", against, Vector, Activations)
-        layers = range(model.n_layers)
-        along = directions(against, layers, domain, position, width=model.d_model)[1]
+        every, width = range(model.n_layers), model.d_model
+        along = directions(against, every, domain, position, width=width)[1]
     texts = _texts(model, prompts, responses, tokens)
     before, norm = _means(model, prompts, responses, texts)
     with steering:
@@ -228,14 +227,8 @@ def displacement(
     return Displacement(after - before, norm, along, tokens, _named(against))
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A text to read.
-
-    Args:
-        length: Its tokens.
-        span: Which of them are read.
-    """
+class _Text(NamedTuple):
+    """A text to read: how many tokens it has, and which of them are read."""
 
     length: int
     span: slice
