@@ -9,7 +9,7 @@ from torch import Tensor
 from steer.evaluate.estimate import Estimate, jackknife
 from steer.evaluate.interval import Z95
 
-_ROUNDINGS = 2  # a projection is known to less than half of this many times eps · ‖h‖
+_ROUNDINGS = 16  # a projection is known to less than half of this many times eps · ‖h ∘ u‖
 
 
 def auc(chosen: Float[Tensor, " pair"], rejected: Float[Tensor, " pair"]) -> Estimate:
@@ -84,14 +84,15 @@ def _distance(sides: list[Float[Tensor, "batch pair"]]) -> Float[Tensor, " batch
 
 
 def rounded(
-    projections: Float[Tensor, "pair layer"], norm: Float[Tensor, " layer"], eps: float
+    projections: Float[Tensor, "pair layer"], size: Float[Tensor, " layer"], eps: float
 ) -> Float[Tensor, "pair layer"]:
     """Return projections in steps of what is known of them, so that rounding alone is a tie.
 
     Args:
         projections: In residual units.
-        norm: Mean ‖h‖ of each layer, in residual units.
+        size: Mean ‖h ∘ u‖ of each layer, in residual units: what the products are that are added
+            up to a projection. Large activations that the direction does not see add nothing.
         eps: Machine epsilon of the stream's dtype.
     """
-    step = (_ROUNDINGS * eps * norm).clamp_min(torch.finfo(torch.float64).tiny)
+    step = (_ROUNDINGS * eps * size).clamp_min(torch.finfo(torch.float64).tiny)
     return (projections / step).round() * step

@@ -133,9 +133,7 @@ def separation(
     wanted, along = directions(what, layers, domain, position, width=model.d_model)
     along = unit(wanted, along)
     found = read_pairs(model, pairs, where, wanted)
-    norm = (found.chosen.norm(dim=-1) + found.rejected.norm(dim=-1)).mean(dim=0) / 2
-    sides = [
-        rounded((stream * along).sum(dim=-1), norm, found.eps)
-        for stream in (found.chosen, found.rejected)
-    ]
+    both = [stream * along for stream in (found.chosen, found.rejected)]
+    size = sum(products.norm(dim=-1).mean(dim=0) for products in both) / 2
+    sides = [rounded(products.sum(dim=-1), size, found.eps) for products in both]
     return Separation(sides[0], sides[1], wanted, where)

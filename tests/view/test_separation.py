@@ -163,3 +163,16 @@ def test_d_prime_of_numbers_that_do_not_vary() -> None:
 
 def row(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+def test_a_massive_activation_that_a_direction_does_not_see_rounds_nothing() -> None:
+    """Large activations of a few dimensions are usual; the rest of the stream is read as well."""
+    massive = torch.zeros(model().d_model)
+    massive[5] = 1e5
+    blind = everywhere().direction(LAYER) * (massive == 0)
+    along = steer.Vector.of({LAYER: blind})
+    plain = view.separation(half(), along, held_out(), position=AT)
+    with half().steered(steer.Vector.of({LAYER: massive})):
+        found = view.separation(half(), along, held_out(), position=AT)
+    spread = plain.chosen.std(dim=0)
+    assert ((found.chosen - plain.chosen).abs().mean(dim=0) < 0.5 * spread).all()
