@@ -1,6 +1,12 @@
-"""Draws the pictures of the guides on the demo model: ``python docs/pictures.py``."""
+"""Draws the pictures of the guides on the demo model: ``python docs/pictures.py``.
+
+Two are made elsewhere: `demo.png` by ``steer demo``, and `console.png` by the test of the console
+in JupyterLab (``make browser``).
+"""
 
 from pathlib import Path
+
+from PIL import Image
 
 import steer
 from steer import Pairs, view
@@ -47,4 +53,6 @@ def views() -> dict[str, View]:
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, found in views().items():
-        found.plot().savefig(FOLDER / f"{name}.png", dpi=110)
+        path = FOLDER / f"{name}.png"
+        found.plot().savefig(path, dpi=110)
+        Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)

@@ -100,7 +100,8 @@ def interference(
         measure: Which measure, if the rows hold several: a part of its name.
 
     Returns:
-        The matrix, with intervals.
+        The matrix, with intervals. Domains affected stand in the order of those steered, so that
+        what a vector does to its own domain is the diagonal; the others follow.
 
     Raises:
         SelectionError: No rows, columns that are missing, a value that is NaN, infinite or no
@@ -121,7 +122,8 @@ def interference(
             do=f"name one measure: measure={names[0]!r}" if names else "pass rows",
         )
     steered = tuple(dict.fromkeys(s for s, _ in cells))
-    affected = tuple(dict.fromkeys(a for _, a in cells))
+    measured = dict.fromkeys(a for _, a in cells)
+    affected = (*(n for n in steered if n in measured), *(n for n in measured if n not in steered))
 
     def placed(numbers: Sequence[float]) -> Tensor:
         found = dict(zip(cells, numbers, strict=True))

@@ -135,7 +135,7 @@ def test_both_texts_stand_side_by_side_and_nothing_is_cut_off(tab: Any, tmp_path
     handle(tab, "medical").focus()
     tab.keyboard.press("End")
     finished(tab, 1.0)
-    tab.screenshot(path=tmp_path / "console.png")
+    tab.locator(".jp-OutputArea-output").last.screenshot(path=tmp_path / "console.png")
     boxes = [tab.locator(f".steer-{w}").bounding_box() for w in ("unsteered", "steered")]
     assert boxes[0]["y"] == boxes[1]["y"], "side by side"
     assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]

@@ -24,7 +24,7 @@ def test_the_matrix_is_what_steering_did() -> None:
     lm = tiny()
     effects = off_target(lm, VECTORS, pairs(), 2.0)
     found = view.interference(effects, measure="margin")
-    assert (found.steered, found.affected) == (("medical", "legal"), ("legal", "medical"))
+    assert (found.steered, found.affected) == (("medical", "legal"), ("medical", "legal"))
     for i, s in enumerate(found.steered):
         for j, a in enumerate(found.affected):
             part = pairs().of_domain(a)
@@ -32,7 +32,8 @@ def test_the_matrix_is_what_steering_did() -> None:
             with lm.steered(VECTORS[s], 2.0):
                 after = steer.preference(lm, part).margin
             assert float(found.values[i, j]) == pytest.approx(after - before, abs=1e-5)
-    torch.testing.assert_close(found.values, effects.matrix("margin"))
+    assert effects.affected == ("legal", "medical")  # the picture has its diagonal all the same
+    torch.testing.assert_close(found.values, effects.matrix("margin")[:, [1, 0]])
     assert "margin in nats" in found.measure
 
 
