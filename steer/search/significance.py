@@ -1,6 +1,8 @@
 """Whether a vector that was chosen on some pairs really works, by two tests on other pairs.
 
-Two things could make a useless vector look good, and each has its test.
+Two things could make a useless vector look good, and each has its test. A pair counts as changed only
+where its margin moves by more than rounding (`rounding`), since otherwise a push of 1e-7 would be an
+effect.
 
 *The pairs.* Chosen answers could have gained by the chance of which pairs were drawn. An exact sign
 test asks. The unseen pairs took no part in choosing, so this test needs no correction for how many
@@ -21,7 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import torch
+
 from steer.errors import SelectionError
+from steer.evaluate.preference import Preference
 from steer.evaluate.student import student_tail
 
 ALPHA = 0.01
@@ -35,9 +40,11 @@ class Evidence:
         p_unsteered: Of the exact sign test of the pairs' margins against the unsteered model.
         p_random: Of the mean gain in margin against random vectors of equal norm.
         settings: Settings that were tried, by which p-values are corrected.
-        gained: Pairs whose margin rose.
-        lost: Pairs whose margin fell.
+        gained: Pairs whose margin rose by more than rounding.
+        lost: Pairs whose margin fell by more than rounding.
         references: Random vectors compared with.
+        before: Preference accuracy of the unsteered model on the pairs, in [0, 1].
+        after: The same at the setting. `works` says that an effect is there, these how large it is.
     """
 
     p_unsteered: float
@@ -46,6 +53,8 @@ class Evidence:
     gained: int
     lost: int
     references: int
+    before: float
+    after: float
 
     @property
     def corrected(self) -> float:
@@ -72,7 +81,7 @@ class Evidence:
             f"at least {self.needed} are needed"
         )
         return (
-            f"margin up in {self.gained}, down in {self.lost} unseen pairs; p = "
+            f"accuracy {self.before:.1%} → {self.after:.1%}; margin up in {self.gained}, down in {self.lost} unseen pairs; p = "
             f"{self.p_unsteered:.2g} against unsteered, {self.p_random:.2g} against "
             f"{self.references} random vectors, × {self.settings} settings: {self.corrected:.2g}"
             + (few if changed < self.needed else "")
@@ -84,6 +93,7 @@ def evidence(
     steered: Sequence[float],
     references: Sequence[Sequence[float]],
     settings: int,
+    rounding: Sequence[float] = (),
 ) -> Evidence:
     """Return what speaks for a setting.
 
@@ -92,6 +102,8 @@ def evidence(
         steered: The same at the chosen setting.
         references: The same for each of at least two random vectors of equal norm, there.
         settings: Settings that were tried.
+        rounding: For each pair the change of margin that is no change yet, in nats; none for
+            exact margins.
 
     Raises:
         SelectionError: A margin is not finite, or there are fewer than two random vectors.
@@ -109,7 +121,8 @@ def evidence(
         sum(a - b for b, a in zip(unsteered, other, strict=True)) / len(gains)
         for other in references
     ]
-    up, down = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+    beyond_rounding = list(zip(gains, rounding or [0.0] * len(gains), strict=True))
+    up, down = (sum(sign * g > r for g, r in beyond_rounding) for sign in (1, -1))
     return Evidence(
         sign_test(up, down),
         beyond(sum(gains) / len(gains), others),
@@ -117,7 +130,29 @@ def evidence(
         up,
         down,
         len(others),
+        *(sum(margin > 0 for margin in row) / len(row) for row in (unsteered, steered)),
     )
+
+
+def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[float]:
+    """Return by how much the margin of each pair may change without a cause, in nats.
+
+    ε Σ (1 + |s|) over the four scores s that a change of margin is made of: of both answers, without
+    and with steering. ε is the distance from 1 to the next number of the dtype that the model
+    computes in, but at least that of float32, in which log-probabilities are taken. A score
+    is a mean or sum of log-probabilities, each the difference of a logit and the logarithm of a sum
+    of exponentials. Both are known to ε of their size only, which where they differ little is
+    not that of the score; 1 nat stands for it. It is the size of the error, not its upper limit:
+    what rounding errors add up to in the blocks below depends on the model.
+
+    Args:
+        before: Scores without steering.
+        after: Scores at the setting.
+        dtype: The dtype that the model computes in.
+    """
+    eps = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+    scores = torch.stack([before.chosen, before.rejected, after.chosen, after.rejected]).double()
+    return (eps * (1 + scores.abs()).sum(dim=0)).tolist()  # type: ignore[no-any-return]
 
 
 def sign_test(up: int, down: int) -> float:

@@ -11,7 +11,7 @@ from steer.evaluate.preference import Reduce
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.search.at_settings import at_settings
-from steer.search.significance import Evidence, evidence
+from steer.search.significance import Evidence, evidence, rounding
 
 REFERENCES = 16  # random vectors that a choice is compared with
 
@@ -59,6 +59,7 @@ def tested(
     """
     compared = [setting(0.0), setting, *references(setting, seed)]
     base, steered, *others = at_settings(model, compared, unseen, reduce)
+    dtype = next(model.architecture.embedding.parameters()).dtype
     return {
         name: Tested(
             steered[name].accuracy,
@@ -69,6 +70,7 @@ def tested(
                 steered[name].margins.tolist(),
                 [other[name].margins.tolist() for other in others],
                 settings,
+                rounding(base[name], steered[name], dtype),
             ),
         )
         for name in unseen

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 import steer
 from steer.demo import load_model
 from steer.demo.domains.study import residual_vectors
+from steer.demo.language import pairs
 from steer.errors import SelectionError
 from steer.evaluate.baselines import random_like
+from steer.evaluate.preference import Preference
 from steer.evaluate.student import student_tail
-from steer.search.significance import beyond, evidence, sign_test
+from steer.search.significance import beyond, evidence, rounding, sign_test
 from steer.search.tested import references
 from tests.search.candidates import evidence_of
 
@@ -76,6 +78,30 @@ def test_margins_that_are_not_finite_are_no_evidence(row: int, number: float) ->
     rows[row][3] = number
     with pytest.raises(SelectionError, match="not finite"):
         evidence(rows[0], rows[1], rows[2:], 1)
+
+
+def test_an_effect_within_rounding_is_none() -> None:
+    """A ten-millionth of a vector that works: its margins do move, all in the same direction."""
+    lm = load_model()
+    real = residual_vectors(lm)["financial"]
+    held_out = pairs("financial", 60, split="validation")
+    options = {"coefficients": (1.0,), "kl_budget": 50.0, "neutral": ("hello",), "progress": False}
+    one, other = (steer.select(lm, v, held_out, **options) for v in (real, real * 1e-7))
+    assert one.works
+    assert one.evidence.after == one.test.value > one.evidence.before
+    assert f"accuracy {one.evidence.before:.1%} → {one.test.value:.1%}" in repr(one)
+    assert not other.works
+    assert (other.evidence.gained, other.evidence.lost) == (0, 0)
+
+
+def test_rounding_is_that_of_the_dtype() -> None:
+    score = torch.tensor([-1.0, -3.0])
+    found = Preference(score, score * 2, "mean")
+    exact, single, half = (
+        rounding(found, found, d) for d in (torch.float64, torch.float32, torch.bfloat16)
+    )
+    assert exact == single == [10 * 2.0**-23, 22 * 2.0**-23]
+    assert half == [10 * 2.0**-7, 22 * 2.0**-7]
 
 
 def test_no_seed_shares_a_random_vector_with_another() -> None:

@@ -47,7 +47,7 @@ def sweep(count: int = 9, domains: tuple[str, ...] = (EVIL,)) -> steer.Sweep:
 
 
 def evidence() -> Evidence:
-    return Evidence(0.001, 0.002, 9, 8, 1, 4)
+    return Evidence(0.001, 0.002, 9, 8, 1, 4, 0.4, 0.9)
 
 
 def choice() -> steer.Choice:
