@@ -1,13 +1,19 @@
 """What a selection found: the setting, what it was compared with, and everything it tried."""
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from steer.composition import Composition, as_composition
 from steer.evaluate.interval import Share
+from steer.evaluate.table import Row, Tabled
+from steer.model import Model
 from steer.search.significance import Evidence
 from steer.search.tested import Tested
-from steer.shown import Shown
+from steer.steered import Steered
+from steer.store.folder import save_by_domain
 from steer.vector import Vector
 
 if TYPE_CHECKING:
@@ -35,10 +41,15 @@ class Trial:
     likelihood: float
     kl: float
 
+    @property
+    def finite(self) -> bool:
+        """Whether every number is finite; else it is never chosen."""
+        return all(map(math.isfinite, (self.accuracy, self.likelihood, self.kl)))
+
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Choice(Shown):
-    """The setting a selection chose.
+class Choice(Tabled):
+    """The setting a selection chose; `lm.steered(choice)` steers at it.
 
     Args:
         vector: The chosen vector at the chosen layer, with its `tuning`.
@@ -78,6 +89,65 @@ class Choice(Shown):
     def coefficient(self) -> float:
         """The coefficient chosen, dimensionless."""
         return self.best.coefficient
+
+    @property
+    def composition(self) -> Composition:
+        """The vector at the coefficient chosen, with the operator, scope and gate of its trials."""
+        return as_composition(self.vector).gated(self.vector.gate)(self.coefficient)
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """The coefficient chosen by domain, dimensionless."""
+        return {self.composition.domains[0]: self.coefficient}
+
+    @property
+    def vectors(self) -> dict[str, Vector]:
+        """The chosen vector by domain, with the setting as its tuning, and with the gate if any."""
+        return {self.composition.domains[0]: self.vector}
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per setting tried: candidate, layer, coefficient, accuracy, likelihood and KL.
+
+        `within` is whether it is finite and keeps the limit on KL.
+        """
+        return [
+            {
+                "candidate": t.candidate,
+                "layer": t.layer,
+                "coefficient": t.coefficient,
+                "accuracy": t.accuracy,
+                "likelihood": t.likelihood,
+                "kl": t.kl,
+                "within": t.finite and t.kl <= self.kl_budget,
+            }
+            for t in self.trials
+        ]
+
+    def apply(self, model: Model) -> Steered:
+        """Return a context in which a model is steered as chosen.
+
+        Args:
+            model: The model that the choice was made on.
+
+        Raises:
+            FitError: The vector does not fit this model.
+        """
+        return model.steered(self)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the vector, with its setting, to `<folder>/<domain>.safetensors`.
+
+        `choice.vector.save(path)` writes it under another name.
+
+        Args:
+            folder: Where to; it is made if it does not exist.
+
+        Raises:
+            VectorFileError: The file cannot be written, or a file is named in place of a folder.
+            CompositionError: The name of the domain cannot be that of a file.
+        """
+        save_by_domain(self.vectors, folder)
 
     @property
     def works(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -166,6 +166,18 @@ class Composition(Shown):
         return composition_card(self)
 
 
+@runtime_checkable
+class Composed(Protocol):
+    """What holds a composition at its coefficients, as what `select` returns does."""
+
+    @property
+    def composition(self) -> Composition:
+        """The composition."""
+
+
+Steerable: TypeAlias = Vector | Part | Composition | Composed | Mapping[str, Vector | Part]
+
+
 def compose(
     vectors: Mapping[str, Vector | Part] | None = None,
     /,
@@ -201,12 +213,12 @@ def compose(
     return Composition(parts, torch.ones(1, max(len(parts), 1), dtype=torch.float32), gate)
 
 
-def as_composition(what: Vector | Part | Composition | Mapping[str, Vector | Part]) -> Composition:
+def as_composition(what: Steerable) -> Composition:
     """Return what can be steered with as a composition.
 
     Args:
-        what: A composition, vectors by domain, or one vector, whose domain is then the one of its
-            provenance or `vector`.
+        what: A composition, what `select` returned, vectors by domain, or one vector, whose
+            domain is then the one of its provenance or `vector`.
 
     Raises:
         CompositionError: It is none of these.
@@ -218,10 +230,13 @@ def as_composition(what: Vector | Part | Composition | Mapping[str, Vector | Par
         return compose({vector.provenance.domain or "vector": what})
     if isinstance(what, Mapping):
         return compose(what)
+    if isinstance(what, Composed) and isinstance(what.composition, Composition):
+        return what.composition
     raise CompositionError(
         "this cannot be steered with",
         found=type(what).__name__,
-        expected="a Vector, a Part, a Composition, or a mapping from domain to Vector",
+        expected="a Vector, a Part, a Composition, what select returned, or a mapping from domain "
+        "to Vector",
         do="load vectors with Vector.load and join them with compose(...)",
     )
 

@@ -1,5 +1,6 @@
 """A model that can be steered: engine, tokenizer and architecture together."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
@@ -14,6 +15,7 @@ from steer.composition import (
     CoefficientsLike,
     Composition,
     Part,
+    Steerable,
     as_composition,
     coefficient_rows,
     given,
@@ -166,7 +168,7 @@ class Model(Shown):
 
     def steered(
         self,
-        what: Vector | Part | Composition | Mapping[str, Vector | Part],
+        what: Steerable,
         coefficients: CoefficientsLike | None = None,
         /,
         *,
@@ -183,9 +185,10 @@ class Model(Shown):
         `handle = lm.steered(vector, 0.8).attach(); …; handle.remove()`.
 
         Args:
-            what: A vector, vectors by domain, or a composition.
+            what: A vector, vectors by domain, a composition, or what `select` returned.
             coefficients: A number, one per domain, or one row per prompt of the next call;
-                dimensionless. Left out, a composition keeps its own and a vector has 1.
+                dimensionless. Left out, a composition and a choice keep their own, and a vector
+                has 1; one that was tuned to another coefficient is then warned of.
             gate: A domain gate, instead of the composition's own. One that is stored with a vector
                 acts only where it is named: `gate=vector.gate`.
             operator: Operator for every domain, instead of the composition's own.
@@ -205,6 +208,8 @@ class Model(Shown):
             FitError: A vector does not fit this model.
         """
         value = given(coefficients, by_domain)
+        if value is None:
+            _warn_of_tuning(what)
         composition = _with(as_composition(what), value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
@@ -404,3 +409,19 @@ def _with(
     if value is not None:
         rows, per_row = coefficient_rows(value, composition.domains)
     return Composition(parts, rows, gate or composition.gate, per_row)
+
+
+def _warn_of_tuning(what: object) -> None:
+    """Warn of vectors that are given without a coefficient, and were tuned to another than 1."""
+    named = what if isinstance(what, Mapping) else {"": what}
+    tuned = [v.tuning.coefficient for v in named.values() if isinstance(v, Vector) and v.tuning]
+    if any(c != 1 for c in tuned):
+        warnings.warn(
+            f"no coefficient is given, so that it is 1, and tuned were {_listed(tuned)}; pass the "
+            "coefficient: lm.steered(vector, vector.tuning.coefficient) or lm.steered(vector, 1.0)",
+            stacklevel=3,
+        )
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{c:g}" for c in numbers)

@@ -7,7 +7,7 @@ from typing import Any, cast, overload
 from steer.choice import Choice
 from steer.choosing.candidates import Candidates
 from steer.choosing.one import COEFFICIENTS, select_one
-from steer.composition import Composition, Part
+from steer.composition import Composed, Composition, Part, Steerable
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
@@ -52,7 +52,7 @@ def select(
 @overload
 def select(
     model: Model,
-    vectors: Composition | Part,
+    vectors: Composition | Part | Composed,
     held_out: Pairs | ByDomain,
     *,
     limits: Limits | None = None,
@@ -76,16 +76,17 @@ def select(
 ) -> Selection: ...
 def select(
     model: Model,
-    vectors: Candidates | Composition | Part | Mapping[str, Vector | Part],
+    vectors: Candidates | Steerable,
     held_out: Pairs | ByDomain,
     **options: Any,
 ) -> Choice | Selection:
     """Choose on held-out pairs where and how strongly to steer, and report on pairs never seen.
 
     Given one vector or alternatives to choose from, and pairs: the vector, its layer and its
-    coefficient (`select_one`). Given a composition, or pairs by domain: a coefficient for each
-    domain, under limits on side effects (`steer.search.select_coefficients`). A mapping is of
-    alternatives, which must not have names of domains of the pairs.
+    coefficient (`select_one`). Given a composition or an earlier choice, or pairs by domain: a
+    coefficient for each domain, under limits on side effects
+    (`steer.search.select_coefficients`). A mapping is of alternatives, which must not have names
+    of domains of the pairs.
 
     Args:
         model: The model; it must not be steered.
@@ -101,10 +102,10 @@ def select(
         SelectionError: Nothing to choose from, limits that no setting keeps, or test pairs that
             are also used to choose.
     """
-    several = isinstance(vectors, Composition | Part) or not isinstance(held_out, Pairs)
+    several = isinstance(vectors, Composition | Part | Composed) or not isinstance(held_out, Pairs)
     _check_options(options, several)
     if several:
-        many = cast(Composition | Mapping[str, Vector | Part], vectors)
+        many = cast(Steerable, vectors)
         return select_coefficients(model, many, held_out, **options)
     _check_alternatives(vectors, cast(Pairs, held_out))
     return select_one(model, cast(Candidates, vectors), cast(Pairs, held_out), **options)

@@ -115,7 +115,7 @@ def best_of(trials: Sequence[Trial], kl_budget: float) -> Trial:
     Raises:
         SelectionError: No trial is finite, or none keeps the budget.
     """
-    finite = [t for t in trials if all(map(math.isfinite, (t.accuracy, t.likelihood, t.kl)))]
+    finite = [t for t in trials if t.finite]
     allowed = [t for t in finite if t.kl <= kl_budget]
     if not finite:
         raise SelectionError(

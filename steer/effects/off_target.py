@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from steer.composition import (
     CoefficientsLike,
     Composition,
-    Part,
+    Steerable,
     as_composition,
     coefficient_rows,
 )
@@ -29,7 +29,6 @@ from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.sweeps.measures import pairs_by_domain
-from steer.vector import Vector
 
 By = Literal["accuracy", "margin", "judged"]
 Change = ShareChange | Estimate
@@ -191,7 +190,7 @@ class OffTarget(Tabled):
 
 def off_target(
     model: Model,
-    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    what: Steerable,
     data: Pairs | Mapping[str, Pairs],
     coefficients: CoefficientsLike | None = None,
     *,

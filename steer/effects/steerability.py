@@ -1,10 +1,10 @@
 """How evenly preference margins follow the coefficient of one domain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from steer.composition import Composition, Part, as_composition, coefficient_rows
+from steer.composition import Steerable, as_composition, coefficient_rows
 from steer.effects.margins import preferences
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
@@ -14,14 +14,13 @@ from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.sweeps.measures import pairs_by_domain
-from steer.vector import Vector
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 def steerability(
     model: Model,
-    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    what: Steerable,
     pairs: Pairs,
     coefficients: Sequence[float] = COEFFICIENTS,
     *,

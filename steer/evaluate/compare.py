@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from steer.composition import Composition, Part, as_composition
+from steer.composition import Composition, Steerable, as_composition
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.baselines import prompt_prefix, random_like
@@ -20,7 +20,6 @@ from steer.evaluate.preference import Preference, Reduce, preference, with_prefi
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Message, Pairs
-from steer.vector import Vector
 
 _STEERED = "steered"
 
@@ -103,7 +102,7 @@ class Baselines(Tabled):
 
 def baselines(
     model: Model,
-    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    what: Steerable,
     pairs: Pairs,
     *,
     instruction: str | None = None,

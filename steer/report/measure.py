@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from steer.choice import Choice
-from steer.composition import Composition, Part, as_composition
+from steer.composition import Composition, Steerable, as_composition
 from steer.effects import off_target
 from steer.engine.base import unsteered
 from steer.errors import CompositionError, SelectionError
@@ -33,16 +33,14 @@ from steer.search import Selection
 from steer.search.effects import SideEffects
 from steer.sweeps import Sweep, sweep
 from steer.sweeps.measures import pairs_by_domain
-from steer.vector import Vector
 
 _SHOTS = 2  # pairs of a domain that the prompted baseline shows
 _POINTS = 9  # coefficients of a dose-response
-What = Vector | Part | Composition | Mapping[str, Vector | Part] | Choice | Selection
 
 
 def report(
     model: Model,
-    what: What,
+    what: Steerable,
     data: Pairs | Mapping[str, Pairs],
     *,
     train: Pairs | None = None,
@@ -103,7 +101,7 @@ def report(
             do="leave it out, or pass 0 for none",
         )
     chosen = what if isinstance(what, Choice | Selection) else None
-    composition = composition_of(what)
+    composition = as_composition(what)
     parts = _by_domain(composition, data)
     if instruction is None and train is None:
         shots = {d: part[:_SHOTS] for d, part in parts.items()}
@@ -137,22 +135,6 @@ def report(
     used = dict(parts) | ({"train": train} if train else {})
     setup = Setup(model.info, composition, used, facts | options)
     return Report(title, (*found, *sections_of(setup)))
-
-
-def composition_of(what: What) -> Composition:
-    """Return what is reported on as a composition at its coefficients.
-
-    Args:
-        what: A choice, or anything that a composition is made of.
-    """
-    if isinstance(what, Selection):
-        return what.composition
-    if isinstance(what, Choice):
-        vector, tuned = what.vector, what.vector.tuning
-        part = Part(vector) if tuned is None else Part(vector, tuned.operator, tuned.scope)
-        name = vector.provenance.domain or "vector"
-        return as_composition({name: part}).gated(vector.gate)(what.coefficient)
-    return as_composition(what)
 
 
 @dataclass(frozen=True, eq=False)

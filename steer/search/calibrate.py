@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from steer.composition import Composition, Part, as_composition
+from steer.composition import Steerable, as_composition
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.interval import Share
@@ -19,9 +19,8 @@ from steer.pairs import Pairs, Prompt
 from steer.search.at_settings import at_settings
 from steer.search.effects import SideEffects
 from steer.term import inner
-from steer.vector import Vector
 
-What = Vector | Part | Composition | Mapping[str, Vector | Part]
+What = Steerable
 _FIRST = 1 / 16  # of `most`, where the bracket is begun
 _STEPS = 60
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer.composition import Composition
@@ -15,7 +14,7 @@ from steer.search.limits import Limits
 from steer.search.significance import Evidence
 from steer.search.tried import Tried, front
 from steer.steered import Steered
-from steer.store.names import check_file_name
+from steer.store.folder import save_by_domain
 from steer.vector import Vector
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Selection(Tabled):
     """The coefficients that a selection chose for some domains.
 
     Args:
-        composition: The vectors at the chosen coefficients: `lm.steered(choice.composition)`.
+        composition: The vectors at the chosen coefficients: `lm.steered(choice)`.
         best: The setting chosen, as measured on the pairs it was chosen with.
         trials: Every setting that was tried, in that order.
         limits: What a setting may cost.
@@ -174,15 +173,10 @@ class Selection(Tabled):
             folder: Where to; it is made if it does not exist.
 
         Raises:
-            VectorFileError: A file cannot be written.
+            VectorFileError: A file cannot be written, or a file is named in place of a folder.
             CompositionError: The name of a domain cannot be that of a file.
         """
-        vectors = self.vectors
-        for name in vectors:
-            check_file_name(name)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, vector in vectors.items():
-            vector.save(Path(folder) / f"{name}.safetensors")
+        save_by_domain(self.vectors, folder)
 
     def report(self, title: str = "Steering report") -> "Report":
         """Return this result as a page.

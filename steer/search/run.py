@@ -1,10 +1,10 @@
 """Choosing the coefficients of many domains together, under limits on side effects."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from steer.composition import Composition, Part, as_composition
+from steer.composition import Composition, Steerable, as_composition
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.baselines import prompt_prefix
@@ -24,14 +24,13 @@ from steer.search.tested import tested
 from steer.search.tried import Objective, Tried, worst_accuracy
 from steer.store.strict_json import dumps
 from steer.sweeps.request import fingerprint, is_named, measure_name
-from steer.vector import Vector
 
 COEFFICIENTS = tuple(k / 10 for k in range(-10, 11))
 
 
 def select_coefficients(
     model: Model,
-    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    what: Steerable,
     held_out: Pairs | ByDomain,
     *,
     limits: Limits | None = None,

@@ -77,17 +77,6 @@ def choice_card(choice: "Choice") -> Card:
     if choice.back is not None:
         back = choice.back.steered
         rows.append(share_row("turned back", back.value, back.interval))
-    tried = [
-        {
-            "candidate": t.candidate,
-            "layer": t.layer,
-            "coefficient": t.coefficient,
-            "accuracy": t.accuracy,
-            "likelihood": t.likelihood,
-            "kl": t.kl,
-        }
-        for t in choice.trials
-    ]
     said = f"{best.candidate} at layer {best.layer}, coefficient {best.coefficient:g}"
     works = () if choice.works else ("The vector is not shown to do more than the baselines.",)
     on = f"preference accuracy on {choice.test.n} unseen test pairs ({choice.reduce} log-prob.)"
@@ -97,7 +86,7 @@ def choice_card(choice: "Choice") -> Card:
         (
             Table(("", "accuracy", ""), tuple(rows), words=3, caption=on),
             Curves("accuracy on validation pairs", "coefficient", named, best.coefficient),
-            table_of(tried, shown=0, caption="settings tried"),
+            table_of(choice.rows, shown=0, caption="settings tried"),
         ),
         works,
     )

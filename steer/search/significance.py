@@ -1,7 +1,7 @@
 """Whether a vector that was chosen on some pairs really works, by two tests on other pairs.
 
-Two things could make a useless vector look good, and each has its test. A pair counts as changed only
-where its margin moves by more than rounding (`rounding`), since otherwise a push of 1e-7 would be an
+Two things could make a useless vector look good, and each has its test. A pair counts as
+changed only where its margin moves by more than rounding does (`rounding`): a push of 1e-7 is no
 effect.
 
 *The pairs.* Chosen answers could have gained by the chance of which pairs were drawn. An exact sign
@@ -81,7 +81,8 @@ class Evidence:
             f"at least {self.needed} are needed"
         )
         return (
-            f"accuracy {self.before:.1%} → {self.after:.1%}; margin up in {self.gained}, down in {self.lost} unseen pairs; p = "
+            f"accuracy {self.before:.1%} → {self.after:.1%}; "
+            f"margin up in {self.gained}, down in {self.lost} unseen pairs; p = "
             f"{self.p_unsteered:.2g} against unsteered, {self.p_random:.2g} against "
             f"{self.references} random vectors, × {self.settings} settings: {self.corrected:.2g}"
             + (few if changed < self.needed else "")
@@ -137,13 +138,13 @@ def evidence(
 def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[float]:
     """Return by how much the margin of each pair may change without a cause, in nats.
 
-    ε Σ (1 + |s|) over the four scores s that a change of margin is made of: of both answers, without
-    and with steering. ε is the distance from 1 to the next number of the dtype that the model
-    computes in, but at least that of float32, in which log-probabilities are taken. A score
-    is a mean or sum of log-probabilities, each the difference of a logit and the logarithm of a sum
-    of exponentials. Both are known to ε of their size only, which where they differ little is
-    not that of the score; 1 nat stands for it. It is the size of the error, not its upper limit:
-    what rounding errors add up to in the blocks below depends on the model.
+    ε Σ (1 + |s|) over the four scores s that a change of margin is made of: of both answers,
+    without and with steering. ε is the distance from 1 to the next number of the dtype that the
+    model computes in, but at least that of float32, in which log-probabilities are taken. A score is
+    a mean or sum of log-probabilities, each the difference of a logit and the logarithm of a sum of
+    exponentials. Both are known to ε of their size only, which where they differ little is not the
+    size of the score; 1 nat stands for it. It is the size of the error, not its upper limit: what
+    rounding errors add up to in the blocks below depends on the model.
 
     Args:
         before: Scores without steering.
@@ -152,7 +153,7 @@ def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[
     """
     eps = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
     scores = torch.stack([before.chosen, before.rejected, after.chosen, after.rejected]).double()
-    return (eps * (1 + scores.abs()).sum(dim=0)).tolist()  # type: ignore[no-any-return]
+    return (eps * (1 + scores.abs()).sum(dim=0)).tolist()
 
 
 def sign_test(up: int, down: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from tqdm.auto import tqdm
 
-from steer.composition import Composition, Part, as_composition
+from steer.composition import Composition, Steerable, as_composition
 from steer.engine.base import unsteered
 from steer.engine.branches.trial import fastest_tokens
 from steer.errors import SelectionError
@@ -34,7 +34,6 @@ from steer.sweeps.measures import (
 )
 from steer.sweeps.request import check_named, fingerprint, measure_name
 from steer.sweeps.result import Sweep
-from steer.vector import Vector
 
 _Place = tuple[int | None, str | None]  # layer and scope
 _TOGETHER = 64  # settings that share the blocks below, and that are saved together
@@ -42,7 +41,7 @@ _TOGETHER = 64  # settings that share the blocks below, and that are saved toget
 
 def sweep(
     model: Model,
-    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    what: Steerable,
     data: Data,
     grid: Grid,
     *,

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import steer
-from steer.errors import SelectionError
+from steer.errors import SelectionError, VectorFileError
 from steer.evaluate.baselines import random_like
 from tests import letters
 from tests.letters import letter_pairs, towards
@@ -41,6 +42,46 @@ def test_the_planted_layer_is_chosen_and_beats_the_baselines(lm, pairs, planted)
     tuning = choice.vector.tuning
     assert (tuning.layer, tuning.coefficient) == (choice.layer, choice.coefficient)
     assert choice.vector.layers == (3,)
+
+
+def test_a_choice_is_steered_with_saved_and_tabled_as_a_selection_is(lm, pairs, planted, tmp_path):
+    gate = steer.domain_gate(lm, {"letters": ["a b c", "b a c"], "other": ["x y", "y z"]}, layer=0)
+    options = {"operator": "ablate", "scope": "response", "coefficients": (0.5, 0.75)}
+    vector = replace(planted[3], provenance=steer.provenance.Provenance(domain="letters"))
+    choice = steer.select(lm, vector, pairs, gate=gate, **options, **OPTIONS)
+    knobs = lm.steered(choice).composition
+    (part,) = knobs.parts.values()
+    assert (part.operator, part.scope, knobs.gate) == ("ablate", steer.Scope("response"), gate)
+    assert knobs.coefficients.tolist() == [[choice.coefficient]]
+    assert choice.apply(lm).composition.coefficients.tolist() == [[choice.coefficient]]
+    assert lm.steered(choice, 0.25).composition.coefficients.tolist() == [[0.25]]
+    text = steer.neutral_text(lm, OPTIONS["neutral"])
+    with lm.steered(choice):
+        assert steer.kl_per_token(lm, text) == pytest.approx(choice.best.kl, abs=1e-6)
+    assert [row["coefficient"] for row in choice.rows] == [0.5, 0.75]
+    assert list(choice.to_pandas()["kl"]) == [trial.kl for trial in choice.trials]
+    choice.save(tmp_path / "chosen")
+    (name,) = choice.coefficients
+    loaded = steer.Vector.load(tmp_path / "chosen" / f"{name}.safetensors")
+    assert loaded.tuning.coefficient == choice.coefficient
+    with pytest.raises(VectorFileError, match="a folder is wanted"):
+        choice.save(tmp_path / "chosen.safetensors")
+    many = {"coefficients": (0.0, 0.5), "neutral": None, "progress": False}
+    selection = steer.select(lm, choice, pairs, **many)
+    again = lm.steered(selection).composition.coefficients
+    assert again.tolist() == [list(selection.coefficients.values())]
+    swept = steer.sweep(lm, selection, pairs, [0.5], progress=False)
+    assert (*selection.coefficients,) == swept.domains == (name,) == ("letters",)
+
+
+def test_a_tuned_vector_without_a_coefficient_is_warned_of(lm, pairs, planted):
+    choice = steer.select(lm, planted[3], pairs, coefficients=(0.5,), **OPTIONS)
+    for what in (choice.vector, {"letters": choice.vector}):
+        with pytest.warns(UserWarning, match=r"it is 1, and tuned were 0\.5; pass") as caught:
+            lm.steered(what)
+        assert [Path(w.filename).name for w in caught] == [Path(__file__).name]
+    for steered in (lm.steered(choice.vector, 1.0), lm.steered(choice)):
+        assert not steered.active  # and nothing was warned of, which would be an error
 
 
 def test_a_vector_that_does_nothing_is_said_to_do_nothing(lm, pairs):

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steer.composition import CoefficientsLike, Composition, Part, as_composition
+from steer.composition import CoefficientsLike, Steerable, as_composition
 from steer.engine.base import unsteered
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.report.html import table
-from steer.vector import Vector
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -36,7 +35,7 @@ class Examples(Tabled):
 
 def answered(
     model: Model,
-    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    what: Steerable,
     prompts: Sequence[Prompt],
     settings: Mapping[str, CoefficientsLike],
     **options: Any,
