@@ -1,5 +1,6 @@
 """`-v FILE:COEF`, as several commands take it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 def composed(vectors: list[str], gate: bool) -> "Composition | None":
     """Return the composition that FILE:COEF arguments ask for, or None for none.
 
-    A gate that is stored in a file and not asked for is told of on the standard error.
+    A gate that is stored in a file and not asked for is told of on the standard error. Of several
+    files of one domain all but the first are named by their files too; the gate opens all of them
+    for that domain.
 
     Args:
         vectors: The arguments; without a coefficient the file's own recommendation is used.
@@ -32,12 +35,14 @@ def composed(vectors: list[str], gate: bool) -> "Composition | None":
 
     loaded: dict[str, Vector] = {}
     coefficients: dict[str, float] = {}
+    domains: dict[str, str] = {}  # of each name
     for argument in vectors:
         path, coefficient = _file_and_coefficient(argument)
         vector = Vector.load(path)
         tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
-        name = vector.provenance.domain or path.stem
-        name = name if name not in loaded else f"{name} ({path})"
+        domain = vector.provenance.domain or path.stem
+        name = domain if domain not in loaded else f"{domain} ({path})"
+        domains[name] = domain
         loaded[name] = vector
         coefficients[name] = tuned if coefficient is None else coefficient
     if not loaded:
@@ -45,11 +50,13 @@ def composed(vectors: list[str], gate: bool) -> "Composition | None":
     if not gate and any(vector.gate is not None for vector in loaded.values()):
         note = "These files hold a domain gate, which is not used; --gate uses it."
         plain_console(stderr=True).print(note, soft_wrap=True)
-    return compose(loaded, gate=_gate(loaded, vectors) if gate else None)(coefficients)
+    return compose(loaded, gate=_gate(loaded, domains, vectors) if gate else None)(coefficients)
 
 
-def _gate(vectors: "Mapping[str, Vector]", arguments: list[str]) -> "DomainGate":
-    """Return the gate that all vectors with one were stored with."""
+def _gate(
+    vectors: "Mapping[str, Vector]", domains: "Mapping[str, str]", arguments: list[str]
+) -> "DomainGate":
+    """Return the gate that all vectors with one were stored with, which knows every name."""
     gates = {name: vector.gate for name, vector in vectors.items() if vector.gate is not None}
     if not gates:
         raise CompositionError(
@@ -67,7 +74,16 @@ def _gate(vectors: "Mapping[str, Vector]", arguments: list[str]) -> "DomainGate"
                 expected="one gate, fitted on the prompts of all domains",
                 do="fit one with steer.domain_gate and save it with every vector",
             )
-    return first
+    return _naming(first, domains)
+
+
+def _naming(gate: "DomainGate", domains: "Mapping[str, str]") -> "DomainGate":
+    """Return a gate that opens further names of its domains as it opens these."""
+    further = {n: d for n, d in domains.items() if n not in gate.domains and d in gate.domains}
+    own = len(gate.domains)
+    rows = [*range(own), *(gate.domains.index(d) for d in further.values())]
+    rows += range(own, len(gate.centroids))  # the background stands last
+    return replace(gate, domains=(*gate.domains, *further), centroids=gate.centroids[rows])
 
 
 def _equal(left: "DomainGate", right: "DomainGate") -> bool:

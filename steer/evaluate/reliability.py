@@ -98,8 +98,10 @@ def reliability(
       not made of, averaged over both. Below 1 chosen and rejected overlap widely.
     - error / norm: ‖standard error of the mean d‖ / ‖mean d‖; no interval.
 
-    Intervals are those of the jackknife, one pair left out at a time; NaN below six pairs. Every
-    pair takes 40 bytes × layers × d_model: name the layers for a large model.
+    Intervals are those of the jackknife, one pair left out at a time. They are NaN where too few
+    pairs are left: below three for the cosine among differences, four for the split-half cosine
+    and six for d′, which itself is NaN below four. Every pair takes 40 bytes × layers × d_model:
+    name the layers for a large model.
 
     Args:
         model: The model; it must not be steered.

@@ -55,10 +55,11 @@ def choice_card(choice: "Choice") -> Card:
     Args:
         choice: The choice.
     """
-    best = choice.best
+    best, both = choice.best, choice.back is not None
+    mean, larger = (", mean of both ends", ", larger of both ends") if both else ("", "")
     facts = [
-        ("validation", f"{best.accuracy:.1%}, {len(choice.trials)} settings tried"),
-        ("KL", f"{best.kl:.3f} of {choice.kl_budget:g} nats/token"),
+        ("validation", f"{best.accuracy:.1%}{mean}, {len(choice.trials)} settings tried"),
+        ("KL", f"{best.kl:.3f} of {choice.kl_budget:g} nats/token{larger}"),
         ("evidence", str(choice.evidence)),
     ]
     if choice.back is not None:
@@ -79,14 +80,15 @@ def choice_card(choice: "Choice") -> Card:
         rows.append(share_row("turned back", back.value, back.interval))
     said = f"{best.candidate} at layer {best.layer}, coefficient {best.coefficient:g}"
     works = () if choice.works else ("The vector is not shown to do more than the baselines.",)
+    tried = "settings tried" + (": means of both ends, and the larger KL" if both else "")
     on = f"preference accuracy on {choice.test.n} unseen test pairs ({choice.reduce} log-prob.)"
     return Card(
         f"Choice: {said}",
         tuple(facts),
         (
             Table(("", "accuracy", ""), tuple(rows), words=3, caption=on),
-            Curves("accuracy on validation pairs", "coefficient", named, best.coefficient),
-            table_of(choice.rows, shown=0, caption="settings tried"),
+            Curves(f"accuracy on validation pairs{mean}", "coefficient", named, best.coefficient),
+            table_of(choice.rows, shown=0, caption=tried),
         ),
         works,
     )

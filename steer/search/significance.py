@@ -140,11 +140,11 @@ def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[
 
     ε Σ (1 + |s|) over the four scores s that a change of margin is made of: of both answers,
     without and with steering. ε is the distance from 1 to the next number of the dtype that the
-    model computes in, but at least that of float32, in which log-probabilities are taken. A score is
-    a mean or sum of log-probabilities, each the difference of a logit and the logarithm of a sum of
-    exponentials. Both are known to ε of their size only, which where they differ little is not the
-    size of the score; 1 nat stands for it. It is the size of the error, not its upper limit: what
-    rounding errors add up to in the blocks below depends on the model.
+    model computes in, but at least that of float32, in which log-probabilities are taken. A score
+    is a mean or sum of log-probabilities, each the difference of a logit and the logarithm of a sum
+    of exponentials. Both are known to ε of their size only, which where they differ little is not
+    the size of the score; 1 nat stands for it. It is the size of the error, not its upper limit:
+    what rounding errors add up to in the blocks below depends on the model.
 
     Args:
         before: Scores without steering.

@@ -7,7 +7,7 @@ from typing import Any
 from steer.show.card import Bar, Cell, Row, Table, number, scale
 
 _SHOWN, _FOLDED = 40, 200
-_COLUMNS = 24
+_COLUMNS = 12  # at either end
 
 
 def table_of(
@@ -20,6 +20,9 @@ def table_of(
 ) -> Table:
     """Return rows as a table; where rows have an interval, it is drawn behind them.
 
+    Of many columns the first and the last are kept, and an empty one says where others are left
+    out: rows begin with what they are of, and end with what was measured.
+
     Args:
         rows: Rows of the same names.
         shown: Most rows that every form shows.
@@ -29,24 +32,32 @@ def table_of(
     """
     if not rows:
         return Table((), ())
-    names = list(rows[0])[:_COLUMNS]
+    names, left_out = _columns(list(rows[0]))
     kept = rows[: shown + folded]
     words = next((k for k, name in enumerate(names) if not _wordy(kept, name)), len(names))
     drawn = _drawn(kept)
     cells = [
-        (*(none if row.get(n) is None else number(row[n]) for n in names), *bar)
+        (*(_cell(row, name, none) for name in names), *bar)
         for row, bar in zip(kept, drawn, strict=True)
     ]
-    more = len(rows[0]) - len(names)
     head = (*names, *("" for _ in drawn[0]))
     return Table(
-        tuple(map(str, head)),
+        tuple("…" if name is None else str(name) for name in head),
         tuple(cells[:shown]),
         words,
         tuple(cells[shown:]),
         len(rows) - len(kept),
-        f"{caption}{' ' if caption else ''}({more} more columns)" if more else caption,
+        f"{caption} {left_out}".strip(),
     )
+
+
+def _columns(names: list[str]) -> tuple[list[str | None], str]:
+    """Return the columns that are shown, with None for the rest, and what the rest is."""
+    rest = names[_COLUMNS:-_COLUMNS]
+    if len(rest) < 2:
+        return [*names], ""
+    said = f"({len(rest)} more columns, from {rest[0]} to {rest[-1]})"
+    return [*names[:_COLUMNS], None, *names[-_COLUMNS:]], said
 
 
 def share_row(name: str, value: float, interval: tuple[float, float], *more: str) -> Row:
@@ -62,8 +73,14 @@ def share_row(name: str, value: float, interval: tuple[float, float], *more: str
     return (name, Bar(value, 0.0, 1.0, interval), said, *more)
 
 
-def _wordy(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    return any(isinstance(row.get(name), str) for row in rows)
+def _cell(row: Mapping[str, Any], name: str | None, none: str) -> str:
+    if name is None:
+        return ""
+    return none if row.get(name) is None else number(row[name])
+
+
+def _wordy(rows: Sequence[Mapping[str, Any]], name: str | None) -> bool:
+    return name is not None and any(isinstance(row.get(name), str) for row in rows)
 
 
 def _drawn(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, ...]]:

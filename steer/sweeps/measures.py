@@ -185,24 +185,30 @@ def asked(part: Pairs | Answers, measure: str) -> Asked:
 
 
 def checked(found: Mapping[str, float], where: str) -> dict[str, float]:
-    """Return what a function returned as plain finite numbers.
+    """Return what a function returned as plain numbers, NaN where one is not finite.
 
     Args:
         found: Name to number.
         where: Setting and domain, for the error.
 
     Raises:
-        SelectionError: A name is no text or a number is not finite.
+        SelectionError: There is nothing, a name is no text, or a number is none.
     """
     try:
         numbers = {name: float(value) for name, value in found.items()}
     except (AttributeError, TypeError, ValueError):
         numbers = {}
-    if not numbers or not all(isinstance(k, str) and math.isfinite(v) for k, v in numbers.items()):
+    if not numbers or not all(isinstance(name, str) for name in numbers):
         raise SelectionError(
             f"a measure returned what cannot be kept, {where}",
             found=repr(found)[:200],
-            expected="at least one finite number by name",
+            expected="at least one number by name",
             do="return for instance {'accuracy': 0.75}",
         )
-    return {name: int(v) if isinstance(found[name], int) else v for name, v in numbers.items()}
+    return {name: _plain(found[name], value) for name, value in numbers.items()}
+
+
+def _plain(given: object, value: float) -> float:
+    if not math.isfinite(value):
+        return math.nan
+    return int(value) if isinstance(given, int) else value

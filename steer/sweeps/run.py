@@ -56,8 +56,9 @@ def sweep(
     """Measure a model under every setting of a grid: layers × scopes × coefficients of the domains.
 
     Likelihoods are computed for many settings at once (`steer.sweeps.likelihood`). With a file,
-    finished settings are saved as it goes, and a repeated call goes on from there. A setting that
-    overflows has NaN in the table, and is never the best.
+    finished settings are saved as it goes, and a repeated call goes on from there. Where a
+    likelihood or a number of a function is not finite the table has NaN; such a setting is never
+    the best. What a function raises ends the sweep.
 
     Args:
         model: The model; it must not be steered.

@@ -1,12 +1,12 @@
 """The card of a sweep: what was measured against the coefficients, and the best setting."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from steer.errors import SelectionError
 from steer.show.card import Card, Curves, Point, number
 from steer.show.rows import table_of
-from steer.sweeps.measures import Answers
+from steer.sweeps.measures import Answers, Likelihood
 
 if TYPE_CHECKING:
     from steer.sweeps.result import Sweep
@@ -23,7 +23,8 @@ def sweep_card(sweep: "Sweep") -> Card:
     Args:
         sweep: The sweep.
     """
-    how = "" if sweep.measure != "preference" else f" ({sweep.reduce} log-probability)"
+    likelihood = sweep.measure in get_args(Likelihood)
+    how = f" ({sweep.reduce} log-probability)" if likelihood else ""
     said = f"Sweep of {len(sweep)} settings: {sweep.measure}{how}, {sweep.way}"
     if not sweep.settings:
         return Card(said)
@@ -35,7 +36,8 @@ def sweep_card(sweep: "Sweep") -> Card:
             facts.append(("best", _setting(sweep.best(name))))
     lost = sum(any(x != x for n in m.values() for x in n.values()) for m in sweep.measured)
     if lost:
-        facts.append(("not finite", f"{lost} settings: the model overflows there"))
+        why = ": the model overflows there" if likelihood else ""
+        facts.append(("not finite", f"{lost} settings{why}"))
     curves = _curves(sweep, name) if name else ()
     table = table_of(rows, shown=_SHOWN, none="own")
     return Card(said, tuple(facts), (*curves, table))

@@ -183,6 +183,12 @@ def test_the_choice_is_tested_at_both_ends(lm, pairs):
     assert both.back.evidence.gained == int((back.margins > base.margins).sum()) == len(unseen)
     assert (both.test, both.evidence, one.back) == (one.test, one.evidence, None)
     assert both.works
+    said = " ".join(repr(both).split())
+    assert "100.0%, mean of both ends, 1 settings tried" in said
+    assert f"KL {both.best.kl:.3f} of 50 nats/token, larger of both ends" in said
+    assert "settings tried: means of both ends, and the larger KL" in both._repr_html_()
+    assert "both ends" not in repr(one) + one._repr_html_()
+    assert ["both ends" in c.report().html for c in (both, one)] == [True, False]
     assert "turned back" in repr(both)
     assert "turned back" not in repr(one)
 

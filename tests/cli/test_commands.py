@@ -170,6 +170,24 @@ def test_generate_behind_the_gate_that_all_files_share(file: str, tmp_path: Path
         assert lm.generate(QUESTION) == printed.strip()
 
 
+@pytest.mark.parametrize("opened", [True, False])
+def test_the_gate_opens_every_file_of_a_domain(file: str, tmp_path: Path, opened: bool) -> None:
+    vector = Vector.load(file)
+    near, far = torch.zeros(1, 128), torch.full((1, 128), 1e3)
+    centroids = torch.cat([near, far] if opened else [far, near])  # the other is background
+    gate = DomainGate(("medical",), centroids, 0)
+    files = [str(tmp_path / name) for name in ("a.safetensors", "b.safetensors")]
+    for path, factor in zip(files, (1, 2), strict=True):
+        replace(vector * factor, gate=gate).save(path)
+    knobs = [argument for path in files for argument in ("-v", f"{path}:0.25")]
+    printed = good("generate", "demo", "--gate", *knobs, QUESTION)
+    lm = load_demo()
+    plain = lm.generate(QUESTION)
+    with lm.steered(vector, 0.75):
+        assert lm.generate(QUESTION) != plain
+        assert printed.strip() == (lm.generate(QUESTION) if opened else plain)
+
+
 def test_generate_says_that_a_stored_gate_is_not_used(file: str, tmp_path: Path) -> None:
     path = str(tmp_path / "gated.safetensors")
     gate = DomainGate(("medical", "legal"), torch.eye(2, 128), 0)

@@ -56,6 +56,15 @@ def means(lm, pairs, side, layer):
     )
 
 
+def test_how_many_pairs_an_interval_needs_is_as_it_says(lm, pairs):
+    needed = {AMONG: 3, SPLIT_HALF: 4, D_PRIME: 6}
+    for n in range(2, 8):
+        at = reliability(lm, pairs[:n], layers=[1], progress=False).at(1)
+        for name, least in needed.items():
+            assert math.isnan(at[name].interval[0]) == (n < least), (n, name)
+        assert math.isnan(at[D_PRIME].value) == (n < 4)
+
+
 def test_every_measure_is_what_it_says(lm, pairs, found):
     chosen, rejected = (means(lm, pairs, side, 3) for side in ("chosen", "rejected"))
     d = chosen - rejected

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steer
-from steer.demo import load_model
+from steer.demo import language, load_model
 from steer.demo.domains.study import residual_vectors
-from steer.demo.language import pairs
 from steer.errors import SelectionError
 from steer.evaluate.baselines import random_like
 from steer.evaluate.preference import Preference
@@ -84,7 +83,7 @@ def test_an_effect_within_rounding_is_none() -> None:
     """A ten-millionth of a vector that works: its margins do move, all in the same direction."""
     lm = load_model()
     real = residual_vectors(lm)["financial"]
-    held_out = pairs("financial", 60, split="validation")
+    held_out = language.pairs("financial", 60, split="validation")
     options = {"coefficients": (1.0,), "kl_budget": 50.0, "neutral": ("hello",), "progress": False}
     one, other = (steer.select(lm, v, held_out, **options) for v in (real, real * 1e-7))
     assert one.works

@@ -71,6 +71,15 @@ def test_what_is_shown_is_what_the_value_holds(name: str, said: list[str]) -> No
         assert words.lower() in wide.lower()
 
 
+def test_a_sweep_of_many_domains_shows_what_was_measured() -> None:
+    found = values.sweep(3, tuple(f"d{k}" for k in range(24)))
+    for said in (repr(found), html_text(found)):
+        for shown in ("coefficient.d0", "coefficient.d23", "accuracy", "0.3333"):
+            assert shown in said
+        assert "coefficient.d12" not in said
+        assert "(5 more columns, from coefficient.d10 to coefficient.d14)" in " ".join(said.split())
+
+
 def test_coefficients_are_bars_around_zero() -> None:
     knobs = steer.compose(a=values.vector(), b=values.vector())(a=0.5, b=-0.25)
     a, b = (line for line in repr(knobs).splitlines() if "add on" in line)

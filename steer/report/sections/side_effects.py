@@ -71,7 +71,8 @@ def costs_of(choice: Choice | Selection) -> Costs:
             Cost(f"{t.candidate}, layer {t.layer}, {t.coefficient:g}", t.kl, t.accuracy)
             for t in choice.trials
         ]
-        return Costs(tuple(tried), choice.trials.index(choice.best), choice.kl_budget)
+        named = _OBJECTIVE + ("" if choice.back is None else ", mean of both ends")
+        return Costs(tuple(tried), choice.trials.index(choice.best), choice.kl_budget, named)
     domains = choice.composition.domains
     tried = [
         Cost(
