@@ -47,7 +47,7 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Score a steered model on lm-eval's tasks, beside the unsteered one."""
-    from steer.harness import Limits, available_tasks, run_harness
+    from steer.harness import SandboxLimits, available_tasks, run_harness
 
     console = plain_console()
     if tasks == "list":
@@ -69,7 +69,7 @@ def evaluate(
         batch_size=batch_size,
         builtin=builtin,
         allow_code_execution=allow_code_execution,
-        limits=Limits(seconds=seconds, memory=memory),
+        limits=SandboxLimits(seconds=seconds, memory=memory),
         seed=seed,
         strict=strict,
         progress=progress,

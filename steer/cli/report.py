@@ -31,7 +31,7 @@ def report(
     kl_budget: Annotated[
         float | None, typer.Option(help="Limit to draw, in nats per token.", min=0)
     ] = None,
-    prompts: Annotated[int, typer.Option(help="Prompts of each domain to answer.", min=0)] = 3,
+    examples: Annotated[int, typer.Option(help="Prompts of each domain to answer.", min=0)] = 3,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 64,
     gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
@@ -60,7 +60,7 @@ def report(
         train=None if train is None else Pairs.load(train),
         instruction=instruction,
         kl_budget=kl_budget,
-        prompts=prompts,
+        examples=examples,
         max_new_tokens=max_new_tokens,
         seed=seed,
         title=title,

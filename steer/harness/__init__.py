@@ -5,13 +5,13 @@ from steer.harness.estimate import pass_at_k
 from steer.harness.load import TASK_FILES, available_tasks
 from steer.harness.result import HarnessResult, Score
 from steer.harness.run import run_harness
-from steer.harness.sandbox import Limits, Verdict, code_execution, isolation, run_programs
+from steer.harness.sandbox import SandboxLimits, Verdict, code_execution, isolation, run_programs
 
 __all__ = [
     "TASK_FILES",
     "HarnessError",
     "HarnessResult",
-    "Limits",
+    "SandboxLimits",
     "Score",
     "Verdict",
     "available_tasks",

@@ -21,7 +21,7 @@ from steer.harness.files import Row
 from steer.harness.language_model import language_model
 from steer.harness.load import Shape, load_tasks
 from steer.harness.result import Condition, HarnessResult, Score, plain
-from steer.harness.sandbox import Limits, code_execution, isolation
+from steer.harness.sandbox import SandboxLimits, code_execution, isolation
 from steer.model import Model
 from steer.random_state import random_state_put_back
 from steer.vector import Vector
@@ -46,7 +46,7 @@ def run_harness(
     batch_size: int = 8,
     builtin: bool = False,
     allow_code_execution: bool = False,
-    limits: Limits | None = None,
+    limits: SandboxLimits | None = None,
     seed: int = 0,
     strict: bool = True,
     progress: bool = True,
@@ -170,7 +170,7 @@ def _everywhere(composition: Composition | None) -> bool:
 
 
 def _permission(
-    tasks: Mapping[str, Any], allowed: bool, limits: Limits | None, progress: bool
+    tasks: Mapping[str, Any], allowed: bool, limits: SandboxLimits | None, progress: bool
 ) -> AbstractContextManager[None]:
     """Return the context that programs may run in; refuse tasks that need one if it is denied."""
     unsafe = [name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
@@ -182,7 +182,7 @@ def _permission(
             do="pass allow_code_execution=True (--allow-code-execution) after reading what the "
             "sandbox does not keep out, or leave these tasks out",
         )
-    limits = limits or Limits()
+    limits = limits or SandboxLimits()
     return code_execution(limits, progress=progress) if allowed else nullcontext()
 
 

@@ -38,7 +38,7 @@ _LONGEST = 4096  # bytes of a verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SandboxLimits:
     """What one program may use.
 
     Args:
@@ -87,11 +87,11 @@ class Verdict:
         return self.outcome == "passed"
 
 
-_allowed: ContextVar[tuple[Limits, bool] | None] = ContextVar("allowed", default=None)
+_allowed: ContextVar[tuple[SandboxLimits, bool] | None] = ContextVar("allowed", default=None)
 
 
 @contextlib.contextmanager
-def code_execution(limits: Limits, *, progress: bool = False) -> Iterator[None]:
+def code_execution(limits: SandboxLimits, *, progress: bool = False) -> Iterator[None]:
     """Allow programs to be run inside this context, under these limits.
 
     Args:
@@ -123,7 +123,7 @@ def run_programs(sources: Sequence[str]) -> list[Verdict]:
             "programs written by a model are not run unasked",
             found="no permission to execute code",
             expected="an explicit permission",
-            do="pass allow_code_execution=True, or run them inside code_execution(Limits())",
+            do="pass allow_code_execution=True, or run them inside code_execution(SandboxLimits())",
         )
     limits, progress = allowed
     with ThreadPoolExecutor(limits.at_once) as pool:
@@ -144,7 +144,7 @@ def isolation() -> str:
     return "namespaces and limits" if tried.returncode == 0 else "limits"
 
 
-def _run(source: str, limits: Limits) -> Verdict:
+def _run(source: str, limits: SandboxLimits) -> Verdict:
     word = secrets.token_hex(16)
     request = {
         "source": source,

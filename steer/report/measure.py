@@ -1,11 +1,8 @@
 """A report that measures what it shows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -14,28 +11,20 @@ from steer.choice import Choice
 from steer.composition import Composition, Steerable, as_composition
 from steer.effects import off_target
 from steer.engine.base import unsteered
-from steer.errors import CompositionError, SelectionError
-from steer.evaluate import Baselines, NeutralText, Reliability, neutral_text
-from steer.evaluate import baselines as measure_baselines
-from steer.evaluate import reliability as measure_reliability
+from steer.errors import SelectionError
+from steer.evaluate import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
 from steer.model import Model
-from steer.operator import get_operator
 from steer.pairs import Pairs, Prompt
-from steer.positions import is_position
 from steer.report.page import Report
-from steer.report.sections.examples import Examples, answered
 from steer.report.sections.provenance import Setup
 from steer.report.sections.registry import Section, sections_of
-from steer.report.sections.side_effects import Cost, Costs
+from steer.report.work import Work, pairs_of
 from steer.search import Selection
-from steer.search.effects import SideEffects
-from steer.sweeps import Sweep, sweep
 from steer.sweeps.measures import pairs_by_domain
 
 _SHOTS = 2  # pairs of a domain that the prompted baseline shows
-_POINTS = 9  # coefficients of a dose-response
 
 
 def report(
@@ -49,7 +38,7 @@ def report(
     kl_budget: float | None = None,
     neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
     tuned: Model | None = None,
-    prompts: int = 3,
+    examples: int = 3,
     reduce: Reduce = "mean",
     seed: int = 0,
     title: str = "Steering report",
@@ -76,7 +65,7 @@ def report(
         kl_budget: Limit to draw, nats per response token; by default that of the choice.
         neutral: Prompts of no domain, or neutral text prepared by `neutral_text`, for KL.
         tuned: A preference-tuned model to compare with.
-        prompts: Prompts of each domain whose answers are shown.
+        examples: Prompts of each domain whose answers are shown.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
         seed: Of the random directions: this one and the next two.
         title: The report's heading.
@@ -93,10 +82,10 @@ def report(
         FitError: A vector does not fit this model.
     """
     unsteered(model.engine, "report")
-    if prompts < 0:
+    if examples < 0:
         raise SelectionError(
-            "a report cannot show fewer than no prompts",
-            found=f"prompts={prompts}",
+            "a report cannot show fewer than no examples",
+            found=f"examples={examples}",
             expected="0 or more of each domain",
             do="leave it out, or pass 0 for none",
         )
@@ -107,10 +96,10 @@ def report(
         shots = {d: part[:_SHOTS] for d, part in parts.items()}
         parts = {d: part[_SHOTS:] for d, part in parts.items()}
     else:
-        shots = {d: _of(train, d)[:_SHOTS] for d in parts}
+        shots = {d: pairs_of(train, d)[:_SHOTS] for d in parts}
     own = _checked(composition, parts)
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
-    work = _Work(model, composition, own, parts, shots, train, text, coefficients, reduce, seed)
+    work = Work(model, composition, own, parts, shots, train, text, coefficients, reduce, seed)
     steps: list[tuple[str, Callable[[], object]]] = [
         ("dose-response", lambda: work.swept),
         ("side effects", lambda: work.costs(kl_budget)),
@@ -120,7 +109,7 @@ def report(
         ),
         ("baselines", lambda: work.baselines(instruction, tuned)),
         ("reliability", work.reliability),
-        ("examples", lambda: work.examples(prompts, options)),
+        ("examples", lambda: work.examples(examples, options)),
     ]
     if chosen is not None:
         steps[1] = ("choice", lambda: chosen)
@@ -135,149 +124,6 @@ def report(
     used = dict(parts) | ({"train": train} if train else {})
     setup = Setup(model.info, composition, used, facts | options)
     return Report(title, (*found, *sections_of(setup)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What is measured for a report.
-
-    Args:
-        model: The model.
-        composition: The vectors.
-        own: `[row domain]`, the coefficients reported on.
-        parts: Pairs by domain, to be measured on.
-        shots: Pairs that a prompt shows, by domain.
-        train: Pairs that the vectors were made from.
-        text: Neutral text.
-        coefficients: Values to try; None for the usual ones.
-        reduce: How scores are made of tokens.
-        seed: Seed of random directions.
-    """
-
-    model: Model
-    composition: Composition
-    own: Float[Tensor, "row domain"]
-    parts: Mapping[str, Pairs]
-    shots: Mapping[str, Pairs]
-    train: Pairs | None
-    text: NeutralText
-    coefficients: Sequence[float] | Mapping[str, Sequence[float]] | None
-    reduce: Reduce
-    seed: int
-
-    @property
-    def moved(self) -> list[str]:
-        """Domains that have a vector and pairs."""
-        return [name for name in self.composition.domains if name in self.parts]
-
-    @cached_property
-    def settings(self) -> Float[Tensor, "setting domain"]:
-        """Each domain turned alone, and last the setting reported on."""
-        rows = [torch.zeros(len(self.composition.domains))]
-        for k, name in enumerate(self.composition.domains):
-            for value in self._values(name, float(self.own[0, k])):
-                row = rows[0].clone()
-                row[k] = value
-                rows.append(row)
-        table = torch.stack([*rows, self.own[0].to(rows[0])])
-        return torch.tensor(list(dict.fromkeys(tuple(row) for row in table.tolist())))
-
-    @cached_property
-    def swept(self) -> Sweep:
-        """Preference accuracy on every domain under every setting."""
-        data: Any = self.parts
-        return sweep(
-            self.model, self.composition, data, self.settings, reduce=self.reduce, progress=False
-        )
-
-    def costs(self, budget: float | None) -> Costs:
-        """Return worst accuracy and KL of every setting."""
-        effects = SideEffects(self.model, self.composition, self.text)(self.settings)
-        rows = self.settings.tolist()
-        objectives = [
-            min(float(measured[name]["accuracy"]) for name in self.moved)
-            for measured in self.swept.measured
-        ]
-        found = [
-            Cost(self._named(row), kl, objective)
-            for row, (kl, _), objective in zip(rows, effects, objectives, strict=True)
-        ]
-        at = rows.index(self.own[0].to(self.settings).tolist())
-        objective = "preference accuracy" + (", worst domain" if len(self.moved) > 1 else "")
-        return Costs(tuple(found), at, budget, objective)
-
-    def baselines(self, instruction: str | None, tuned: Model | None) -> dict[str, Baselines]:
-        """Return the composition at its coefficients beside its baselines, by domain."""
-        return {
-            name: measure_baselines(
-                self.model,
-                self.composition(self.own[0]),
-                self.parts[name],
-                instruction=instruction,
-                shots=self.shots[name],
-                seeds=range(self.seed, self.seed + 3),
-                tuned=tuned,
-                reduce=self.reduce,
-                progress=False,
-            )
-            for name in self.moved
-        }
-
-    def reliability(self) -> dict[str, Reliability]:
-        """Return how much the pairs of each residual vector agree, where it was read and acts."""
-        found = {}
-        for name in self.moved:
-            vector = self.composition.parts[name].vector
-            if vector.layers:
-                pairs = _of(self.train, name) or self.parts[name]
-                position = str(vector.provenance.arguments.get("position", "response_mean"))
-                at = position if is_position(position) else "response_mean"
-                found[name] = measure_reliability(
-                    self.model, pairs, at, layers=vector.layers, progress=False
-                )
-        return found
-
-    def examples(self, prompts: int, options: Mapping[str, Any]) -> Examples | None:
-        """Return answers at shares of the coefficients reported on."""
-        asked = [pair.prompt for name in self.moved for pair in self.parts[name][:prompts]]
-        if not asked:
-            return None
-        signed = all(_signed(part.operator) for part in self.composition.parts.values())
-        settings = {}
-        for share in (-1.0, -0.5, 0.0, 0.5, 1.0) if signed else (0.0, 0.5, 1.0):
-            row = (share * self.own[0]).tolist()
-            settings[self._named(row) if any(row) else "unsteered"] = row
-        return answered(self.model, self.composition, asked, settings, **options)
-
-    def _values(self, name: str, own: float) -> Sequence[float]:
-        if isinstance(self.coefficients, Mapping):
-            return self.coefficients.get(name, ())
-        if self.coefficients is not None:
-            return self.coefficients
-        far = max(1.0, abs(own))
-        low = -far if _signed(self.composition.parts[name].operator) else 0.0
-        values: list[float] = torch.linspace(low, far, _POINTS).tolist()
-        return values
-
-    def _named(self, row: Sequence[float]) -> str:
-        pairs = zip(self.composition.domains, row, strict=True)
-        return ", ".join(f"{name} {c:+.3g}".replace("-", "−") for name, c in pairs if c) or "none"
-
-
-def _signed(operator: str) -> bool:
-    """Return whether an operator takes coefficients below 0."""
-    try:
-        get_operator(operator).check(torch.tensor([[-1.0]]))
-    except CompositionError:
-        return False
-    return True
-
-
-def _of(pairs: Pairs | None, domain: str) -> Pairs:
-    """Return the pairs of a domain; all where none names one, none where there are none."""
-    if pairs is None or not pairs.domains:
-        return pairs or Pairs.of([])
-    return pairs.of_domain(domain) if domain in pairs.domains else Pairs.of([])
 
 
 def _by_domain(composition: Composition, data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:

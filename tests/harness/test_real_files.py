@@ -9,7 +9,7 @@ import pytest
 from steer.harness import available_tasks, code_execution, documents, run_programs
 from steer.harness.files import locate, read_lines
 from steer.harness.programs import humaneval_program, mbpp_program
-from steer.harness.sandbox import Limits
+from steer.harness.sandbox import SandboxLimits
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data sets are not here")
@@ -61,6 +61,6 @@ def test_published_solutions_pass_and_empty_ones_do_not() -> None:
     tasks = documents.mbpp(str(DATA))["test"]
     sources += [mbpp_program(tasks[k], references[tasks[k]["task_id"]]) for k in range(4)]
     sources += [humaneval_program(problems[0], "    pass\n"), mbpp_program(tasks[0], "")]
-    with code_execution(Limits(seconds=20)):
+    with code_execution(SandboxLimits(seconds=20)):
         found = run_programs(sources)
     assert [verdict.passed for verdict in found] == [True] * 8 + [False] * 2

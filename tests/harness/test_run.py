@@ -13,7 +13,7 @@ import torch
 
 import steer
 from steer.errors import CapabilityError, MissingExtraError, ScopeError, SteeringError
-from steer.harness import HarnessError, HarnessResult, Limits, run_harness
+from steer.harness import HarnessError, HarnessResult, SandboxLimits, run_harness
 from tests.harness import files
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -202,7 +202,7 @@ def test_programs_known_to_pass_pass(
     lm: steer.Model, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(monkeypatch, [row["canonical_solution"] for row in files.HUMANEVAL])
-    options: dict[str, Any] = {"allow_code_execution": True, "limits": Limits(seconds=20)}
+    options: dict[str, Any] = {"allow_code_execution": True, "limits": SandboxLimits(seconds=20)}
     result = run(lm, None, ["humaneval"], data, **options)
     assert result.score("humaneval", "pass@1", "unsteered").value == 1.0
     (entry,) = result.items["unsteered"]["humaneval"][1]["filtered_resps"][0]
@@ -227,7 +227,7 @@ def test_pass_at_k_of_several_samples(
         samples=10,
         temperature=0.8,
         allow_code_execution=True,
-        limits=Limits(seconds=20, at_once=2),
+        limits=SandboxLimits(seconds=20, at_once=2),
     )
     assert result.score("humaneval", "pass@1", "unsteered").value == pytest.approx(0.3)
     assert result.score("humaneval", "pass@10", "unsteered").value == 1.0

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from steer.harness import HarnessError, Limits, code_execution, isolation, run_programs
+from steer.harness import HarnessError, SandboxLimits, code_execution, isolation, run_programs
 from steer.harness.sandbox import Verdict
 
-AMPLE = Limits(seconds=60, memory=256, file_size=1)  # of time: a busy machine starts slowly
+AMPLE = SandboxLimits(seconds=60, memory=256, file_size=1)  # of time: a busy machine starts slowly
 
 
-def run(source: str, limits: Limits = AMPLE) -> Verdict:
+def run(source: str, limits: SandboxLimits = AMPLE) -> Verdict:
     with code_execution(limits):
         (verdict,) = run_programs([source])
     return verdict
@@ -28,7 +28,7 @@ def test_without_permission_nothing_runs() -> None:
 
 
 def test_verdicts_keep_the_order() -> None:
-    with code_execution(Limits(seconds=60, at_once=3)):
+    with code_execution(SandboxLimits(seconds=60, at_once=3)):
         found = run_programs(["assert True", "assert 1 == 2, 'no'", "def f(:"])
     assert [v.outcome for v in found] == ["passed", "failed", "failed"]
     assert [v.passed for v in found] == [True, False, False]
@@ -74,13 +74,13 @@ os._exit(0)
 )
 def test_endless_programs_and_floods_of_output_are_stopped(source: str) -> None:
     began = time.monotonic()
-    assert run(source, Limits(seconds=0.5)).outcome == "timeout"
+    assert run(source, SandboxLimits(seconds=0.5)).outcome == "timeout"
     assert time.monotonic() - began < 30
 
 
 def test_memory_is_bounded() -> None:
     assert run("x = bytearray(10**9)").error.startswith("MemoryError")
-    grown = run("x = []\nwhile True: x.append(bytearray(10**7))", Limits(60, memory=256))
+    grown = run("x = []\nwhile True: x.append(bytearray(10**7))", SandboxLimits(60, memory=256))
     assert grown.error.startswith("MemoryError")
 
 
@@ -143,18 +143,18 @@ def test_there_is_no_network_where_namespaces_are_allowed() -> None:
 @pytest.mark.parametrize("name", ["seconds", "memory", "file_size", "at_once"])
 def test_a_limit_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(HarnessError, match=f"{name}=0"):
-        Limits(**{name: 0})
+        SandboxLimits(**{name: 0})
 
 
 def test_limits_hold_without_namespaces_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer.harness.sandbox.isolation", lambda: "limits")
     assert run("assert True").passed
     assert run("import os\nwhile True: os.fork()").outcome == "failed"
-    assert run("while True: pass", Limits(seconds=0.5)).outcome == "timeout"
+    assert run("while True: pass", SandboxLimits(seconds=0.5)).outcome == "timeout"
     assert run("import os; os.kill(os.getpid(), 9)").outcome == "killed"
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
 def test_limits_are_finite(seconds: float) -> None:
     with pytest.raises(HarnessError, match="finite limits above 0"):
-        Limits(seconds=seconds)
+        SandboxLimits(seconds=seconds)

@@ -52,7 +52,7 @@ def measured() -> Report:
         coefficients=(-1.0, -0.5, 0.0, 0.5, 1.0),
         kl_budget=0.5,
         neutral=text(),
-        prompts=1,
+        examples=1,
         title="Two <knobs>",
         max_new_tokens=12,
         progress=False,

@@ -220,7 +220,7 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
         unseen().of_domain("medical"),
         coefficients=(0.0, 1.0),
         neutral=text(),
-        prompts=0,
+        examples=0,
         progress=False,
     )
     titles = ("Dose-response", "Choice", "Side effects", "Interference", "Baselines")
@@ -317,7 +317,7 @@ def test_an_operator_of_strengths_is_not_turned_below_zero() -> None:
         unseen().of_domain("legal"),
         instruction="legal=expert",
         neutral=text(),
-        prompts=1,
+        examples=1,
         max_new_tokens=4,
         progress=False,
     )
@@ -329,7 +329,7 @@ def test_an_operator_of_strengths_is_not_turned_below_zero() -> None:
 def test_pairs_shown_by_the_prompt_are_not_measured_on() -> None:
     few = unseen().of_domain("legal")
     vector = {"legal": knobs().parts["legal"].vector}
-    options: dict[str, Any] = {"neutral": text(), "prompts": 0, "progress": False}
+    options: dict[str, Any] = {"neutral": text(), "examples": 0, "progress": False}
     found = body(report(model(), vector, few, coefficients=(0.0,), **options), "Provenance")
     assert few[2:].fingerprint[:16] in found
     with pytest.raises(SelectionError, match="nothing to report on"):
@@ -355,6 +355,6 @@ def test_it_is_saved_where_it_is_wanted(tmp_path: Path) -> None:
     assert "日本語" in strange.save(tmp_path / "strange.html").read_text(encoding="utf-8")
 
 
-def test_fewer_than_no_prompts_are_refused() -> None:
-    with pytest.raises(SelectionError, match="prompts=-1"):
-        report(model(), knobs(), unseen(), prompts=-1)
+def test_fewer_than_no_examples_are_refused() -> None:
+    with pytest.raises(SelectionError, match="examples=-1"):
+        report(model(), knobs(), unseen(), examples=-1)
