@@ -237,7 +237,7 @@ def test_pairs_are_recorded_where_the_vector_was_read_and_acts(
         seen.append(reliability(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr("steer.report.measure.measure_reliability", watched)
+    monkeypatch.setattr("steer.report.work.measure_reliability", watched)
     found = measured()
     assert "Reliability" in [section.title for section in found.sections]
     for one, domain in zip(seen, ("medical", "legal"), strict=True):
