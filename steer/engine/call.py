@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from steer.engine.threads import this_thread
 from steer.errors import CapabilityError, RowsError, ScopeError
 from steer.scope import Scope, token_positions
 
@@ -73,6 +74,7 @@ class Call:
         kept: Which of its columns the unembedding gets, if not all.
         waiting: Steerings that do not act in this forward.
         reader: The one of them for whose gate it is run.
+        thread: Whose call it is; None in compiled code, which cannot tell.
     """
 
     rows: int
@@ -87,6 +89,7 @@ class Call:
     kept: slice | Tensor | None = None
     waiting: tuple[object, ...] = ()
     reader: object = None
+    thread: int | None = field(default_factory=this_thread)
     _masks: dict[tuple[Scope, torch.device], TokenMask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

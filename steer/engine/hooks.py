@@ -22,8 +22,9 @@ from steer.engine.base import (
 from steer.engine.call import Call, Part
 from steer.engine.injector import Injector, injector_of
 from steer.engine.options import answer_of, end_tokens
-from steer.engine.reading import device_of, elsewhere
+from steer.engine.reading import device_of
 from steer.engine.steering import Steering
+from steer.engine.threads import elsewhere
 from steer.engine.weights.merging import Merging
 from steer.engine.weights.plan import Plan, plan
 from steer.site import Weight

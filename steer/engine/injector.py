@@ -21,6 +21,7 @@ from steer.engine.call import Call, Part, Prompts, describe, prompts_of
 from steer.engine.options import setting
 from steer.engine.patches import Uncopied, replace, unwrapped
 from steer.engine.steering import Steering
+from steer.engine.threads import elsewhere
 from steer.errors import BusyModelError, CapabilityError
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
@@ -40,6 +41,12 @@ def injector_of(architecture: Architecture) -> "Injector":
         if injector is None:
             injector = _INJECTORS[model] = Injector(model, architecture)
         return injector
+
+
+class _Announced(threading.local):
+    """Which rows of a larger call the next calls of one thread hold, if not all."""
+
+    part: Part | None = None
 
 
 class Injector:
@@ -63,9 +70,15 @@ class Injector:
         self._owner: int | None = None
         self._under_way = threading.RLock()  # held by the thread whose call is under way
         self._caller: int | None = None
-        self.call: Call | None = None
+        self._call: Call | None = None
         self._prompts: Prompts | None = None
-        self._part: Part | None = None
+        self._announced = _Announced()
+
+    @property
+    def call(self) -> Call | None:
+        """The call under way; to another thread than the one whose call it is, none is known."""
+        call = self._call
+        return None if call is None or elsewhere(call.thread) else call
 
     @property
     def stack(self) -> tuple[Steering, ...]:
@@ -107,16 +120,16 @@ class Injector:
 
     @contextmanager
     def taking(self, part: Part | None) -> Iterator[None]:
-        """Announce that the next calls hold only a part of the rows of a larger one.
+        """Announce that this thread's next calls hold a part of the rows of a larger one.
 
         Args:
             part: Which rows, or None for all.
         """
-        before, self._part = self._part, part
+        before, self._announced.part = self._announced.part, part
         try:
             yield
         finally:
-            self._part = before
+            self._announced.part = before
 
     @contextmanager
     def calling(self, call: Call) -> Iterator[None]:
@@ -129,14 +142,14 @@ class Injector:
             BusyModelError: Another thread's call of this model is under way.
             RowsError: The call has another number of prompts than there are coefficient rows.
         """
-        taken, before = self._claim(), self.call
-        self.call = call
+        taken, before = self._claim(), self._call
+        self._call = call
         try:
             for steering in self._stack:
                 steering.check_rows(call.part.total if call.part else call.rows)
             yield
         finally:
-            self.call = before
+            self._call = before
             self._release(taken)
 
     @contextmanager
@@ -169,13 +182,13 @@ class Injector:
             return
         ahead = [s for s in self._stack if s.reads_ahead and s not in call.gates]
         for k, steering in enumerate(ahead):
-            self.call = call.reading(steering, tuple(ahead[k:]))
+            self._call = reading = call.reading(steering, tuple(ahead[k:]))
             try:
                 run()
             except Enough:
                 pass
             finally:
-                decided, self.call = self.call.gates, call
+                decided, self._call = reading.gates, call
             call.gates[steering] = decided[steering]
 
     def _claim(self) -> bool:
@@ -266,19 +279,19 @@ class Injector:
 
         @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            taken, before = self._claim(), self.call
+            taken, before = self._claim(), self._call
             try:
                 lengths = kwargs.pop("prompt_lengths", None)
                 given = {**dict(zip(names, args, strict=False)), **kwargs}
                 prompts = self._prompts if lengths is None else None
-                self.call = call = describe(given, prompts, lengths)
+                self._call = call = describe(given, prompts, lengths)
                 if prompts is None:
                     for steering in self._stack:
                         steering.check_rows(call.rows)
                 self.decide(lambda: forward(**prompt_arguments(given, call)))
                 return forward(*args, **kwargs)
             finally:
-                self.call = before
+                self._call = before
                 self._release(taken)
 
         return watched
@@ -294,9 +307,10 @@ class Injector:
                 setting_of = functools.partial(setting, named, model.generation_config)
                 self._refuse(setting_of)
                 pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
-                self._prompts = prompts = prompts_of(named, pad, eos, self._part)
+                part = self._announced.part
+                self._prompts = prompts = prompts_of(named, pad, eos, part)
                 for steering in self._stack:
-                    steering.check_rows(self._part.total if self._part else prompts.count)
+                    steering.check_rows(part.total if part else prompts.count)
                 return generate(*args, **kwargs)
             finally:
                 self._prompts = before

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
+from steer.engine.threads import elsewhere
 from steer.errors import BusyModelError
 
 
@@ -134,15 +135,6 @@ def run_blocks(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def elsewhere(thread: int) -> bool:
-    """Return whether this is another thread; compiled code cannot tell, and says no.
-
-    Args:
-        thread: Identity of a thread.
-    """
-    return not torch.compiler.is_compiling() and threading.get_ident() != thread
 
 
 def busy_recording() -> BusyModelError:

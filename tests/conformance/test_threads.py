@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steer import Model, Pair, Pairs, record
-from steer.errors import BusyModelError, RowsError
+from steer.errors import BusyModelError, RowsError, ScopeError
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, Snapshot, far
 from tests.conformance.engines import EngineFactory
@@ -30,6 +30,10 @@ def work(lm: Any, k: int) -> tuple[list[torch.Tensor], list[str]]:
 def in_thread(task: Callable[[], Any]) -> Any:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(task).result()
+
+
+def wait(event: threading.Event | None) -> None:
+    assert event is None or event.wait(timeout=60)
 
 
 def test_two_threads_with_two_models_give_what_each_gives_alone(in_place: EngineFactory) -> None:
@@ -138,6 +142,70 @@ def test_two_calls_at_once_of_one_steered_model_are_refused(
         handle.remove()
         assert torch.equal(lm.activations(PROMPTS[:1])[0], first)
         in_thread(calls[way])  # one after the other they may come from any thread
+
+
+def test_the_inner_model_called_by_another_thread_does_not_take_this_threads_call(
+    in_place: EngineFactory,
+) -> None:
+    """Rows, scopes and gates of the call under way are not those of the other thread's text."""
+    lm = in_place.fresh()
+    body, ids = lm.architecture.body, torch.tensor(cases.sequences([(6, 0)]))
+    met: list[None] = []
+
+    def meet(*_: object) -> None:
+        if not met:
+            met.append(None)
+            with pytest.raises(ScopeError, match="ran outside the model's own forward"):
+                in_thread(lambda: body(input_ids=ids))
+
+    handle = lm.architecture.blocks[0].register_forward_pre_hook(meet)
+    with lm.steered(cases.knobs(), [{"medical": 1.0}]):
+        first = lm.hf_model(ids).logits
+        handle.remove()
+        assert met
+        assert torch.equal(lm.hf_model(ids).logits, first)
+
+
+def test_parts_of_calls_in_several_threads_leave_nothing_behind(in_place: EngineFactory) -> None:
+    """One thread's part begins before another's ends, and ends before it."""
+    lm = in_place.fresh()
+    ids = torch.tensor(cases.sequences([(6, 0)])).expand(2, -1)
+    options = {"max_new_tokens": 1, "do_sample": False, "pad_token_id": 0, "output_logits": True}
+
+    def of_both_rows() -> torch.Tensor:
+        with lm.steered(cases.knobs(), [{"medical": 1.0}, {}]):
+            out = lm.hf_model.generate(ids, return_dict_in_generate=True, **options)
+        return out.logits[0]  # type: ignore[no-any-return]
+
+    right = of_both_rows()
+    far(right[0], right[1])
+    steps = [threading.Event() for _ in range(3)]
+    order = {
+        "first": (None, steps[0], steps[1], steps[2]),
+        "second": (steps[0], steps[1], steps[2], None),
+    }
+
+    def work(name: str) -> None:
+        begin, begun, end, ended = order[name]
+        wait(begin)
+
+        def meet(*_: object) -> None:
+            if threading.current_thread().name == name and begun and not begun.is_set():
+                begun.set()
+                wait(end)
+
+        handle = lm.architecture.blocks[0].register_forward_pre_hook(meet)
+        lm.generate(PROMPTS[:1] * 2, batch_size=1, max_new_tokens=1)
+        handle.remove()
+        if ended:
+            ended.set()
+
+    threads = [threading.Thread(target=work, args=(name,), name=name) for name in order]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert torch.equal(of_both_rows(), right)
 
 
 def test_a_handle_may_be_removed_by_another_thread(in_place: EngineFactory) -> None:
