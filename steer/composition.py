@@ -72,6 +72,7 @@ class Composition(Shown):
     Args:
         parts: One part per domain, in the order of the coefficient columns.
         coefficients: `[row domain]`, dimensionless; one row for all prompts, or one per prompt.
+            They are kept in float64, and rounded only where a dtype of the model asks for it.
         gate: Multiplies each prompt's coefficients by what domains it belongs to.
         per_row: Whether each row belongs to one prompt of the next call.
 
@@ -104,8 +105,10 @@ class Composition(Shown):
             )
         _check_widths(self.parts)
         _check_coefficients(self.coefficients, self.domains, self.per_row)
+        exact = self.coefficients.detach().cpu().to(torch.float64, copy=True)
+        object.__setattr__(self, "coefficients", exact)
         for k, part in enumerate(self.parts.values()):
-            get_operator(part.operator).check(self.coefficients[:, k : k + 1])
+            get_operator(part.operator).check(self.coefficients[:, k : k + 1].float())
         if self.gate is not None:
             self.gate.columns(self.domains)
             _check_gate_layer(self.gate, self.parts)
@@ -210,7 +213,7 @@ def compose(
         )
     named.update(by_domain)
     parts = {name: _part(name, value) for name, value in named.items()}
-    return Composition(parts, torch.ones(1, max(len(parts), 1), dtype=torch.float32), gate)
+    return Composition(parts, torch.ones(1, max(len(parts), 1), dtype=torch.float64), gate)
 
 
 def as_composition(what: Steerable) -> Composition:
@@ -273,7 +276,7 @@ def coefficient_rows(
         domains: Names of the columns.
 
     Returns:
-        `[row domain]` in float32, dimensionless; True if each row belongs to one prompt.
+        `[row domain]` in float64, dimensionless; True if each row belongs to one prompt.
 
     Raises:
         CompositionError: Unknown domain, wrong shape, or a value that is not finite.
@@ -284,7 +287,7 @@ def coefficient_rows(
     elif is_number(value):
         rows = torch.full((1, len(domains)), _number(value), dtype=torch.float64)
     elif isinstance(value, Tensor) and value.ndim in (0, 1, 2):
-        rows = value.detach().to("cpu", torch.float32).clone()
+        rows = value.detach().cpu().to(torch.float64, copy=True)
         per_row = value.ndim == 2
         rows = rows.expand(1, len(domains)).clone() if value.ndim == 0 else torch.atleast_2d(rows)
     elif isinstance(value, Sequence) and len(value) > 0:
@@ -293,7 +296,6 @@ def coefficient_rows(
         rows = torch.tensor([_listed_row(r, domains) for r in listed], dtype=torch.float64)
     else:
         rows = torch.empty(0)
-    rows = rows.float()  # what float32 cannot hold becomes infinite, and is refused
     if not _usable(rows, domains):
         raise CompositionError(
             "coefficients that cannot be used",
@@ -316,7 +318,7 @@ def _short(value: object) -> str:
 
 def _usable(rows: Tensor, domains: Sequence[str]) -> bool:
     right = rows.ndim == 2 and len(rows) > 0 and rows.shape[1] == len(domains)
-    return right and bool(torch.isfinite(rows).all())
+    return right and bool(torch.isfinite(rows.float()).all())  # what float32 cannot hold is none
 
 
 def _check_coefficients(rows: Tensor, domains: Sequence[str], per_row: bool) -> None:

@@ -1,10 +1,14 @@
 """What `generate` and `steered` refuse before anything runs."""
 
+import math
+
 import pytest
 import torch
 
 import steer
 from steer.errors import CompositionError, RecordingError, TextError
+from steer.site import Weight
+from steer.term import LowRank
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -86,3 +90,39 @@ def test_no_coefficients_are_not_taken_for_zero(lm):
         assert handle.composition.coefficients.tolist() == [[0.5, 0.5]]
     assert knobs({}).coefficients.tolist() == [[0.0, 0.0]]
     assert lm.steered(knobs(0.5)).composition.coefficients.tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize("scope", ["all", "response"])
+@pytest.mark.parametrize("kind", ["residual", "weight"])
+def test_a_float64_model_takes_coefficients_as_they_were_written(kind, scope):
+    """0.1 in float32 is off by 1e-8 of itself."""
+    lm = steer.Model(tiny_model("llama", dtype=torch.float64), tiny_tokenizer())
+    v = torch.linspace(-1, 1, 32, dtype=torch.float64)
+    if kind == "residual":
+        vector = steer.Vector.of({3: v})
+    else:
+        eye = torch.eye(32, dtype=torch.float64)[:, :1]
+        name = "model.layers.3.mlp.down_proj.weight"
+        A = torch.ones(1, lm.hf_model.get_parameter(name).shape[1], dtype=torch.float64)
+        vector = steer.Vector({Weight(name): LowRank(eye, A)})
+
+    def moved(number):
+        with lm.steered(vector, number, scope=scope):
+            return lm.activations(["the sea"], ["is old"], layers=[3])[0][:, -1]
+
+    plain = moved(0.0)
+    by_one, by_a_tenth = moved(1.0) - plain, moved(0.1) - plain
+    assert torch.allclose(by_a_tenth, 0.1 * by_one, rtol=1e-12, atol=1e-14)
+    assert not torch.allclose(by_a_tenth, 0.1 * (1 + 1e-8) * by_one, rtol=1e-12, atol=1e-14)
+
+
+def test_a_composition_keeps_its_own_coefficients():
+    given = torch.full((1, 2), 0.5)
+    made = steer.Composition(PARTS, given)
+    given.fill_(2.0)
+    assert made.coefficients.tolist() == [[0.5, 0.5]]
+    assert steer.compose(VECTORS)(a=0.3).coefficients.tolist() == [[0.3, 0.0]]
+
+
+def test_a_strength_of_one_to_within_float32_is_in_range(lm):
+    lm.steered(VECTORS["a"], math.nextafter(1.0, 2.0), operator="ablate")

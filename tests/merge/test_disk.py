@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import steer.merge.disk as disk
-from steer import Vector
+from steer import Model, Vector, alignment_vector
 from steer.checkpoint import Checkpoint
 from steer.errors import CheckpointError, FitError, MergeError, VectorFileError
 from steer.merge import merge_checkpoint, merger_of, rounded
@@ -166,6 +166,29 @@ def test_a_vector_on_disk_is_the_vector_in_memory(tmp_path: Path, family: str) -
         assert name == other
         assert torch.equal(p, q), name
     merger_of(model).leave("a")
+
+
+@pytest.mark.parametrize("dtype", [BF16, torch.float32], ids=["bf16", "fp32"])
+def test_steering_merged_in_memory_gives_the_weights_of_the_merged_checkpoint(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """0.3 is the float64 that was written, both ways; float32 has no such number.
+
+    In bfloat16 it matters where the two models are 5 steps apart: 1.5 steps are to be added.
+    """
+    model, aligned = tiny_model("llama", dtype=dtype), tiny_model("llama", dtype=dtype)
+    for p in aligned.parameters():
+        p.data *= 1.03
+    model.save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    vector = alignment_vector(model, aligned, progress=False)
+    merge_checkpoint(tmp_path / "base", [(vector, 0.3)], tmp_path / "out", progress=False)
+    merged = tensors(tmp_path / "out")
+    lm = Model(model, tiny_tokenizer())
+    for given in (0.3, [0.3], {"vector": 0.3}, torch.tensor(0.3, dtype=torch.float64)):
+        with lm.steered(vector, given, weights="merge"):
+            for name, p in model.named_parameters():
+                assert torch.equal(p, merged[name]), name
 
 
 @pytest.mark.parametrize("stored_twice", [False, True])

@@ -35,7 +35,7 @@ class Strength:
     """Coefficients of rows, and of tokens where scopes tell them apart.
 
     Args:
-        c: `[batch pos domain]` in float32, dimensionless; one row, or one token, stands for all.
+        c: `[batch pos domain]`, dimensionless; one row, or one token, stands for all.
         fixed: Whether other coefficients may be taken into the same tensors.
     """
 
@@ -58,7 +58,7 @@ class Strength:
         if found is None:
             with torch.inference_mode(False):  # they outlive the call
                 wide = self.c[:, :, columns.index.to(self.c.device)]
-                found = self._cast[key] = wide.to(like.device, like.dtype)
+                found = self._cast[key] = wide.to(like.dtype).to(like.device)
         return found
 
     def quiet(self, like: Tensor) -> Bool[Tensor, "batch pos one"]:
@@ -160,7 +160,8 @@ class Strengths:
     def _masked(
         self, rows: Rows, masks: Masks, device: torch.device
     ) -> Float[Tensor, "batch pos domain"]:
-        c = rows.coefficients(self._composition).to(device)[:, None, :]
+        wide = torch.float32 if device.type == "mps" else torch.float64  # there is no float64
+        c = rows.coefficients(self._composition).to(wide).to(device)[:, None, :]
         on = [
             torch.tensor(mask is None, device=device).view(1, 1, 1)
             if not isinstance(mask, Tensor)
