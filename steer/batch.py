@@ -68,24 +68,30 @@ def exchange_batch(
     return Batch(tuple(tuple(e.ids) for e in encoded), tuple(e.response_start for e in encoded))
 
 
-def check_lengths(architecture: Architecture, batch: Batch, prompts: Sequence[PromptLike]) -> None:
+def check_lengths(
+    architecture: Architecture, batch: Batch, prompts: Sequence[PromptLike], new: int = 0
+) -> None:
     """Refuse texts longer than a model's positions, or warn where it runs on beyond its training.
 
     Args:
         architecture: The model's parts.
         batch: The texts.
         prompts: The prompt of each, for the message.
+        new: Tokens to be generated after each; the last of them needs no position.
 
     Raises:
         TextError: The model has no position for some tokens.
     """
     limit = position_limit(architecture)
     lengths = [len(ids) for ids in batch.ids]
-    if limit is None or max(lengths, default=0) <= limit:
+    longest = max(lengths, default=0)
+    rotates = rotary(architecture)
+    room = 0 if limit is None else limit if rotates else limit - max(new - 1, 0)
+    if limit is None or longest <= room:
         return
-    long = [k for k, length in enumerate(lengths) if length > limit]
+    long = [k for k, length in enumerate(lengths) if length > room]
     first = f"the first: {lengths[long[0]]} tokens, prompt {str(prompts[long[0]])[:60]!r}"
-    if rotary(architecture):
+    if rotates:
         said = (
             f"{len(long)} of {len(lengths)} texts are longer than the {limit} positions that the "
             f"model was made for, and it reads them badly; {first}"
@@ -95,11 +101,15 @@ def check_lengths(architecture: Architecture, batch: Batch, prompts: Sequence[Pr
         else:
             tell(said)
         return
+    fits = limit - longest + 1
     raise TextError(
         "a text is longer than the model's positions",
-        found=f"{len(long)} of {len(lengths)} texts, {first}",
+        found=f"{len(long)} of {len(lengths)} texts, {first}"
+        + (f", and up to {new} new ones" if new else ""),
         expected=f"at most {limit} tokens, prompt and response together",
-        do="leave these pairs out, or shorten them",
+        do=f"pass max_new_tokens={fits} or less, or shorten the longest prompts"
+        if new and fits > 0
+        else "leave these pairs out, or shorten them",
     )
 
 

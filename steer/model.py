@@ -22,6 +22,7 @@ from steer.composition import (
 )
 from steer.engine.base import Batch, Engine, Way
 from steer.engine.hooks import HooksEngine
+from steer.engine.options import new_tokens
 from steer.engine.patches import unwrapped
 from steer.errors import RecordingError, TextError
 from steer.fingerprint import Marks, model_info, tokenizer_marks
@@ -238,7 +239,8 @@ class Model(Shown):
             `num_return_sequences`, that many in a row for each prompt of a list.
 
         Raises:
-            TextError: A prompt cannot be rendered, or several answers to a string are asked for.
+            TextError: A prompt cannot be rendered, several answers to a string are asked for, or
+                the model has no positions for a prompt and the new tokens.
         """
         if isinstance(prompts, str):
             self._check_one_answer(options)
@@ -257,7 +259,9 @@ class Model(Shown):
                 options.setdefault("max_new_tokens", 64)
             options.setdefault("do_sample", False)
         batch = prompt_batch(self.tokenizer, prompts)
-        check_lengths(self.architecture, batch, prompts)
+        default = getattr(self.hf_model, "generation_config", None)
+        new = new_tokens(options, default, max(map(len, batch.ids)))
+        check_lengths(self.architecture, batch, prompts, new)
         if batch_size is None or batch_size >= len(batch.ids):
             rows = self.engine.generate(batch, **options)
         else:

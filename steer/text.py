@@ -134,7 +134,8 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
         response: What the assistant says.
 
     Raises:
-        TextError: The prompt cannot be rendered, or the response has no token of its own.
+        TextError: The prompt cannot be rendered, the response has no token of its own, or there is
+            none before it.
     """
     before = render(tokenizer, prompt)
     whole = before + ("" if _has_template(tokenizer) else " ") + response
@@ -149,6 +150,13 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
             found=f"{response[:60]!r}",
             expected="at least one token after the prompt's",
             do="leave the pair out, or use a tokenizer that can write this response",
+        )
+    if start == 0:
+        raise TextError(
+            "there is no token before the response",
+            found=f"the prompt {before[:60]!r} through the chat template",
+            expected="at least one token: the first of the response is predicted from it",
+            do="give a prompt, or a chat template that writes something of its own",
         )
     return Exchange(ids, start)
 

@@ -21,7 +21,7 @@ from steer.engine.base import (
 )
 from steer.engine.call import Call, Part
 from steer.engine.injector import Injector, injector_of
-from steer.engine.options import answer_of, end_tokens
+from steer.engine.options import answer_of, end_tokens, with_padding
 from steer.engine.reading import device_of
 from steer.engine.steering import Steering
 from steer.engine.threads import elsewhere
@@ -147,7 +147,7 @@ class HooksEngine(Engine):
         device = device_of(self.architecture)
         ids, mask = batch.padded("left", device)
         ends = end_tokens(options, model.generation_config)
-        options.setdefault("pad_token_id", ends[0] if ends else 0)
+        options = with_padding(options, ends)
         with injector_of(self.architecture).taking(_part(batch)):
             out = model.generate(input_ids=ids, attention_mask=mask.long(), **options)
         sequences: Tensor = out if isinstance(out, Tensor) else out.sequences

@@ -1,5 +1,6 @@
 """What the options of `generate` say, and where an answer ends."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,38 @@ def end_tokens(named: Mapping[str, Any], default: Any) -> list[int]:
     """
     ends = setting(named, default, "eos_token_id")
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def new_tokens(named: Mapping[str, Any], default: Any, width: int) -> int:
+    """Return how many tokens an answer may have.
+
+    Args:
+        named: See `setting`.
+        default: See `setting`.
+        width: Tokens of the longest prompt.
+
+    Returns:
+        The number that was set; 0 where none was, and `generate` minds the positions itself.
+    """
+    new, whole = (setting(named, default, name) for name in ("max_new_tokens", "max_length"))
+    if new is None and whole is not None:
+        new = whole - width
+    return max(new or 0, 0)
+
+
+def with_padding(named: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Any]:
+    """Return options that name a padding token; in a generation config's copy, if one is given.
+
+    Args:
+        named: See `setting`.
+        ends: Ids that end an answer.
+    """
+    pad, config = ends[0] if ends else 0, copy.deepcopy(named.get("generation_config"))
+    if config is None:
+        return {"pad_token_id": pad, **named}
+    if config.pad_token_id is None:
+        config.pad_token_id = pad
+    return {**named, "generation_config": config}
 
 
 def answer_of(row: Sequence[int], ends: Sequence[int]) -> list[int]:

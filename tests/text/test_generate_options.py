@@ -1,15 +1,18 @@
 """What users ask of `generate` and of coefficients is taken as they say it, or refused."""
 
 import fractions
+import logging
 
 import numpy as np
 import pytest
 import torch
 from transformers import GenerationConfig
+from transformers.generation import utils as generation_utils
 
 import steer
 from steer.errors import CompositionError, TextError
 from steer.gate import DomainGate
+from steer.text import encode_prompt
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ASKED = "the sea is wide"
@@ -66,3 +69,57 @@ def test_what_is_no_gate_is_refused():
         DomainGate(("a",), [[1.0, 2.0]], 0)
     with pytest.raises(CompositionError, match="share"):
         DomainGate(("a",), torch.ones(1, 2), 0, accuracy=7.0)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A model of 24 learned positions, as GPT-2 has them, that never ends an answer."""
+    model = tiny_model("gpt2", n_positions=24)
+    model.generation_config.eos_token_id = None
+    return steer.Model(model, tiny_tokenizer())
+
+
+WAYS = {
+    "option": lambda n, width: {"max_new_tokens": n},
+    "whole length": lambda n, width: {"max_length": width + n},
+    "config": lambda n, width: {"generation_config": GenerationConfig(max_new_tokens=n)},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_new_tokens_without_a_position_are_refused_before_anything_runs(learned, way):
+    width = len(encode_prompt(learned.tokenizer, ASKED))
+    fits = 24 - width + 1  # the last token is written and never read
+    assert tokens(learned, learned.generate(ASKED, **WAYS[way](fits, width))) > 0
+    with pytest.raises(TextError, match=f"and up to {fits + 1} new ones") as caught:
+        learned.generate(["the sea", ASKED], **WAYS[way](fits + 1, width))
+    assert f"max_new_tokens={fits} or less" in str(caught.value)
+
+
+def test_new_tokens_that_the_models_own_config_asks_for_are_counted(learned):
+    config = learned.hf_model.generation_config
+    config.max_new_tokens = 64
+    try:
+        with pytest.raises(TextError, match="and up to 64 new ones"):
+            learned.generate(ASKED, generation_config=GenerationConfig(do_sample=False))
+        learned.generate(ASKED, max_new_tokens=2)
+    finally:
+        config.max_new_tokens = None
+    with pytest.raises(TextError, match="and up to 64 new ones"):
+        learned.generate(ASKED)
+    with pytest.warns(UserWarning, match="max_length"):  # transformers minds the positions then
+        answer = learned.generate(ASKED, generation_config=GenerationConfig(do_sample=False))
+    assert tokens(learned, answer) > 0
+
+
+def test_a_generation_config_is_not_mixed_with_options_and_left_as_it_is(lm, caplog):
+    given = GenerationConfig(max_new_tokens=3)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        generation_utils.logger.warning_once.cache_clear()
+        lm.generate(ASKED, generation_config=given)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if "deprecated" in record.getMessage()]
+    assert given.pad_token_id is None

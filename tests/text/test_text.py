@@ -182,6 +182,15 @@ def test_a_response_without_tokens_is_reported() -> None:
         encode_exchange(tokenizer, "Safe?", " \n ")
 
 
+def test_a_response_without_a_token_before_it_is_reported() -> None:
+    """Nothing predicts its first token."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(TextError, match="no token before the response"):
+        encode_exchange(tokenizer, "", "Yes.")
+    assert encode_exchange(tokenizer, "No", "Yes.").response_start > 0
+
+
 @pytest.mark.parametrize("template", [None, TRIMMING])
 def test_the_tokenizer_is_left_as_it_was(template: str | None) -> None:
     tokenizer = plain_tokenizer()

@@ -13,7 +13,7 @@ from steer.composition import Composition
 from steer.engine.base import Batch, Capability, Engine, Forward, Way, check_evaluating
 from steer.engine.nnsight.program import Setting, edits_of, refuse, rows_of
 from steer.engine.nnsight.traces import run, run_generation
-from steer.engine.options import answer_of, end_tokens, setting
+from steer.engine.options import answer_of, end_tokens, setting, with_padding
 from steer.errors import BusyModelError, CapabilityError
 
 _ONE_BY_ONE = (  # of `generate`: several tokens in a forward, or a second text beside the prompt
@@ -163,7 +163,7 @@ class NNsightEngine(Engine):
             self._refuse(options, config)
             inputs, lengths = _inputs(batch, "left"), torch.tensor(batch.prompt_lengths)
             ends = end_tokens(options, config)
-            options.setdefault("pad_token_id", ends[0] if ends else 0)
+            options = with_padding(options, ends)
             settings = self._settings(batch, inputs, lengths)
             edits = edits_of(settings, lengths, remote=self._sent)
             name = self.architecture.names["blocks"]
