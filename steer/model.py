@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
 
@@ -190,8 +191,9 @@ class Model(Shown):
             coefficients: A number, one per domain, or one row per prompt of the next call;
                 dimensionless. Left out, a composition and a choice keep their own, and a vector
                 has 1; one that was tuned to another coefficient is then warned of.
-            gate: A domain gate, instead of the composition's own. One that is stored with a vector
-                acts only where it is named: `gate=vector.gate`.
+            gate: A domain gate, instead of the composition's own. None keeps that one;
+                `knobs.gated(None)` takes it away. A gate that is stored with a vector acts only
+                where it is named: `gate=vector.gate`.
             operator: Operator for every domain, instead of the composition's own.
             scope: Tokens to act on, for every domain, instead of the composition's own.
             weights: How weight sites are taken. By `hook`, un-merged: rows, scopes and gates apply,
@@ -215,6 +217,23 @@ class Model(Shown):
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
         return Steered(self.engine, composition, weights)
+
+    @property
+    def steering(self) -> tuple[Steered, ...]:
+        """Handles of all that steers the model now, in the order of entry, also of lost ones."""
+        return tuple(Steered.holding(self.engine, found) for found in self.engine.attachments)
+
+    def unsteer(self) -> None:
+        """Leave everything that steers the model; it computes what it computed before, bit for bit.
+
+        Contexts that are open end when they are left, as usual. Nothing happens without any.
+
+        Raises:
+            MergeError: Merged weights could not be put back; everything else was left.
+        """
+        with ExitStack() as leaving:
+            for handle in self.steering:
+                leaving.callback(handle.remove)
 
     # -- text ------------------------------------------------------------------------------------
 

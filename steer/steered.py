@@ -34,15 +34,27 @@ class Steered(Shown):
         self._weights: Way = weights
         self._attachment: Attachment | None = None
 
+    @classmethod
+    def holding(cls, engine: Engine, attachment: Attachment) -> "Steered":
+        """Return a handle of what is being injected, beside the one that it was attached with.
+
+        Args:
+            engine: The engine that injects.
+            attachment: What is being injected.
+        """
+        handle = cls(engine, attachment.composition, attachment.weights)
+        handle._attachment = attachment
+        return handle
+
     @property
     def composition(self) -> Composition:
         """What is injected, with its coefficients of this moment."""
-        return self._composition
+        return self._composition if self._attachment is None else self._attachment.composition
 
     @property
     def active(self) -> bool:
         """Whether the model is being steered by this handle."""
-        return self._attachment is not None
+        return self._attachment is not None and self._attachment.active
 
     def attach(self) -> "Steered":
         """Begin to inject.
@@ -55,19 +67,20 @@ class Steered(Shown):
             BusyModelError: Another thread is steering this model.
             CapabilityError: The engine cannot inject this composition.
         """
-        if self._attachment is not None:
+        if self.active:
             raise SteeringError(
                 "this steering is attached already",
                 found="a second attach()",
                 expected="one attach() and one remove()",
                 do="call lm.steered(...) again for a second one",
             )
-        self._attachment = self._engine.attach(self._composition, weights=self._weights)
+        self._attachment = self._engine.attach(self.composition, weights=self._weights)
         return self
 
     def remove(self) -> None:
         """Stop injecting; doing so twice does nothing."""
         if self._attachment is not None:
+            self._composition = self._attachment.composition
             self._attachment.remove()
             self._attachment = None
 
@@ -87,17 +100,18 @@ class Steered(Shown):
             CompositionError: The coefficients cannot be used, or there are none.
             MergeError: Merged weights cannot take them. All is as before then.
         """
-        changed = self._composition(coefficients, **by_domain)
-        if changed.per_row != self._composition.per_row and self.active:
+        changed = self.composition(coefficients, **by_domain)
+        if changed.per_row != self.composition.per_row and self.active:
             raise SteeringError(
                 "an attached steering cannot change between one setting and rows",
                 found=f"per_row={changed.per_row}",
-                expected=f"per_row={self._composition.per_row}",
+                expected=f"per_row={self.composition.per_row}",
                 do="remove it and attach another",
             )
-        if self._attachment is not None:
+        if self._attachment is not None and self._attachment.active:
             self._attachment.update(changed)
-        self._composition = changed
+        else:
+            self._composition, self._attachment = changed, None
         return self
 
     def __enter__(self) -> "Steered":
@@ -114,4 +128,4 @@ class Steered(Shown):
     def _card(self) -> "Card":
         from steer.show.compositions import steered_card
 
-        return steered_card(self._composition, attached=self.active)
+        return steered_card(self.composition, attached=self.active)

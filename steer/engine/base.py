@@ -111,7 +111,22 @@ class Forward:
 
 
 class Attachment(Protocol):
-    """A composition that is being injected until it is removed."""
+    """A composition that is being injected until it is removed.
+
+    Args:
+        composition: What is injected, with its coefficients of this moment.
+        weights: How its weight sites are taken.
+        active: Whether it has not been removed.
+    """
+
+    @property
+    def composition(self) -> Composition: ...  # noqa: D102 - described above
+
+    @property
+    def weights(self) -> Way: ...  # noqa: D102
+
+    @property
+    def active(self) -> bool: ...  # noqa: D102
 
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors."""
@@ -132,8 +147,13 @@ class Engine(ABC):
 
     @property
     @abstractmethod
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The compositions that are being injected into the model, in the order of entry."""
+
+    @property
     def steering(self) -> bool:
         """Whether a composition is being injected."""
+        return bool(self.attachments)
 
     @abstractmethod
     def attach(self, composition: Composition, *, weights: Way = "auto") -> Attachment:
@@ -242,5 +262,6 @@ def unsteered(engine: Engine, doing: str) -> None:
             "the model is being steered",
             found=f"{doing} inside steered()",
             expected="the unsteered model: what is measured or made here is relative to it",
-            do="leave the context first, and pass what to steer with",
+            do="leave the context, or call unsteer() of the model, whose `steering` lists what is "
+            "active; and pass what to steer with",
         )

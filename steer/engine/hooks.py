@@ -43,6 +43,7 @@ class HookAttachment:
     def __init__(
         self, injector: Injector, architecture: Architecture, composition: Composition, weights: Way
     ) -> None:
+        self.composition, self.weights = composition, weights
         self._injector = injector
         self._merging: Merging | None = None
         found = Plan()
@@ -57,15 +58,24 @@ class HookAttachment:
             except BaseException:
                 injector.leave(self._steering)
                 raise
+        injector.attached.append(self)
+
+    @property
+    def active(self) -> bool:
+        """Whether it has not been removed."""
+        return self in self._injector.attached
 
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors; on an error all is as before."""
         if self._merging is not None:  # it may be refused, and then leaves the weights as they were
             self._merging.update(composition)
         self._steering.update(composition)
+        self.composition = composition
 
     def remove(self) -> None:
         """Stop injecting; doing so twice does nothing."""
+        if self.active:
+            self._injector.attached.remove(self)
         self._injector.leave(self._steering)
         if self._merging is not None:
             merging, self._merging = self._merging, None
@@ -88,9 +98,9 @@ class HooksEngine(Engine):
         self.architecture = architecture
 
     @property
-    def steering(self) -> bool:
-        """See `Engine.steering`; also for what another engine of the same model injects."""
-        return bool(injector_of(self.architecture).stack)
+    def attachments(self) -> tuple[HookAttachment, ...]:
+        """See `Engine.attachments`; also those that another engine of the same model injects."""
+        return tuple(injector_of(self.architecture).attached)
 
     def attach(self, composition: Composition, *, weights: Way = "auto") -> HookAttachment:
         """See `Engine.attach`."""

@@ -65,6 +65,7 @@ class Injector:
         self._model = weakref.ref(model)
         self._blocks = tuple(weakref.ref(block) for block in architecture.blocks)
         self._stack: list[Steering] = []
+        self.attached: list[Any] = []  # what put them there; holds no model, so that it can go
         self._handles: list[RemovableHandle] = []
         self._restore: list[Callable[[], None]] = []
         self._owner: int | None = None

@@ -28,7 +28,7 @@ class Step:
         operator: The operator.
         scope: The tokens it acts on.
         columns: Column of each direction's domain in the coefficients.
-        V: `[domain d_model]`, in residual units, at least float32.
+        V: `[domain d_model]`, in residual units, at least float32, on the CPU.
     """
 
     operator: Operator
@@ -64,7 +64,7 @@ def _steps(members: Mapping[tuple[str, Scope], list[tuple[int, Tensor]]]) -> tup
     steps = []
     for (name, scope), entries in members.items():
         columns = tuple(column for column, _ in entries)
-        V = torch.stack([v.detach() for _, v in entries])
+        V = torch.stack([v.detach().cpu() for _, v in entries])
         steps.append(Step(get_operator(name), scope, columns, V))
     return tuple(sorted(steps, key=lambda step: (step.operator.rank, step.columns)))
 
@@ -209,7 +209,7 @@ class Steering:
         c = rows.coefficients(self.composition)
         self._bound = {
             layer: [
-                step.operator.prepare(step.V.cpu(), c[:, list(step.columns)].to(step.V.dtype))
+                step.operator.prepare(step.V, c[:, list(step.columns)].to(step.V.dtype))
                 for step in steps
             ]
             for layer, steps in self.steps.items()

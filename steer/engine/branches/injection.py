@@ -57,7 +57,7 @@ class Injection:
 
 def _prepared(step: Step, settings: Float[Tensor, "setting domain"]) -> tuple[Tensor, ...]:
     c = settings[:, list(step.columns)].to(step.V.dtype)
-    return step.operator.prepare(step.V.cpu(), c)
+    return step.operator.prepare(step.V, c)
 
 
 def scopes(composition: Composition) -> tuple[Scope, ...]:

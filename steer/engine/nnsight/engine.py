@@ -34,10 +34,17 @@ class TraceAttachment:
         composition: What to inject.
     """
 
+    weights: Way = "auto"
+
     def __init__(self, engine: "NNsightEngine", composition: Composition) -> None:
         self._engine = engine
         self.composition = composition
         engine.enter(self)
+
+    @property
+    def active(self) -> bool:
+        """Whether it has not been removed."""
+        return self in self._engine.attachments
 
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors."""
@@ -77,9 +84,9 @@ class NNsightEngine(Engine):
     # -- steering --------------------------------------------------------------------------------
 
     @property
-    def steering(self) -> bool:
-        """See `Engine.steering`."""
-        return bool(self._stack)
+    def attachments(self) -> tuple[TraceAttachment, ...]:
+        """See `Engine.attachments`."""
+        return tuple(self._stack)
 
     def attach(self, composition: Composition, *, weights: Way = "auto") -> TraceAttachment:
         """See `Engine.attach`; there are residual sites alone."""

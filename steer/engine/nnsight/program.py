@@ -105,7 +105,7 @@ def edits_of(
 
 
 def _edit(step: Step, c: Tensor, lengths: Tensor | None, remote: bool) -> Edit:
-    V = step.V.cpu()
+    V = step.V
     prepared = step.operator.prepare(V, c[:, list(step.columns)].to(V.dtype))
     apply: Any = step.operator.apply
     if isinstance(apply, FunctionType):

@@ -14,9 +14,14 @@ Masks = tuple[Tensor | Literal[False] | None, ...]
 
 
 class Calls(Protocol):
-    """What knows the call under way."""
+    """What knows the call under way.
 
-    call: Call | None
+    Args:
+        call: The call, if one is known to this thread.
+    """
+
+    @property
+    def call(self) -> Call | None: ...  # noqa: D102 - described above
 
 
 class Columns:
