@@ -169,7 +169,8 @@ def _apply(
 
 
 def _active(composition: Composition, row: int, key: int, weights: dict[int, Tensor]) -> Tensor:
-    c = composition.coefficients[row if composition.per_row else 0].double()
+    c = composition.coefficients[row if composition.per_row else 0].float()  # as float32 takes them
+    c = c.double()
     return c * weights[key] if key in weights else c
 
 
