@@ -138,7 +138,7 @@ def evidence(
 def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[float]:
     """Return by how much the margin of each pair may change without a cause, in nats.
 
-    ε Σ (1 + |s|) over the four scores s that a change of margin is made of: of both answers,
+    `ε Σ (1 + |s|)` over the four scores s that a change of margin is made of: of both answers,
     without and with steering. ε is the distance from 1 to the next number of the dtype that the
     model computes in, but at least that of float32, in which log-probabilities are taken. A score
     is a mean or sum of log-probabilities, each the difference of a logit and the logarithm of a sum
