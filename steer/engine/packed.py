@@ -1,10 +1,7 @@
 """Recording forwards over packs: one dense row through the linear layers, attention run by run.
 
-One attention function is registered in transformers' attention interface under our own name and
-chosen by the text config for the duration of a forward. transformers builds no mask for a name it
-does not know, so the function decides alone who attends to whom. What it cannot honour (soft
-caps, sinks, biases, masks made by the model) it refuses; `steer.engine.packing` then finds
-another way.
+The model attends through a function of ours (`steer.engine.attention`). Where that refuses,
+`steer.engine.packing` finds another way.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +15,12 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from steer.architecture import Architecture
+from steer.engine.attention import (
+    UnpackableError,
+    attention_replaced,
+    causal_mask,
+    check_plain,
+)
 from steer.engine.reading import (
     Averager,
     Means,
@@ -29,11 +32,6 @@ from steer.engine.reading import (
 from steer.engine.tree import Run, pack
 
 ATTENTION = "steer_packed"
-_HARMLESS = frozenset({"position_ids", "cache_position", "cu_seq_lens_q", "cu_seq_lens_k"})
-
-
-class UnpackableError(Exception):
-    """The model's attention needs something that packs do not have; the reason is its text."""
 
 
 class _Layout:
@@ -42,7 +40,7 @@ class _Layout:
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
         self.calls = 0
-        self._masks: dict[tuple[int, int | None, torch.device], Bool[Tensor, "pos pos"]] = {}
+        self._masks: dict[tuple[int, int | None, torch.device], Bool[Tensor, "pos pos"] | None] = {}
 
     def mask(
         self, index: int, window: int | None, device: torch.device
@@ -54,18 +52,10 @@ class _Layout:
             window: How many tokens, itself included, a token may see; None for all.
             device: Where the layer is.
         """
-        run = self.runs[index]
-        depth, own = run.depth, run.stop - run.start
-        if window is not None and window >= depth + own:
-            window = None
-        if depth == 0 and window is None:
-            return None
         key = (index, window, device)
         if key not in self._masks:
-            queries = torch.arange(depth, depth + own, device=device)[:, None]
-            keys = torch.arange(depth + own, device=device)[None, :]
-            mask = keys <= queries
-            self._masks[key] = mask if window is None else mask & (keys > queries - window)
+            run = self.runs[index]
+            self._masks[key] = causal_mask(run.depth, run.stop - run.start, window, device)
         return self._masks[key]
 
 
@@ -111,29 +101,12 @@ def read_packed(
 @contextmanager
 def _attending(architecture: Architecture, layout: _Layout) -> Iterator[_Layout]:
     """Let the model's attention follow a layout, and put everything back."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, _attention)
-    configs = configs_of(architecture)
-    before = [config._attn_implementation for config in configs]
-    if ATTENTION in before:
-        raise busy_recording()
-    token = _LAYOUT.set(layout)
-    try:
-        for config in configs:
-            config._attn_implementation = {"": ATTENTION}  # this config alone, not those inside it
-        yield layout
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = {"": implementation}
-        _LAYOUT.reset(token)
-
-
-def configs_of(architecture: Architecture) -> list[Any]:
-    """Return the configs that the text model reads, each once."""
-    modules = [architecture.body, *(m for block in architecture.blocks for m in block.modules())]
-    configs: list[Any] = [getattr(module, "config", None) for module in modules]
-    return list({id(c): c for c in configs if hasattr(c, "_attn_implementation")}.values())
+    with attention_replaced(architecture, ATTENTION, _attention, busy_recording):
+        token = _LAYOUT.set(layout)
+        try:
+            yield layout
+        finally:
+            _LAYOUT.reset(token)
 
 
 def _attention(
@@ -192,18 +165,3 @@ def _attention(
 def _rows(x: Tensor, spans: list[slice]) -> Tensor:
     parts = [x[:, :, span] for span in spans]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-
-
-def check_plain(
-    module: torch.nn.Module, mask: Tensor | None, dropout: float, others: dict[str, Any]
-) -> None:
-    """Refuse whatever this attention does not compute."""
-    if mask is not None:
-        raise UnpackableError("it makes an attention mask of its own")
-    if dropout or not getattr(module, "is_causal", True) or others.get("is_causal") is False:
-        raise UnpackableError("its attention is not plainly causal")
-    for name, value in others.items():
-        if value is not None and value is not False and name not in _HARMLESS:
-            if name in ("is_causal", "use_cache"):
-                continue
-            raise UnpackableError(f"its attention takes {name!r}")

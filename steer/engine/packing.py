@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from steer.architecture import Architecture
-from steer.engine.packed import UnpackableError, read_packed
+from steer.engine.attention import UnpackableError
+from steer.engine.packed import read_packed
 from steer.engine.padded import read_padded
 from steer.engine.reading import Means, Place
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-_LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
-_FAILURES = (
+LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
+FAILURES = (
     UnpackableError,
     RuntimeError,
     TypeError,
@@ -24,7 +25,7 @@ _FAILURES = (
     LookupError,
     AttributeError,
 )
-_BY_LENGTH = frozenset({"dynamic", "longrope"})
+_BYLENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ _Key = tuple[object, ...]
 _FOUND: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Packing]]" = weakref.WeakKeyDictionary()
 
 
-def packing_of(architecture: Architecture, longest: int = _LENGTH) -> Packing:
+def packing_of(architecture: Architecture, longest: int = LENGTH) -> Packing:
     """Return whether packed forwards of a model equal plain ones, one sequence at a time.
 
     The first call runs a few random sequences both ways and compares the outputs of all blocks,
@@ -70,10 +71,51 @@ def packing_of(architecture: Architecture, longest: int = _LENGTH) -> Packing:
     known = _FOUND.setdefault(architecture.model, {})
     found = known.get(key)
     if found is None or (found.packed and found.length < longest):
-        length = _LENGTH * max(1, -(-longest // _LENGTH))
-        limit = position_limit(architecture)
-        found = known[key] = _tried(architecture, min(length, limit or length))
+        found = known[key] = _tried(architecture, trial_length(architecture, longest))
     return found
+
+
+def trial_length(architecture: Architecture, longest: int) -> int:
+    """Return the length of a trial, in tokens: a multiple of `LENGTH`, within the positions.
+
+    Args:
+        architecture: The model's parts.
+        longest: Longest sequence to be computed, in tokens.
+    """
+    length = LENGTH * max(1, -(-longest // LENGTH))
+    return min(length, position_limit(architecture) or length)
+
+
+def untried_reason(architecture: Architecture, length: int) -> str:
+    """Return why attention of ours need not be tried on a model; empty if it must.
+
+    Args:
+        architecture: The model's parts.
+        length: Longest sequence, in tokens.
+    """
+    if not getattr(architecture.body, "_supports_attention_backend", False):
+        return "its attention does not go through transformers' attention interface"
+    if scaled_by_length(architecture, length):
+        return "its positions are scaled by the longest sequence of a batch"
+    return ""
+
+
+def failure(error: Exception) -> str:
+    """Return the reason of a trial's failure, in one line.
+
+    Args:
+        error: One of `FAILURES`.
+    """
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def tolerance_of(architecture: Architecture) -> float:
+    """Return how far a trial may be off, relatively, in the precision of a model.
+
+    Args:
+        architecture: The model's parts.
+    """
+    return TOLERANCE.get(next(architecture.embedding.parameters()).dtype, 1e-4)
 
 
 def scaled_by_length(architecture: Architecture, longest: int) -> bool:
@@ -85,7 +127,7 @@ def scaled_by_length(architecture: Architecture, longest: int) -> bool:
     """
     fallback = _config_value(architecture, "max_position_embeddings") or 0
     return any(
-        rope.get("rope_type") in _BY_LENGTH
+        rope.get("rope_type") in _BYLENGTH
         and longest > (rope.get("original_max_position_embeddings") or fallback)
         for rope in _ropes(architecture)
     )
@@ -122,11 +164,7 @@ def _config_value(architecture: Architecture, name: str) -> Any:
 
 
 def _tried(architecture: Architecture, length: int) -> Packing:
-    if not getattr(architecture.body, "_supports_attention_backend", False):
-        reason = "its attention does not go through transformers' attention interface"
-        return Packing(False, reason, length)
-    if scaled_by_length(architecture, length):
-        reason = "its positions are scaled by the longest sequence of a batch"
+    if reason := untried_reason(architecture, length):
         return Packing(False, reason, length)
     sequences = _trial(architecture.vocab, length)
     places = [
@@ -140,11 +178,10 @@ def _tried(architecture: Architecture, length: int) -> Packing:
         together = read_packed(architecture, sequences, places, layers)
     except torch.OutOfMemoryError:
         raise
-    except _FAILURES as error:
-        return Packing(False, str(error).partition("\n")[0] or type(error).__name__, length)
+    except FAILURES as error:
+        return Packing(False, failure(error), length)
     off = _relative(together, alone)
-    tolerance = TOLERANCE.get(next(architecture.embedding.parameters()).dtype, 1e-4)
-    if not off <= tolerance:
+    if not off <= tolerance_of(architecture):
         reason = f"packed forwards differ from plain ones by {off:.1e} at {length} tokens"
         return Packing(False, reason, length, off)
     return Packing(True, "", length, off)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from steer.activations import packing_report, record
-from steer.engine.packed import UnpackableError, read_packed
+from steer.engine.attention import UnpackableError
+from steer.engine.packed import read_packed
 from steer.engine.packing import packing_of, position_limit, scaled_by_length
 from steer.engine.reading import Place
 from steer.errors import RecordingError

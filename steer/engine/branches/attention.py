@@ -1,7 +1,6 @@
 """Attention of branches: each to its own rows and to the keys and values of still rows.
 
-One attention function is registered in transformers' attention interface under a name of our own,
-as for packed recording (`steer.engine.packed`), and refuses what it cannot honour.
+The model attends through a function of ours (`steer.engine.attention`), as for packed recording.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from steer.architecture import Architecture
+from steer.engine.attention import (
+    UnpackableError,
+    attention_replaced,
+    causal_mask,
+    check_plain,
+)
 from steer.engine.branches.layout import Branch
-from steer.engine.packed import UnpackableError, check_plain, configs_of
 from steer.errors import BusyModelError
 
 ATTENTION = "steer_branches"
@@ -56,7 +60,7 @@ class Attending:
         key = (index, window, device)
         if key not in self._masks:
             branch = self.branches[index]
-            self._masks[key] = _mask(branch.depth, branch.stop - branch.start, window, device)
+            self._masks[key] = causal_mask(branch.depth, branch.stop - branch.start, window, device)
         return self._masks[key]
 
 
@@ -74,22 +78,12 @@ def attending(architecture: Architecture, task: Attending) -> Iterator[Attending
     Raises:
         BusyModelError: The model's attention is ours already.
     """
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, _attention)
-    configs = configs_of(architecture)
-    before = [config._attn_implementation for config in configs]
-    if ATTENTION in before:
-        raise _busy()
-    token = _ATTENDING.set(task)
-    try:
-        for config in configs:
-            config._attn_implementation = {"": ATTENTION}  # this config alone, not those inside it
-        yield task
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = {"": implementation}
-        _ATTENDING.reset(token)
+    with attention_replaced(architecture, ATTENTION, _attention, _busy):
+        token = _ATTENDING.set(task)
+        try:
+            yield task
+        finally:
+            _ATTENDING.reset(token)
 
 
 def _attention(
@@ -153,19 +147,6 @@ def _seen(x: Tensor, still: Tensor | None, branch: Branch, heads: int) -> Tensor
         parts = [part.expand(x.shape[0], -1, -1, -1) for part in kept] + parts
     seen = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
     return seen if seen.shape[1] == heads else seen.repeat_interleave(heads // seen.shape[1], 1)
-
-
-def _mask(
-    depth: int, own: int, window: int | None, device: torch.device
-) -> Bool[Tensor, "pos pos"] | None:
-    if window is not None and window >= depth + own:
-        window = None
-    if depth == 0 and window is None:
-        return None
-    queries = torch.arange(depth, depth + own, device=device)[:, None]
-    keys = torch.arange(depth + own, device=device)[None, :]
-    mask = keys <= queries
-    return mask if window is None else mask & (keys > queries - window)
 
 
 def _busy() -> BusyModelError:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
+from steer.engine.attention import UnpackableError
 from steer.engine.branches.attention import Attending, attending
-from steer.engine.packed import UnpackableError
 from steer.engine.patches import Uncopied, replace
 from steer.engine.reading import run_blocks
 

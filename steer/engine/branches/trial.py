@@ -13,14 +13,18 @@ from steer.composition import Composition, Part, as_composition
 from steer.engine.base import Batch
 from steer.engine.branches.branches import branched_logprobs
 from steer.engine.hooks import HooksEngine
-from steer.engine.packed import UnpackableError
-from steer.engine.packing import TOLERANCE, position_limit, scaled_by_length
+from steer.engine.packing import (
+    FAILURES,
+    LENGTH,
+    failure,
+    tolerance_of,
+    trial_length,
+    untried_reason,
+)
 from steer.engine.reading import device_of, run_blocks
 from steer.scope import Scope
 from steer.vector import Vector
 
-_LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
-_FAILURES = (UnpackableError, RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 _SIZES = {"cpu": (256, 512, 1024, 2048), "other": (1024, 4096, 16384, 65536)}
 _GAIN = 0.03  # a larger size must be faster by this share to be taken
 
@@ -38,7 +42,7 @@ _Kinds = dict[tuple[object, ...], _Known]
 _FOUND: "weakref.WeakKeyDictionary[nn.Module, _Kinds]" = weakref.WeakKeyDictionary()
 
 
-def uncut_reason(architecture: Architecture, longest: int = _LENGTH) -> str:
+def uncut_reason(architecture: Architecture, longest: int = LENGTH) -> str:
     """Return why settings cannot be scored from a block on; empty if they can.
 
     The first call scores random texts under two settings both ways and compares the
@@ -51,9 +55,7 @@ def uncut_reason(architecture: Architecture, longest: int = _LENGTH) -> str:
     """
     known = _known(architecture)
     if not known.reason and known.length < longest:
-        length = _LENGTH * max(1, -(-longest // _LENGTH))
-        limit = position_limit(architecture)
-        known.length = max(longest, min(length, limit or length))
+        known.length = max(longest, trial_length(architecture, longest))
         known.reason = _tried(architecture, known.length)
     return known.reason
 
@@ -99,13 +101,11 @@ def _wait(index: int, h: Tensor) -> None:
 
 
 def _tried(architecture: Architecture, length: int) -> str:
-    if not getattr(architecture.body, "_supports_attention_backend", False):
-        return "its attention does not go through transformers' attention interface"
-    if scaled_by_length(architecture, length):
-        return "its positions are scaled by the longest sequence of a batch"
+    if reason := untried_reason(architecture, length):
+        return reason
     batch = _texts(architecture.vocab, length)
     settings = torch.tensor([[0.0], [1.0]])
-    tolerance = TOLERANCE.get(next(architecture.embedding.parameters()).dtype, 1e-4)
+    tolerance = tolerance_of(architecture)
     for part in ("all", "response"):
         composition = _composition(architecture, Scope(part))
         expected = [_plainly(architecture, composition(float(c)), batch) for (c,) in settings]
@@ -115,8 +115,8 @@ def _tried(architecture: Architecture, length: int) -> str:
             )
         except torch.OutOfMemoryError:
             raise
-        except _FAILURES as error:
-            return str(error).partition("\n")[0] or type(error).__name__
+        except FAILURES as error:
+            return failure(error)
         for row, scores in enumerate(found):
             plain = torch.stack([scored[row] for scored in expected])
             off = float((scores - plain).abs().max() / plain.abs().max())
