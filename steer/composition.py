@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -71,8 +72,8 @@ class Composition(Shown):
 
     Args:
         parts: One part per domain, in the order of the coefficient columns.
-        coefficients: `[row domain]`, dimensionless; one row for all prompts, or one per prompt.
-            They are kept in float64, and rounded only where a dtype of the model asks for it.
+        coefficients: `[row domain]`, dimensionless; one row for all prompts, or one per prompt. A
+            copy is kept in float64, and rounded only where a dtype of the model asks for it.
         gate: Multiplies each prompt's coefficients by what domains it belongs to.
         per_row: Whether each row belongs to one prompt of the next call.
 
@@ -87,7 +88,7 @@ class Composition(Shown):
     per_row: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", dict(self.parts))
+        object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
         if self.gate is not None and not isinstance(self.gate, DomainGate):
             raise CompositionError(
                 "this is no gate",
@@ -112,6 +113,10 @@ class Composition(Shown):
         if self.gate is not None:
             self.gate.columns(self.domains)
             _check_gate_layer(self.gate, self.parts)
+        object.__setattr__(self, "coefficients", self.coefficients.clone())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Composition, (dict(self.parts), self.coefficients, self.gate, self.per_row))
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -130,7 +130,8 @@ def _check_fingerprints(domain: str, vector: Vector, info: ModelInfo, strict: bo
         f"the vector of domain {domain!r} was made for another {' and '.join(differing)}",
         found=f"{_maker(vector)}",
         expected=info.model_id,
-        do="extract it from this model, or pass strict=False if you know that it transfers",
+        do="extract it from this model; if you know that it transfers, pass strict=False to "
+        "lm.steered(…), or use vector.for_model(lm.info)",
     )
     if strict:
         raise error

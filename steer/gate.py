@@ -27,7 +27,7 @@ class DomainGate(Shown):
 
     Args:
         domains: Names of the domains, in the order of the centroids.
-        centroids: `[domain + background, d_model]`, in residual units.
+        centroids: `[domain + background, d_model]`, in residual units; a copy is kept.
         layer: The block whose output is read. It must not lie above the first steered layer,
             so that the gate is known before anything is steered.
         margin: How much farther than the nearest centroid still counts, in residual units.
@@ -44,7 +44,7 @@ class DomainGate(Shown):
     accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        Residual(self.layer)
+        object.__setattr__(self, "layer", Residual(self.layer).layer)
         object.__setattr__(self, "domains", tuple(self.domains))
         centroids = self.centroids
         if not isinstance(centroids, Tensor):
@@ -77,6 +77,7 @@ class DomainGate(Shown):
                 expected="finite centroids and a finite margin of at least 0",
                 do="build the gate with steer.domain_gate(...)",
             )
+        object.__setattr__(self, "centroids", centroids.clone())
 
     def distances(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch domain"]:
         """Return ‖x − c_k‖ for every centroid, background included, in residual units."""

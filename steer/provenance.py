@@ -1,11 +1,14 @@
 """Where a vector comes from, and what it was tuned for: plain frozen records."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 
 from steer.errors import AlgebraError
 from steer.scope import Scope
+
+_SCALE = re.compile(r"scale\((-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class Provenance:
         arguments: The method's arguments, JSON values only; lists are kept as tuples, so that
             the record is immutable to the bottom.
         domain: The domain the pairs belong to, if any.
-        pairs: Number of preference pairs.
-        pairs_fingerprint: SHA-256 of the pairs.
+        pairs: Number of different preference pairs, as far as fingerprints tell.
+        pairs_fingerprint: SHA-256 of the pairs, where they are of one recording.
         model: The model it belongs to; None for hand-made vectors, which fit any model of the
             right width.
         license: Licence of the vector, as the maker states it.
@@ -91,7 +94,8 @@ def combined(left: Provenance, right: Provenance) -> Provenance:
         right: Provenance of the other.
 
     Returns:
-        A provenance with method `combination` and the pairs of both.
+        A provenance with method `combination` and the pairs of both, each recording's counted once.
+        Where there is more than one, its arguments list their numbers by fingerprint as `pairs`.
 
     Raises:
         AlgebraError: The vectors belong to models of different configurations.
@@ -104,14 +108,83 @@ def combined(left: Provenance, right: Provenance) -> Provenance:
             expected="one model configuration",
             do="extract both vectors from the same model",
         )
+    recordings = {**_recordings(left), **_recordings(right)}
+    unknown = sum(max(p.pairs - sum(_recordings(p).values()), 0) for p in (left, right))
+    one = len(recordings) == 1 and not unknown
+    made_for = left.arguments.get("made_for", right.arguments.get("made_for"))
     return Provenance(
         method="combination",
+        arguments={
+            **({"pairs": recordings} if recordings and not one else {}),
+            **({} if made_for is None else {"made_for": made_for}),
+        },
         domain=left.domain if left.domain == right.domain else None,
-        pairs=left.pairs + right.pairs,
+        pairs=sum(recordings.values()) + unknown,
+        pairs_fingerprint=next(iter(recordings)) if one else None,
         model=a or b,
         license=left.license if left.license == right.license else None,
         version=left.version or right.version,
     )
+
+
+def _recordings(made: Provenance) -> dict[str, int]:
+    """Return the number of pairs by fingerprint, as far as they are known."""
+    if made.pairs_fingerprint is not None:
+        return {made.pairs_fingerprint: made.pairs}
+    listed = made.arguments.get("pairs") if made.method == "combination" else None
+    if not isinstance(listed, Mapping):
+        return {}
+    return {name: n for name, n in listed.items() if isinstance(n, int) and n >= 0}
+
+
+def recorded(provenance: Provenance, form: str) -> Provenance:
+    """Return a provenance whose arguments list one more form.
+
+    Args:
+        provenance: The provenance.
+        form: What was done, with its arguments.
+    """
+    return _with_forms(provenance, (*_forms(provenance), form))
+
+
+def multiplied(provenance: Provenance, factor: float) -> Provenance:
+    """Return a provenance whose arguments list one more factor, joined with one just before it.
+
+    Args:
+        provenance: The provenance.
+        factor: What the vector is multiplied by; a product of 1 leaves nothing to list.
+    """
+    forms = _forms(provenance)
+    before = _SCALE.fullmatch(str(forms[-1])) if forms else None
+    if before is not None:
+        forms, factor = forms[:-1], float(before[1]) * factor
+    if factor != 1.0:
+        forms = (*forms, f"scale({factor!r})")
+    return _with_forms(provenance, forms)
+
+
+def _forms(provenance: Provenance) -> tuple[object, ...]:
+    forms = provenance.arguments.get("forms", ())
+    return forms if isinstance(forms, tuple) else ()
+
+
+def _with_forms(provenance: Provenance, forms: tuple[object, ...]) -> Provenance:
+    others = {name: value for name, value in provenance.arguments.items() if name != "forms"}
+    return replace(provenance, arguments={**others, "forms": forms} if forms else others)
+
+
+def transferred(provenance: Provenance, model: ModelInfo) -> Provenance:
+    """Return a provenance of another model; its arguments tell which one it was made for.
+
+    Args:
+        provenance: The provenance.
+        model: The model it is to be used with.
+    """
+    before = provenance.model
+    if before is None or before == model:
+        return replace(provenance, model=model)
+    arguments = {"made_for": asdict(before), **provenance.arguments}
+    return replace(provenance, model=model, arguments=arguments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Where a vector acts: the residual stream after a block, or a named parameter."""
 
+import operator
 import re
 from dataclasses import dataclass
 
@@ -10,13 +11,26 @@ _MAX_LAYER = 999_999
 _WEIGHT_PREFIX = "weight:"
 
 
+def whole(value: object) -> int | None:
+    """Return an integer of Python or of a library as a plain one; None for anything else.
+
+    Args:
+        value: Anything; a truth value is no integer.
+    """
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Residual:
     """The residual stream after decoder block `layer`, before any final norm.
 
     Args:
         layer: 0-based index of the block whose output is meant; -1 means `embed`, the input of
-            block 0. A paper's "input of block l" is therefore `Residual(l - 1)`.
+            block 0. A paper's "input of block l" is therefore `Residual(l - 1)`. An integer of
+            a library (NumPy, torch) is kept as a plain one.
 
     Raises:
         AlgebraError: The layer is not an integer from -1 to 999999.
@@ -25,14 +39,15 @@ class Residual:
     layer: int
 
     def __post_init__(self) -> None:
-        integer = isinstance(self.layer, int) and not isinstance(self.layer, bool)
-        if not integer or not -1 <= self.layer <= _MAX_LAYER:
+        layer = whole(self.layer)
+        if layer is None or not -1 <= layer <= _MAX_LAYER:
             raise AlgebraError(
                 "no such residual site",
                 found=f"layer {self.layer!r}",
                 expected=f"an integer from 0 to {_MAX_LAYER}, or -1 for the embedding output",
                 do="count blocks from 0; the input of block l is layer l - 1",
             )
+        object.__setattr__(self, "layer", layer)
 
     def __str__(self) -> str:
         return "embed" if self.layer == -1 else f"resid_post.{self.layer}"

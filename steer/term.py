@@ -1,6 +1,8 @@
 """What stands at one site: a direction, a low-rank matrix or a dense array.
 
-Terms are frozen, and functions on them return new ones. The rules of addition:
+Terms are frozen, and functions on them return new ones. A direction keeps a copy of the tensor
+it is given. Weight terms are large and keep the tensor itself: do not write to it afterwards. The
+rules of addition:
 
 ===========  =============  ==========================================
 left         right          sum
@@ -46,7 +48,7 @@ class Direction:
     """An element of R^d at a residual site.
 
     Args:
-        v: `[d_model]`, in residual units.
+        v: `[d_model]`, in residual units; a copy is kept.
     """
 
     v: Float[Tensor, " d_model"]
@@ -61,6 +63,7 @@ class Direction:
                 expected="finite numbers",
                 do="look where they come from: an overflow in float16, a division by zero",
             )
+        object.__setattr__(self, "v", self.v.clone())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,8 +76,8 @@ class LowRank:
     """The matrix `B @ A`, kept as its factors.
 
     Args:
-        B: `[out, rank]`, in weight units.
-        A: `[rank, in]`, dimensionless.
+        B: `[out, rank]`, in weight units; not copied, so do not write to it afterwards.
+        A: `[rank, in]`, dimensionless; likewise.
     """
 
     B: Float[Tensor, "out rank"]
@@ -108,7 +111,7 @@ class Dense:
     """An array of a parameter's own shape.
 
     Args:
-        W: Any shape, in weight units.
+        W: Any shape, in weight units; not copied, so do not write to it afterwards.
     """
 
     W: Float[Tensor, "..."]

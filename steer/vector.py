@@ -12,11 +12,29 @@ from torch import Tensor
 from steer import term as terms_
 from steer.errors import AlgebraError
 from steer.gate import DomainGate
-from steer.provenance import LayerStats, Provenance, Tuning, combined, mean_norms, scaled
+from steer.provenance import (
+    LayerStats,
+    ModelInfo,
+    Provenance,
+    Tuning,
+    combined,
+    mean_norms,
+    multiplied,
+    recorded,
+    scaled,
+    transferred,
+)
 from steer.shown import Shown
-from steer.site import EMBED, Residual, Site, Weight, parse_site, site_order
+from steer.site import EMBED, Residual, Site, Weight, parse_site, site_order, whole
 from steer.term import Direction, Term
-from steer.vector_rules import check_one_kind, check_terms, factor_of, is_number, no_site
+from steer.vector_rules import (
+    check_bounds,
+    check_one_kind,
+    check_terms,
+    factor_of,
+    is_number,
+    no_site,
+)
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +51,8 @@ class Vector(Shown):
     two summands). A site that one operand lacks counts as zero there. Coefficients are no part of
     an element. Algebra keeps the model fingerprint and drops what no longer holds: every change
     drops the tuning; a sum drops the gate and the error bars too. Multiples and parts of one
-    vector keep its gate, which reads prompts and not the vector.
+    vector keep its gate, which reads prompts and not the vector. What was done to one vector
+    (`scale(-0.3)`, `truncate(rank=2)`) stands in the arguments of its provenance, as `forms`.
 
     Args:
         terms: Term of each site: directions at residual sites, other terms at weight sites.
@@ -69,7 +88,8 @@ class Vector(Shown):
         """Return a residual vector made by hand.
 
         Args:
-            directions: `[d_model]` for each layer (block output, 0-based), in residual units.
+            directions: `[d_model]` for each layer (block output, 0-based), in residual units; the
+                vector keeps a copy.
 
         Returns:
             A vector without provenance: it fits every model of that width.
@@ -111,21 +131,24 @@ class Vector(Shown):
     def __getitem__(self, key: "int | slice | str | Site") -> "Vector":
         """Return the vector restricted to one layer, a range of layers, or one site.
 
-        A slice counts layers as a list of all blocks up to the vector's last layer would; without
-        a start it takes the embedding output too. Weight sites are in no range of layers.
+        Layer −1 is the embedding output, here as everywhere, and not the last layer; so a slice
+        has no negative bound, and without a start it takes the embedding output too. Weight sites
+        are in no range of layers.
 
         Raises:
-            AlgebraError: There is no such site.
+            AlgebraError: There is no such site, or a bound is negative.
         """
         if isinstance(key, slice):
+            check_bounds(key, self.layers)
             wanted = {Residual(layer) for layer in range(max(self.layers, default=-1) + 1)[key]}
             if key.start is None and key.step in (None, 1):
                 wanted.add(EMBED)
             sites: list[Site] = [site for site in self.terms if site in wanted]
         else:
-            site = Residual(key) if isinstance(key, int) else key
-            site = parse_site(site) if isinstance(site, str) else site
-            sites = [site] if site in self.terms else []
+            site = parse_site(key) if isinstance(key, str) else key
+            if isinstance(site, bool) or whole(site) is not None:
+                site = Residual(site)  # type: ignore[arg-type]
+            sites = [site] if isinstance(site, Residual | Weight) and site in self.terms else []
         if not sites:
             raise no_site(repr(key), self.terms)
         return self._restrict(sites)
@@ -177,13 +200,17 @@ class Vector(Shown):
         norms = {k: mean_norms(self.stats.get(k), other.stats.get(k)) for k in layers}
         return Vector(terms, combined(self.provenance, other.provenance), norms)
 
+    def __radd__(self, other: int) -> "Vector":
+        return self if is_number(other) and other == 0 else NotImplemented  # sum() begins with 0
+
     def __mul__(self, factor: float) -> "Vector":
         if not is_number(factor):
             return NotImplemented
         factor = factor_of(factor)
         terms = {site: terms_.scale(term, factor) for site, term in self.terms.items()}
         stats = {layer: scaled(s, factor) for layer, s in self.stats.items()}
-        return replace(self, terms=terms, stats=stats, tuning=None)
+        made = multiplied(self.provenance, factor)
+        return replace(self, terms=terms, provenance=made, stats=stats, tuning=None)
 
     __rmul__ = __mul__
 
@@ -270,7 +297,8 @@ class Vector(Shown):
             AlgebraError: The rank is not a positive integer.
         """
         terms = {site: terms_.truncate(term, rank) for site, term in self.terms.items()}
-        return replace(self, terms=terms, tuning=None)
+        made = recorded(self.provenance, f"truncate(rank={rank})")
+        return replace(self, terms=terms, provenance=made, tuning=None)
 
     def map(self, function: Callable[[Term], Term]) -> "Vector":
         """Return the vector with `function` applied to every term.
@@ -279,10 +307,12 @@ class Vector(Shown):
             function: From term to term of the same shape.
 
         Returns:
-            A new vector with the same provenance, without tuning and error bars.
+            A new vector without tuning and error bars; its provenance names the function.
         """
         terms = {site: function(term) for site, term in self.terms.items()}
-        return replace(self, terms=terms, stats=self._norms(), tuning=None)
+        name = getattr(function, "__name__", type(function).__name__)
+        made = recorded(self.provenance, f"map({name})")
+        return replace(self, terms=terms, provenance=made, stats=self._norms(), tuning=None)
 
     def _norms(self) -> dict[int, LayerStats]:
         return {layer: LayerStats(s.residual_norm) for layer, s in self.stats.items()}
@@ -306,6 +336,21 @@ class Vector(Shown):
             parts = {k: t.to(dtype=dtype, device=device) for k, t in terms_.tensors(term).items()}
             moved[site] = type(term)(**parts)
         return replace(self, terms=moved)
+
+    def for_model(self, model: ModelInfo) -> "Vector":
+        """Return the vector as one of another model, if you know that it transfers.
+
+        Fingerprints then no longer stand against it; widths, layers and weight names are checked
+        where it is used. Everything measured on the other model (norms, tuning, gate) is kept, and
+        the provenance's arguments say as `made_for` which model that was.
+
+        Args:
+            model: The model it is to be used with: `lm.info`.
+
+        Returns:
+            A new vector with the same terms.
+        """
+        return replace(self, provenance=transferred(self.provenance, model))
 
     # -- measures --------------------------------------------------------------------------------
 

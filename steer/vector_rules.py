@@ -1,11 +1,11 @@
 """What a vector's terms must satisfy, and the errors that say so."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 
 from steer.errors import AlgebraError
-from steer.site import Residual, Site, Weight
+from steer.site import Residual, Site, Weight, whole
 from steer.term import Dense, Direction, LowRank, Term
 
 _KINDS = {(Residual, Direction), (Weight, LowRank), (Weight, Dense)}
@@ -96,6 +96,29 @@ def check_one_kind(*sites: Iterable[Site]) -> None:
             expected="one kind",
             do="take .residual or .weight first",
         )
+
+
+def check_bounds(key: slice, layers: Sequence[int]) -> None:
+    """Refuse a range of layers whose ends are none: -1 is the embedding output, not the last layer.
+
+    Args:
+        key: The range.
+        layers: The layers there are.
+
+    Raises:
+        AlgebraError: A bound is negative or no integer, or the step is not positive.
+    """
+    ends = [0 if end is None else whole(end) for end in (key.start, key.stop)]
+    step = 1 if key.step is None else whole(key.step)
+    if step is not None and step > 0 and all(end is not None and end >= 0 for end in ends):
+        return
+    raise AlgebraError(
+        "a range of layers cannot be read",
+        found=f"{key.start}:{key.stop}:{key.step}",
+        expected="bounds from 0 and a positive step; -1 is the embedding output",
+        do=f"for the last layers write vector[{max(layers, default=0)}:], for the embedding output "
+        "vector[-1]",
+    )
 
 
 def no_site(what: str, sites: Iterable[Site]) -> AlgebraError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from steer.errors import AlignmentError
-from steer.provenance import Provenance
+from steer.provenance import recorded
 from steer.site import Residual, Site
 from steer.term import Term
 from steer.vector import Vector
@@ -19,18 +19,6 @@ def derived(vector: Vector, terms: Mapping[Site, Term], form: str) -> Vector:
         form: What was done, with its arguments.
     """
     return replace(vector, terms=terms, provenance=recorded(vector.provenance, form), tuning=None)
-
-
-def recorded(provenance: Provenance, form: str) -> Provenance:
-    """Return a provenance whose arguments list one more form.
-
-    Args:
-        provenance: The provenance.
-        form: What was done, with its arguments.
-    """
-    before = provenance.arguments.get("forms", ())
-    forms = [*before, form] if isinstance(before, tuple) else [form]
-    return replace(provenance, arguments={**provenance.arguments, "forms": forms})
 
 
 def check_weights_only(vector: Vector, what: str) -> None:

@@ -103,6 +103,17 @@ def test_another_fingerprint_is_refused_and_without_strict_warned_of(
         steered = lm.logits(PROMPTS[:1], ["No."])[0]
     with lm.steered(cases.vector(1)):
         assert torch.equal(lm.logits(PROMPTS[:1], ["No."])[0], steered)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with lm.steered(other.for_model(lm.info)):
+            assert torch.equal(lm.logits(PROMPTS[:1], ["No."])[0], steered)
+
+
+def test_a_vector_for_this_model_must_still_have_its_width(engine_factory: EngineFactory) -> None:
+    lm = engine_factory.shared()
+    other = made_for(Vector.of({1: torch.ones(33)}), _other(lm.info, "config"))
+    with pytest.raises(FitError, match=r"width 33.*\n.*width 32"):
+        lm.steered(other.for_model(lm.info))
 
 
 def test_a_real_difference_of_models_changes_the_fingerprint(engine_factory: EngineFactory) -> None:

@@ -4,11 +4,13 @@ import copy
 import pickle
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 
 from steer import term as terms_
+from steer.composition import Composition, Part
 from steer.errors import AlgebraError
 from steer.gate import DomainGate
 from steer.provenance import LayerStats, ModelInfo, Provenance, Tuning
@@ -67,7 +69,9 @@ def test_a_vector_is_the_sum_of_its_sites(u):
         (slice(None, 3), (-1, 2)),
         (slice(3, 99), (3, 5)),
         (slice(None, None, 2), (2,)),
-        (slice(-3, None), (3, 5)),
+        (np.int64(3), (3,)),
+        (torch.tensor(5), (5,)),
+        (slice(np.int64(3), None), (3, 5)),
     ],
 )
 def test_indexing_restricts_to_layers(key, layers):
@@ -78,7 +82,30 @@ def test_indexing_restricts_to_layers(key, layers):
         assert torch.equal(part.direction(layer), tuned().direction(layer))
 
 
-@pytest.mark.parametrize("key", [4, "resid_post.9", slice(6, 9), Weight("x"), "weight:x"])
+@pytest.mark.parametrize(
+    "key", [slice(-1, None), slice(None, -1), slice(-3, 4), slice(None, None, -1), slice(0.5, 3)]
+)
+def test_a_range_has_no_negative_bound_since_minus_one_is_the_embedding_output(key):
+    assert tuned()[-1].sites == (EMBED,)
+    with pytest.raises(AlgebraError, match="range of layers") as error:
+        tuned()[key]
+    assert "vector[5:]" in str(error.value)
+
+
+def test_integers_of_a_library_are_layers():
+    v = torch.ones(3)
+    u = Vector.of({np.int64(4): v, torch.tensor(2): v})
+    assert u.layers == (2, 4)
+    assert all(type(layer) is int for layer in u.layers)
+    assert torch.equal(u.direction(np.int64(4)), v)
+    assert DomainGate(("a",), torch.ones(1, 3), np.int64(2)).layer == 2
+    with pytest.raises(AlgebraError, match="no such"):
+        u[np.float64(4.0)]
+
+
+@pytest.mark.parametrize(
+    "key", [4, 3.0, None, "resid_post.9", slice(6, 9), Weight("x"), "weight:x"]
+)
 def test_a_site_that_is_not_there(key):
     with pytest.raises(AlgebraError, match="no such site"):
         tuned()[key]
@@ -159,20 +186,83 @@ def test_a_sum_keeps_what_both_agree_on():
     u = tuned()
     both = u + replace(u, stats={3: LayerStats(30.0), 2: LayerStats(None, 1.0)})
     assert both.provenance == Provenance(
-        "combination", {}, "medical", 200, None, LLAMA, "CC0-1.0", None
+        "combination", {}, "medical", 100, "abc", LLAMA, "CC0-1.0", None
     )
     assert dict(both.stats) == {2: LayerStats(), 3: LayerStats(20.0), 5: LayerStats(20.0)}
     assert both.tuning is None
     assert both.gate is None
     plain = Vector({Residual(3): Direction(normal(0, 3))}, Provenance("x", version="1"))
-    assert (u + plain).provenance == Provenance("combination", pairs=100, model=LLAMA, version="1")
+    assert (u + plain).provenance == Provenance(
+        "combination", pairs=100, pairs_fingerprint="abc", model=LLAMA, version="1"
+    )
+
+
+def of_pairs(fingerprint, pairs):
+    terms = {Residual(3): Direction(normal(0, 3))}
+    return Vector(terms, Provenance("x", pairs=pairs, pairs_fingerprint=fingerprint))
+
+
+def test_a_sum_counts_the_pairs_of_each_recording_once():
+    m, n, unknown = of_pairs("m", 30), of_pairs("n", 20), of_pairs(None, 7)
+    assert str((m + m) / 2).splitlines()[0] == "Vector · combination · 30 pairs"
+    both = ((m + n) + (m - n) + unknown + m).provenance
+    assert both.pairs == 57
+    assert both.pairs_fingerprint is None
+    assert both.arguments == {"pairs": {"m": 30, "n": 20}}
+    assert (unknown + unknown).provenance.pairs == 14
+    assert (m + unknown).provenance.pairs_fingerprint is None
+    assert (m + unknown + m).provenance.pairs == 37
+
+
+def test_sum_adds_vectors():
+    u, w = tuned(), of_pairs("m", 30)
+    assert_same(sum([u, w, w]), u + w + w)
+    assert sum([u]) is u
+    for number in (1, "0", False):
+        with pytest.raises(TypeError):
+            number + u
 
 
 def test_a_multiple_scales_the_error_and_forgets_the_tuning():
     scaled = -2 * tuned()
     assert dict(scaled.stats) == {3: LayerStats(10.0, 1.0, 0.9), 5: LayerStats(20.0)}
     assert scaled.tuning is None
-    assert scaled.provenance == tuned().provenance
+
+
+def test_what_is_done_to_a_vector_stands_in_its_record():
+    u = tuned()
+    assert (-u).provenance.arguments["forms"] == ("scale(-1.0)",)
+    assert "scale(-0.3)" in str(-0.3 * u)
+    assert (-0.3 * u).provenance.arguments["layers"] == (2, 5)
+    assert (u / 2 * 3).provenance.arguments["forms"] == ("scale(1.5)",)
+    assert (u * 2 * 0.5).provenance == u.provenance == (1 * u).provenance
+    there = -u
+    assert (-there).provenance == u.provenance
+    changed = (there.truncate(1) * 2).map(abs_of).provenance
+    assert changed.arguments["forms"] == (
+        *("scale(-1.0)", "truncate(rank=1)"),
+        *("scale(2.0)", "map(abs_of)"),
+    )
+    assert (1e-30 * (1e-7 * u)).provenance.arguments["forms"] == (f"scale({1e-30 * 1e-7!r})",)
+
+
+def abs_of(term):
+    return type(term)(**{name: t.abs() for name, t in terms_.tensors(term).items()})
+
+
+def test_a_vector_for_another_model_says_which_one_it_was_made_for():
+    moved = tuned().for_model(OTHER)
+    assert moved.provenance.model == OTHER
+    assert moved.provenance.arguments["made_for"]["model_id"] == "llama"
+    assert moved.provenance.pairs == 100
+    assert_same(moved, tuned())
+    again = moved.for_model(LLAMA).provenance
+    assert (again.model, again.arguments["made_for"]["model_id"]) == (LLAMA, "llama")
+    assert tuned().for_model(LLAMA).provenance == tuned().provenance
+    plain = of_pairs("m", 30)
+    assert "made_for" not in plain.for_model(OTHER).provenance.arguments
+    both = (plain.for_model(OTHER) + moved).provenance
+    assert both.arguments["made_for"]["model_id"] == "llama"
 
 
 @pytest.mark.parametrize(
@@ -243,6 +333,27 @@ def test_what_it_was_built_from_can_change_without_it():
     assert u.stats[0] == LayerStats(1.0)
     assert u.provenance.arguments["layers"] == (1, 2)
     assert u.provenance.arguments["deep"] == {"a": 1}
+
+
+def test_a_tensor_that_is_written_to_afterwards_changes_no_frozen_value():
+    v, centroids, rows = torch.ones(3), torch.ones(1, 3), torch.ones(1, 1)
+    u, gate = Vector.of({0: v}), DomainGate(("a",), centroids, 0)
+    knobs = Composition({"a": Part(u)}, rows)
+    for tensor in (v, centroids, rows):
+        tensor.fill_(float("nan"))
+    assert u.norm() == pytest.approx(3**0.5)
+    assert bool(gate.centroids.isfinite().all())
+    assert knobs.coefficients.tolist() == [[1.0]]
+
+
+def test_the_parts_of_a_composition_are_frozen_and_pickled():
+    knobs = Composition({"a": Part(Vector.of({0: torch.ones(3)}))}, torch.ones(1, 1))
+    with pytest.raises(TypeError):
+        knobs.parts["b"] = knobs.parts["a"]
+    for twin in (copy.deepcopy(knobs), pickle.loads(pickle.dumps(knobs))):
+        assert twin.domains == ("a",)
+        assert torch.equal(twin.coefficients, knobs.coefficients)
+        assert_same(twin.parts["a"].vector, knobs.parts["a"].vector)
 
 
 @given(both_kinds())
