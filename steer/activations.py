@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,8 +17,9 @@ from steer.engine.padded import read_padded
 from steer.engine.reading import Means, Place, device_of, keep_freed_memory
 from steer.engine.tree import unique_tokens
 from steer.errors import RecordingError
+from steer.listed import listed
 from steer.moments import Moments
-from steer.pairs import Pair, Pairs
+from steer.pairs import Pair, Pairs, as_pairs
 from steer.positions import POSITIONS, At, Unit, plan
 from steer.provenance import ModelInfo
 from steer.shown import Shown
@@ -85,6 +86,8 @@ class Activations(Shown):
         Raises:
             RecordingError: There is no such domain or position, or more than one to choose from.
         """
+        if position is not None and (domain, position) in self.moments and domain is not None:
+            return self.moments[domain, position]  # not searched for among all the others
         return self.moments[self.domain(domain), self.position(position)]
 
     def domain(self, name: str | None = None) -> str | None:
@@ -117,7 +120,7 @@ class Activations(Shown):
 
 def record(
     model: "Model",
-    pairs: Sequence[Pair],
+    pairs: Iterable[Pair],
     at: At = "template",
     *,
     layers: Sequence[int] | None = None,
@@ -158,10 +161,11 @@ def record(
         CapabilityError: The model's engine does not work on its modules.
         TextError: A pair cannot be encoded.
         PairsError: Some pairs name a domain and others none.
+        SelectionError: Pairs or layers are given as one value and in no sequence.
     """
     in_place(model.engine, "recording")
     unsteered(model.engine, "record")
-    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(pairs)
+    pairs = as_pairs(pairs)
     architecture = model.architecture
     wanted = _checked(architecture, pairs, layers)
     domains: tuple[str | None, ...] = pairs.domains or (None,)
@@ -188,7 +192,7 @@ def record(
     return Activations(
         {(d, p): moments[d, p] for d in domains for p in positions},
         wanted,
-        {domain: pairs.of_domain(domain).fingerprint for domain in domains},
+        {domain: part.fingerprint for domain, part in pairs.by_domain().items()},
         getattr(model, "info", None),
         path,
     )
@@ -230,7 +234,7 @@ def _checked(
         )
     check_evaluating(architecture, RecordingError)
     everything = range(architecture.n_layers)
-    wanted = _listed(everything if layers is None else layers)
+    wanted = listed("layers", everything if layers is None else layers)
     if not wanted or not all(_whole(layer) and layer in everything for layer in wanted):
         raise RecordingError(
             "there is no such layer",
@@ -239,10 +243,6 @@ def _checked(
             do="count the blocks from 0; layer l is the output of block l",
         )
     return tuple(sorted({int(layer) for layer in wanted}))
-
-
-def _listed(layers: Any) -> list[Any]:
-    return list(layers) if isinstance(layers, Iterable) else []
 
 
 def _whole(value: object) -> bool:
@@ -331,8 +331,10 @@ def _take(
     """Merge the averages of a batch into the moments."""
     sides = (len(batch), 2, len(positions))
     residual, norm = means.residual.unflatten(0, sides), means.norm.unflatten(0, sides)
-    for domain in dict.fromkeys(unit.domain for unit in batch):
-        own = [i for i, unit in enumerate(batch) if unit.domain == domain]
+    of_domain: dict[str | None, list[int]] = {}
+    for i, unit in enumerate(batch):
+        of_domain.setdefault(unit.domain, []).append(i)
+    for domain, own in of_domain.items():
         numbers = [batch[i].number for i in own]
         for p, position in enumerate(positions):
             chosen, rejected = residual[own, 0, p], residual[own, 1, p]

@@ -11,9 +11,10 @@ from steer.engine.base import unsteered
 from steer.errors import CompositionError
 from steer.gate import DomainGate
 from steer.model import Model
-from steer.pairs import Pairs, Prompt
+from steer.pairs import Pair, Pairs, Prompt, as_pairs
+from steer.text import as_prompts
 
-PromptsByDomain = Pairs | Mapping[str, Sequence[Prompt]]
+PromptsByDomain = Pairs | Sequence[Pair] | Mapping[str, Sequence[Prompt]]
 
 
 def domain_gate(
@@ -43,6 +44,7 @@ def domain_gate(
     Raises:
         CompositionError: No domain, a domain without prompts, no such layer, nothing to choose
             between (one domain and no background).
+        SelectionError: Prompts are given as one text and in no sequence.
         SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """
@@ -54,7 +56,7 @@ def domain_gate(
             expected=f"-1 (the embedding) to {model.n_layers - 1}",
             do="take a layer at or below the first that is steered",
         )
-    grouped = _by_domain(prompts)
+    grouped, background = _by_domain(prompts), as_prompts(background, "background prompts")
     if len(grouped) == 1 and not background:
         raise CompositionError(
             "a gate of one domain has nothing to choose between",
@@ -116,13 +118,12 @@ def last_prompt_activations(
 
 
 def _by_domain(prompts: PromptsByDomain) -> dict[str, list[Prompt]]:
-    if isinstance(prompts, Pairs):
-        grouped = {
-            domain: [pair.prompt for pair in prompts.of_domain(domain)]
-            for domain in prompts.domains
-        }
+    if isinstance(prompts, Mapping):
+        grouped = {d: as_prompts(asked, f"prompts of {d!r}") for d, asked in prompts.items()}
     else:
-        grouped = {domain: list(asked) for domain, asked in prompts.items()}
+        pairs = as_pairs(prompts)
+        of_domain = pairs.by_domain()
+        grouped = {d: [pair.prompt for pair in of_domain[d]] for d in pairs.domains}
     empty = [domain for domain, asked in grouped.items() if not asked]
     if not grouped or empty:
         raise CompositionError(

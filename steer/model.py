@@ -29,6 +29,7 @@ from steer.errors import RecordingError, TextError
 from steer.fingerprint import Marks, model_info, tokenizer_marks
 from steer.fit import check_fit
 from steer.gate import DomainGate
+from steer.listed import listed
 from steer.loading import load_tokenizer
 from steer.provenance import ModelInfo
 from steer.scope import Scope, parse_scope
@@ -303,7 +304,9 @@ class Model(Shown):
 
         Raises:
             TextError: The numbers differ, a response has no token, or a text is too long.
+            SelectionError: Prompts or responses are one text and no sequence.
         """
+        prompts, responses = listed("prompts", prompts), listed("responses", responses)
         batch = exchange_batch(self.tokenizer, prompts, responses)
         check_lengths(self.architecture, batch, prompts)
         scored: list[tuple[Batch, list[Tensor]]] = []
@@ -327,7 +330,9 @@ class Model(Shown):
 
         Raises:
             TextError: The numbers differ, a response has no token, or a text is too long.
+            SelectionError: Prompts or responses are one text and no sequence.
         """
+        prompts, responses = listed("prompts", prompts), listed("responses", responses)
         batch = exchange_batch(self.tokenizer, prompts, responses)
         check_lengths(self.architecture, batch, prompts)
         return in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
@@ -354,13 +359,15 @@ class Model(Shown):
         Raises:
             TextError: The numbers differ.
             RecordingError: There is no such layer.
+            SelectionError: Prompts, responses or layers are one value and no sequence.
         """
+        prompts = listed("prompts", prompts)
         wanted = range(self.n_layers) if layers is None else _checked_layers(layers, self.n_layers)
         tokenizer = self.tokenizer
         batch = (
-            exchange_batch(tokenizer, prompts, responses)
-            if responses
-            else prompt_batch(tokenizer, prompts)
+            prompt_batch(tokenizer, prompts)
+            if responses is None
+            else exchange_batch(tokenizer, prompts, listed("responses", responses))
         )
         check_lengths(self.architecture, batch, prompts)
         return in_order(
@@ -394,11 +401,12 @@ class Model(Shown):
 
 
 def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:
+    layers = listed("layers", layers)
     whole = [int(layer) for layer in layers if isinstance(layer, SupportsIndex)]
     if len(whole) < len(layers) or not whole or not -1 <= min(whole) <= max(whole) < n_layers:
         raise RecordingError(
             "there is no such layer",
-            found=f"layers {list(layers)}",
+            found=f"layers {layers}",
             expected=f"layers from -1 (the embedding) to {n_layers - 1}",
             do="count the blocks from 0; layer l is the output of block l",
         )

@@ -13,14 +13,16 @@ with the response after one space. A rendered template holds its own special tok
 more; the plain format gets those that the tokenizer puts in front of a text, and none at its end.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from steer.errors import PairsError, TextError
-from steer.pairs import Message
+from steer.listed import listed
+from steer.pairs import Message, Prompt
 from steer.pairs.conversation import read_messages
+from steer.pairs.pair import messages_of
 
 PromptLike: TypeAlias = str | Sequence[Message | Mapping[str, str]]
 PLAIN_FORMAT = "plain: 'System: …\\n\\nUser: …\\n\\nAssistant:', then ' ' and the response"
@@ -86,7 +88,7 @@ def render(tokenizer: Any, prompt: PromptLike) -> str:
         TextError: The prompt is neither, or the chat template refuses the messages, for instance a
             system message.
     """
-    messages = _messages(prompt)
+    messages = messages_of(as_prompt(prompt))
     if not _has_template(tokenizer):
         turns = [f"{_NAMES.get(m.role, m.role.title())}: {m.content}\n\n" for m in messages]
         return "".join(turns) + "Assistant:"
@@ -198,9 +200,20 @@ def encode_in_user_slot(
     return ids, min(_shared(ids[::-1], other[::-1]) for other in others)
 
 
-def _messages(prompt: PromptLike) -> tuple[Message, ...]:
+def as_prompt(prompt: PromptLike) -> Prompt:
+    """Return a prompt in the one form that it is kept and compared in.
+
+    Args:
+        prompt: A text, or messages: `Message`s or mappings with `role` and `content`.
+
+    Returns:
+        The text, or a tuple of `Message`.
+
+    Raises:
+        TextError: It is neither.
+    """
     if isinstance(prompt, str):
-        return (Message("user", prompt),)
+        return prompt
     try:
         messages = read_messages(list(prompt) if isinstance(prompt, Sequence) else prompt, "prompt")
     except PairsError as error:
@@ -208,6 +221,20 @@ def _messages(prompt: PromptLike) -> tuple[Message, ...]:
     if not messages:
         raise _no_prompt("there is no message in this prompt", repr(prompt))
     return messages
+
+
+def as_prompts(prompts: Iterable[PromptLike], what: str = "prompts") -> list[Prompt]:
+    """Return several prompts, each in the form of `as_prompt`.
+
+    Args:
+        prompts: A list of prompts, or another iterable.
+        what: What they are, for the message.
+
+    Raises:
+        SelectionError: They are one text, or no iterable.
+        TextError: One of them is neither a text nor messages.
+    """
+    return [as_prompt(prompt) for prompt in listed(what, prompts)]
 
 
 def _no_prompt(what: str, found: object) -> TextError:

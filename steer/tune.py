@@ -12,7 +12,7 @@ import torch
 from steer.engine.base import in_place, unsteered
 from steer.errors import AlignmentError, MissingExtraError, PairsError
 from steer.model import Model
-from steer.pairs import Pair, Pairs
+from steer.pairs import Pair, Pairs, as_pairs
 from steer.pairs.pair import messages_of
 from steer.random_state import random_state_put_back
 from steer.text import render
@@ -69,6 +69,7 @@ def preference_tune(
     """
     in_place(model.engine, "tuning")
     unsteered(model.engine, "preference_tune")
+    pairs = as_pairs(pairs)
     if adapter is not None and lora_rank is None:
         raise AlignmentError(
             "there is no adapter to save",

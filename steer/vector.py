@@ -201,7 +201,7 @@ class Vector(Shown):
         return Vector(terms, combined(self.provenance, other.provenance), norms)
 
     def __radd__(self, other: int) -> "Vector":
-        return self if is_number(other) and other == 0 else NotImplemented  # sum() begins with 0
+        return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
 
     def __mul__(self, factor: float) -> "Vector":
         if not is_number(factor):

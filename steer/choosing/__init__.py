@@ -14,7 +14,7 @@ from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
 from steer.gate import DomainGate
 from steer.model import Model
-from steer.pairs import Pairs, Prompt
+from steer.pairs import Pairs, Prompt, as_pairs
 from steer.scope import ALL, Scope
 from steer.search.checked import ByDomain
 from steer.search.limits import Limits
@@ -102,7 +102,9 @@ def select(
         SelectionError: Nothing to choose from, limits that no setting keeps, or test pairs that
             are also used to choose.
     """
-    several = isinstance(vectors, Composition | Part | Composed) or not isinstance(held_out, Pairs)
+    held_out = held_out if isinstance(held_out, Mapping) else as_pairs(held_out)
+    whole = isinstance(vectors, Composition | Part | Composed)
+    several = whole or isinstance(held_out, Mapping)
     _check_options(options, several)
     if several:
         many = cast(Steerable, vectors)

@@ -15,8 +15,9 @@ from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce, preference
 from steer.gate import DomainGate
+from steer.listed import listed
 from steer.model import Model
-from steer.pairs import Pairs, Prompt
+from steer.pairs import Pairs, Prompt, as_pairs
 from steer.provenance import Tuning
 from steer.scope import ALL, Scope, parse_scope
 from steer.search.tested import tested
@@ -90,6 +91,9 @@ def select_one(
             do="kl_budget=0.5",
         )
     scope = parse_scope(scope)
+    layers = None if layers is None else listed("layers", layers)
+    coefficients = listed("coefficients", coefficients)
+    held_out, test = as_pairs(held_out), None if test is None else as_pairs(test)
     validation, unseen = _two_parts(held_out, test, seed)
     candidates = candidates_of(vectors, layers, coefficients)
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)

@@ -12,7 +12,7 @@ from steer.evaluate.preference import Reduce
 from steer.evaluate.steerability import Steerability
 from steer.listed import listed
 from steer.model import Model
-from steer.pairs import Pairs
+from steer.pairs import Pairs, as_pairs
 from steer.sweeps.measures import pairs_by_domain
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -66,7 +66,7 @@ def steerability(
         )
     name = domain or composition.domains[0]
     coefficients = listed("coefficients", coefficients)
-    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(listed("pairs", pairs))
+    pairs = as_pairs(pairs)
     rows = [coefficient_rows({name: c}, composition.domains)[0] for c in coefficients]
     settings = torch.cat(rows) if rows else torch.empty(0, len(composition.domains))
     whole = pairs_by_domain({"all": pairs})

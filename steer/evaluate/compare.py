@@ -19,7 +19,7 @@ from steer.evaluate.judge.result import Judged, Wanted, check_wanted, judge_answ
 from steer.evaluate.preference import Preference, Reduce, preference, with_prefix
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
-from steer.pairs import Message, Pairs
+from steer.pairs import Message, Pairs, as_pairs
 
 _STEERED = "steered"
 
@@ -143,6 +143,7 @@ def baselines(
     """
     for lm in (model, *([tuned] if tuned is not None else [])):
         unsteered(lm.engine, "baselines")
+    pairs, shots = as_pairs(pairs), None if shots is None else as_pairs(shots, "shots")
     if judge is not None:
         check_wanted(judge, wanted, len(pairs))
     composition = as_composition(what)

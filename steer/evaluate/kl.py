@@ -17,6 +17,7 @@ from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.shown import Shown
+from steer.text import as_prompts
 
 if TYPE_CHECKING:
     from steer.show.card import Card
@@ -73,7 +74,7 @@ def neutral_text(
         TextError: Prompts and responses given differ in number, or a response has no token.
     """
     unsteered(model.engine, "neutral_text")
-    prompts = listed("prompts", prompts)
+    prompts = as_prompts(prompts)
     if responses is not None:
         responses = listed("responses", responses)
         logits = model.logits(prompts, responses)

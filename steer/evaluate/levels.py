@@ -15,6 +15,7 @@ from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Message, Prompt
+from steer.text import as_prompts
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -106,7 +107,7 @@ def level_preference(
         not known, so it is an argument.
     """
     check_reduce(reduce)
-    prompts = listed("prompts", prompts)
+    prompts = as_prompts(prompts)
     answers = {level: listed(f"answers of {level!r}", texts) for level, texts in answers.items()}
     counts = {level: len(texts) for level, texts in answers.items()}
     if not prompts or len(counts) < 2 or set(counts.values()) != {len(prompts)}:

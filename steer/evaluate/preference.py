@@ -13,9 +13,8 @@ from steer.evaluate.interval import Share
 from steer.evaluate.reduce import Reduce as Reduce
 from steer.evaluate.reduce import check_reduce, reduced
 from steer.evaluate.table import Row, Tabled, estimate_row
-from steer.listed import listed
 from steer.model import Model
-from steer.pairs import Message, Pairs, Prompt
+from steer.pairs import Message, Pairs, Prompt, as_pairs
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -103,7 +102,7 @@ def preference(
         TextError: A prompt or answer cannot be rendered.
     """
     check_reduce(reduce)
-    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(listed("pairs", pairs))
+    pairs = as_pairs(pairs)
     if len(pairs) == 0:
         raise SelectionError(
             "there is nothing to measure",

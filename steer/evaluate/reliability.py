@@ -13,10 +13,9 @@ from steer.activations import Activations, record
 from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, jackknife
 from steer.evaluate.table import Row, Tabled
-from steer.listed import listed
 from steer.model import Model
 from steer.moments import Moments
-from steer.pairs import Pairs
+from steer.pairs import Pairs, as_pairs
 from steer.positions import At
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def reliability(
         arXiv 2505.22637 (cosine among differences and separation foretell how well a vector
         steers).
     """
-    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(listed("pairs", pairs))
+    pairs = as_pairs(pairs)
     single = Pairs.of(replace(pair, domain=str(k)) for k, pair in enumerate(pairs))
     found = record(model, single, at, layers=layers, progress=progress)
     place = found.position(position)

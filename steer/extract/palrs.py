@@ -19,7 +19,7 @@ def palrs(
     activations: Activations,
     *,
     domain: str | None = None,
-    positions: Sequence[str] | None = None,
+    positions: str | Sequence[str] | None = None,
     layers: tuple[float, float] | Sequence[int] = (0.2, 0.8),
     alignment: Alignment = "cosine",
     rescale: bool = True,
@@ -40,7 +40,7 @@ def palrs(
     Args:
         activations: What `record(..., at="template")` returned.
         domain: The domain; may be left out if one was recorded.
-        positions: Positions to choose from; all recorded ones by default.
+        positions: Position, or positions to choose from; all recorded ones by default.
         layers: Layers to choose from: a tuple of two fractions of the depth, the upper one
             exclusive, or a sequence of recorded layers. At least one fraction is a float:
             `(0.0, 1.0)` is the whole depth and `[0, 1]` the first two blocks.
@@ -59,7 +59,8 @@ def palrs(
         arXiv 2509.23982; the choice of positions and layers follows 2406.11717.
     """
     domain = activations.domain(domain)
-    asked = activations.positions if positions is None else tuple(positions)
+    named = (positions,) if isinstance(positions, str) else positions
+    asked = activations.positions if named is None else tuple(named)
     wanted = _wanted(activations, layers)
     _check_alignment(alignment)
     best: tuple[float, str, int] | None = None

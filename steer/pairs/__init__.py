@@ -6,6 +6,6 @@
 
 from steer.pairs.load import RejectedRow
 from steer.pairs.pair import Message, Pair, Prompt
-from steer.pairs.pairs import Pairs
+from steer.pairs.pairs import Pairs, as_pairs
 
-__all__ = ["Message", "Pair", "Pairs", "Prompt", "RejectedRow"]
+__all__ = ["Message", "Pair", "Pairs", "Prompt", "RejectedRow", "as_pairs"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from steer.errors import PairsError
+from steer.listed import listed
 from steer.pairs.load import RejectedRow, Request, read_pairs
 from steer.pairs.pair import Pair, canonical, messages_of, shown
 from steer.pairs.sources import open_source
@@ -181,6 +182,13 @@ class Pairs(Shown, Sequence[Pair]):
             )
         return self._with(pair for pair in self.items if pair.domain == name)
 
+    def by_domain(self) -> "dict[str | None, Pairs]":
+        """Return the pairs of every domain, in alphabetical order, those without one last."""
+        found: dict[str | None, list[Pair]] = {name: [] for name in self._groups()}
+        for pair in self.items:
+            found[pair.domain].append(pair)
+        return {name: self._with(pairs) for name, pairs in found.items()}
+
     def split(self, *parts: float, seed: int = 0) -> tuple["Pairs", ...]:
         """Divide the pairs, the same on every machine and whatever their order.
 
@@ -264,6 +272,9 @@ class Pairs(Shown, Sequence[Pair]):
         rejected = self.rejected_rows + other.rejected_rows
         return Pairs(self.items + other.items, source, rejected)
 
+    def __radd__(self, other: int) -> "Pairs":
+        return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
+
     def _card(self) -> "Card":
         from steer.pairs.show import pairs_card
 
@@ -276,6 +287,20 @@ class Pairs(Shown, Sequence[Pair]):
 
     def _with(self, pairs: Iterable[Pair]) -> "Pairs":
         return Pairs(tuple(pairs), self.source)
+
+
+def as_pairs(pairs: Iterable[Pair], what: str = "pairs") -> Pairs:
+    """Return pairs that were given in any iterable as one frozen sequence.
+
+    Args:
+        pairs: ``Pairs``, or a list or another iterable of ``Pair``.
+        what: What they are, for the message.
+
+    Raises:
+        SelectionError: They are no iterable, or a text or a mapping.
+        PairsError: An item is not a ``Pair``.
+    """
+    return pairs if isinstance(pairs, Pairs) else Pairs.of(listed(what, pairs))
 
 
 def _row(pair: Pair, plain: bool) -> dict[str, Any]:

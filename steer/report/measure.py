@@ -16,7 +16,7 @@ from steer.evaluate import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
 from steer.model import Model
-from steer.pairs import Pairs, Prompt
+from steer.pairs import Pairs, Prompt, as_pairs
 from steer.report.page import Report
 from steer.report.sections.provenance import Setup
 from steer.report.sections.registry import Section, sections_of
@@ -92,6 +92,7 @@ def report(
     chosen = what if isinstance(what, Choice | Selection) else None
     composition = as_composition(what)
     parts = _by_domain(composition, data)
+    train = None if train is None else as_pairs(train)
     if instruction is None and train is None:
         shots = {d: part[:_SHOTS] for d, part in parts.items()}
         parts = {d: part[_SHOTS:] for d, part in parts.items()}
@@ -127,6 +128,7 @@ def report(
 
 
 def _by_domain(composition: Composition, data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:
+    data = data if isinstance(data, Mapping) else as_pairs(data)
     if isinstance(data, Pairs) and len(composition.domains) == 1 and not data.domains:
         data = {composition.domains[0]: data}
     return pairs_by_domain(data)

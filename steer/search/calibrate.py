@@ -15,7 +15,7 @@ from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
-from steer.pairs import Pairs, Prompt
+from steer.pairs import Pairs, Prompt, as_pairs
 from steer.search.at_settings import at_settings
 from steer.search.effects import SideEffects
 from steer.term import inner
@@ -208,6 +208,7 @@ def compare_at_kl(
         SelectionError: There are no pairs, or a vector does not reach the KL.
     """
     unsteered(model.engine, "compare_at_kl")
+    pairs = as_pairs(pairs)
     if not len(pairs):
         raise SelectionError(
             "there is nothing to compare on",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from steer.composition import Composition
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
-from steer.pairs import Pairs, Prompt
+from steer.pairs import Pairs, Prompt, as_pairs
 from steer.search.limits import Limits
 from steer.sweeps.measures import pairs_by_domain
 
@@ -19,6 +19,7 @@ def named(composition: Composition, pairs: Pairs | ByDomain) -> dict[str, Pairs]
         composition: What is searched.
         pairs: The pairs.
     """
+    pairs = pairs if isinstance(pairs, Mapping) else as_pairs(pairs)
     if isinstance(pairs, Pairs) and len(composition.domains) == 1 and not pairs.domains:
         pairs = {composition.domains[0]: pairs}
     return pairs_by_domain(pairs)

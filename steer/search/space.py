@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from steer.composition import Composition, coefficient_rows
 from steer.errors import SelectionError
+from steer.listed import listed
 
 Index = tuple[int, ...]  # which value of each domain
 Axes = Sequence[float] | Mapping[str, Sequence[float]]
@@ -64,10 +65,10 @@ def space_of(composition: Composition, coefficients: Axes) -> Space:
     domains = composition.domains
     if isinstance(coefficients, Mapping):
         coefficient_rows(dict.fromkeys(coefficients, 0.0), domains)  # refuses unknown domains
-        listed = [list(coefficients.get(domain, (0.0,))) for domain in domains]
+        each = [listed(f"coefficients of {d!r}", coefficients.get(d, (0.0,))) for d in domains]
     else:
-        listed = [list(coefficients)] * len(domains)
-    axes = tuple(tuple(sorted({float(c) + 0.0 for c in values})) for values in listed)
+        each = [listed("coefficients", coefficients)] * len(domains)
+    axes = tuple(tuple(sorted({float(c) + 0.0 for c in values})) for values in each)
     if not all(axes):
         raise SelectionError(
             "there is nothing to choose from",

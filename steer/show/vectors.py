@@ -95,7 +95,7 @@ def _made(made: Provenance) -> list[tuple[str, str]]:
 
 def _brief(value: object) -> str:
     if isinstance(value, Mapping):
-        return f"{{{len(value)} items}}"
+        return repr(value["model_id"]) if "model_id" in value else f"{{{len(value)} items}}"
     if isinstance(value, tuple) and len(value) > 4:
         return f"({value[0]!r}, …, {value[-1]!r})"
     return f"{value:.4g}" if isinstance(value, float) else repr(value)

@@ -15,8 +15,9 @@ from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce
 from steer.listed import listed
 from steer.model import Model
-from steer.pairs import Pairs, Prompt
+from steer.pairs import Pairs, Prompt, as_pairs
 from steer.shown import Shown
+from steer.text import as_prompts
 
 if TYPE_CHECKING:
     from steer.show.card import Card
@@ -31,18 +32,19 @@ class Answers(Shown):
     """Prompts with one reference answer of each of several levels.
 
     Args:
-        prompts: The prompts, at least one.
+        prompts: The prompts, at least one: texts, or messages as `model.generate` takes them.
         answers: For each of at least two levels, one answer per prompt.
 
     Raises:
         SelectionError: No prompt, fewer than two levels, or answers of another number.
+        TextError: A prompt is neither a text nor messages.
     """
 
     prompts: Sequence[Prompt]
     answers: Mapping[str, Sequence[str]]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompts", listed("prompts", self.prompts))
+        object.__setattr__(self, "prompts", as_prompts(self.prompts))
         named = {level: listed(f"answers of {level!r}", a) for level, a in self.answers.items()}
         object.__setattr__(self, "answers", named)
         counts = {level: len(texts) for level, texts in self.answers.items()}
@@ -117,16 +119,21 @@ def by_domain(data: Data) -> dict[str, Pairs | Answers]:
 
     Raises:
         SelectionError: There is nothing, or it is of another kind.
+        PairsError: Something in a list is no pair, or some pairs name a domain and others none.
     """
-    if isinstance(data, Pairs):
-        found: dict[str, Pairs | Answers] = {name: data.of_domain(name) for name in data.domains}
-        found = found or {"all": data}
+    if isinstance(data, Answers):
+        found: dict[str, Pairs | Answers] = {"all": data}
     elif isinstance(data, Mapping):
-        found = dict(data)
+        found = {
+            name: part if isinstance(part, Answers) else as_pairs(part, f"pairs of {name!r}")
+            for name, part in data.items()
+        }
     else:
-        found = {"all": data}
+        pairs = as_pairs(data)
+        named = pairs.by_domain() if pairs.domains else {"all": pairs}
+        found = {str(name): part for name, part in named.items()}
     empty = [name for name, part in found.items() if isinstance(part, Pairs) and not len(part)]
-    if not found or empty or not all(isinstance(p, Pairs | Answers) for p in found.values()):
+    if not found or empty:
         raise SelectionError(
             "there is nothing to measure on",
             found=f"{type(data).__name__}, without pairs: {empty}",

@@ -10,7 +10,7 @@ from steer.composition import Composition
 from steer.errors import SelectionError
 from steer.fingerprint import weights_sample
 from steer.model import Model
-from steer.pairs import Message, Pairs, Prompt
+from steer.pairs import Pairs, Prompt
 from steer.store.describe import values_checksum
 from steer.store.strict_json import dumps
 from steer.sweeps.grid import Setting
@@ -112,4 +112,4 @@ def _data(part: Pairs | Answers) -> Any:
 def _prompt(prompt: Prompt) -> Any:
     if isinstance(prompt, str):
         return prompt
-    return [[m.role, m.content] for m in prompt if isinstance(m, Message)]
+    return [[m.role, m.content] for m in prompt]

@@ -93,8 +93,11 @@ def sweep(
     check_reduce(reduce)
     _check_tokens(max_tokens)
     composition = as_composition(what)
-    if not isinstance(grid, Mapping | torch.Tensor):
+    if isinstance(grid, Mapping):
+        grid = {name: listed(f"coefficients of {name!r}", c) for name, c in grid.items()}
+    elif not isinstance(grid, torch.Tensor):
         grid = cast(Sequence[float], listed("coefficients of a grid", grid))
+    layers = None if layers is None else listed("layers", layers)
     scopes = [scope] if isinstance(scope, Scope | str) else scope
     settings = settings_of(composition, grid, layers, scopes)
     parts = by_domain(data)

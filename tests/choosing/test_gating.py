@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CompositionError, SteeringError
+from steer.errors import CompositionError, SelectionError, SteeringError
 from steer.gating import last_prompt_activations, routing_accuracy
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -80,3 +80,16 @@ def test_a_gate_is_fitted_and_measured_on_an_unsteered_model(lm):
         with pytest.raises(SteeringError, match="is being steered"):
             routing_accuracy(lm, gate, prompts)
     assert torch.equal(steer.domain_gate(lm, prompts, layer=1).centroids, gate.centroids)
+
+
+def test_prompts_are_a_list_of_texts_or_pairs(lm):
+    both = {"sea": SEA, "town": TOWN}
+    pairs = [steer.Pair(p, "x", "y", d) for d, prompts in both.items() for p in prompts]
+    known = steer.domain_gate(lm, both, layer=1, background=["hello"])
+    found = steer.domain_gate(lm, iter(pairs), layer=1, background=iter(["hello"]))
+    assert torch.equal(found.centroids, known.centroids)
+    for prompts, background in ((both, "hello"), ({**both, "sea": "the sea"}, ()), ("sea", ())):
+        with pytest.raises(SelectionError, match="must be given in a sequence"):
+            steer.domain_gate(lm, prompts, layer=1, background=background)
+    with pytest.raises(SelectionError, match="prompts of 'sea'"):
+        routing_accuracy(lm, known, {"sea": "the sea"})

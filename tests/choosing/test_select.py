@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import SelectionError, VectorFileError
+from steer.errors import PairsError, SelectionError, VectorFileError
 from steer.evaluate.baselines import random_like
 from tests import letters
 from tests.letters import letter_pairs, towards
@@ -237,3 +237,28 @@ def test_an_instruction_becomes_the_prompted_baseline(lm, pairs, planted):
     prefix = (steer.Message("system", "say b"),)
     expected = steer.preference(lm, pairs.split(0.5, 0.5)[1], prefix=prefix).accuracy
     assert told == expected
+
+
+def test_pairs_in_a_list_are_pairs(lm, pairs, planted):
+    known = steer.select(lm, planted, pairs[:16], test=pairs[16:], coefficients=(1.0,), **OPTIONS)
+    found = steer.select(
+        lm, planted, list(pairs[:16]), test=iter(pairs[16:]), coefficients=(1.0,), **OPTIONS
+    )
+    assert (found.trials, found.test.value) == (known.trials, known.test.value)
+    options = {"coefficients": (0.0, 1.0), "neutral": None, "progress": False}
+    several = steer.select(lm, steer.compose(letters=planted), list(pairs), **options)
+    alike = steer.select(lm, steer.compose(letters=planted), {"letters": list(pairs)}, **options)
+    assert several.trials == alike.trials
+    with pytest.raises(PairsError, match="not a Pair"):
+        steer.select(lm, planted, ["a"], **OPTIONS)
+
+
+@pytest.mark.parametrize("option", [{"layers": 3}, {"coefficients": 0.5}])
+def test_several_are_given_in_a_sequence(lm, pairs, planted, option):
+    with pytest.raises(SelectionError, match="must be given in a sequence"):
+        steer.select(lm, planted, pairs, **OPTIONS, **option)
+    for values in (0.5, {"letters": 0.5}):
+        with pytest.raises(SelectionError, match="must be given in a sequence"):
+            steer.select(
+                lm, steer.compose(letters=planted), pairs, coefficients=values, progress=False
+            )

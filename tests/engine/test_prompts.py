@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CompositionError, RecordingError, TextError
+from steer.errors import CompositionError, RecordingError, SelectionError, TextError
 from steer.site import Weight
 from steer.term import LowRank
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -126,3 +126,20 @@ def test_a_composition_keeps_its_own_coefficients():
 
 def test_a_strength_of_one_to_within_float32_is_in_range(lm):
     lm.steered(VECTORS["a"], math.nextafter(1.0, 2.0), operator="ablate")
+
+
+def test_one_text_is_no_list_of_letters(lm):
+    for ask in (
+        lambda: lm.activations("Is it safe?"),
+        lambda: lm.activations(["Is it safe?"], "yes"),
+        lambda: lm.activations(["Is it safe?"], layers=1),
+        lambda: lm.logprobs("abc", "def"),
+        lambda: lm.logprobs(["abc"], "d"),
+        lambda: lm.logits("abc", "def"),
+    ):
+        with pytest.raises(SelectionError, match="must be given in a sequence"):
+            ask()
+    with pytest.raises(TextError, match="differ in number"):
+        lm.activations(["Is it safe?"], [])
+    both = lm.logprobs(iter(["a", "b"]), iter(["yes", "no"]))
+    assert all(map(torch.equal, both, lm.logprobs(["a", "b"], ["yes", "no"])))

@@ -6,8 +6,9 @@ import torch
 import steer
 from steer.effects import off_target, steerability
 from steer.errors import CompositionError, JudgeError, SelectionError
-from steer.evaluate import Share, Verdict, judge_answers, preference
+from steer.evaluate import Share, Verdict, baselines, judge_answers, preference
 from steer.report import Report
+from steer.search import compare_at_kl
 from tests.sweeps.setting import model, pairs
 
 COEFFICIENTS = (-1.0, 0.0, 0.5)
@@ -184,3 +185,23 @@ def test_cells_and_judges_that_are_missing_are_named(lm, knobs, matrix):
     alone = off_target(lm, knobs.parts["legal"], {"vector": pairs()})
     with pytest.raises(SelectionError, match="no effect off target"):
         alone.worst()
+
+
+def test_pairs_in_a_list_are_pairs(lm, knobs):
+    known = off_target(lm, knobs, pairs(), progress=False)
+    found = off_target(lm, knobs, list(pairs()), progress=False)
+    assert found.rows == known.rows
+    with pytest.raises(SelectionError, match="must be given in a sequence"):
+        off_target(lm, knobs, 5, progress=False)
+    vector, options = knobs.parts["legal"].vector, {"neutral": ["who"], "progress": False}
+    several = [
+        compare_at_kl(lm, {"v": vector}, given, 0.01, **options).rows
+        for given in (pairs(), iter(pairs()))
+    ]
+    assert several[0] == several[1]
+    shots = steer.Pairs.of([steer.Pair("a", "b", "c")])
+    beside = [
+        baselines(lm, vector, given, shots=shown, seeds=(0,), progress=False).rows
+        for given, shown in ((pairs(), shots), (iter(pairs()), iter(shots)))
+    ]
+    assert beside[0] == beside[1]

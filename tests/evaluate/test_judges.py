@@ -255,3 +255,12 @@ def test_a_verdict_may_hold_a_reply():
     found = judge_answers(lambda p, a: Verdict("x", reply="so it seems"), ["p"], ["a"])
     assert found.items[0]["reply"] == "so it seems"
     assert not math.isnan(found.share("x").value)
+
+
+def test_messages_may_be_mappings_wherever_answers_are_judged(lm):
+    judge = ModelJudge(lm, "{prompt} {answer}", ["yes", "no it is not"])
+    plain = [{"role": "user", "content": "Is it safe?"}]
+    messages = (steer.Message("user", "Is it safe?"),)
+    assert judge(plain, "a boat") == judge(messages, "a boat")
+    found = judge_answers(lambda prompt, _: prompt[0].content, [plain], ["a boat"])
+    assert (found.prompts, found.verdicts[0].label) == ((messages,), "Is it safe?")

@@ -129,6 +129,14 @@ def test_palrs_stays_within_layers_and_positions() -> None:
     assert palrs(activations, layers=(1, 7)).layers[0] in (1, 7), "two integers are two layers"
 
 
+def test_palrs_reads_a_string_as_one_position() -> None:
+    activations = record(tiny(), some_pairs(5, ("law",)), progress=False)
+    known = palrs(activations, positions=["template[-1]"], layers=[2])
+    found = palrs(activations, positions="template[-1]", layers=[2])
+    assert found.provenance == known.provenance
+    assert torch.equal(found.direction(2), known.direction(2))
+
+
 def test_palrs_knows_the_depth_of_the_model() -> None:
     activations = made()
     info = tiny().info

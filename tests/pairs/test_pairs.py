@@ -6,8 +6,8 @@ import operator
 
 import pytest
 
-from steer.errors import PairsError
-from steer.pairs import Message, Pair, Pairs
+from steer.errors import PairsError, SelectionError
+from steer.pairs import Message, Pair, Pairs, as_pairs
 
 A = Pair("Q1", "a", "b", "medical")
 B = Pair("Q2", "<b>c</b>", "d", "legal")
@@ -109,3 +109,28 @@ def test_html_is_escaped():
     assert "&lt;b&gt;c&lt;/b&gt;" in html
     assert "<b>" not in html
     assert "&#x27;Q3&#x27;</td>" in html
+
+
+def test_sum_adds_pairs():
+    assert sum([PAIRS[:1], PAIRS[1:]]) == PAIRS
+    assert sum([PAIRS]) is PAIRS
+    for number in (1, False, ""):
+        with pytest.raises(TypeError):
+            operator.add(number, PAIRS)
+
+
+def test_by_domain_is_what_of_domain_gives():
+    found = PAIRS.by_domain()
+    assert list(found) == ["legal", "medical", None]
+    assert found == {name: PAIRS.of_domain(name) for name in found}
+    assert PAIRS[:0].by_domain() == {}
+
+
+def test_any_iterable_of_pairs_is_pairs():
+    assert as_pairs(PAIRS) is PAIRS
+    assert as_pairs([A, B, C]) == as_pairs(iter([A, B, C])) == PAIRS
+    for given in ("abc", 3, {"a": A}):
+        with pytest.raises(SelectionError, match="pairs must be given in a sequence"):
+            as_pairs(given)
+    with pytest.raises(PairsError, match="item 0"):
+        as_pairs(["a"])

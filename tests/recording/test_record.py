@@ -1,10 +1,11 @@
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from steer.activations import POSITIONS, Activations, record
-from steer.errors import RecordingError
+from steer.errors import RecordingError, SelectionError
 from steer.pairs import Pair, Pairs
 from steer.text import Exchange
 from tests.recording.reference import EVERYWHERE, off, some_pairs, textbook, tiny
@@ -142,8 +143,11 @@ def test_what_cannot_be_recorded_is_refused() -> None:
     model, pairs = tiny(), some_pairs(2)
     with pytest.raises(RecordingError, match="no pairs"):
         record(model, Pairs.of([]), progress=False)
-    for layers in ([], [4], [-1], [1.5], ["1"], [True], 2, "12"):
+    for layers in ([], [4], [-1], [1.5], ["1"], [True]):
         with pytest.raises(RecordingError, match="layers from 0 to 3"):
+            record(model, pairs, layers=layers, progress=False)  # type: ignore[arg-type]
+    for layers in (2, "12"):
+        with pytest.raises(SelectionError, match="layers must be given in a sequence"):
             record(model, pairs, layers=layers, progress=False)  # type: ignore[arg-type]
     for most in (0, -1, 1.5):
         with pytest.raises(RecordingError, match="max_tokens"):
@@ -181,9 +185,32 @@ def test_a_template_that_ends_with_the_response_has_no_template_position() -> No
 
 def test_plain_rows_of_pairs_are_taken_too() -> None:
     model, pairs = tiny(), some_pairs(3)
-    assert repr(record(model, list(pairs), progress=False)) == repr(
-        record(model, pairs, progress=False)
-    )
+    for given in (list(pairs), iter(pairs)):
+        assert repr(record(model, given, progress=False)) == repr(
+            record(model, pairs, progress=False)
+        )
+
+
+class Counted(tuple[Pair, ...]):
+    """Counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Pair]:
+        Counted.times += 1
+        return super().__iter__()
+
+
+def test_pairs_are_gone_through_as_often_whatever_the_number_of_domains() -> None:
+    found = []
+    for domains in (2, 12):
+        pairs = some_pairs(12, tuple(f"domain {k}" for k in range(domains)))
+        counted, Counted.times = Pairs(Counted(pairs.items)), 0
+        activations = record(tiny(), counted, "template[-1]", layers=[0], progress=False)
+        found.append(Counted.times)
+        for name in pairs.domains:
+            assert activations.pairs_fingerprints[name] == pairs.of_domain(name).fingerprint
+    assert found[0] == found[1]
 
 
 @pytest.fixture(scope="module")

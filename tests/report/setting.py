@@ -31,8 +31,8 @@ def knobs() -> steer.Composition:
 def unseen() -> steer.Pairs:
     """Pairs of three domains, of which one prompt holds markup."""
     hostile = steer.Pair(HOSTILE, "Take <b>aspirin</b>.", "I & you cannot.", "medical")
-    return steer.Pairs.of([hostile]) + sum(
-        (pairs(d, 6, split="test") for d in (*DOMAINS, "financial")), steer.Pairs.of([])
+    return sum(
+        (pairs(d, 6, split="test") for d in (*DOMAINS, "financial")), steer.Pairs.of([hostile])
     )
 
 

@@ -330,7 +330,8 @@ def test_pairs_shown_by_the_prompt_are_not_measured_on() -> None:
     few = unseen().of_domain("legal")
     vector = {"legal": knobs().parts["legal"].vector}
     options: dict[str, Any] = {"neutral": text(), "examples": 0, "progress": False}
-    found = body(report(model(), vector, few, coefficients=(0.0,), **options), "Provenance")
+    listed = list(few)
+    found = body(report(model(), vector, listed, coefficients=(0.0,), **options), "Provenance")
     assert few[2:].fingerprint[:16] in found
     with pytest.raises(SelectionError, match="nothing to report on"):
         report(model(), vector, few[:2], **options)

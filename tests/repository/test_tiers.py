@@ -146,6 +146,7 @@ _STANDARD = {
     "itertools",
     "math",
     "numbers",
+    "operator",
     "os",
     "re",
     "types",

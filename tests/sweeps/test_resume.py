@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steer
-from steer.errors import SelectionError
+from steer.errors import SelectionError, TextError
 from steer.evaluate import preference
 from steer.sweeps import sweep
 from tests.conformance.cases import vector
@@ -312,3 +312,24 @@ def test_a_killed_sweep_resumes_to_the_same_table(tmp_path, after) -> None:
     saved_lines = path.read_bytes().count(b"\n")
     assert saved_lines < 2 * len(GRID) + 1
     assert run(path, layers=[1, 2]).rows == run(None, layers=[1, 2]).rows
+
+
+def test_prompts_as_mappings_count_as_much_as_messages(tmp_path) -> None:
+    answers = {"low": ["Ask a doctor."], "high": ["Take two."]}
+
+    def asked(prompt):
+        return steer.Answers([prompt], answers)
+
+    def swept(prompt):
+        return run(tmp_path / "s", data=asked(prompt), grid=[0.0], measure="levels")
+
+    aunt, zebra = ([{"role": "user", "content": text}] for text in ("My aunt", "zebra quartz"))
+    first = swept(aunt)
+    with pytest.raises(SelectionError, match="another sweep"):
+        swept(zebra)
+    again = swept((steer.Message("user", "My aunt"),))
+    assert again.way == "resumed"
+    assert again.fingerprint == first.fingerprint
+    assert asked(aunt).prompts == [(steer.Message("user", "My aunt"),)]
+    with pytest.raises(TextError):
+        asked([{"role": "user"}])

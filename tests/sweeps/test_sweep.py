@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 import steer
-from steer.errors import CompositionError, SelectionError
+from steer.errors import CompositionError, PairsError, SelectionError
 from steer.evaluate import level_preference, preference
 from steer.sweeps import Answers, likelihood, sweep
 from tests.conformance.cases import gate, knobs, mixed, vector
@@ -270,11 +270,14 @@ def nothing_measured(model, part):
         ({"grid": [float("nan")]}, CompositionError),
         ({"layers": [3]}, SelectionError),
         ({"layers": []}, SelectionError),
+        ({"layers": 1}, SelectionError),
+        ({"grid": {"vector": 0.5}}, SelectionError),
+        ({"data": 5}, SelectionError),
         ({"scope": "answers"}, CompositionError),
         ({"data": ANSWERS}, SelectionError),
         ({"data": steer.Pairs.of([])}, SelectionError),
         ({"data": {}}, SelectionError),
-        ({"data": ["a"]}, SelectionError),
+        ({"data": ["a"]}, PairsError),
         ({"measure": "levels"}, SelectionError),
         ({"measure": "accuracy"}, SelectionError),
         ({"measure": nothing_measured}, SelectionError),
@@ -294,3 +297,15 @@ def test_answers_need_one_of_each_level() -> None:
             Answers(PROMPTS, answers)
     with pytest.raises(SelectionError):
         Answers((), {"low": (), "high": ()})
+
+
+def test_pairs_in_a_list_are_pairs() -> None:
+    known = sweep(model(), vector(1), pairs(), [1.0], progress=False)
+    for data in (
+        list(pairs()),
+        iter(pairs()),
+        {d: [*pairs().of_domain(d)] for d in pairs().domains},
+    ):
+        found = sweep(model(), vector(1), data, [1.0], progress=False)
+        assert found.fingerprint == known.fingerprint
+        assert found.rows == known.rows

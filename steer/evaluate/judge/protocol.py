@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from steer.pairs import Prompt
+from steer.text import PromptLike, as_prompt
 
 Label = str | float | None
 
@@ -66,18 +67,22 @@ class LabelJudge(Protocol):
         """The labels; it may leave an answer undecided besides."""
 
 
-def prompt_text(prompt: Prompt) -> str:
+def prompt_text(prompt: PromptLike) -> str:
     """Return a prompt as one text: messages as lines of role and content.
 
     Args:
         prompt: A text or messages.
+
+    Raises:
+        TextError: It is neither.
     """
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+    known = as_prompt(prompt)
+    if isinstance(known, str):
+        return known
+    return "\n".join(f"{message.role}: {message.content}" for message in known)
 
 
-def filled(question: str, prompt: Prompt, answer: str) -> str:
+def filled(question: str, prompt: PromptLike, answer: str) -> str:
     """Return a judge's question with `{prompt}` and `{answer}` filled in; other braces stay.
 
     Args:

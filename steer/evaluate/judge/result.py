@@ -14,6 +14,7 @@ from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Message, Prompt
+from steer.text import as_prompts
 
 Wanted = str | Sequence[str] | None
 _SHOWN = 80  # characters of an error in a table
@@ -234,7 +235,7 @@ def judge_answers(
         SelectionError: No answers, numbers that differ, or a judge that returns something else
             than a label or a score.
     """
-    prompts, answers = listed("prompts", prompts), listed("answers", answers)
+    prompts, answers = as_prompts(prompts), listed("answers", answers)
     wanted = wanted if wanted is None or isinstance(wanted, str) else listed("labels", wanted)
     each = [wanted] * len(answers) if isinstance(wanted, str) else wanted
     counts = {len(prompts), len(answers), len(answers if each is None else each)}
@@ -284,7 +285,7 @@ def judged_accuracy(
         SelectionError: See `judge_answers`.
         TextError: A prompt cannot be rendered.
     """
-    prompts = listed("prompts", prompts)
+    prompts = as_prompts(prompts)
     if wanted is not None and not isinstance(wanted, str):
         wanted = listed("labels", wanted)
     check_wanted(judge, wanted, len(prompts))
