@@ -1,5 +1,6 @@
 """Recording: one pass over preference pairs, and what is kept of it."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ from steer.pairs import Pair, Pairs, as_pairs
 from steer.positions import POSITIONS, At, Unit, plan
 from steer.provenance import ModelInfo
 from steer.shown import Shown
+from steer.store import Recording, load_recording, save_recording
 
 if TYPE_CHECKING:
+    import os
+
     from steer.model import Model
     from steer.show.card import Card
 
@@ -45,7 +49,8 @@ class Activations(Shown):
     Args:
         moments: The moments of each `(domain, position)`.
         layers: The layers recorded (block outputs, 0-based), ascending: the rows of the moments.
-        pairs_fingerprints: SHA-256 of the pairs of each domain.
+        pairs_fingerprints: SHA-256 of the pairs of each domain; of recordings that were joined, of
+            the fingerprints of both.
         model: The model they were recorded on.
         path: `packed`, or `padded: ` and why.
     """
@@ -60,6 +65,33 @@ class Activations(Shown):
         object.__setattr__(self, "moments", MappingProxyType(dict(self.moments)))
         fingerprints = MappingProxyType(dict(self.pairs_fingerprints))
         object.__setattr__(self, "pairs_fingerprints", fingerprints)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        maps = dict(self.moments), self.layers, dict(self.pairs_fingerprints)
+        return (Activations, (*maps, self.model, self.path))
+
+    def __add__(self, other: "Activations") -> "Activations":
+        """Return two recordings of different pairs as one.
+
+        A domain that both have counts the pairs of both; its fingerprint is then made of theirs.
+
+        Raises:
+            RecordingError: Models, positions or layers differ, or a domain's pairs are the same.
+        """
+        if not isinstance(other, Activations):
+            return NotImplemented
+        _check_alike(self, other)
+        moments, marks = dict(self.moments), dict(self.pairs_fingerprints)
+        for key, found in other.moments.items():
+            moments[key] = moments[key].merge(found) if key in moments else found
+        for domain, mark in other.pairs_fingerprints.items():
+            both = f"{marks[domain]}\n{mark}" if domain in marks else None
+            marks[domain] = mark if both is None else hashlib.sha256(both.encode()).hexdigest()
+        path = self.path if self.path == other.path else f"{self.path}; {other.path}"
+        return Activations(moments, self.layers, marks, self.model, path)
+
+    def __radd__(self, other: int) -> "Activations":
+        return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
 
     @property
     def domains(self) -> tuple[str | None, ...]:
@@ -111,6 +143,36 @@ class Activations(Shown):
             RecordingError: There is no such position, or more than one to choose from.
         """
         return str(_one("position", name, self.positions))
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write the recording to a self-describing `.safetensors` file, atomically.
+
+        Args:
+            path: Where to write; the name should end in `.safetensors`.
+
+        Raises:
+            VectorFileError: The file cannot be written, or a value is not finite.
+        """
+        found = self.moments, self.layers, self.pairs_fingerprints, self.model, self.path
+        save_recording(Recording(*found), path)
+
+    @classmethod
+    def load(cls, path: "str | os.PathLike[str]") -> "Activations":
+        """Read a recording from a file that `save` wrote; all is validated, nothing unpickled.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The recording as it was saved, bit for bit.
+
+        Raises:
+            VectorFileError: The file is damaged, foreign, of a newer version or holds values that
+                cannot be used.
+        """
+        found = load_recording(path)
+        marks = found.pairs_fingerprints
+        return cls(found.moments, found.layers, marks, found.model, found.path)
 
     def _card(self) -> "Card":
         from steer.show.activations import activations_card
@@ -206,6 +268,31 @@ def packing_report(model: "Model", longest: int = 32) -> Packing:
         longest: Longest text to be recorded, in tokens.
     """
     return packing_of(model.architecture, longest)
+
+
+def _check_alike(left: Activations, right: Activations) -> None:
+    """Refuse to join recordings of unlike things, or of the same pairs."""
+    for what, a, b in (
+        ("models", left.model, right.model),
+        ("positions", left.positions, right.positions),
+        ("layers", left.layers, right.layers),
+    ):
+        if a != b:
+            raise RecordingError(
+                f"recordings of different {what} cannot be joined",
+                found=f"{a} and {b}",
+                expected="one model, the same positions and the same layers",
+                do="record both in the same way",
+            )
+    marks = left.pairs_fingerprints
+    twice = [d for d, mark in right.pairs_fingerprints.items() if marks.get(d) == mark]
+    if twice:
+        raise RecordingError(
+            "both recordings are of the same pairs",
+            found=f"domains {twice}",
+            expected="different pairs, or other domains",
+            do="keep one of the two",
+        )
 
 
 def _one(what: str, name: str | None, known: Sequence[str | None]) -> str | None:

@@ -5,6 +5,15 @@ numbers and checksums are verified before a vector is built, and nothing is unpi
 """
 
 from steer.store.file import inspect_header, load, save
+from steer.store.recording import Recording, load_recording, save_recording
 from steer.store.stream import VectorWriter
 
-__all__ = ["VectorWriter", "inspect_header", "load", "save"]
+__all__ = [
+    "Recording",
+    "VectorWriter",
+    "inspect_header",
+    "load",
+    "load_recording",
+    "save",
+    "save_recording",
+]

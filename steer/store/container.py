@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steer.errors import VectorFileError
 from steer.store import fields, strict_json
-from steer.store.foreign import not_a_vector, not_safetensors
+from steer.store.foreign import not_ours, not_safetensors
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -76,7 +76,7 @@ def read_container(file: BinaryIO, size: int, *, key: str) -> Container:
         raise _damaged("a header that is not UTF-8", "JSON text") from error
     texts = fields.mapping("__metadata__", table.pop("__metadata__", {}))
     if key not in texts:
-        raise not_a_vector(list(table))
+        raise not_ours(key, list(texts), list(table))
     metadata = {
         name: fields.text(f"__metadata__.{name}", item, empty=True) for name, item in texts.items()
     }
@@ -191,5 +191,5 @@ def _damaged(found: str, expected: str) -> VectorFileError:
         "the file is damaged",
         found=found,
         expected=expected,
-        do="get the file again, or write it again with Vector.save",
+        do="get the file again, or write it again with save",
     )

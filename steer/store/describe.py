@@ -34,7 +34,7 @@ def describe(vector: Vector, tensors: Mapping[str, object]) -> dict[str, object]
             "domain": made.domain,
             "pairs": made.pairs,
             "pairs_fingerprint": made.pairs_fingerprint,
-            "model": _model(made.model),
+            "model": describe_model(made.model),
             "license": made.license,
             "version": made.version,
         },
@@ -48,7 +48,12 @@ def describe(vector: Vector, tensors: Mapping[str, object]) -> dict[str, object]
     }
 
 
-def _model(model: ModelInfo | None) -> dict[str, object] | None:
+def describe_model(model: ModelInfo | None) -> dict[str, object] | None:
+    """Return the description of a model, JSON values only.
+
+    Args:
+        model: What identifies it, if anything.
+    """
     if model is None:
         return None
     return {

@@ -112,21 +112,22 @@ def read_document(value: object) -> Document:
     return document
 
 
-def check_version(document: Mapping[str, object]) -> None:
+def check_version(document: Mapping[str, object], known: int = FORMAT_VERSION) -> None:
     """Refuse a description of a newer version of the format.
 
     Args:
         document: The description.
+        known: The newest version that is known here.
 
     Raises:
         VectorFileError: The version is newer than this library, or no version at all.
     """
     version = fields.integer("format_version", document.get("format_version"), low=1)
-    if version > FORMAT_VERSION:
+    if version > known:
         raise VectorFileError(
             "the file was written by a newer version of this library",
             found=f"format version {version}",
-            expected=f"format version {FORMAT_VERSION}",
+            expected=f"format version {known}",
             do="upgrade: pip install --upgrade residual-steer",
         )
 
@@ -141,13 +142,21 @@ def _provenance(value: object) -> Provenance:
         pairs_fingerprint=fields.optional_text(
             "provenance.pairs_fingerprint", made["pairs_fingerprint"]
         ),
-        model=None if made["model"] is None else _model(made["model"]),
+        model=None if made["model"] is None else read_model(made["model"]),
         license=fields.optional_text("provenance.license", made["license"]),
         version=fields.optional_text("provenance.version", made["version"]),
     )
 
 
-def _model(value: object) -> ModelInfo:
+def read_model(value: object) -> ModelInfo:
+    """Return what identifies a model, checked.
+
+    Args:
+        value: The JSON value.
+
+    Raises:
+        VectorFileError: A member is missing, unknown or unusable.
+    """
     model = fields.members("provenance.model", value, _MODEL)
     return ModelInfo(
         model_id=fields.text("model.model_id", model["model_id"]),

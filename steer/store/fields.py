@@ -94,7 +94,7 @@ def wrong(where: str, found: object, expected: str) -> VectorFileError:
         f"{where} in the header cannot be used",
         found=found,
         expected=expected,
-        do="if you load: get the file again; if you save: correct this record of the vector",
+        do="if you load: get the file again; if you save: correct this record",
     )
 
 

@@ -50,7 +50,7 @@ def save(vector: Vector, path: PathLike) -> None:
             check_storable(name, tensor)
         infos = {name: describe_tensor(t, checksum(t)) for name, t in tensors.items()}
         header = header_of(vector, tensors, infos)
-        _write(Path(os.path.realpath(path)), header, tensors)
+        write_file(Path(os.path.realpath(path)), header, tensors)
 
 
 def header_of(
@@ -69,7 +69,7 @@ def header_of(
     """
     text = strict_json.dumps(describe(vector, infos))
     read_document(strict_json.loads(text))
-    return header_bytes({KEY: text, DIGEST_KEY: _digest(text)}, tensors, size=size)
+    return header_bytes({KEY: text, DIGEST_KEY: digest_of(text)}, tensors, size=size)
 
 
 def load(path: PathLike) -> Vector:
@@ -86,13 +86,13 @@ def load(path: PathLike) -> Vector:
         VectorFileError: The file is damaged, foreign, of a newer version, or holds values that
             cannot be used.
     """
-    with about(path), _open(path) as (file, size):
+    with about(path), opened(path) as (file, size):
         document, _, container = _header(file, size)
         tensors = {}
         for name, info in document.tensors.items():
             tensors[name], digest = read_tensor(file, container.entries[name])
             if digest != info.sha256:
-                raise _damaged(f"bytes of {name!r} with SHA-256 {digest}", info.sha256)
+                raise damaged(f"bytes of {name!r} with SHA-256 {digest}", info.sha256)
             check_storable(name, tensors[name])
         return build_vector(document, tensors)
 
@@ -109,7 +109,7 @@ def inspect_header(path: PathLike) -> dict[str, object]:
     Raises:
         VectorFileError: As `load`, but for the values of the tensors, which are not looked at.
     """
-    with about(path), _open(path) as (file, size):
+    with about(path), opened(path) as (file, size):
         return _header(file, size)[1]
 
 
@@ -118,18 +118,25 @@ def _header(file: BinaryIO, size: int) -> tuple[Document, dict[str, object], Con
     text = container.metadata[KEY]
     value = fields.mapping("the description", strict_json.loads(text))
     check_version(value)
-    if container.metadata.get(DIGEST_KEY) != _digest(text):
-        raise _damaged(f"a description with SHA-256 {_digest(text)}", f"the {DIGEST_KEY} beside it")
+    if container.metadata.get(DIGEST_KEY) != digest_of(text):
+        raise damaged(
+            f"a description with SHA-256 {digest_of(text)}", f"the {DIGEST_KEY} beside it"
+        )
     document = read_document(value)
     described = {name: (info.dtype, info.shape) for name, info in document.tensors.items()}
     contained = {name: (entry.dtype, entry.shape) for name, entry in container.entries.items()}
     if described != contained:
         differing = sorted(set(described.items()) ^ set(contained.items()))[:4]
-        raise _damaged(f"tensors that differ from their description: {differing}", "the same")
+        raise damaged(f"tensors that differ from their description: {differing}", "the same")
     return document, value, container
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """Return the SHA-256 of a text.
+
+    Args:
+        text: The text.
+    """
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -180,7 +187,15 @@ def about(path: PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
+def opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a file to read it; give it with its length in bytes.
+
+    Args:
+        path: The file.
+
+    Raises:
+        VectorFileError: It is a directory, a device or a pipe.
+    """
     if Path(path).exists() and not Path(path).is_file():
         raise VectorFileError(
             "not a file",
@@ -192,7 +207,14 @@ def _open(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
         yield file, os.fstat(file.fileno()).st_size
 
 
-def _write(target: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
+def write_file(target: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        target: Where to write; a file of that name is replaced.
+        header: What it begins with.
+        tensors: The tensors by name, in the header's order.
+    """
     temporary = target.with_name(f".steer-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -206,10 +228,16 @@ def _write(target: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _damaged(found: str, expected: str) -> VectorFileError:
+def damaged(found: str, expected: str) -> VectorFileError:
+    """Return the error for a file whose parts disagree.
+
+    Args:
+        found: What was found.
+        expected: What should be there.
+    """
     return VectorFileError(
         "the file is damaged",
         found=found,
         expected=expected,
-        do="get the file again; to change a description, load the vector and save another",
+        do="get the file again; to change a description, load the file and save another",
     )

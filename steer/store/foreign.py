@@ -4,6 +4,10 @@ from collections.abc import Sequence
 
 from steer.errors import VectorFileError
 
+_KINDS = {
+    "steer.vector": ("a vector file", "Vector"),
+    "steer.activations": ("a file of recorded activations", "Activations"),
+}
 _BEGINNINGS = (
     (
         b"GGUF",
@@ -31,7 +35,7 @@ def not_safetensors(beginning: bytes, size: int, length: int) -> VectorFileError
         length: What its first 8 bytes say is the header's length.
     """
     found = f"{size} bytes, of which the first 8 announce a header of {length}"
-    do = "name a file written by Vector.save; if it was one, get it again"
+    do = "name a file written by save; if it was one, get it again"
     if size == 0:
         found = "an empty file"
     for magic, name, advice in _BEGINNINGS:
@@ -46,18 +50,22 @@ def not_safetensors(beginning: bytes, size: int, length: int) -> VectorFileError
     )
 
 
-def not_a_vector(names: Sequence[str]) -> VectorFileError:
-    """Return the error for a safetensors file without our description.
+def not_ours(key: str, keys: Sequence[str], names: Sequence[str]) -> VectorFileError:
+    """Return the error for a safetensors file without the description that is read.
 
     Args:
+        key: The metadata key of what is read.
+        keys: The metadata keys there are.
         names: Names of its tensors.
     """
+    wanted = _KINDS[key]
     adapter = any(".lora_A" in name or ".lora_B" in name for name in names)
     kind = "a PEFT adapter" if adapter else "a model's weights or another library's vector"
+    kind = next((_KINDS[other][0] for other in keys if other in _KINDS), kind)
     shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     return VectorFileError(
-        f"a safetensors file, but not a vector file: it looks like {kind}",
+        f"a safetensors file, but not {wanted[0]}: it looks like {kind}",
         found=f"{len(names)} tensors: {shown}",
-        expected="the metadata key 'steer.vector'",
-        do="name a file written by Vector.save",
+        expected=f"the metadata key {key!r}",
+        do=f"name a file written by {wanted[1]}.save",
     )

@@ -12,6 +12,7 @@ from steer.vector import Vector
 
 FORMAT_VERSION = 1
 KEY = "steer.vector"
+RECORDING_KEY = "steer.activations"
 DIGEST_KEY = "steer.vector.sha256"
 CENTROIDS = "gate.centroids"
 KINDS: Mapping[str, type[Term]] = MappingProxyType(

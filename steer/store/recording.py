@@ -1,0 +1,210 @@
+"""Recorded activations as a file: float64 moments with a description, verified when read.
+
+The moments of all domains and positions are stacked, so that there are six tensors however many
+there are: five `[entry layer d_model]`, and `norm` `[entry layer]`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from steer.moments import Moments
+from steer.provenance import ModelInfo
+from steer.store import fields, strict_json
+from steer.store.container import header_bytes, read_container, read_shape, read_tensor
+from steer.store.describe import checksum, describe_model, describe_tensor
+from steer.store.document import check_version, read_model
+from steer.store.file import (
+    PathLike,
+    about,
+    check_storable,
+    damaged,
+    digest_of,
+    opened,
+    write_file,
+)
+from steer.store.layout import RECORDING_KEY
+
+_DIGEST_KEY = f"{RECORDING_KEY}.sha256"
+_VERSION = 1
+_TOP = ("format_version", "model", "path", "layers", "domains", "moments", "tensors")
+_NAMES = ("half.even", "half.odd", "mean_chosen", "mean_rejected", "norm", "second")
+_POSITIVE = ("norm", "second")  # whose values are lengths or squares
+_Key = tuple[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What is kept of a recording; the fields are those of `Activations`."""
+
+    moments: Mapping[_Key, Moments]
+    layers: tuple[int, ...]
+    pairs_fingerprints: Mapping[str | None, str]
+    model: ModelInfo | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One entry of `moments`: which it is, its number of pairs and those of its halves."""
+
+    key: _Key
+    count: int
+    halves: tuple[int, int]
+
+
+def save_recording(recording: Recording, path: PathLike) -> None:
+    """Write recorded activations to a `.safetensors` file, atomically.
+
+    Args:
+        recording: What was recorded.
+        path: Where to write.
+
+    Raises:
+        VectorFileError: The file cannot be written, or a value is not finite.
+    """
+    with about(path):
+        tensors = _stacked(list(recording.moments.values()))
+        for name, tensor in tensors.items():
+            _check_values(name, tensor)
+        text = strict_json.dumps(_described(recording, tensors))
+        _read(strict_json.loads(text))
+        header = header_bytes({RECORDING_KEY: text, _DIGEST_KEY: digest_of(text)}, tensors)
+        write_file(Path(os.path.realpath(path)), header, tensors)
+
+
+def load_recording(path: PathLike) -> Recording:
+    """Read what `save_recording` wrote; all is validated, and nothing is unpickled.
+
+    Args:
+        path: The file.
+
+    Raises:
+        VectorFileError: The file is damaged, foreign, of a newer version, or holds values that
+            cannot be used.
+    """
+    with about(path), opened(path) as (file, size):
+        container = read_container(file, size, key=RECORDING_KEY)
+        text = container.metadata[RECORDING_KEY]
+        value = fields.mapping("the description", strict_json.loads(text))
+        check_version(value, _VERSION)
+        if container.metadata.get(_DIGEST_KEY) != digest_of(text):
+            raise damaged(f"a description with SHA-256 {digest_of(text)}", f"{_DIGEST_KEY} beside")
+        known, entries, checksums = _read(value)
+        held = {name: (entry.dtype, entry.shape) for name, entry in container.entries.items()}
+        tensors: dict[str, Tensor] = {}
+        for name, (shape, wanted) in checksums.items():
+            if held.pop(name, None) != ("F64", shape):
+                raise damaged(f"a tensor {name!r} that differs from its description", f"F64{shape}")
+            tensors[name], digest = read_tensor(file, container.entries[name])
+            if digest != wanted:
+                raise damaged(f"bytes of {name!r} with SHA-256 {digest}", wanted)
+            _check_values(name, tensors[name])
+        if held:
+            raise damaged(f"tensors that are not described: {sorted(held)[:4]}", "none")
+    moments = {entry.key: _moments(entry, k, tensors) for k, entry in enumerate(entries)}
+    return Recording(moments, known.layers, known.pairs_fingerprints, known.model, known.path)
+
+
+def _check_values(name: str, tensor: Tensor) -> None:
+    check_storable(name, tensor)
+    if name in _POSITIVE and bool((tensor < 0).any()):
+        raise fields.wrong(f"tensors.{name}", "a negative value", "values of at least 0")
+
+
+def _stacked(moments: list[Moments]) -> dict[str, Tensor]:
+    if not moments:
+        raise fields.wrong("moments", "no moments", "at least one domain at one position")
+    columns = [
+        (m.halves[0], m.halves[1], m.mean_chosen, m.mean_rejected, m.norm, m.second)
+        for m in moments
+    ]
+    named = zip(_NAMES, zip(*columns, strict=True), strict=True)
+    return {name: torch.stack(column).double() for name, column in named}
+
+
+def _moments(entry: _Entry, k: int, tensors: Mapping[str, Tensor]) -> Moments:
+    even, odd, chosen, rejected, norm, second = (tensors[name][k] for name in _NAMES)
+    return Moments(entry.count, chosen, rejected, second, (even, odd), entry.halves, norm)
+
+
+def _described(recording: Recording, tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    return {
+        "format_version": _VERSION,
+        "model": describe_model(recording.model),
+        "path": recording.path,
+        "layers": list(recording.layers),
+        "domains": [
+            {"domain": domain, "pairs_fingerprint": mark}
+            for domain, mark in recording.pairs_fingerprints.items()
+        ],
+        "moments": [
+            {"domain": domain, "position": position, "pairs": m.count, "halves": [*m.half_counts]}
+            for (domain, position), m in recording.moments.items()
+        ],
+        "tensors": {name: describe_tensor(t, checksum(t)) for name, t in tensors.items()},
+    }
+
+
+def _read(
+    value: object,
+) -> tuple[Recording, list[_Entry], dict[str, tuple[tuple[int, ...], str]]]:
+    """Check a description; return the recording without its moments, entries and checksums."""
+    top = fields.members("the description", value, _TOP)
+    model = None if top["model"] is None else read_model(top["model"])
+    layers = tuple(fields.integer("a layer", n) for n in fields.array("layers", top["layers"]))
+    if not layers or list(layers) != sorted(set(layers)):
+        raise fields.wrong("layers", list(layers), "different layers, ascending, at least one")
+    if model is not None and layers[-1] >= model.n_layers:
+        raise fields.wrong("layers", f"layer {layers[-1]}", f"layers below {model.n_layers}")
+    marks: dict[str | None, str] = {}
+    for item in fields.array("domains", top["domains"]):
+        part = fields.members("an entry of domains", item, ("domain", "pairs_fingerprint"))
+        domain = fields.optional_text("a domain", part["domain"])
+        marks[domain] = fields.text("pairs_fingerprint", part["pairs_fingerprint"])
+    entries = [_entry(item) for item in fields.array("moments", top["moments"])]
+    keys = [entry.key for entry in entries]
+    expected = {(domain, position) for domain in marks for _, position in keys}
+    if not keys or len(keys) != len(set(keys)) or set(keys) != expected:
+        raise fields.wrong("moments", f"{len(keys)} entries", "each domain at each position once")
+    checksums = _checksums(top["tensors"], len(entries), len(layers))
+    width = checksums["second"][0][-1]
+    if model is not None and width != model.d_model:
+        raise fields.wrong("tensors", f"width {width}", f"the model's d_model, {model.d_model}")
+    path = fields.text("path", top["path"])
+    return Recording({}, layers, marks, model, path), entries, checksums
+
+
+def _entry(value: object) -> _Entry:
+    entry = fields.members("an entry of moments", value, ("domain", "position", "pairs", "halves"))
+    key = (
+        fields.optional_text("a domain", entry["domain"]),
+        fields.text("a position", entry["position"]),
+    )
+    count = fields.integer("pairs", entry["pairs"], low=1)
+    halves = [fields.integer("halves", n) for n in fields.array("halves", entry["halves"])]
+    if len(halves) != 2 or sum(halves) != count:
+        raise fields.wrong("halves", halves, f"two numbers that add up to {count} pairs")
+    return _Entry(key, count, (halves[0], halves[1]))
+
+
+def _checksums(value: object, entries: int, layers: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and checksum of each tensor."""
+    found = fields.members("tensors", value, _NAMES)
+    checksums = {}
+    for name in _NAMES:
+        item = fields.members(f"tensors.{name}", found[name], ("dtype", "shape", "sha256"))
+        shape = read_shape(f"tensors.{name}", item["shape"])
+        if item["dtype"] != "F64":
+            raise fields.wrong(f"tensors.{name}", f"dtype {item['dtype']!r}"[:80], "dtype F64")
+        checksums[name] = shape, fields.text(f"the checksum of {name}", item["sha256"])
+    width = checksums["second"][0][-1:]
+    for name, (shape, _) in checksums.items():
+        wanted = (entries, layers) if name == "norm" else (entries, layers, *width)
+        if shape != wanted or len(width) != 1:
+            raise fields.wrong(f"tensors.{name}", f"shape {shape}", f"shape {wanted}")
+    return checksums

@@ -1,0 +1,230 @@
+"""Recordings are kept, joined and copied whole; a file that is no good is refused."""
+
+import copy
+import hashlib
+import json
+import pickle
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steer.activations import Activations, record
+from steer.errors import RecordingError, VectorFileError
+from steer.extract import mean_difference
+from steer.vector import Vector
+from tests.recording.reference import off, some_pairs, tiny
+from tests.store.samples import full
+
+PAIRS = some_pairs(9)
+AT = ["template", "response_mean"]
+KEY = "steer.activations"
+
+
+def recorded(pairs=PAIRS, **options) -> Activations:
+    return record(tiny(), pairs, options.pop("at", AT), progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Activations:
+    return recorded()
+
+
+@pytest.fixture(scope="module")
+def data(whole, tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("good") / "a.safetensors"
+    whole.save(path)
+    return path.read_bytes()
+
+
+def same(left: Activations, right: Activations) -> bool:
+    """Whether two recordings are equal, bit for bit."""
+    records = [
+        (a.layers, dict(a.pairs_fingerprints), a.model, a.path, list(a.moments))
+        for a in (left, right)
+    ]
+    return records[0] == records[1] and all(
+        (m.count, m.half_counts) == (n.count, n.half_counts)
+        and all(map(torch.equal, tensors(m), tensors(n)))
+        for m, n in zip(left.moments.values(), right.moments.values(), strict=True)
+    )
+
+
+def tensors(m):
+    return [m.mean_chosen, m.mean_rejected, m.second, *m.halves, m.norm]
+
+
+def test_a_recording_is_read_as_it_was_saved(whole, tmp_path):
+    for activations in (whole, recorded(some_pairs(1, (None,)), at="template[-1]", layers=[2])):
+        activations.save(tmp_path / "a.safetensors")
+        found = Activations.load(tmp_path / "a.safetensors")
+        assert same(found, activations)
+        assert repr(found) == repr(activations)
+    nameless = replace(whole, model=None)
+    nameless.save(tmp_path / "a.safetensors")
+    assert same(Activations.load(tmp_path / "a.safetensors"), nameless)
+
+
+def test_equal_recordings_give_equal_bytes(whole, data, tmp_path):
+    Activations.load(_written(tmp_path, data)).save(tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == data
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_copies_are_equal(whole, copied):
+    twin = copied(whole)
+    assert same(twin, whole)
+    with pytest.raises(TypeError):
+        twin.moments["x"] = None
+
+
+def test_a_sum_is_the_recording_of_all_pairs(whole):
+    parts = PAIRS[:4], PAIRS[4:]  # the second begins with an even number of pairs
+    first, second = (recorded(part) for part in parts)
+    both = first + second
+    assert (both.layers, both.model, both.path) == (whole.layers, whole.model, whole.path)
+    for key, moments in both.moments.items():
+        assert moments.count == whole.moments[key].count
+        for found, expected in zip(tensors(moments), tensors(whole.moments[key]), strict=True):
+            assert off(found, expected) < 1e-5
+    mark = both.pairs_fingerprints["law"]
+    assert mark not in (first.pairs_fingerprints["law"], second.pairs_fingerprints["law"])
+    assert mark == (recorded(parts[0]) + second).pairs_fingerprints["law"]
+
+
+def test_domains_recorded_apart_are_joined(whole):
+    apart = [recorded(PAIRS.of_domain(name)) for name in PAIRS.domains]
+    both = sum(apart)
+    assert both.pairs_fingerprints == whole.pairs_fingerprints
+    for name in PAIRS.domains:
+        found = mean_difference(both, domain=name, position="response_mean")
+        expected = mean_difference(whole, domain=name, position="response_mean")
+        assert found.provenance == expected.provenance
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_recordings_of_unlike_things_are_not_joined(whole):
+    more = some_pairs(20)[9:]
+    for other, what in (
+        (recorded(more, layers=[1]), "layers"),
+        (recorded(more, at="template"), "positions"),
+        (replace(recorded(more), model=replace(whole.model, model_id="other")), "models"),
+    ):
+        with pytest.raises(RecordingError, match=f"different {what}"):
+            whole + other
+    with pytest.raises(RecordingError, match="the same pairs"):
+        whole + whole
+    for number in (1, False):
+        with pytest.raises(TypeError):
+            number + whole
+    with pytest.raises(TypeError):
+        whole + 1
+
+
+def _written(folder: Path, data: bytes) -> Path:
+    path = folder / "a.safetensors"
+    path.write_bytes(data)
+    return path
+
+
+def _forged(data: bytes, change) -> bytes:
+    """The file with its description changed and all checksums of it right."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    document = json.loads(header["__metadata__"][KEY])
+    change(document)
+    text = json.dumps(document)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    header["__metadata__"] = {KEY: text, f"{KEY}.sha256": digest}
+    raw = json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data[8 + length :]
+
+
+def _set(*path, to):
+    def change(document):
+        for name in path[:-1]:
+            document = document[name]
+        document[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_set("format_version", to=2), "newer version"),
+        (_set("extra", to=1), "unknown"),
+        (_set("layers", to=[0, 2, 1, 3]), "ascending"),
+        (_set("layers", to=[0, 1, 2, 4]), "layers below 4"),
+        (_set("layers", to=[0, 1, 2]), "shape"),
+        (_set("layers", to=[]), "at least one"),
+        (_set("path", to=None), "a string"),
+        (_set("model", "d_model", to=16), "d_model"),
+        (_set("model", "extra", to=16), "unknown"),
+        (_set("domains", 0, "pairs_fingerprint", to=3), "a string"),
+        (_set("domains", 0, "domain", to="other"), "each domain at each position"),
+        (_set("moments", 0, "position", to="other"), "each domain at each position"),
+        (_set("moments", 1, to={}), "missing"),
+        (_set("moments", to=[]), "each domain at each position"),
+        (_set("moments", 0, "pairs", to=0), "integer from 1"),
+        (_set("moments", 0, "halves", to=[1, 1]), "add up"),
+        (_set("moments", 0, "halves", to=[5]), "add up"),
+        (_set("tensors", "norm", "shape", to=[1]), "shape"),
+        (_set("tensors", "norm", "sha256", to="0" * 64), "SHA-256"),
+        (_set("tensors", "norm", "dtype", to="F32"), "dtype F64"),
+        (lambda d: d["tensors"].pop("norm"), "missing"),
+    ],
+)
+def test_a_description_that_cannot_be_used_is_refused(data, change, said, tmp_path):
+    path = _written(tmp_path, _forged(data, change))
+    with pytest.raises(VectorFileError, match=said) as error:
+        Activations.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_forging_alone_is_not_what_is_refused(data, whole, tmp_path):
+    assert same(Activations.load(_written(tmp_path, _forged(data, lambda d: None))), whole)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**9), st.integers(0, 7))
+def test_a_bit_that_changed_is_seen(data, whole, tmp_path_factory, at, bit):
+    changed = bytearray(data)
+    changed[at % len(data)] ^= 1 << bit
+    try:
+        found = Activations.load(_written(tmp_path_factory.mktemp("x"), bytes(changed)))
+    except VectorFileError:
+        return
+    assert same(found, whole)  # a space of the header's padding
+
+
+def test_values_that_cannot_be_moments_are_refused(whole, tmp_path):
+    key = ("law", "response_mean")
+    for name, value, said in (
+        ("second", -1.0, "negative"),
+        ("norm", -1.0, "negative"),
+        ("mean_chosen", float("nan"), "NaN"),
+    ):
+        tensor = getattr(whole.moments[key], name).clone()
+        tensor.view(-1)[0] = value
+        wrong = replace(whole.moments[key], **{name: tensor})
+        activations = replace(whole, moments={**whole.moments, key: wrong})
+        with pytest.raises(VectorFileError, match=said):
+            activations.save(tmp_path / "a")
+        assert not (tmp_path / "a").exists()
+    with pytest.raises(VectorFileError, match="no moments"):
+        replace(whole, moments={}).save(tmp_path / "a")
+
+
+def test_vectors_and_recordings_are_told_apart(data, tmp_path):
+    path = _written(tmp_path, data)
+    with pytest.raises(VectorFileError, match="recorded activations"):
+        Vector.load(path)
+    full().save(path)
+    with pytest.raises(VectorFileError, match="a vector file") as error:
+        Activations.load(path)
+    assert "Activations.save" in str(error.value)
