@@ -2,14 +2,16 @@
 
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from tqdm.auto import tqdm
 
 import steer
-from steer.errors import CompositionError, PairsError, SelectionError
+from steer.errors import CompositionError, FitError, PairsError, SelectionError
 from steer.evaluate import level_preference, preference
+from steer.provenance import Provenance
 from steer.sweeps import Answers, likelihood, sweep
 from tests.conformance.cases import gate, knobs, mixed, vector
 from tests.sweeps.setting import CHOSEN, PROMPTS, REJECTED, model, pairs
@@ -309,3 +311,12 @@ def test_pairs_in_a_list_are_pairs() -> None:
         found = sweep(model(), vector(1), data, [1.0], progress=False)
         assert found.fingerprint == known.fingerprint
         assert found.rows == known.rows
+
+
+def test_a_vector_of_another_model_is_swept_where_it_is_said_to_fit() -> None:
+    other = replace(model().info, model_id="elsewhere", template="0" * 64)
+    foreign = replace(vector(1), provenance=Provenance(model=other))
+    with pytest.raises(FitError, match=r"vector\.for_model\(lm\.info\)"):
+        sweep(model(), foreign, pairs(), [0.5], progress=False)
+    found = sweep(model(), foreign.for_model(model().info), pairs(), [0.5], progress=False)
+    assert found.rows == sweep(model(), vector(1), pairs(), [0.5], progress=False).rows
