@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
+from steer.beginning import common
 from steer.engine.base import in_place
 from steer.engine.options import answer_of, end_tokens
 from steer.errors import TextError
@@ -157,11 +158,5 @@ class _Row:
         """Add tokens; those after the first that ends the answer have no text."""
         self._ids += ids
         text = tokenizer.decode(answer_of(self._ids, ends), skip_special_tokens=True)
-        agreed = text[: _shared(self._text, text)].rstrip(_UNFINISHED)
+        agreed = text[: common(self._text, text)].rstrip(_UNFINISHED)
         self.told, self._text = max(self.told, agreed, key=len), text
-
-
-def _shared(left: str, right: str) -> int:
-    """Return how many characters two texts have in common from the start."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((k for k, (a, b) in pairs if a != b), min(len(left), len(right)))

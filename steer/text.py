@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from steer.beginning import common
 from steer.errors import PairsError, TextError
 from steer.listed import listed
 from steer.pairs import Message, Prompt
@@ -143,7 +144,7 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
     whole = before + ("" if _has_template(tokenizer) else " ") + response
     ids, ends = _encode(tokenizer, whole)
     if ends is None:
-        start = _shared(ids, _encode(tokenizer, before)[0])
+        start = common(ids, _encode(tokenizer, before)[0])
     else:
         start = next((i for i, end in enumerate(ends) if end > len(before)), len(ids))
     if start >= len(ids):
@@ -197,7 +198,7 @@ def encode_in_user_slot(
     """
     ids = encode_prompt(tokenizer, response)
     others = slot_samples(tokenizer) if samples is None else samples
-    return ids, min(_shared(ids[::-1], other[::-1]) for other in others)
+    return ids, min(common(ids[::-1], other[::-1]) for other in others)
 
 
 def as_prompt(prompt: PromptLike) -> Prompt:
@@ -248,14 +249,6 @@ def _no_prompt(what: str, found: object) -> TextError:
 
 def _has_template(tokenizer: Any) -> bool:
     return getattr(tokenizer, "chat_template", None) is not None
-
-
-def _shared(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many tokens two sequences have in common from the start."""
-    for i, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return i
-    return min(len(left), len(right))
 
 
 def _encode(tokenizer: Any, text: str) -> tuple[tuple[int, ...], list[int] | None]:

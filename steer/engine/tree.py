@@ -14,6 +14,7 @@ all, a prompt shared by two, the first words of two answers.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from steer.beginning import common
 from steer.engine.reading import Place
 
 Spans = tuple[tuple[int, int], ...]
@@ -88,19 +89,6 @@ def pack(sequences: Sequence[Sequence[int]]) -> Pack:
         spans[index] = _joined(before, (start, len(ids)))
         last = index
     return Pack(tuple(ids), tuple(positions), tuple(runs), tuple(spans))
-
-
-def common(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many tokens two sequences share from the start.
-
-    Args:
-        left: Token ids.
-        right: Token ids.
-    """
-    for i, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return i
-    return min(len(left), len(right))
 
 
 def unique_tokens(sequences: Sequence[Sequence[int]]) -> int:

@@ -1,8 +1,9 @@
 """Conversations: message lists, transcripts, and the beginning that two of them share."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from steer.beginning import common
 from steer.errors import PairsError
 from steer.pairs.pair import Message, shown
 
@@ -106,7 +107,7 @@ def part_conversations(
             do="add the answer, or leave the row out",
         )
     if chosen[:-1] != rejected[:-1]:
-        same = _shared(chosen, rejected)
+        same = common(chosen, rejected)
         raise PairsError(
             "chosen and rejected part before their last answer",
             found=f"{len(chosen)} and {len(rejected)} messages, the first {same} the same",
@@ -141,7 +142,7 @@ def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     Raises:
         PairsError: The texts share no beginning, or one is the beginning of the other.
     """
-    cut = _shared(chosen, rejected)
+    cut = common(chosen, rejected)
     if cut == min(len(chosen), len(rejected)):
         raise PairsError(
             "chosen and rejected are equal"
@@ -164,12 +165,6 @@ def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
             do='add a prompt, or say which column it is: columns={"prompt": ...}',
         )
     return chosen[:cut], chosen[cut:], rejected[cut:]
-
-
-def _shared(one: Sequence[object], other: Sequence[object]) -> int:
-    """Return how many items two sequences have in common at their beginning."""
-    same = (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(same, min(len(one), len(other)))
 
 
 def _in_brief(speakers: list[str]) -> str:

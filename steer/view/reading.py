@@ -12,7 +12,7 @@ from steer.engine.padded import read_padded
 from steer.engine.reading import Place
 from steer.errors import RecordingError
 from steer.model import Model
-from steer.pairs import Pairs
+from steer.pairs import Pairs, as_pairs
 from steer.positions import TEMPLATE, plan
 from steer.view.checks import check_finite, check_kind, check_one_setting, whole_layers
 
@@ -58,7 +58,7 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
         CapabilityError: The model's engine does not work on its modules.
     """
     check_kind("model", model, Model)
-    check_kind("pairs", pairs, Pairs)
+    pairs = as_pairs(pairs)
     check_kind("position", position, str)
     in_place(model.engine, "reading the stream of pairs")
     check_one_setting(model, everywhere=True)

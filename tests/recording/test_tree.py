@@ -3,8 +3,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer.beginning import common
 from steer.engine.reading import Place
-from steer.engine.tree import SHORTEST, common, pack, unique_tokens
+from steer.engine.tree import SHORTEST, pack, unique_tokens
 
 # few different tokens and shared beginnings, so that sequences often continue each other
 beginnings = st.sampled_from([(), (1,) * SHORTEST, (1,) * SHORTEST + (2,) * SHORTEST, (3,) * 5])
