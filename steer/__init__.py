@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from steer import errors
-from steer.activations import Activations, packing_report, record
+from steer.activations import Activations
 from steer.composition import Composition, Part, compose
 from steer.extract import mean_difference, palrs
 from steer.gate import DomainGate
@@ -23,6 +23,7 @@ from steer.gating import domain_gate, routing_accuracy
 from steer.merge import merge_checkpoint
 from steer.model import Model
 from steer.pairs import Message, Pair, Pairs
+from steer.recording import packing_report, record
 from steer.scope import Scope
 from steer.site import Residual, Weight
 from steer.term import Dense, Direction, LowRank

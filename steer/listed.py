@@ -1,6 +1,7 @@
 """Things that come in sequence: each once, in a list, and a text is not a sequence of letters."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from typing import TypeVar
 
 from steer.errors import SelectionError
@@ -26,3 +27,24 @@ def listed(what: str, values: Iterable[_T]) -> list[_T]:
             do="put a single one in a list: [value]",
         )
     return list(values)
+
+
+def whole_layers(layers: Iterable[int]) -> tuple[int, ...]:
+    """Return layers as whole numbers.
+
+    Args:
+        layers: Block outputs, 0-based.
+
+    Raises:
+        SelectionError: It is no sequence, or one is no whole number.
+    """
+    given: Sequence[object] = listed("layers", layers)
+    try:
+        return tuple(index(layer) for layer in given)  # type: ignore[arg-type]  # refused below
+    except TypeError:
+        raise SelectionError(
+            "a layer is no whole number",
+            found=", ".join(f"{type(layer).__name__}" for layer in given),
+            expected="whole numbers",
+            do="count the blocks from 0; layer l is the output of block l",
+        ) from None

@@ -31,8 +31,8 @@ class Operator:
 
     Args:
         name: Its name; it must stand in `ORDER`, or be run after all of those.
-        prepare: From directions `[domain d_model]` and coefficients `[batch domain]` (float32) to
-            the tensors that `apply` needs, each with the batch first.
+        prepare: From directions `[domain d_model]` and coefficients `[batch domain]`, in the dtype
+            of the directions, to the tensors that `apply` needs, each with the batch first.
         apply: From `h [batch pos d_model]` and those tensors to the new h. It must not write into
             h, and must return every row whose coefficients are all zero bit for bit.
         low: Smallest coefficient allowed.

@@ -81,7 +81,7 @@ def trials_of(
         text: Neutral text for KL.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
     """
-    n, there = len(coefficients), torch.tensor([[float(c)] for c in coefficients])
+    n, there = len(coefficients), torch.tensor([[c] for c in coefficients], dtype=torch.float64)
     settings = torch.cat([there, -there]) if both_ways else there
     data = {"": validation}
     rows = preferences(model, knob, settings, data, reduce, finite=False)

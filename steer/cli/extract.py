@@ -49,8 +49,8 @@ def extract(
     device: Device = None,
 ) -> None:
     """Compute a vector for each domain from preference pairs and write it to a file."""
-    from steer.activations import record
     from steer.pairs import Pairs
+    from steer.recording import record
     from steer.store.names import check_file_name
 
     console = plain_console()

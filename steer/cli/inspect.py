@@ -20,9 +20,9 @@ def inspect(
 
 def methods() -> None:
     """List the extraction methods, reading positions and operators."""
-    from steer.activations import POSITIONS
     from steer.extract import methods as known
     from steer.operator import operators
+    from steer.positions import POSITIONS
 
     table = Table("what", "names", "default")
     table.add_row("method", ", ".join(known()), "palrs")

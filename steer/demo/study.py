@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from steer.activations import Activations, record
+from steer.activations import Activations
 from steer.choice import Choice
 from steer.choosing import select
 from steer.composition import Composition, compose
@@ -19,6 +19,7 @@ from steer.gate import DomainGate
 from steer.gating import domain_gate
 from steer.model import Model
 from steer.pairs import Pairs
+from steer.recording import record
 from steer.vector import Vector
 
 KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)

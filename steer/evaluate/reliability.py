@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.activations import Activations, record
+from steer.activations import Activations
 from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, jackknife
 from steer.evaluate.table import Row, Tabled
@@ -17,6 +17,7 @@ from steer.model import Model
 from steer.moments import Moments
 from steer.pairs import Pairs, as_pairs
 from steer.positions import At
+from steer.recording import record
 
 if TYPE_CHECKING:
     from steer.show.card import Card

@@ -63,14 +63,15 @@ class Work:
     @cached_property
     def settings(self) -> Float[Tensor, "setting domain"]:
         """Each domain turned alone, and last the setting reported on."""
-        rows = [torch.zeros(len(self.composition.domains))]
+        rows = [torch.zeros(len(self.composition.domains), dtype=torch.float64)]
         for k, name in enumerate(self.composition.domains):
             for value in self._values(name, float(self.own[0, k])):
                 row = rows[0].clone()
                 row[k] = value
                 rows.append(row)
         table = torch.stack([*rows, self.own[0].to(rows[0])])
-        return torch.tensor(list(dict.fromkeys(tuple(row) for row in table.tolist())))
+        different = dict.fromkeys(tuple(row) for row in table.tolist())
+        return torch.tensor(list(different), dtype=torch.float64)
 
     @cached_property
     def swept(self) -> Sweep:

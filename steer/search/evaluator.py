@@ -71,7 +71,7 @@ class Evaluator:
         Args:
             settings: Coefficients, dimensionless.
         """
-        rows = torch.tensor(settings)
+        rows = torch.tensor(settings, dtype=torch.float64)
         effects: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(settings)
         if self._effects is not None:
             effects = self._effects(rows)
@@ -79,7 +79,8 @@ class Evaluator:
         return [self._tried(c, measured, *effect) for c, measured, effect in both]
 
     def _measured(self, settings: Sequence[tuple[float, ...]]) -> list[dict[str, Numbers]]:
-        scores = reduced(self._scorer(torch.tensor(settings)).logprobs, self._reduce, finite=False)
+        rows = torch.tensor(settings, dtype=torch.float64)
+        scores = reduced(self._scorer(rows).logprobs, self._reduce, finite=False)
         sizes = [len(a.responses) for a in self._texts.values()]
         return [
             {

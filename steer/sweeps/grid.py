@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steer.composition import Composition, Part, coefficient_rows
 from steer.errors import SelectionError
+from steer.listed import whole_layers
 from steer.scope import Scope, parse_scope
 
 Grid = Sequence[float] | Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]] | Tensor
@@ -50,7 +51,7 @@ def settings_of(
     """
     rows = coefficients(composition, grid)
     named = [None] if scopes is None else [str(parse_scope(scope)) for scope in scopes]
-    at = [None] if layers is None else [int(layer) for layer in layers]
+    at = [None] if layers is None else whole_layers(layers)
     found = [Setting(*choice) for choice in itertools.product(at, named, rows)]
     if not found:
         raise SelectionError(

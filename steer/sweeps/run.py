@@ -199,7 +199,7 @@ class _Work:
                 [prompt for a in texts.values() for prompt in a.prompts],
                 [response for a in texts.values() for response in a.responses],
                 max_tokens=max_tokens,
-                foreseen=torch.tensor([s.coefficients for s in same]),
+                foreseen=torch.tensor([s.coefficients for s in same], dtype=torch.float64),
             )
         return self.scorers[place]
 
@@ -222,7 +222,9 @@ class _Work:
             step(whole - shown)
             shown = whole
 
-        found = self._scorer(place, texts, max_tokens)(torch.tensor(rows), done)
+        found = self._scorer(place, texts, max_tokens)(
+            torch.tensor(rows, dtype=torch.float64), done
+        )
         scores = reduced(found.logprobs, self.reduce, finite=False)
         sizes = [len(a.responses) for a in texts.values()]
         new: list[Measured] = []
@@ -239,7 +241,7 @@ class _Work:
     ) -> Measured:
         named = zip(composition.domains, row, strict=True)
         at = ", ".join(f"{domain}={c:g}" for domain, c in named)
-        with self.model.steered(composition, torch.tensor(row)):
+        with self.model.steered(composition, torch.tensor(row, dtype=torch.float64)):
             return {
                 on: checked(measure(self.model, part), f"at {at} on {on!r}")
                 for on, part in self.parts.items()

@@ -1,8 +1,7 @@
 """What views ask of their arguments, and the errors that say so."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from numbers import Integral
-from operator import index
 
 import torch
 from torch import Tensor
@@ -10,7 +9,6 @@ from torch import Tensor
 from steer.activations import Activations
 from steer.engine.injector import injector_of
 from steer.errors import SelectionError, SteeringError
-from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.vector import Vector
@@ -83,27 +81,6 @@ def check_among(name: str, value: object, known: Iterable[object]) -> None:
             expected=" | ".join(map(str, values)),
             do="name one of these",
         )
-
-
-def whole_layers(layers: Iterable[int]) -> tuple[int, ...]:
-    """Return layers as whole numbers.
-
-    Args:
-        layers: Block outputs, 0-based.
-
-    Raises:
-        SelectionError: It is no sequence, or one is no whole number.
-    """
-    given: Sequence[object] = listed("layers", layers)
-    try:
-        return tuple(index(layer) for layer in given)  # type: ignore[arg-type]  # refused below
-    except TypeError:
-        raise SelectionError(
-            "a layer is no whole number",
-            found=", ".join(f"{type(layer).__name__}" for layer in given),
-            expected="whole numbers",
-            do="count the blocks from 0; layer l is the output of block l",
-        ) from None
 
 
 def check_one_setting(model: Model, *, everywhere: bool = False) -> None:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from steer.activations import Activations
 from steer.errors import FitError, RecordingError, SelectionError
+from steer.listed import whole_layers
 from steer.vector import Vector
-from steer.view.checks import whole_layers
 
 
 def directions(

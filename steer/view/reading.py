@@ -11,10 +11,11 @@ from steer.engine.base import in_place
 from steer.engine.padded import read_padded
 from steer.engine.reading import Place
 from steer.errors import RecordingError
+from steer.listed import whole_layers
 from steer.model import Model
 from steer.pairs import Pairs, as_pairs
 from steer.positions import TEMPLATE, plan
-from steer.view.checks import check_finite, check_kind, check_one_setting, whole_layers
+from steer.view.checks import check_finite, check_kind, check_one_setting
 
 _TOKENS = 4096  # of one forward, padding included
 

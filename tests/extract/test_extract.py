@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from steer.activations import Activations, record
+from steer.activations import Activations
 from steer.errors import RecordingError
 from steer.extract import get_method, mean_difference, method, methods, palrs
 from steer.extract.registry import _METHODS
 from steer.moments import Moments
+from steer.recording import record
 from steer.vector import Vector
 from tests.recording.reference import off, some_pairs, textbook, tiny
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from steer.activations import record
 from steer.engine.tree import unique_tokens
 from steer.errors import BusyModelError, SteeringError
 from steer.model import Model
 from steer.positions import plan
+from steer.recording import record
 from steer.vector import Vector
 from tests.recording.reference import EVERYWHERE, some_pairs, tiny
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from steer.activations import packing_report, record
 from steer.engine.attention import UnpackableError
 from steer.engine.packed import read_packed
 from steer.engine.packing import packing_of, position_limit, scaled_by_length
@@ -9,6 +8,7 @@ from steer.engine.reading import Place
 from steer.errors import RecordingError
 from steer.model import Model
 from steer.pairs import Pair, Pairs
+from steer.recording import packing_report, record
 from tests.recording.reference import EVERYWHERE, off, some_pairs, textbook, tiny, tokenizer
 from tests.tiny import FAMILIES, tiny_vlm
 

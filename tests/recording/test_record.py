@@ -4,9 +4,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from steer.activations import POSITIONS, Activations, record
+from steer.activations import Activations
 from steer.errors import RecordingError, SelectionError
 from steer.pairs import Pair, Pairs
+from steer.positions import POSITIONS
+from steer.recording import record
 from steer.text import Exchange
 from tests.recording.reference import EVERYWHERE, off, some_pairs, textbook, tiny
 from tests.tiny import FAMILIES

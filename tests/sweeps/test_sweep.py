@@ -273,6 +273,7 @@ def nothing_measured(model, part):
         ({"layers": [3]}, SelectionError),
         ({"layers": []}, SelectionError),
         ({"layers": 1}, SelectionError),
+        ({"layers": [1.5]}, SelectionError),
         ({"grid": {"vector": 0.5}}, SelectionError),
         ({"data": 5}, SelectionError),
         ({"scope": "answers"}, CompositionError),

@@ -83,7 +83,10 @@ def test_a_view_draws_into_axes_that_are_given(name: str) -> None:
     found = made(name)
     figure = Figure()
     last = list(found.panels)[-1]
-    assert found.plot(figure.subplots(), panel=last) is figure
+    ax = figure.subplots()
+    empty = len(ax.get_children())
+    assert found.plot(ax, panel=last) is figure
+    assert len(ax.get_children()) > empty
     assert len(found.plot(panel=last).axes) <= 2
     with pytest.raises(SelectionError, match="no such panel"):
         found.plot(panel="nothing")

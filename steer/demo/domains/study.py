@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 
-from steer.activations import record
 from steer.composition import Composition, compose
 from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS
@@ -20,6 +19,7 @@ from steer.gate import DomainGate
 from steer.gating import domain_gate
 from steer.model import Model
 from steer.pairs import Pairs
+from steer.recording import record
 from steer.vector import Vector
 
 KINDS = ("weights", "residual", "both")
