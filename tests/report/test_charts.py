@@ -90,3 +90,39 @@ def test_the_limit_parts_what_costs_more_from_what_costs_less() -> None:
         1:
     ]
     assert float(inside) < float(limit[-1]) < float(outside)
+
+
+def test_a_band_reaches_from_the_lower_to_the_upper_ends() -> None:
+    ends = [(0.0, 0.5, 0.4, 0.8), (1.0, 0.5, 0.4, 0.8)]
+    marks = [(x, end, NAN, NAN) for end in (0.4, 0.8) for x in (0.0, 1.0)]
+    picture = lines({"a": ends, "b": marks[:2], "c": marks[2:]}, "x", "y", share=True)
+    band = re.search(r"<polygon points='([^']+)' class='c0 band'", picture)
+    assert band is not None
+    corners = [float(point.split(",")[1]) for point in band[1].split()]
+    line = r"<polyline points='[^,]+,(\S+) [^']+' class='c%d line'"
+    low, high = (float(re.findall(line % k, picture)[0]) for k in (1, 2))
+    assert corners == [low, low, high, high]
+
+
+def test_shares_have_an_axis_from_0_to_1_and_the_unsteered_point_is_hollow() -> None:
+    curve = {"a": [(0.0, 0.5, NAN, NAN), (1.0, 0.6, NAN, NAN)]}
+    picture = lines(curve, "x", "y", share=True, unsteered=1.0)
+    ticks = re.findall(r"text-anchor='end' font-size='12'>([^<]+)<", picture)
+    assert (ticks[0], ticks[-1]) == ("0", "1")
+    assert len(set(ticks)) >= 3
+    low = float(re.findall(r"<line x1='58.0' y1='([\d.]+)' x2='546.0'", picture)[0])
+    one = float(re.findall(r"<line x1='58.0' y1='([\d.]+)' x2='546.0'", picture)[len(ticks) - 1])
+    assert (low - one) / (248.0 - 18.0) > 0.9, "nothing but 0 to 1 is on it"
+    hollow = re.findall(r"<circle [^>]*class='c0 (\w*)'", picture)
+    assert hollow == ["", "hollow"]
+
+
+def test_a_cell_stands_in_its_row_and_has_the_colour_of_its_sign() -> None:
+    picture = matrix([[1.0, 0.0], [0.0, -1.0]], [["p", "o"], ["o", "m"]], "ab", "cd", "what")
+    cells = re.findall(r"<rect x='([\d.]+)' y='([\d.]+)'[^>]+fill='(#\w+)'", picture)
+    (x0, y0, above), _, _, (x1, y1, below) = cells
+    assert (above, below) == ("#0072b2", "#d55e00")
+    assert float(x0) < float(x1)
+    assert float(y0) < float(y1), "rows go down"
+    named = dict(re.findall(r"y='([\d.]+)'[^>]*>([ab])<", picture))
+    assert sorted(named, key=float) == [y for y, name in sorted(named.items(), key=lambda n: n[1])]
