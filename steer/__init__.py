@@ -15,21 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from steer import errors
-from steer.activations import Activations
 from steer.composition import Composition, Part, compose
-from steer.extract import mean_difference, palrs
 from steer.gate import DomainGate
-from steer.gating import domain_gate, routing_accuracy
-from steer.merge import merge_checkpoint
-from steer.model import Model
 from steer.pairs import Message, Pair, Pairs
-from steer.recording import packing_report, record
 from steer.scope import Scope
 from steer.site import Residual, Weight
 from steer.term import Dense, Direction, LowRank
 from steer.vector import Vector
 
 if TYPE_CHECKING:
+    from steer.activations import Activations
     from steer.alignment.bidirectional import bidirectional
     from steer.alignment.difference import alignment_vector, write_alignment_vector
     from steer.alignment.factors import low_rank
@@ -39,6 +34,12 @@ if TYPE_CHECKING:
     from steer.evaluate.kl import kl_per_token, neutral_text
     from steer.evaluate.levels import level_preference
     from steer.evaluate.preference import preference
+    from steer.extract.mean_difference import mean_difference
+    from steer.extract.palrs import palrs
+    from steer.gating import domain_gate, routing_accuracy
+    from steer.merge import merge_checkpoint
+    from steer.model import Model
+    from steer.recording import packing_report, record
     from steer.search import Limits, Selection
     from steer.search.calibrate import calibrate, compare_at_kl
     from steer.sweeps import Answers, Sweep, sweep
@@ -95,6 +96,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "activations": ("Activations",),
     "alignment": (
         "alignment_vector",
         "bidirectional",
@@ -107,6 +109,11 @@ _NAMES = {
     "choice": ("Choice",),
     "choosing": ("select",),
     "evaluate": ("kl_per_token", "level_preference", "neutral_text", "preference"),
+    "extract": ("mean_difference", "palrs"),
+    "gating": ("domain_gate", "routing_accuracy"),
+    "merge": ("merge_checkpoint",),
+    "model": ("Model",),
+    "recording": ("packing_report", "record"),
     "search": ("Limits", "Selection", "calibrate", "compare_at_kl"),
     "sweeps": ("Answers", "Sweep", "sweep"),
     "tune": ("preference_tune",),

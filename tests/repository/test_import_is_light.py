@@ -44,7 +44,7 @@ def test_import_loads_nothing_heavy(module: str) -> None:
     assert torch == "True"
 
 
-def test_what_measures_and_searches_is_loaded_when_it_is_named() -> None:
-    later = ("steer.alignment", "steer.evaluate", "steer.search", "steer.sweeps", "steer.tune")
-    code = f"import sys, steer; print(*[name for name in {later!r} if name in sys.modules])"
+def test_what_needs_a_model_is_loaded_when_it_is_named() -> None:
+    later = ("alignment", "evaluate", "model", "recording", "search", "sweeps", "tune")
+    code = f"import sys, steer; print(*[name for name in {later!r} if f'steer.{{name}}' in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split() == []
