@@ -21,6 +21,7 @@ from steer.vector_rules import is_number
 if TYPE_CHECKING:
     from steer.show.card import Card
 
+_TEXT = (str, bytes, bytearray)
 CoefficientsLike = (
     float | Mapping[str, float] | Sequence[float] | Sequence[Mapping[str, float]] | Tensor
 )
@@ -290,12 +291,12 @@ def coefficient_rows(
     if isinstance(value, Mapping):
         rows = torch.tensor([_row(value, domains)], dtype=torch.float64)
     elif is_number(value):
-        rows = torch.full((1, len(domains)), _number(value), dtype=torch.float64)
-    elif isinstance(value, Tensor) and value.ndim in (0, 1, 2):
+        rows = torch.full((1, len(domains)), number(value), dtype=torch.float64)
+    elif isinstance(value, Tensor) and value.ndim in (0, 1, 2) and _of_numbers(value):
         rows = value.detach().cpu().to(torch.float64, copy=True)
         per_row = value.ndim == 2
         rows = rows.expand(1, len(domains)).clone() if value.ndim == 0 else torch.atleast_2d(rows)
-    elif isinstance(value, Sequence) and len(value) > 0:
+    elif isinstance(value, Sequence) and not isinstance(value, _TEXT) and len(value) > 0:
         per_row = isinstance(value[0], Mapping | Sequence)
         listed = value if per_row else [value]
         rows = torch.tensor([_listed_row(r, domains) for r in listed], dtype=torch.float64)
@@ -310,6 +311,12 @@ def coefficient_rows(
             do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",
         )
     return rows, per_row
+
+
+def _of_numbers(value: Tensor) -> bool:
+    """Whether a tensor holds real numbers, there to be read."""
+    there = value.layout == torch.strided and not value.is_meta
+    return there and not value.is_complex() and value.dtype != torch.bool
 
 
 def _short(value: object) -> str:
@@ -341,8 +348,8 @@ def _check_coefficients(rows: Tensor, domains: Sequence[str], per_row: bool) -> 
 def _listed_row(row: object, domains: Sequence[str]) -> list[float]:
     if isinstance(row, Mapping):
         return _row(row, domains)
-    if isinstance(row, Sequence) and len(row) == len(domains) and not isinstance(row, str):
-        return [_number(x) for x in row]
+    if isinstance(row, Sequence) and len(row) == len(domains) and not isinstance(row, _TEXT):
+        return [number(x) for x in row]
     raise CompositionError(
         "a coefficient row that cannot be used",
         found=_short(row),
@@ -360,10 +367,20 @@ def _row(by_domain: Mapping[str, float], domains: Sequence[str]) -> list[float]:
             expected=f"among {list(domains)}",
             do="check the spelling, or compose a vector for it",
         )
-    return [_number(by_domain.get(name, 0.0)) for name in domains]
+    return [number(by_domain.get(name, 0.0)) for name in domains]
 
 
-def _number(value: object) -> float:
+def number(value: object) -> float:
+    """Return a coefficient as a plain float.
+
+    Args:
+        value: A number of Python or of a library, dimensionless.
+
+    Raises:
+        CompositionError: It is no number.
+    """
+    if isinstance(value, Tensor) and value.ndim == 0 and _of_numbers(value):
+        value = value.item()
     if not is_number(value):
         raise CompositionError(
             "a coefficient is no number",

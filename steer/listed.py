@@ -1,10 +1,10 @@
 """Things that come in sequence: each once, in a list, and a text is not a sequence of letters."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from operator import index
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from steer.errors import SelectionError
+from steer.site import whole
 
 _T = TypeVar("_T")
 
@@ -38,13 +38,14 @@ def whole_layers(layers: Iterable[int]) -> tuple[int, ...]:
     Raises:
         SelectionError: It is no sequence, or one is no whole number.
     """
-    given: Sequence[object] = listed("layers", layers)
-    try:
-        return tuple(index(layer) for layer in given)  # type: ignore[arg-type]  # refused below
-    except TypeError:
+    given = listed("layers", layers)
+    found = [whole(layer) for layer in given]
+    known = tuple(layer for layer in found if layer is not None)
+    if len(known) < len(given):
         raise SelectionError(
             "a layer is no whole number",
             found=", ".join(f"{type(layer).__name__}" for layer in given),
             expected="whole numbers",
             do="count the blocks from 0; layer l is the output of block l",
-        ) from None
+        )
+    return known

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ from steer.loading import load_tokenizer
 from steer.provenance import ModelInfo
 from steer.scope import Scope, parse_scope
 from steer.shown import Shown
+from steer.site import whole
 from steer.steered import Steered
 from steer.text import PromptLike
 from steer.vector import Vector
@@ -402,15 +403,16 @@ class Model(Shown):
 
 def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:
     layers = listed("layers", layers)
-    whole = [int(layer) for layer in layers if isinstance(layer, SupportsIndex)]
-    if len(whole) < len(layers) or not whole or not -1 <= min(whole) <= max(whole) < n_layers:
+    found = [whole(layer) for layer in layers]
+    known = [layer for layer in found if layer is not None and -1 <= layer < n_layers]
+    if len(known) < len(layers) or not known:
         raise RecordingError(
             "there is no such layer",
             found=f"layers {layers}",
             expected=f"layers from -1 (the embedding) to {n_layers - 1}",
             do="count the blocks from 0; layer l is the output of block l",
         )
-    return whole
+    return known
 
 
 def _token_logprobs(

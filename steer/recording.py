@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +19,7 @@ from steer.listed import listed
 from steer.moments import Moments
 from steer.pairs import Pair, Pairs, as_pairs
 from steer.positions import At, Unit, plan
+from steer.site import whole
 
 if TYPE_CHECKING:
     from steer.model import Model
@@ -86,7 +86,7 @@ def record(
     positions, units = plan(model.tokenizer, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
     _check_length(architecture, longest)
-    if max_tokens is not None and not (_whole(max_tokens) and max_tokens > 0):
+    if max_tokens is not None and (whole(max_tokens) or 0) < 1:
         raise RecordingError(
             "max_tokens is no number of tokens",
             found=f"max_tokens={max_tokens!r}",
@@ -136,7 +136,7 @@ def _checked(
     check_evaluating(architecture, RecordingError)
     everything = range(architecture.n_layers)
     wanted = listed("layers", everything if layers is None else layers)
-    if not wanted or not all(_whole(layer) and layer in everything for layer in wanted):
+    if not wanted or not all(whole(layer) in everything for layer in wanted):
         raise RecordingError(
             "there is no such layer",
             found=f"layers={layers!r}",
@@ -144,10 +144,6 @@ def _checked(
             do="count the blocks from 0; layer l is the output of block l",
         )
     return tuple(sorted({int(layer) for layer in wanted}))
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _check_length(architecture: Architecture, longest: int) -> None:

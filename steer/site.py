@@ -4,6 +4,8 @@ import operator
 import re
 from dataclasses import dataclass
 
+import torch
+
 from steer.errors import AlgebraError
 
 _RESIDUAL = re.compile(r"resid_post\.(0|[1-9][0-9]{0,5})")
@@ -18,7 +20,8 @@ def whole(value: object) -> int | None:
         value: Anything; a truth value is no integer.
     """
     try:
-        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+        truth = isinstance(value, bool) or getattr(value, "dtype", None) is torch.bool
+        return None if truth else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
 

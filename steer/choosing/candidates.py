@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from steer.choice import Trial
-from steer.composition import Composition
+from steer.composition import Composition, number
 from steer.effects.margins import preferences
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
@@ -81,7 +81,8 @@ def trials_of(
         text: Neutral text for KL.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
     """
-    n, there = len(coefficients), torch.tensor([[c] for c in coefficients], dtype=torch.float64)
+    n = len(coefficients)
+    there = torch.tensor([[number(c)] for c in coefficients], dtype=torch.float64)
     settings = torch.cat([there, -there]) if both_ways else there
     data = {"": validation}
     rows = preferences(model, knob, settings, data, reduce, finite=False)

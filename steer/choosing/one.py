@@ -21,6 +21,7 @@ from steer.pairs import Pairs, Prompt, as_pairs
 from steer.provenance import Tuning
 from steer.scope import ALL, Scope, parse_scope
 from steer.search.tested import tested
+from steer.vector_rules import is_number
 
 COEFFICIENTS = (0.25, 0.5, 0.75, 1.0)
 
@@ -83,7 +84,7 @@ def select_one(
             used to choose.
     """
     unsteered(model.engine, "select")
-    if not kl_budget >= 0:
+    if not (is_number(kl_budget) and kl_budget >= 0):
         raise SelectionError(
             "this budget cannot be kept",
             found=f"kl_budget {kl_budget!r}",

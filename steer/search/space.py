@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from steer.composition import Composition, coefficient_rows
+from steer.composition import Composition, coefficient_rows, number
 from steer.errors import SelectionError
 from steer.listed import listed
 
@@ -68,7 +68,7 @@ def space_of(composition: Composition, coefficients: Axes) -> Space:
         each = [listed(f"coefficients of {d!r}", coefficients.get(d, (0.0,))) for d in domains]
     else:
         each = [listed("coefficients", coefficients)] * len(domains)
-    axes = tuple(tuple(sorted({float(c) + 0.0 for c in values})) for values in each)
+    axes = tuple(tuple(sorted({number(c) + 0.0 for c in values})) for values in each)
     if not all(axes):
         raise SelectionError(
             "there is nothing to choose from",

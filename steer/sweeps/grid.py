@@ -7,12 +7,18 @@ from typing import cast
 
 from torch import Tensor
 
-from steer.composition import Composition, Part, coefficient_rows
+from steer.composition import Composition, Part, coefficient_rows, number
 from steer.errors import SelectionError
-from steer.listed import whole_layers
+from steer.listed import listed, whole_layers
 from steer.scope import Scope, parse_scope
 
-Grid = Sequence[float] | Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]] | Tensor
+Grid = (
+    Sequence[float]
+    | Mapping[str, Sequence[float]]
+    | Sequence[Mapping[str, float]]
+    | Sequence[Sequence[float]]
+    | Tensor
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,15 @@ def coefficients(composition: Composition, grid: Grid) -> list[tuple[float, ...]
         CompositionError: An unknown domain, or a value that is not finite.
     """
     domains = composition.domains
+    if not isinstance(grid, Mapping | Tensor):
+        grid = cast(Sequence[float], listed("the coefficients of a grid", grid))
+    if isinstance(grid, Tensor) and grid.ndim not in (1, 2):
+        raise SelectionError(
+            "this tensor is no grid",
+            found=f"shape {list(grid.shape)}",
+            expected="[setting domain], or one dimension of values for every domain",
+            do="give for instance [-1, -0.5, 0, 0.5, 1]",
+        )
     if len(grid) == 0:
         raise SelectionError(
             "the grid is empty",
@@ -89,16 +104,18 @@ def coefficients(composition: Composition, grid: Grid) -> list[tuple[float, ...]
         rows = list(itertools.product(*(grid.get(domain, (0.0,)) for domain in domains)))
     elif isinstance(grid, Tensor) and grid.ndim == 2:
         rows = grid.tolist()
+    elif isinstance(cast(object, grid[0]), list | tuple):
+        rows = [tuple(row) for row in cast(Sequence[Sequence[float]], grid)]
     elif isinstance(grid[0], Mapping):
         whole = cast(Sequence[Mapping[str, float]], grid)
         coefficient_rows(whole, domains)
         rows = [tuple(row.get(domain, 0.0) for domain in domains) for row in whole]
     else:
-        values = [float(c) for c in cast(Sequence[float], grid)]
+        values = [number(c) for c in cast(Sequence[float], grid)]
         rows = list(itertools.product(values, repeat=len(domains)))
     for row in rows:
         coefficient_rows(row, domains)  # refuses what cannot be used
-    return [tuple(float(c) + 0.0 for c in row) for row in rows]
+    return [tuple(number(c) + 0.0 for c in row) for row in rows]
 
 
 def composed(composition: Composition, layer: int | None, scope: str | None) -> Composition:

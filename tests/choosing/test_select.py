@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import PairsError, SelectionError, VectorFileError
+from steer.errors import CompositionError, PairsError, SelectionError, VectorFileError
 from steer.evaluate.baselines import random_like
 from tests import letters
 from tests.letters import letter_pairs, towards
@@ -251,6 +251,18 @@ def test_pairs_in_a_list_are_pairs(lm, pairs, planted):
     assert several.trials == alike.trials
     with pytest.raises(PairsError, match="not a Pair"):
         steer.select(lm, planted, ["a"], **OPTIONS)
+
+
+@pytest.mark.parametrize("odd", ["a", None, True, 10**400])
+def test_a_coefficient_is_a_number(lm, pairs, planted, odd):
+    with pytest.raises(CompositionError):
+        steer.select(lm, planted, pairs, coefficients=[odd], **OPTIONS)
+    for values in ([odd], {"letters": [odd]}):
+        with pytest.raises(CompositionError):
+            steer.select(lm, {"letters": planted}, {"letters": pairs}, coefficients=values)
+    if not isinstance(odd, int) or odd is True:
+        with pytest.raises(SelectionError, match="budget"):
+            steer.select(lm, planted, pairs, kl_budget=odd)
 
 
 @pytest.mark.parametrize("option", [{"layers": 3}, {"coefficients": 0.5}])

@@ -143,3 +143,30 @@ def test_one_text_is_no_list_of_letters(lm):
         lm.activations(["Is it safe?"], [])
     both = lm.logprobs(iter(["a", "b"]), iter(["yes", "no"]))
     assert all(map(torch.equal, both, lm.logprobs(["a", "b"], ["yes", "no"])))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"ab",
+        torch.tensor(1j),
+        torch.tensor(True),
+        torch.tensor([1.0, 2.0]).to_sparse(),
+        torch.empty(1, 2, device="meta"),
+    ],
+    ids=["bytes", "complex", "truth", "sparse", "meta"],
+)
+def test_what_holds_no_real_numbers_is_no_coefficient(odd):
+    with pytest.raises(CompositionError, match="cannot be used"):
+        steer.compose(VECTORS)(odd)
+
+
+def test_every_integer_is_a_layer_and_nothing_else(lm):
+    whole = lm.activations(["a"], ["b"], layers=[1])[0]
+    assert torch.equal(lm.activations(["a"], ["b"], layers=torch.tensor([1]))[0], whole)
+    for odd in (torch.tensor([1.9]), [True], [torch.tensor(True)]):
+        with pytest.raises(RecordingError, match="no such layer"):
+            lm.activations(["a"], ["b"], layers=odd)
+    pair = steer.Pairs.of([steer.Pair("a", "b", "c")])
+    found = steer.record(lm, pair, layers=torch.tensor([1, 2]), progress=False)
+    assert found.layers == (1, 2)

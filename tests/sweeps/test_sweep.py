@@ -270,6 +270,13 @@ def nothing_measured(model, part):
         ({"grid": {"vector": []}}, SelectionError),
         ({"grid": {"other": [1.0]}}, CompositionError),
         ({"grid": [float("nan")]}, CompositionError),
+        ({"grid": ["0.5"]}, CompositionError),
+        ({"grid": [True]}, CompositionError),
+        ({"grid": [None]}, CompositionError),
+        ({"grid": [10**400]}, CompositionError),
+        ({"grid": [[1.0, 2.0]]}, CompositionError),
+        ({"grid": torch.tensor(0.5)}, SelectionError),
+        ({"grid": torch.zeros(1, 1, 1)}, SelectionError),
         ({"layers": [3]}, SelectionError),
         ({"layers": []}, SelectionError),
         ({"layers": 1}, SelectionError),
@@ -321,3 +328,13 @@ def test_a_vector_of_another_model_is_swept_where_it_is_said_to_fit() -> None:
         sweep(model(), foreign, pairs(), [0.5], progress=False)
     found = sweep(model(), foreign.for_model(model().info), pairs(), [0.5], progress=False)
     assert found.rows == sweep(model(), vector(1), pairs(), [0.5], progress=False).rows
+
+
+def test_a_grid_may_be_rows_or_a_tensor() -> None:
+    knobs = steer.compose(a=vector(1), b=vector(2))
+    rows = [(0.0, 0.5), (1.0, 0.0)]
+    for grid in (rows, [[0.0, 0.5], [1.0, 0.0]], torch.tensor(rows)):
+        found = sweep(model(), knobs, pairs(), grid, progress=False)
+        assert [s.coefficients for s in found.settings] == rows
+    values = sweep(model(), vector(1), pairs(), torch.tensor([0.0, 0.5]), progress=False)
+    assert [s.coefficients for s in values.settings] == [(0.0,), (0.5,)]
