@@ -192,5 +192,5 @@ def _one(what: str, name: str | None, known: Sequence[str | None]) -> str | None
         f"there is no such {what}" if name is not None else f"there is more than one {what}",
         found=repr(name),
         expected=f"one of {', '.join(map(repr, known))}",
-        do=f"name it: {what}={known[0]!r}",
+        do="leave it out" if set(known) == {None} else f"name it: {what}={known[0]!r}",
     )

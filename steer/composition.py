@@ -209,6 +209,13 @@ def compose(
     Raises:
         CompositionError: No domain, a domain given twice, or vectors of unequal width.
     """
+    if vectors is not None and not isinstance(vectors, Mapping):
+        raise CompositionError(
+            "vectors are composed by name",
+            found=type(vectors).__name__,
+            expected="a mapping from domain to vector, or vectors by keyword",
+            do="compose(medical=vector); a choice is a composition already: choice.composition",
+        )
     named = dict(vectors or {})
     if twice := named.keys() & by_domain.keys():
         raise CompositionError(
@@ -288,6 +295,8 @@ def coefficient_rows(
         CompositionError: Unknown domain, wrong shape, or a value that is not finite.
     """
     per_row = False
+    if not isinstance(value, Tensor | Mapping | Sequence) and hasattr(value, "__array__"):
+        value = value.__array__().tolist()  # NumPy's, or of a library that gives one
     if isinstance(value, Mapping):
         rows = torch.tensor([_row(value, domains)], dtype=torch.float64)
     elif is_number(value):
@@ -404,7 +413,7 @@ def _part(name: str, value: Vector | Part) -> Part:
         f"domain {name!r} has no vector",
         found=type(value).__name__,
         expected="a Vector or a Part",
-        do="load vectors with Vector.load",
+        do="load vectors with Vector.load; of what select returned, take its vector",
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from steer.errors import TextError
+
 _OF_BOTH = (  # options of `from_pretrained` that say where to find model and tokenizer
     "cache_dir",
     "force_download",
@@ -32,8 +34,17 @@ def load_tokenizer(name: str | Path, options: Mapping[str, Any]) -> Any:
         options: The options given for the model; those that say where files are hold here too.
 
     Raises:
-        OSError: There is none.
+        OSError: There is no such model.
+        TextError: It has no tokenizer that can be read.
     """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(name), **shared_options(options))
+    try:
+        return AutoTokenizer.from_pretrained(str(name), **shared_options(options))
+    except ValueError as error:
+        raise TextError(
+            "this model has no tokenizer that can be read",
+            found=f"{name}: {error}",
+            expected="a tokenizer beside the weights (tokenizer.json, tokenizer_config.json)",
+            do="save it there: tokenizer.save_pretrained(directory)",
+        ) from error

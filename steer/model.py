@@ -119,6 +119,7 @@ class Model(Shown):
         Raises:
             ArchitectureError: See `Model`.
             OSError: There is no such model.
+            TextError: It has no tokenizer that can be read.
         """
         from transformers import AutoModelForCausalLM
 
@@ -450,8 +451,8 @@ def _warn_of_tuning(what: object) -> None:
     tuned = [v.tuning.coefficient for v in named.values() if isinstance(v, Vector) and v.tuning]
     if any(c != 1 for c in tuned):
         warnings.warn(
-            f"no coefficient is given, so that it is 1, and tuned were {_listed(tuned)}; pass the "
-            "coefficient: lm.steered(vector, vector.tuning.coefficient) or lm.steered(vector, 1.0)",
+            f"no coefficient is given, so it is 1; the vector was tuned to {_listed(tuned)}; pass "
+            "what you mean: lm.steered(vector, vector.tuning.coefficient) or (vector, 1.0)",
             stacklevel=3,
         )
 

@@ -1,5 +1,6 @@
 """Layer, position and strength by held-out preference accuracy under a limit on side effects."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from steer.pairs import Pairs, Prompt, as_pairs
 from steer.provenance import Tuning
 from steer.scope import ALL, Scope, parse_scope
 from steer.search.tested import tested
+from steer.vector import Vector
 from steer.vector_rules import is_number
 
 COEFFICIENTS = (0.25, 0.5, 0.75, 1.0)
@@ -97,6 +99,7 @@ def select_one(
     held_out, test = as_pairs(held_out), None if test is None else as_pairs(test)
     validation, unseen = _two_parts(held_out, test, seed)
     candidates = candidates_of(vectors, layers, coefficients)
+    _warn_of_training(candidates, held_out)
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
     trials: list[Trial] = []
     for name, vector in tqdm(candidates, desc="select", disable=not progress):
@@ -125,6 +128,18 @@ def select_one(
         evidence=found.evidence,
         back=ends[1] if both_ways else None,
     )
+
+
+def _warn_of_training(candidates: Sequence[tuple[str, Vector]], held_out: Pairs) -> None:
+    """Warn where a vector was made from the very pairs that are to choose and to test."""
+    parts = [held_out, *(held_out.of_domain(name) for name in held_out.domains)]
+    marks = {part.fingerprint for part in parts}
+    if any(vector.provenance.pairs_fingerprint in marks for _, vector in candidates):
+        warnings.warn(
+            "these held-out pairs are those that the vector was made from, on which any direction "
+            "looks good; split them first: train, held_out = pairs.split(0.7, 0.3)",
+            stacklevel=4,
+        )
 
 
 def _two_parts(held_out: Pairs, test: Pairs | None, seed: int) -> tuple[Pairs, Pairs]:

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from steer.errors import TextError
-
 if TYPE_CHECKING:
     import torch
 
@@ -43,8 +41,6 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
         OSError: There is no such model.
         TextError: It has no tokenizer that can be read.
     """
-    from transformers import AutoTokenizer
-
     from steer.demo import MODEL_PATH, NAME
     from steer.model import Model
 
@@ -52,16 +48,7 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
     if device is not None:
         options["device_map"] = device
     source = str(MODEL_PATH) if name == "demo" else name
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except ValueError as error:
-        raise TextError(
-            "this model has no tokenizer that can be read",
-            found=f"{name}: {error}",
-            expected="a tokenizer beside the weights (tokenizer.json, tokenizer_config.json)",
-            do="save it there: tokenizer.save_pretrained(directory)",
-        ) from error
-    model = Model.from_pretrained(source, tokenizer=tokenizer, **options)
+    model = Model.from_pretrained(source, **options)
     if name == "demo":
         model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
     return model

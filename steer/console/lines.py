@@ -2,10 +2,12 @@
 
 - A line that begins with `/` is a command.
 - A line of which every word is `name=value` turns knobs; what is wrong in it is an error, and
-  nothing is turned then. Knobs that it does not name stay. A name with spaces stands in quotes.
+  nothing is turned then. Knobs that it does not name stay. A name with spaces stands in quotes;
+  spaces around `=` are allowed where every name is that of a knob.
 - Every other line is a prompt. `/ask TEXT` asks a text that would be one of the former.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +83,8 @@ def read_line(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
     if line.startswith("/"):
         return _command(line, domains)
     pairs = _assignments(line)
+    if pairs is None and (spaced := _assignments(re.sub(r"\s*=\s*", "=", line))) is not None:
+        pairs = spaced if all(name in domains for name, _ in spaced) else None
     return Ask(line) if pairs is None else Turn(dict(_turned(pair, domains) for pair in pairs))
 
 

@@ -1,6 +1,7 @@
 """A frozen sequence of preference pairs."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import datasets
 
     from steer.show.card import Card
+
+_FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 
 
 @dataclass(frozen=True, repr=False)
@@ -235,6 +238,36 @@ class Pairs(Shown, Sequence[Pair]):
         """Return the pairs with chosen and rejected exchanged."""
         return self._with(pair.swap() for pair in self.items)
 
+    def save(self, path: str | Path) -> None:
+        """Write the pairs as JSON Lines, as ``Pairs.load`` reads them.
+
+        Prompts are text if every prompt is; as soon as one is a conversation, all are messages.
+
+        Args:
+            path: The file; it must end in ``.jsonl``, and is replaced if it is there.
+
+        Raises:
+            PairsError: The name ends otherwise, or there is no pair.
+        """
+        path = Path(path)
+        if path.suffix != ".jsonl" or not self.items:
+            raise PairsError(
+                "these pairs cannot be written",
+                found=f"{len(self.items)} pairs for {path}",
+                expected="at least one pair, and a file that ends in .jsonl",
+                do="pairs.save('held-out.jsonl')",
+            )
+        lines = (json.dumps(row, ensure_ascii=False) for row in self._rows())
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Return a row for each pair: text if every prompt is, else messages."""
+        plain = all(isinstance(pair.prompt, str) for pair in self.items)
+        rows = [_row(pair, plain) for pair in self.items]
+        if all(pair.domain is None for pair in self.items):
+            return rows
+        return [r | {"domain": pair.domain} for r, pair in zip(rows, self.items, strict=True)]
+
     def to_dataset(self) -> "datasets.Dataset":
         """Return a ``datasets.Dataset`` with the columns prompt, chosen, rejected and domain.
 
@@ -243,13 +276,7 @@ class Pairs(Shown, Sequence[Pair]):
         """
         import datasets
 
-        plain = all(isinstance(pair.prompt, str) for pair in self.items)
-        rows: list[dict[str, Any]] = [_row(pair, plain) for pair in self.items]
-        if any(pair.domain is not None for pair in self.items):
-            rows = [
-                row | {"domain": pair.domain} for row, pair in zip(rows, self.items, strict=True)
-            ]
-        return datasets.Dataset.from_list(rows)
+        return datasets.Dataset.from_list(self._rows())
 
     def __len__(self) -> int:
         return len(self.items)
@@ -300,6 +327,14 @@ def as_pairs(pairs: Iterable[Pair], what: str = "pairs") -> Pairs:
         SelectionError: They are no iterable, or a text or a mapping.
         PairsError: An item is not a ``Pair``.
     """
+    given: object = pairs
+    if isinstance(given, Path) or (isinstance(given, str) and given.endswith(_FILES)):
+        raise PairsError(
+            f"{what} are no path",
+            found=repr(str(pairs))[:120],
+            expected="Pairs, or an iterable of Pair",
+            do="read the file: steer.Pairs.load(path)",
+        )
     return pairs if isinstance(pairs, Pairs) else Pairs.of(listed(what, pairs))
 
 

@@ -79,7 +79,10 @@ def choice_card(choice: "Choice") -> Card:
         back = choice.back.steered
         rows.append(share_row("turned back", back.value, back.interval))
     said = f"{best.candidate} at layer {best.layer}, coefficient {best.coefficient:g}"
-    works = () if choice.works else ("The vector is not shown to do more than the baselines.",)
+    verdict = "The vector is not shown to do more than the baselines."
+    if choice.test.n < choice.evidence.needed:
+        verdict = "Too few test pairs to tell whether the vector does more than the baselines."
+    works = () if choice.works else (verdict,)
     tried = "settings tried" + (": means of both ends, and the larger KL" if both else "")
     on = f"preference accuracy on {choice.test.n} unseen test pairs ({choice.reduce} log-prob.)"
     return Card(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -57,7 +57,8 @@ class Displacement(View):
     def relative(self) -> tuple[Estimate, ...]:
         """At each layer the length of each text's displacement relative to its stream's."""
         shares = self.moved.norm(dim=-1) / self.norm
-        return tuple(mean_of("‖displacement‖/‖h‖", column) for column in shares.T)
+        found = [mean_of("‖displacement‖/‖h‖", column) for column in shares.T]
+        return tuple(replace(e, interval=(max(e.interval[0], 0.0), e.interval[1])) for e in found)
 
     @property
     def common(self) -> Float[Tensor, " layer"]:

@@ -77,7 +77,7 @@ def test_a_choice_is_steered_with_saved_and_tabled_as_a_selection_is(lm, pairs, 
 def test_a_tuned_vector_without_a_coefficient_is_warned_of(lm, pairs, planted):
     choice = steer.select(lm, planted[3], pairs, coefficients=(0.5,), **OPTIONS)
     for what in (choice.vector, {"letters": choice.vector}):
-        with pytest.warns(UserWarning, match=r"it is 1, and tuned were 0\.5; pass") as caught:
+        with pytest.warns(UserWarning, match=r"it is 1; .+ tuned to 0\.5; pass") as caught:
             lm.steered(what)
         assert [Path(w.filename).name for w in caught] == [Path(__file__).name]
     for steered in (lm.steered(choice.vector, 1.0), lm.steered(choice)):
@@ -274,3 +274,12 @@ def test_several_are_given_in_a_sequence(lm, pairs, planted, option):
             steer.select(
                 lm, steer.compose(letters=planted), pairs, coefficients=values, progress=False
             )
+
+
+def test_of_a_few_pairs_nothing_can_be_said_and_pairs_used_before_are_noticed(lm, pairs, planted):
+    few = steer.select(lm, planted, pairs[:8], coefficients=(1.0,), layers=[3], **OPTIONS)
+    assert few.test.n < few.evidence.needed
+    assert "Too few test pairs to tell" in repr(few)
+    made = steer.mean_difference(steer.record(lm, pairs, progress=False), position="template[-1]")
+    with pytest.warns(UserWarning, match="those that the vector was made from"):
+        steer.select(lm, made[3], pairs, coefficients=(1.0,), **OPTIONS)

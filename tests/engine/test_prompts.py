@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -170,3 +171,17 @@ def test_every_integer_is_a_layer_and_nothing_else(lm):
     pair = steer.Pairs.of([steer.Pair("a", "b", "c")])
     found = steer.record(lm, pair, layers=torch.tensor([1, 2]), progress=False)
     assert found.layers == (1, 2)
+
+
+def test_numbers_of_numpy_are_coefficients():
+    knobs = steer.compose(VECTORS)
+    assert knobs(np.array([0.1, 0.2])).coefficients.tolist() == [[0.1, 0.2]]
+    assert knobs(np.array([[0.1, 0.2]] * 3)).per_row
+    with pytest.raises(CompositionError, match="cannot be used"):
+        knobs(np.array(["a", "b"]))
+
+
+def test_only_names_and_vectors_are_composed(lm):
+    for what in (VECTORS["a"], [VECTORS["a"]]):
+        with pytest.raises(CompositionError, match="composed by name"):
+            steer.compose(what)

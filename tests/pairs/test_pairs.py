@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import operator
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,17 @@ def test_any_iterable_of_pairs_is_pairs():
             as_pairs(given)
     with pytest.raises(PairsError, match="item 0"):
         as_pairs(["a"])
+    for path in ("pairs.jsonl", Path("pairs")):
+        with pytest.raises(PairsError, match="no path"):
+            as_pairs(path)
+
+
+def test_pairs_are_saved_as_they_are_loaded(tmp_path):
+    talk = [Message("user", "Is it safe?"), Message("assistant", "What?"), Message("user", "This")]
+    texts = Pairs.of(pair for pair in PAIRS if isinstance(pair.prompt, str))
+    for pairs in (texts, texts.with_domain(None), Pairs.of([Pair(tuple(talk), "x", "é")])):
+        pairs.save(tmp_path / "pairs.jsonl")
+        assert Pairs.load(tmp_path / "pairs.jsonl") == pairs
+    for pairs, name in ((PAIRS, "pairs.csv"), (Pairs.of([]), "pairs.jsonl")):
+        with pytest.raises(PairsError, match="cannot be written"):
+            pairs.save(tmp_path / name)

@@ -2,6 +2,7 @@
 
 import fractions
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +124,9 @@ def test_a_generation_config_is_not_mixed_with_options_and_left_as_it_is(lm, cap
         logger.removeHandler(caplog.handler)
     assert not [record for record in caplog.records if "deprecated" in record.getMessage()]
     assert given.pad_token_id is None
+
+
+def test_a_model_without_a_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
+    tiny_model("llama").save_pretrained(tmp_path)
+    with pytest.raises(TextError, match="no tokenizer that can be read"):
+        steer.Model.from_pretrained(tmp_path)

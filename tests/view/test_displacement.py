@@ -111,3 +111,8 @@ def test_nothing_to_read_or_to_compare_with_is_an_error() -> None:
         view.displacement(model(), weights(), asked(), tokens="response")
     with pytest.raises(RecordingError, match="no direction at a layer"):
         view.displacement(model(), weights(), asked(), against=everywhere()[1:3])
+
+
+def test_a_length_is_not_below_zero() -> None:
+    found = view.displacement(model(), weights(), asked()[:2])
+    assert all(e.interval[0] >= 0.0 for e in found.relative)
