@@ -27,49 +27,54 @@ class Activations(Shown):
     Args:
         moments: The moments of each `(domain, position)`.
         layers: The layers recorded (block outputs, 0-based), ascending: the rows of the moments.
-        pairs_fingerprints: SHA-256 of the pairs of each domain; of recordings that were joined, of
-            the fingerprints of both.
+        recordings: For each domain, SHA-256 of the pairs of each recording that its moments are
+            joined of, in ascending order.
         model: The model they were recorded on.
         path: `packed`, or `padded: ` and why.
     """
 
     moments: Mapping[_Key, Moments]
     layers: tuple[int, ...]
-    pairs_fingerprints: Mapping[str | None, str]
+    recordings: Mapping[str | None, tuple[str, ...]]
     model: ModelInfo | None
     path: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "moments", MappingProxyType(dict(self.moments)))
-        fingerprints = MappingProxyType(dict(self.pairs_fingerprints))
-        object.__setattr__(self, "pairs_fingerprints", fingerprints)
+        object.__setattr__(self, "recordings", MappingProxyType(dict(self.recordings)))
 
     def __reduce__(self) -> tuple[object, ...]:
-        maps = dict(self.moments), self.layers, dict(self.pairs_fingerprints)
+        maps = dict(self.moments), self.layers, dict(self.recordings)
         return (Activations, (*maps, self.model, self.path))
 
     def __add__(self, other: "Activations") -> "Activations":
         """Return two recordings of different pairs as one.
 
-        A domain that both have counts the pairs of both; its fingerprint is then made of theirs.
+        A domain that both have counts the pairs of both; its fingerprint is then made of those of
+        all recordings in it, in whatever order they were joined.
 
         Raises:
-            RecordingError: Models, positions or layers differ, or a domain's pairs are the same.
+            RecordingError: Models, positions, layers or widths differ, or a domain holds the same
+                recording in both.
         """
         if not isinstance(other, Activations):
             return NotImplemented
         _check_alike(self, other)
-        moments, marks = dict(self.moments), dict(self.pairs_fingerprints)
+        moments, recordings = dict(self.moments), dict(self.recordings)
         for key, found in other.moments.items():
             moments[key] = moments[key].merge(found) if key in moments else found
-        for domain, mark in other.pairs_fingerprints.items():
-            both = f"{marks[domain]}\n{mark}" if domain in marks else None
-            marks[domain] = mark if both is None else hashlib.sha256(both.encode()).hexdigest()
+        for domain, marks in other.recordings.items():
+            recordings[domain] = tuple(sorted((*recordings.get(domain, ()), *marks)))
         path = self.path if self.path == other.path else f"{self.path}; {other.path}"
-        return Activations(moments, self.layers, marks, self.model, path)
+        return Activations(moments, self.layers, recordings, self.model, path)
 
     def __radd__(self, other: int) -> "Activations":
         return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
+
+    @property
+    def pairs_fingerprints(self) -> Mapping[str | None, str]:
+        """SHA-256 of the pairs of each domain; of several recordings, of their fingerprints."""
+        return {domain: _joined(marks) for domain, marks in self.recordings.items()}
 
     @property
     def domains(self) -> tuple[str | None, ...]:
@@ -131,7 +136,7 @@ class Activations(Shown):
         Raises:
             VectorFileError: The file cannot be written, or a value is not finite.
         """
-        found = self.moments, self.layers, self.pairs_fingerprints, self.model, self.path
+        found = self.moments, self.layers, self.recordings, self.model, self.path
         save_recording(Recording(*found), path)
 
     @classmethod
@@ -149,8 +154,7 @@ class Activations(Shown):
                 cannot be used.
         """
         found = load_recording(path)
-        marks = found.pairs_fingerprints
-        return cls(found.moments, found.layers, marks, found.model, found.path)
+        return cls(found.moments, found.layers, found.recordings, found.model, found.path)
 
     def _card(self) -> "Card":
         from steer.show.activations import activations_card
@@ -164,23 +168,32 @@ def _check_alike(left: Activations, right: Activations) -> None:
         ("models", left.model, right.model),
         ("positions", left.positions, right.positions),
         ("layers", left.layers, right.layers),
+        ("widths", _widths(left), _widths(right)),
     ):
         if a != b:
             raise RecordingError(
                 f"recordings of different {what} cannot be joined",
                 found=f"{a} and {b}",
-                expected="one model, the same positions and the same layers",
+                expected="one model, the same positions, layers and width",
                 do="record both in the same way",
             )
-    marks = left.pairs_fingerprints
-    twice = [d for d, mark in right.pairs_fingerprints.items() if marks.get(d) == mark]
+    known = left.recordings
+    twice = [d for d, marks in right.recordings.items() if set(marks) & set(known.get(d, ()))]
     if twice:
         raise RecordingError(
-            "both recordings are of the same pairs",
+            "both recordings hold the same pairs",
             found=f"domains {twice}",
             expected="different pairs, or other domains",
-            do="keep one of the two",
+            do="join each recording once",
         )
+
+
+def _widths(activations: Activations) -> list[int]:
+    return sorted({m.second.shape[-1] for m in activations.moments.values()})
+
+
+def _joined(marks: tuple[str, ...]) -> str:
+    return marks[0] if len(marks) == 1 else hashlib.sha256("\n".join(marks).encode()).hexdigest()
 
 
 def _one(what: str, name: str | None, known: Sequence[str | None]) -> str | None:

@@ -106,7 +106,7 @@ def record(
     return Activations(
         {(d, p): moments[d, p] for d in domains for p in positions},
         wanted,
-        {domain: part.fingerprint for domain, part in pairs.by_domain().items()},
+        {domain: (part.fingerprint,) for domain, part in pairs.by_domain().items()},
         getattr(model, "info", None),
         path,
     )

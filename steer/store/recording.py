@@ -43,7 +43,7 @@ class Recording:
 
     moments: Mapping[_Key, Moments]
     layers: tuple[int, ...]
-    pairs_fingerprints: Mapping[str | None, str]
+    recordings: Mapping[str | None, tuple[str, ...]]
     model: ModelInfo | None
     path: str
 
@@ -107,7 +107,7 @@ def load_recording(path: PathLike) -> Recording:
         if held:
             raise damaged(f"tensors that are not described: {sorted(held)[:4]}", "none")
     moments = {entry.key: _moments(entry, k, tensors) for k, entry in enumerate(entries)}
-    return Recording(moments, known.layers, known.pairs_fingerprints, known.model, known.path)
+    return Recording(moments, known.layers, known.recordings, known.model, known.path)
 
 
 def _check_values(name: str, tensor: Tensor) -> None:
@@ -139,8 +139,8 @@ def _described(recording: Recording, tensors: Mapping[str, Tensor]) -> dict[str,
         "path": recording.path,
         "layers": list(recording.layers),
         "domains": [
-            {"domain": domain, "pairs_fingerprint": mark}
-            for domain, mark in recording.pairs_fingerprints.items()
+            {"domain": domain, "recordings": [*marks]}
+            for domain, marks in recording.recordings.items()
         ],
         "moments": [
             {"domain": domain, "position": position, "pairs": m.count, "halves": [*m.half_counts]}
@@ -161,14 +161,10 @@ def _read(
         raise fields.wrong("layers", list(layers), "different layers, ascending, at least one")
     if model is not None and layers[-1] >= model.n_layers:
         raise fields.wrong("layers", f"layer {layers[-1]}", f"layers below {model.n_layers}")
-    marks: dict[str | None, str] = {}
-    for item in fields.array("domains", top["domains"]):
-        part = fields.members("an entry of domains", item, ("domain", "pairs_fingerprint"))
-        domain = fields.optional_text("a domain", part["domain"])
-        marks[domain] = fields.text("pairs_fingerprint", part["pairs_fingerprint"])
+    recordings = _recordings(top["domains"])
     entries = [_entry(item) for item in fields.array("moments", top["moments"])]
     keys = [entry.key for entry in entries]
-    expected = {(domain, position) for domain in marks for _, position in keys}
+    expected = {(domain, position) for domain in recordings for _, position in keys}
     if not keys or len(keys) != len(set(keys)) or set(keys) != expected:
         raise fields.wrong("moments", f"{len(keys)} entries", "each domain at each position once")
     checksums = _checksums(top["tensors"], len(entries), len(layers))
@@ -176,7 +172,24 @@ def _read(
     if model is not None and width != model.d_model:
         raise fields.wrong("tensors", f"width {width}", f"the model's d_model, {model.d_model}")
     path = fields.text("path", top["path"])
-    return Recording({}, layers, marks, model, path), entries, checksums
+    return Recording({}, layers, recordings, model, path), entries, checksums
+
+
+def _recordings(value: object) -> dict[str | None, tuple[str, ...]]:
+    """Return the fingerprints of the recordings in each domain."""
+    found: dict[str | None, tuple[str, ...]] = {}
+    for item in fields.array("domains", value):
+        part = fields.members("an entry of domains", item, ("domain", "recordings"))
+        domain = fields.optional_text("a domain", part["domain"])
+        if domain in found:
+            raise fields.wrong("domains", f"{domain!r} twice"[:80], "each domain once")
+        listed = fields.array("recordings", part["recordings"])
+        marks = [fields.text("a fingerprint of recordings", mark) for mark in listed]
+        if not marks or marks != sorted(set(marks)):
+            expected = "different fingerprints, ascending, at least one"
+            raise fields.wrong("recordings", f"{len(marks)} fingerprints", expected)
+        found[domain] = tuple(marks)
+    return found
 
 
 def _entry(value: object) -> _Entry:

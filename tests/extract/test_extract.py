@@ -27,7 +27,7 @@ def made(domains: tuple[str | None, ...] = (None,), positions: tuple[str, ...] =
             chosen, rejected = torch.randn(2, 9, 4, WIDTH, generator=draw, dtype=torch.float64)
             norm = torch.rand(9, 4, generator=draw, dtype=torch.float64) + 1
             moments[domain, position] = Moments.of(chosen + 1, rejected, norm, list(range(9)))
-    prints = {domain: f"print of {domain}" for domain in domains}
+    prints = {domain: (f"print of {domain}",) for domain in domains}
     return Activations(moments, LAYERS, prints, None, "packed")
 
 

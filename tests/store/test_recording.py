@@ -45,8 +45,7 @@ def data(whole, tmp_path_factory) -> bytes:
 def same(left: Activations, right: Activations) -> bool:
     """Whether two recordings are equal, bit for bit."""
     records = [
-        (a.layers, dict(a.pairs_fingerprints), a.model, a.path, list(a.moments))
-        for a in (left, right)
+        (a.layers, dict(a.recordings), a.model, a.path, list(a.moments)) for a in (left, right)
     ]
     return records[0] == records[1] and all(
         (m.count, m.half_counts) == (n.count, n.half_counts)
@@ -97,6 +96,24 @@ def test_a_sum_is_the_recording_of_all_pairs(whole):
     assert mark == (recorded(parts[0]) + second).pairs_fingerprints["law"]
 
 
+def test_pairs_are_counted_once_in_any_sum(whole, tmp_path):
+    a, b, c = (recorded(part) for part in (PAIRS[:3], PAIRS[3:6], PAIRS[6:]))
+    both = a + b
+    both.save(tmp_path / "both")
+    kept = Activations.load(tmp_path / "both")
+    assert same(kept, both)
+    for left in (both, kept):
+        for right in (a, b, b + a, c + a):
+            for one, other in ((left, right), (right, left)):
+                with pytest.raises(RecordingError, match="the same pairs"):
+                    one + other
+    sums = [(a + b) + c, a + (b + c), (c + a) + b, kept + c]
+    assert len({found.pairs_fingerprints["law"] for found in sums}) == 1
+    assert {found.of("law", "response_mean").count for found in sums} == {
+        whole.of("law", "response_mean").count
+    }
+
+
 def test_domains_recorded_apart_are_joined(whole):
     apart = [recorded(PAIRS.of_domain(name)) for name in PAIRS.domains]
     both = sum(apart)
@@ -117,6 +134,10 @@ def test_recordings_of_unlike_things_are_not_joined(whole):
     ):
         with pytest.raises(RecordingError, match=f"different {what}"):
             whole + other
+    nameless, narrow = replace(whole, model=None), replace(recorded(more), model=None)
+    halved = {key: _narrow(moments) for key, moments in narrow.moments.items()}
+    with pytest.raises(RecordingError, match="different widths"):
+        nameless + replace(narrow, moments=halved)
     with pytest.raises(RecordingError, match="the same pairs"):
         whole + whole
     for number in (1, False):
@@ -124,6 +145,12 @@ def test_recordings_of_unlike_things_are_not_joined(whole):
             number + whole
     with pytest.raises(TypeError):
         whole + 1
+
+
+def _narrow(m):
+    first, second = (half[:, ::2] for half in m.halves)
+    cut = {name: getattr(m, name)[:, ::2] for name in ("mean_chosen", "mean_rejected", "second")}
+    return replace(m, halves=(first, second), **cut)
 
 
 def _written(folder: Path, data: bytes) -> Path:
@@ -166,7 +193,12 @@ def _set(*path, to):
         (_set("path", to=None), "a string"),
         (_set("model", "d_model", to=16), "d_model"),
         (_set("model", "extra", to=16), "unknown"),
-        (_set("domains", 0, "pairs_fingerprint", to=3), "a string"),
+        (_set("domains", 0, "recordings", to="x"), "an array"),
+        (_set("domains", 0, "recordings", to=[3]), "a string"),
+        (_set("domains", 0, "recordings", to=[]), "at least one"),
+        (_set("domains", 0, "recordings", to=["b", "a"]), "ascending"),
+        (_set("domains", 0, "recordings", to=["a", "a"]), "different fingerprints"),
+        (lambda d: d["domains"].append(d["domains"][0]), "each domain once"),
         (_set("domains", 0, "domain", to="other"), "each domain at each position"),
         (_set("moments", 0, "position", to="other"), "each domain at each position"),
         (_set("moments", 1, to={}), "missing"),
