@@ -67,6 +67,7 @@ class HookAttachment:
 
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors; on an error all is as before."""
+        self._steering.check(composition)
         if self._merging is not None:  # it may be refused, and then leaves the weights as they were
             self._merging.update(composition)
         self._steering.update(composition)

@@ -11,6 +11,7 @@ from steer.composition import Composition
 from steer.engine.ahead import Enough
 from steer.engine.call import Call
 from steer.engine.rows import Rows, unseen
+from steer.engine.weights import bounds
 from steer.engine.weights.patched import patches
 from steer.engine.weights.plan import Unit
 from steer.engine.weights.strength import Calls, Strengths
@@ -82,6 +83,9 @@ class Steering:
         composition: What to inject.
         units: Its weight sites that are taken by hook.
         calls: Knows the call under way.
+
+    Raises:
+        CompositionError: The model's dtype cannot hold a coefficient of a weight site.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class Steering:
         units: Sequence[Unit] = (),
         calls: Calls | None = None,
     ) -> None:
+        self._held = bounds.held(units)
+        self.check(composition)
         self.composition = composition
         self.steps = plan(composition)
         self._bound: dict[int, list[tuple[Tensor, ...]]] = {}
@@ -107,6 +113,17 @@ class Steering:
         """Layers where something is read or written."""
         gate = self.composition.gate
         return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
+
+    def check(self, composition: Composition) -> None:
+        """Refuse coefficients that the model's dtype cannot hold where weights are displaced.
+
+        Args:
+            composition: The same vectors at the coefficients in question.
+
+        Raises:
+            CompositionError: There is such a coefficient.
+        """
+        bounds.check(composition, self._held)
 
     def check_rows(self, prompts: int) -> None:
         """Refuse a call of another number of prompts than there are coefficient rows.

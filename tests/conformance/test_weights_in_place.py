@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer import Composition, Dense, Vector, Weight
-from steer.errors import BusyModelError, CapabilityError, MergeError, ScopeError, SteeringError
+from steer.errors import (
+    BusyModelError,
+    CapabilityError,
+    CompositionError,
+    MergeError,
+    ScopeError,
+    SteeringError,
+)
 from tests.conformance import cases, reference
 from tests.conformance.cases import KINDS, ROWS, SCOPES, Snapshot, close, far, padded, same_bits
 from tests.conformance.engines import ENGINES, IN_PLACE, EngineFactory
@@ -22,6 +29,7 @@ from tests.conformance.test_raw_generate import check as check_generation
 from tests.conformance.test_raw_generate import generate
 from tests.conformance.test_threads import in_thread
 from tests.tiny import FAMILIES
+from tests.weights import everywhere
 
 MIXED = (["add", "ablate", "add"], ["response", "all", "last_prompt"])
 SETTINGS: dict[str, Any] = {"one setting": 0.8, "rows": COEFFICIENTS}
@@ -304,3 +312,30 @@ def test_an_update_that_fails_changes_nothing(in_place: EngineFactory) -> None:
         handle.update(0.0)
         assert same_bits(lm.hf_model(**IDS).logits, plain)
     before.check(lm.hf_model)
+
+
+@pytest.mark.parametrize("c", [1e5, -1e5, 1e-9, [0.0, 1e5, 0.0, 0.0]])
+@pytest.mark.parametrize("leaf", ["mlp.up_proj.weight", "input_layernorm.weight"])
+def test_a_coefficient_that_the_dtype_cannot_hold_is_refused(
+    in_place: EngineFactory, leaf: str, c: Any
+) -> None:
+    lm = in_place.shared(dtype=torch.float16)
+    name = f"model.layers.1.{leaf}"
+    v = everywhere(lm.hf_model, keep=lambda found: found == name)
+    dense = Vector({Weight("model.layers.2.mlp.up_proj.weight"): Dense(torch.ones(64, 32))})
+    both = Vector({**v.terms, **dense.terms})
+    plain, given = call(lm), [{"vector": x} for x in c] if isinstance(c, list) else c
+    with pytest.raises(CompositionError, match="float16 cannot hold"):
+        lm.steered(v, given, weights="hook").attach()
+    assert same_bits(call(lm), plain)
+    with lm.steered(both, 0.5) as handle:  # the dense matrix is merged
+        steered = call(lm)
+        far(steered, plain)
+        with pytest.raises(CompositionError, match="float16 cannot hold"):
+            handle.update(1e-9)
+        assert same_bits(call(lm), steered)
+        handle.update(0.0)
+        assert same_bits(call(lm), plain)
+    for kept in (65504.0, -6e-8, 0.0):
+        with lm.steered(1e-6 * v, kept, weights="hook") as handle:
+            assert handle.active
