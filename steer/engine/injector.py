@@ -115,8 +115,9 @@ class Injector:
             steering: The composition at work.
         """
         with _LOCK:
-            if steering in self._stack:
-                self._stack.remove(steering)
+            if steering not in self._stack:
+                return
+            self._stack.remove(steering)
         self._install()
 
     @contextmanager

@@ -74,6 +74,19 @@ def test_handles_are_removed_in_any_order(engine_factory: EngineFactory) -> None
     assert torch.equal(last(lm), plain)
 
 
+def test_removing_twice_leaves_the_hooks_of_others_where_they_are(
+    in_place: EngineFactory,
+) -> None:
+    lm = in_place.shared()
+    first, second = (lm.engine.attach(compose(v=v)) for v in (A, B))
+    first.remove()
+    hooks = [dict(block._forward_hooks) for block in lm.architecture.blocks]
+    first.remove()
+    assert [dict(block._forward_hooks) for block in lm.architecture.blocks] == hooks
+    assert any(hooks)
+    second.remove()
+
+
 def test_removing_the_outer_of_two_scoped_handles_keeps_the_inner(
     engine_factory: EngineFactory,
 ) -> None:
