@@ -1,23 +1,19 @@
 """What a selection found: the setting, what it was compared with, and everything it tried."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from steer.chosen import Chosen
 from steer.composition import Composition, as_composition
 from steer.evaluate.interval import Share
-from steer.evaluate.table import Row, Tabled
-from steer.model import Model
+from steer.evaluate.table import Row
 from steer.search.significance import Evidence
 from steer.search.tested import Tested
-from steer.steered import Steered
-from steer.store.folder import save_by_domain
 from steer.vector import Vector
 
 if TYPE_CHECKING:
-    from steer.report import Report
     from steer.show.card import Card
 
 
@@ -48,7 +44,7 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Choice(Tabled):
+class Choice(Chosen):
     """The setting a selection chose; `lm.steered(choice)` steers at it.
 
     Args:
@@ -124,31 +120,6 @@ class Choice(Tabled):
             for t in self.trials
         ]
 
-    def apply(self, model: Model) -> Steered:
-        """Return a context in which a model is steered as chosen.
-
-        Args:
-            model: The model that the choice was made on.
-
-        Raises:
-            FitError: The vector does not fit this model.
-        """
-        return model.steered(self)
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the vector, with its setting, to `<folder>/<domain>.safetensors`.
-
-        `choice.vector.save(path)` writes it under another name.
-
-        Args:
-            folder: Where to; it is made if it does not exist.
-
-        Raises:
-            VectorFileError: The file cannot be written, or a file is named in place of a folder.
-            CompositionError: The name of the domain cannot be that of a file.
-        """
-        save_by_domain(self.vectors, folder)
-
     @property
     def works(self) -> bool:
         """Whether the vector does more than none and than random ones of equal norm, at α = 0.01.
@@ -157,16 +128,6 @@ class Choice(Tabled):
         tried; see `steer.search.significance`. A knob that is to work both ways must at both ends.
         """
         return self.evidence.works() and (self.back is None or self.back.evidence.works())
-
-    def report(self, title: str = "Steering report") -> "Report":
-        """Return this result as a page.
-
-        Args:
-            title: Title of the page.
-        """
-        from steer.report import Report
-
-        return Report.of(self, title=title)
 
     def _card(self) -> "Card":
         from steer.search.show import choice_card

@@ -114,7 +114,6 @@ class Composition(Shown):
         if self.gate is not None:
             self.gate.columns(self.domains)
             _check_gate_layer(self.gate, self.parts)
-        object.__setattr__(self, "coefficients", self.coefficients.clone())
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Composition, (dict(self.parts), self.coefficients, self.gate, self.per_row))

@@ -1,12 +1,12 @@
 """A console of knobs: turn them and see the text change, in a notebook or in a terminal."""
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 from steer.composition import Composition, Part
 from steer.console.state import State
 from steer.errors import TextError
+from steer.site import whole
 from steer.vector import Vector
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def _check(prompt: object, max_new_tokens: object) -> None:
             expected="a string; an empty one asks nothing yet",
             do="pass prompt='…', or type it into the box",
         )
-    whole = isinstance(max_new_tokens, Integral) and not isinstance(max_new_tokens, bool)
-    if not whole or max_new_tokens < 1:  # type: ignore[operator]
+    if (whole(max_new_tokens) or 0) < 1:
         raise TextError(
             "this is no length of an answer",
             found=f"max_new_tokens={max_new_tokens!r}"[:120],

@@ -13,7 +13,7 @@ from steer.architecture import Architecture
 from steer.engine.attention import UnpackableError
 from steer.engine.packed import read_packed
 from steer.engine.padded import read_padded
-from steer.engine.reading import Means, Place
+from steer.engine.reading import Means, Place, dtype_of
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
@@ -25,7 +25,7 @@ FAILURES = (
     LookupError,
     AttributeError,
 )
-_BYLENGTH = frozenset({"dynamic", "longrope"})
+_BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def tolerance_of(architecture: Architecture) -> float:
     Args:
         architecture: The model's parts.
     """
-    return TOLERANCE.get(next(architecture.embedding.parameters()).dtype, 1e-4)
+    return TOLERANCE.get(dtype_of(architecture), 1e-4)
 
 
 def scaled_by_length(architecture: Architecture, longest: int) -> bool:
@@ -127,7 +127,7 @@ def scaled_by_length(architecture: Architecture, longest: int) -> bool:
     """
     fallback = _config_value(architecture, "max_position_embeddings") or 0
     return any(
-        rope.get("rope_type") in _BYLENGTH
+        rope.get("rope_type") in _BY_LENGTH
         and longest > (rope.get("original_max_position_embeddings") or fallback)
         for rope in _ropes(architecture)
     )

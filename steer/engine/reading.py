@@ -157,6 +157,16 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
+def dtype_of(architecture: Architecture) -> torch.dtype:
+    """Return the dtype that the body computes in: that of its token embedding.
+
+    Args:
+        architecture: The model's parts.
+    """
+    dtype: torch.dtype = next(architecture.embedding.parameters()).dtype
+    return dtype
+
+
 def device_of(architecture: Architecture) -> torch.device:
     """Return the device on which the body wants its token ids.
 

@@ -22,7 +22,7 @@ from steer.report.sections.provenance import Setup
 from steer.report.sections.registry import Section, sections_of
 from steer.report.work import Work, pairs_of
 from steer.search import Selection
-from steer.sweeps.measures import pairs_by_domain
+from steer.search.checked import named
 
 _SHOTS = 2  # pairs of a domain that the prompted baseline shows
 
@@ -91,7 +91,7 @@ def report(
         )
     chosen = what if isinstance(what, Choice | Selection) else None
     composition = as_composition(what)
-    parts = _by_domain(composition, data)
+    parts = named(composition, data)
     train = None if train is None else as_pairs(train)
     if instruction is None and train is None:
         shots = {d: part[:_SHOTS] for d, part in parts.items()}
@@ -125,13 +125,6 @@ def report(
     used = dict(parts) | ({"train": train} if train else {})
     setup = Setup(model.info, composition, used, facts | options)
     return Report(title, (*found, *sections_of(setup)))
-
-
-def _by_domain(composition: Composition, data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:
-    data = data if isinstance(data, Mapping) else as_pairs(data)
-    if isinstance(data, Pairs) and len(composition.domains) == 1 and not data.domains:
-        data = {composition.domains[0]: data}
-    return pairs_by_domain(data)
 
 
 def _checked(composition: Composition, parts: Mapping[str, Pairs]) -> Float[Tensor, "row domain"]:

@@ -20,14 +20,13 @@ from steer.search.at_settings import at_settings
 from steer.search.effects import SideEffects
 from steer.term import inner
 
-What = Steerable
 _FIRST = 1 / 16  # of `most`, where the bracket is begun
 _STEPS = 60
 
 
 def calibrate(
     model: Model,
-    what: What,
+    what: Steerable,
     kl: float,
     *,
     neutral: Sequence[Prompt] | NeutralText = NEUTRAL_PROMPTS,
@@ -180,7 +179,7 @@ class Compared(Tabled):
 
 def compare_at_kl(
     model: Model,
-    candidates: Mapping[str, What],
+    candidates: Mapping[str, Steerable],
     pairs: Pairs,
     kl: float,
     *,

@@ -7,6 +7,7 @@ from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.search.limits import Limits
+from steer.site import whole
 from steer.sweeps.measures import pairs_by_domain
 
 ByDomain = Mapping[str, Pairs]
@@ -109,8 +110,7 @@ def check_budget(budget: int | None) -> None:
     Raises:
         SelectionError: It is no whole number from 1.
     """
-    whole = isinstance(budget, int) and not isinstance(budget, bool)
-    if budget is not None and not (whole and budget >= 1):
+    if budget is not None and (whole(budget) or 0) < 1:
         raise SelectionError(
             "this budget allows no search",
             found=f"budget {budget!r}",

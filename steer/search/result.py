@@ -1,29 +1,25 @@
 """What a selection over many domains found, and why."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from steer.chosen import Chosen
 from steer.composition import Composition
 from steer.evaluate.interval import Share
-from steer.evaluate.table import Row, Tabled
-from steer.model import Model
+from steer.evaluate.table import Row
 from steer.provenance import Tuning
 from steer.search.limits import Limits
 from steer.search.significance import Evidence
 from steer.search.tried import Tried, front
-from steer.steered import Steered
-from steer.store.folder import save_by_domain
 from steer.vector import Vector
 
 if TYPE_CHECKING:
-    from steer.report import Report
     from steer.show.card import Card
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Selection(Tabled):
+class Selection(Chosen):
     """The coefficients that a selection chose for some domains.
 
     Args:
@@ -136,17 +132,6 @@ class Selection(Tabled):
             for t in self.trials
         ]
 
-    def apply(self, model: Model) -> Steered:
-        """Return a context in which a model is steered as chosen.
-
-        Args:
-            model: The model that the choice was made on.
-
-        Raises:
-            FitError: A vector does not fit this model.
-        """
-        return model.steered(self.composition)
-
     @property
     def vectors(self) -> dict[str, Vector]:
         """The vector of each domain with the setting as its tuning, and with the gate if any."""
@@ -165,28 +150,6 @@ class Selection(Tabled):
             )
             found[name] = replace(part.vector, tuning=tuning, gate=self.composition.gate)
         return found
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the vector of each domain, with its setting, to `<folder>/<domain>.safetensors`.
-
-        Args:
-            folder: Where to; it is made if it does not exist.
-
-        Raises:
-            VectorFileError: A file cannot be written, or a file is named in place of a folder.
-            CompositionError: The name of a domain cannot be that of a file.
-        """
-        save_by_domain(self.vectors, folder)
-
-    def report(self, title: str = "Steering report") -> "Report":
-        """Return this result as a page.
-
-        Args:
-            title: Title of the page.
-        """
-        from steer.report import Report
-
-        return Report.of(self, title=title)
 
     def _card(self) -> "Card":
         from steer.search.show import selection_card

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steer.composition import Composition
+from steer.engine.reading import dtype_of
 from steer.evaluate.baselines import random_like
 from steer.evaluate.interval import Share
 from steer.evaluate.preference import Reduce
@@ -59,7 +60,7 @@ def tested(
     """
     compared = [setting(0.0), setting, *references(setting, seed)]
     base, steered, *others = at_settings(model, compared, unseen, reduce)
-    dtype = next(model.architecture.embedding.parameters()).dtype
+    dtype = dtype_of(model.architecture)
     return {
         name: Tested(
             steered[name].accuracy,

@@ -83,8 +83,10 @@ def coefficients(composition: Composition, grid: Grid) -> list[tuple[float, ...]
         CompositionError: An unknown domain, or a value that is not finite.
     """
     domains = composition.domains
-    if not isinstance(grid, Mapping | Tensor):
-        grid = cast(Sequence[float], listed("the coefficients of a grid", grid))
+    if isinstance(grid, Mapping):
+        grid = {name: listed(f"coefficients of {name!r}", c) for name, c in grid.items()}
+    elif not isinstance(grid, Tensor):
+        grid = cast(Sequence[float], listed("coefficients of a grid", grid))
     if isinstance(grid, Tensor) and grid.ndim not in (1, 2):
         raise SelectionError(
             "this tensor is no grid",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -15,7 +15,6 @@ from steer.engine.base import unsteered
 from steer.engine.branches.trial import fastest_tokens
 from steer.errors import SelectionError
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
-from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.scope import Scope
@@ -93,11 +92,6 @@ def sweep(
     check_reduce(reduce)
     _check_tokens(max_tokens)
     composition = as_composition(what)
-    if isinstance(grid, Mapping):
-        grid = {name: listed(f"coefficients of {name!r}", c) for name, c in grid.items()}
-    elif not isinstance(grid, torch.Tensor):
-        grid = cast(Sequence[float], listed("coefficients of a grid", grid))
-    layers = None if layers is None else listed("layers", layers)
     scopes = [scope] if isinstance(scope, Scope | str) else scope
     settings = settings_of(composition, grid, layers, scopes)
     parts = by_domain(data)

@@ -10,14 +10,13 @@ from steer.activations import Activations
 from steer.engine.injector import injector_of
 from steer.errors import SelectionError, SteeringError
 from steer.model import Model
-from steer.pairs import Pairs
+from steer.site import whole
 from steer.vector import Vector
 
 _HOW: dict[type, str] = {
     Model: "wrap it: steer.Model(hf_model, tokenizer)",
     Vector: "load it: steer.Vector.load('medical.safetensors')",
     Activations: "record them: steer.record(model, pairs)",
-    Pairs: "steer.Pairs.load('pairs.jsonl'), or steer.Pairs.of([pair, …])",
     Mapping: "name each one: {'medical': …}",
     str: "pass a text",
 }
@@ -29,7 +28,7 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
     Args:
         name: What it is called.
         value: What was given.
-        *kinds: What it may be: `Model`, `Vector`, `Activations`, `Pairs`, `Mapping`, `str`.
+        *kinds: What it may be: `Model`, `Vector`, `Activations`, `Mapping`, `str`.
 
     Raises:
         SelectionError: It is none of these.
@@ -53,7 +52,7 @@ def check_count(name: str, value: object) -> None:
     Raises:
         SelectionError: It is no whole number of at least 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if (whole(value) or 0) < 1:
         raise SelectionError(
             f"{name} cannot be used",
             found=repr(value),

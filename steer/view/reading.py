@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steer.engine.base import in_place
 from steer.engine.padded import read_padded
-from steer.engine.reading import Place
+from steer.engine.reading import Place, dtype_of
 from steer.errors import RecordingError
 from steer.listed import whole_layers
 from steer.model import Model
@@ -96,5 +96,5 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
     means = read_padded(model.architecture, sequences, places, wanted, max_tokens=_TOKENS)
     check_finite("the stream", means.residual)
     chosen, rejected = means.residual.unflatten(0, (-1, 2)).unbind(1)
-    eps = torch.finfo(next(model.architecture.embedding.parameters()).dtype).eps
+    eps = torch.finfo(dtype_of(model.architecture)).eps
     return PairStream(chosen, rejected, wanted, position, eps)

@@ -190,23 +190,31 @@ def test_two_consoles_of_one_model_take_turns(opened: Open) -> None:
     assert one.wait().unsteered == two.wait().unsteered == plain()
 
 
-def test_the_second_console_says_that_it_waits(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go, busy, generate = threading.Event(), threading.Event(), model().generate
+@pytest.fixture
+def go(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Every answer waits for it."""
+    may, generate = threading.Event(), model().generate
 
     def held(prompts: Any, **options: Any) -> Any:
-        busy.set()
-        assert go.wait(120)
+        assert may.wait(120), "nobody let it go"
         return generate(prompts, **options)
 
     monkeypatch.setattr(model(), "generate", held)
-    one = opened()
-    assert busy.wait(120)
+    return may
+
+
+def a_second(opened: Open) -> Any:
+    """Return a console that waits for another's turn."""
     said, two = threading.Event(), opened("")
     two.message.observe(lambda change: said.set(), names="value")
     two.prompt.value = QUESTION
     assert said.wait(120)
+    return two
+
+
+def test_the_second_console_says_that_it_waits(opened: Open, go: threading.Event) -> None:
+    one = opened()
+    two = a_second(opened)
     assert two.state.doing == "waiting"
     assert "Another console" in two.message.value
     go.set()
@@ -214,23 +222,9 @@ def test_the_second_console_says_that_it_waits(
     assert two.message.value == ""
 
 
-def test_a_console_that_waits_for_its_turn_can_be_closed(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go, busy, generate = threading.Event(), threading.Event(), model().generate
-
-    def held(prompts: Any, **options: Any) -> Any:
-        busy.set()
-        assert go.wait(60), "nobody let it go"
-        return generate(prompts, **options)
-
-    monkeypatch.setattr(model(), "generate", held)
+def test_a_console_that_waits_for_its_turn_can_be_closed(opened: Open, go: threading.Event) -> None:
     one = opened()
-    assert busy.wait(120)
-    waiting, two = threading.Event(), opened("")
-    two.message.observe(lambda change: waiting.set(), names="value")
-    two.prompt.value = QUESTION
-    assert waiting.wait(120)
+    two = a_second(opened)
     two.close()
     go.set()
     assert one.wait().doing == "done"
