@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit docs notebook browser bench newcomer demo-model clean
+.PHONY: help setup demo model test lint types unit docs notebook browser bench newcomer demo-model clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -23,6 +23,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## extract, choose, steer and print, on the model that ships
 	$(BIN)/steer demo
 
+model: $(INSTALLED)  ## fetch the real model that tests and demo use, into a cache outside the environment
+	$(BIN)/python -c 'from steer.demo import smollm2; smollm2.model_folder()'
+
 test: lint types unit docs notebook  ## everything that guards the project
 
 lint: $(INSTALLED)  ## style and format
@@ -32,7 +35,7 @@ lint: $(INSTALLED)  ## style and format
 types: $(INSTALLED)  ## strict types
 	$(BIN)/mypy
 
-unit: $(INSTALLED)  ## tests, doctests, the README's code and commands
+unit: $(INSTALLED) model  ## tests, doctests, the README's code and commands
 	$(BIN)/pytest -n 2 -q $(addprefix --ignore=,$(BROWSER))
 
 docs: $(INSTALLED)  ## the documentation, strictly
