@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from steer.errors import RecordingError
+from steer.kept import KeptPairs
 from steer.moments import Moments
 from steer.provenance import ModelInfo
 from steer.shown import Shown
@@ -31,6 +32,8 @@ class Activations(Shown):
             joined of, in ascending order.
         model: The model they were recorded on.
         path: `packed`, or `padded: ` and why.
+        kept: The activations of single pairs, of each `(domain, position)`; None where `record`
+            was not asked to keep them.
     """
 
     moments: Mapping[_Key, Moments]
@@ -38,24 +41,29 @@ class Activations(Shown):
     recordings: Mapping[str | None, tuple[str, ...]]
     model: ModelInfo | None
     path: str
+    kept: Mapping[_Key, KeptPairs] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "moments", MappingProxyType(dict(self.moments)))
         object.__setattr__(self, "recordings", MappingProxyType(dict(self.recordings)))
+        if self.kept is not None:
+            object.__setattr__(self, "kept", MappingProxyType(dict(self.kept)))
 
     def __reduce__(self) -> tuple[object, ...]:
         maps = dict(self.moments), self.layers, dict(self.recordings)
-        return (Activations, (*maps, self.model, self.path))
+        kept = None if self.kept is None else dict(self.kept)
+        return (Activations, (*maps, self.model, self.path, kept))
 
     def __add__(self, other: "Activations") -> "Activations":
         """Return two recordings of different pairs as one.
 
         A domain that both have counts the pairs of both; its fingerprint is then made of those of
-        all recordings in it, in whatever order they were joined.
+        all recordings in it, in whatever order they were joined. Kept pairs stay in the order of
+        the sum.
 
         Raises:
-            RecordingError: Models, positions, layers or widths differ, or a domain holds the same
-                recording in both.
+            RecordingError: Models, positions, layers or widths differ, one recording keeps its
+                pairs and the other does not, or a domain holds the same recording in both.
         """
         if not isinstance(other, Activations):
             return NotImplemented
@@ -66,7 +74,12 @@ class Activations(Shown):
         for domain, marks in other.recordings.items():
             recordings[domain] = tuple(sorted((*recordings.get(domain, ()), *marks)))
         path = self.path if self.path == other.path else f"{self.path}; {other.path}"
-        return Activations(moments, self.layers, recordings, self.model, path)
+        kept = None
+        if self.kept is not None and other.kept is not None:
+            kept = dict(self.kept)
+            for key, pairs in other.kept.items():
+                kept[key] = kept[key].join(pairs) if key in kept else pairs
+        return Activations(moments, self.layers, recordings, self.model, path, kept)
 
     def __radd__(self, other: int) -> "Activations":
         return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
@@ -105,6 +118,27 @@ class Activations(Shown):
             return self.moments[domain, position]  # not searched for among all the others
         return self.moments[self.domain(domain), self.position(position)]
 
+    def pairs(self, domain: str | None = None, position: str | None = None) -> KeptPairs:
+        """Return the activations of the single pairs of one domain at one position.
+
+        Args:
+            domain: The domain; may be left out if there is one only.
+            position: The position; may be left out if there is one only.
+
+        Raises:
+            RecordingError: The pairs were not kept, there is no such domain or position, or more
+                than one to choose from.
+        """
+        key = self.domain(domain), self.position(position)
+        if self.kept is None:
+            raise RecordingError(
+                "this recording does not keep the activations of single pairs",
+                found="means and variances over the pairs",
+                expected="a recording made with keep='pairs'",
+                do="record again: steer.record(model, pairs, keep='pairs')",
+            )
+        return self.kept[key]
+
     def domain(self, name: str | None = None) -> str | None:
         """Return the domain meant by a name that may be left out.
 
@@ -136,7 +170,7 @@ class Activations(Shown):
         Raises:
             VectorFileError: The file cannot be written, or a value is not finite.
         """
-        found = self.moments, self.layers, self.recordings, self.model, self.path
+        found = self.moments, self.layers, self.recordings, self.model, self.path, self.kept
         save_recording(Recording(*found), path)
 
     @classmethod
@@ -154,7 +188,9 @@ class Activations(Shown):
                 cannot be used.
         """
         found = load_recording(path)
-        return cls(found.moments, found.layers, found.recordings, found.model, found.path)
+        return cls(
+            found.moments, found.layers, found.recordings, found.model, found.path, found.kept
+        )
 
     def _card(self) -> "Card":
         from steer.show.activations import activations_card
@@ -169,6 +205,7 @@ def _check_alike(left: Activations, right: Activations) -> None:
         ("positions", left.positions, right.positions),
         ("layers", left.layers, right.layers),
         ("widths", _widths(left), _widths(right)),
+        ("content", _content(left), _content(right)),
     ):
         if a != b:
             raise RecordingError(
@@ -190,6 +227,10 @@ def _check_alike(left: Activations, right: Activations) -> None:
 
 def _widths(activations: Activations) -> list[int]:
     return sorted({m.second.shape[-1] for m in activations.moments.values()})
+
+
+def _content(activations: Activations) -> str:
+    return "means" if activations.kept is None else "means and single pairs"
 
 
 def _joined(marks: tuple[str, ...]) -> str:

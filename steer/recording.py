@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -15,6 +15,7 @@ from steer.engine.padded import read_padded
 from steer.engine.reading import Means, Place, device_of, keep_freed_memory
 from steer.engine.tree import unique_tokens
 from steer.errors import RecordingError
+from steer.kept import KeptPairs
 from steer.listed import listed
 from steer.moments import Moments
 from steer.pairs import Pair, Pairs, as_pairs
@@ -38,6 +39,7 @@ def record(
     at: At = "template",
     *,
     layers: Sequence[int] | None = None,
+    keep: Literal["means", "pairs"] = "means",
     progress: bool = True,
     max_tokens: int | None = None,
     packing: bool | None = None,
@@ -49,8 +51,9 @@ def record(
     `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
     response), or a function from an `Exchange` to the indices of the tokens to average.
 
-    Only float64 moments are kept: domains × positions × layers × d_model. What texts of one
-    forward share at their start is computed once.
+    Float64 moments are kept: domains × positions × layers × d_model; with `keep="pairs"` also the
+    activations of every single pair in float32, which `reliability`, some views and methods such as
+    PCA need. What texts of one forward share at their start is computed once.
 
     Args:
         model: The model, in evaluation mode and not steered; it is left as it was.
@@ -58,6 +61,8 @@ def record(
         at: One position or several.
         layers: Layers wanted (block outputs, 0-based), all by default. Nothing after the last
             is computed.
+        keep: `means`, or `pairs` to keep the activations of single pairs as well: 8 bytes ×
+            pairs × positions × layers × d_model.
         progress: Whether to show a progress bar, if the output is a terminal.
         max_tokens: Tokens of one forward; a longer text runs alone. By default 1024 on a CPU,
             where larger ones leave the caches, and 8192 elsewhere.
@@ -65,12 +70,12 @@ def record(
             (see `packing_report`).
 
     Returns:
-        The moments.
+        The moments, and the pairs if they are kept.
 
     Raises:
-        RecordingError: No pairs, an unknown position or layer, a model in training mode, a text
-            longer than the model's positions, values that are not finite, `max_tokens` below 1, or
-            `packing=True` for a model that cannot.
+        RecordingError: No pairs, an unknown position, layer or `keep`, a model in training mode, a
+            text longer than the model's positions, values that are not finite, `max_tokens` below
+            1, or `packing=True` for a model that cannot.
         SteeringError: The model is being steered.
         CapabilityError: The model's engine does not work on its modules.
         TextError: A pair cannot be encoded.
@@ -82,6 +87,7 @@ def record(
     pairs = as_pairs(pairs)
     architecture = model.architecture
     wanted = _checked(architecture, pairs, layers)
+    _check_keep(keep)
     domains: tuple[str | None, ...] = pairs.domains or (None,)
     positions, units = plan(model.tokenizer, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
@@ -99,9 +105,10 @@ def record(
     room = max(1, _READ_BYTES // (8 * len(wanted) * architecture.d_model))
     limit = max_tokens if path == "packed" else _SORTED * max_tokens
     moments: dict[_Key, Moments] = {}
+    kept: dict[_Key, list[KeptPairs]] | None = {} if keep == "pairs" else None
     keep_freed_memory()
     for batch in _shown(_batches(units, limit, room), units, progress):
-        _take(moments, batch, positions, _read(batch, read))
+        _take(moments, kept, batch, positions, _read(batch, read))
     _check_finite(moments, wanted)
     return Activations(
         {(d, p): moments[d, p] for d in domains for p in positions},
@@ -109,6 +116,7 @@ def record(
         {domain: (part.fingerprint,) for domain, part in pairs.by_domain().items()},
         getattr(model, "info", None),
         path,
+        None if kept is None else {key: _in_one(parts) for key, parts in kept.items()},
     )
 
 
@@ -223,9 +231,13 @@ def _read(batch: Sequence[Unit], read: Read) -> Means:
 
 
 def _take(
-    moments: dict[_Key, Moments], batch: Sequence[Unit], positions: Sequence[str], means: Means
+    moments: dict[_Key, Moments],
+    kept: dict[_Key, list[KeptPairs]] | None,
+    batch: Sequence[Unit],
+    positions: Sequence[str],
+    means: Means,
 ) -> None:
-    """Merge the averages of a batch into the moments."""
+    """Merge the averages of a batch into the moments, and keep those of single pairs if wanted."""
     sides = (len(batch), 2, len(positions))
     residual, norm = means.residual.unflatten(0, sides), means.norm.unflatten(0, sides)
     of_domain: dict[str | None, list[int]] = {}
@@ -238,6 +250,25 @@ def _take(
             new = Moments.of(chosen, rejected, norm[own, :, p].mean(dim=1), numbers)
             old = moments.get((domain, position))
             moments[domain, position] = new if old is None else old.merge(new)
+            if kept is not None:
+                single = KeptPairs(chosen.float(), rejected.float())
+                kept.setdefault((domain, position), []).append(single)
+
+
+def _in_one(parts: Sequence[KeptPairs]) -> KeptPairs:
+    """Return the pairs of all batches in one."""
+    chosen = torch.cat([part.chosen for part in parts])
+    return KeptPairs(chosen, torch.cat([part.rejected for part in parts]))
+
+
+def _check_keep(keep: str) -> None:
+    if keep not in ("means", "pairs"):
+        raise RecordingError(
+            "unknown value of keep",
+            found=f"keep={keep!r}"[:80],
+            expected="'means' | 'pairs'",
+            do="keep='pairs' keeps the activations of single pairs as well",
+        )
 
 
 def _check_finite(moments: Mapping[_Key, Moments], layers: Sequence[int]) -> None:

@@ -28,7 +28,7 @@ from steer.evaluate.judge import (
 from steer.evaluate.kl import NeutralText, kl_divergence, kl_per_token, neutral_text, perplexity
 from steer.evaluate.levels import LevelPreference, level_preference
 from steer.evaluate.preference import Preference, preference
-from steer.evaluate.reliability import Reliability, recorded_reliability, reliability
+from steer.evaluate.reliability import Reliability, reliability
 from steer.evaluate.steerability import Steerability
 
 __all__ = [
@@ -62,7 +62,6 @@ __all__ = [
     "preference",
     "prompt_prefix",
     "random_like",
-    "recorded_reliability",
     "reliability",
     "repetition",
     "wilson",

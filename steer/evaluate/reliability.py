@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.activations import Activations
-from steer.errors import SelectionError
+from steer.errors import RecordingError, SelectionError
 from steer.evaluate.estimate import Estimate, jackknife
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model
@@ -79,10 +79,11 @@ class Reliability(Tabled):
 
 
 def reliability(
-    model: Model,
-    pairs: Pairs,
+    what: Activations | Model,
+    pairs: Pairs | None = None,
     at: At = "response_mean",
     *,
+    domain: str | None = None,
     position: str | None = None,
     layers: Sequence[int] | None = None,
     progress: bool = True,
@@ -100,14 +101,18 @@ def reliability(
 
     Intervals are those of the jackknife, one pair left out at a time. They are NaN where too few
     pairs are left: below three for the cosine among differences, four for the split-half cosine
-    and six for d′, which itself is NaN below four. Every pair takes 40 bytes × layers × d_model:
-    name the layers for a large model.
+    and six for d′, which itself is NaN below four.
+
+    A recording that did not keep its pairs holds sums over pairs. From it there are no intervals
+    and no d′, and the cosine among differences is weighted by their lengths:
+    Σ_{i≠j} ⟨dᵢ, dⱼ⟩ / ((n − 1) Σ ‖dᵢ‖²).
 
     Args:
-        model: The model; it must not be steered.
-        pairs: The pairs that a vector is to be made of.
-        at: Position to read, see `record`.
-        position: Which, where `at` gives several.
+        what: A recording, best made with `keep="pairs"`; or a model, which then records `pairs`.
+        pairs: The pairs that a vector is to be made of, with a model only.
+        at: Position to read, with a model only; see `record`.
+        domain: The domain of the recording; may be left out if there is one only.
+        position: The position; may be left out if there is one only.
         layers: Layers wanted, all by default.
         progress: Whether to show a progress bar.
 
@@ -115,55 +120,59 @@ def reliability(
         A table of layers.
 
     Raises:
-        RecordingError: See `record`; or several positions and none named.
+        RecordingError: See `record`; no such domain, position or layer, or several to choose from.
+        SelectionError: Pairs are given beside a recording, or a model without pairs.
 
     Reference:
         arXiv 2505.22637 (cosine among differences and separation foretell how well a vector
         steers).
     """
-    pairs = as_pairs(pairs)
-    single = Pairs.of(replace(pair, domain=str(k)) for k, pair in enumerate(pairs))
-    found = record(model, single, at, layers=layers, progress=progress)
-    place = found.position(position)
-    moments = [found.of(str(k), place) for k in range(len(pairs))]
-    chosen = torch.stack([m.mean_chosen for m in moments], dim=1)
-    rejected = torch.stack([m.mean_rejected for m in moments], dim=1)
-    table = [_at_layer(c, r) for c, r in zip(chosen, rejected, strict=True)]
-    measures = {name: tuple(row[name] for row in table) for name in table[0]}
-    return Reliability(found.layers, measures, place, len(pairs))
+    if isinstance(what, Model) and pairs is not None:
+        whole = as_pairs(pairs).with_domain(None)
+        what = record(what, whole, at, layers=layers, keep="pairs", progress=progress)
+    elif not isinstance(what, Activations) or pairs is not None:
+        raise SelectionError(
+            "reliability is that of a recording, or of pairs recorded on a model",
+            found=f"{type(what).__name__} and {'no pairs' if pairs is None else 'pairs'}",
+            expected="a recording alone, or a model and pairs",
+            do="reliability(model, pairs), or reliability(record(model, pairs, keep='pairs'))",
+        )
+    domain, place = what.domain(domain), what.position(position)
+    moments, rows = what.of(domain, place), _rows(what, layers)
+    if what.kept is None:
+        every = _from_moments(moments)
+        measures = {name: tuple(found[k] for k in rows) for name, found in every.items()}
+    else:
+        pairs_kept = what.pairs(domain, place)
+        sides = pairs_kept.chosen.double(), pairs_kept.rejected.double()
+        table = [_at_layer(sides[0][:, k], sides[1][:, k]) for k in rows]
+        measures = {name: tuple(row[name] for row in table) for name in table[0]}
+    return Reliability(tuple(what.layers[k] for k in rows), measures, place, moments.count)
 
 
-def recorded_reliability(
-    activations: Activations, *, domain: str | None = None, position: str | None = None
-) -> Reliability:
-    """Return what recorded moments say about reliability, without another pass and intervals.
+def _rows(activations: Activations, layers: Sequence[int] | None) -> list[int]:
+    """Return where the layers wanted stand in a recording."""
+    wanted = activations.layers if layers is None else tuple(sorted({*layers}))
+    if missing := [layer for layer in wanted if layer not in activations.layers]:
+        raise RecordingError(
+            "these layers were not recorded",
+            found=f"layers {missing}",
+            expected=f"some of {list(activations.layers)}",
+            do="record them as well",
+        )
+    return [activations.layers.index(layer) for layer in wanted]
 
-    Moments hold sums over pairs, not single pairs. So there is no d′, nothing to bootstrap, and
-    the cosine among differences is weighted by their lengths:
-    Σ_{i≠j} ⟨dᵢ, dⱼ⟩ / ((n − 1) Σ ‖dᵢ‖²). The analytic standard error is given in relation to the
-    norm: ‖standard error‖ / ‖mean d‖. For the rest use `reliability`.
 
-    Args:
-        activations: What `record` returned.
-        domain: The domain; may be left out if one was recorded.
-        position: The position; may be left out if one was recorded.
-
-    Returns:
-        A table of layers; intervals are NaN.
-
-    Raises:
-        RecordingError: There is no such domain or position, or more than one to choose from.
-    """
-    moments = activations.of(domain, position)
+def _from_moments(moments: Moments) -> dict[str, tuple[Estimate, ...]]:
+    """Return what sums over pairs say about reliability, at every layer, without intervals."""
     n, mean = moments.count, moments.difference.square().sum(dim=-1)
     total = moments.second.sum(dim=-1) + n * mean
     weighted = (n * n * mean - total) / (max(n - 1, 0) * total)
     columns = {SPLIT_HALF: moments.split_half_cosine, WEIGHTED: weighted, ERROR: _error(moments)}
-    measures = {
+    return {
         name: tuple(Estimate(name, float(x), _NONE, n) for x in values)
         for name, values in columns.items()
     }
-    return Reliability(activations.layers, measures, activations.position(position), n)
 
 
 def _error(moments: Moments) -> Float[Tensor, " layer"]:

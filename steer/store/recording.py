@@ -1,7 +1,9 @@
 """Recorded activations as a file: float64 moments with a description, verified when read.
 
 The moments of all domains and positions are stacked, so that there are six tensors however many
-there are: five `[entry layer d_model]`, and `norm` `[entry layer]`.
+there are: five `[entry layer d_model]`, and `norm` `[entry layer]`. Where single pairs are kept
+(format version 2), `pairs.<k>` holds those of entry k in float32: `[2 pair layer d_model]`, chosen
+before rejected.
 """
 
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from steer.kept import KeptPairs
 from steer.moments import Moments
 from steer.provenance import ModelInfo
 from steer.store import fields, strict_json
@@ -30,7 +33,7 @@ from steer.store.file import (
 from steer.store.layout import RECORDING_KEY
 
 _DIGEST_KEY = f"{RECORDING_KEY}.sha256"
-_VERSION = 1
+_VERSION = 2
 _TOP = ("format_version", "model", "path", "layers", "domains", "moments", "tensors")
 _NAMES = ("half.even", "half.odd", "mean_chosen", "mean_rejected", "norm", "second")
 _POSITIVE = ("norm", "second")  # whose values are lengths or squares
@@ -46,6 +49,7 @@ class Recording:
     recordings: Mapping[str | None, tuple[str, ...]]
     model: ModelInfo | None
     path: str
+    kept: Mapping[_Key, KeptPairs] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def save_recording(recording: Recording, path: PathLike) -> None:
         VectorFileError: The file cannot be written, or a value is not finite.
     """
     with about(path):
-        tensors = _stacked(list(recording.moments.values()))
+        tensors = _stacked(list(recording.moments.values())) | _kept(recording)
         for name, tensor in tensors.items():
             _check_values(name, tensor)
         text = strict_json.dumps(_described(recording, tensors))
@@ -98,8 +102,11 @@ def load_recording(path: PathLike) -> Recording:
         held = {name: (entry.dtype, entry.shape) for name, entry in container.entries.items()}
         tensors: dict[str, Tensor] = {}
         for name, (shape, wanted) in checksums.items():
-            if held.pop(name, None) != ("F64", shape):
-                raise damaged(f"a tensor {name!r} that differs from its description", f"F64{shape}")
+            dtype = _dtype(name)
+            if held.pop(name, None) != (dtype, shape):
+                raise damaged(
+                    f"a tensor {name!r} that differs from its description", f"{dtype}{shape}"
+                )
             tensors[name], digest = read_tensor(file, container.entries[name])
             if digest != wanted:
                 raise damaged(f"bytes of {name!r} with SHA-256 {digest}", wanted)
@@ -107,7 +114,28 @@ def load_recording(path: PathLike) -> Recording:
         if held:
             raise damaged(f"tensors that are not described: {sorted(held)[:4]}", "none")
     moments = {entry.key: _moments(entry, k, tensors) for k, entry in enumerate(entries)}
-    return Recording(moments, known.layers, known.recordings, known.model, known.path)
+    kept = None
+    if _pairs_name(0) in tensors:
+        kept = {e.key: KeptPairs(*tensors[_pairs_name(k)]) for k, e in enumerate(entries)}
+    return Recording(moments, known.layers, known.recordings, known.model, known.path, kept)
+
+
+def _pairs_name(entry: int) -> str:
+    return f"pairs.{entry}"
+
+
+def _dtype(name: str) -> str:
+    return "F64" if name in _NAMES else "F32"
+
+
+def _kept(recording: Recording) -> dict[str, Tensor]:
+    """Return the tensors of the pairs kept, in the order of the entries of `moments`."""
+    if recording.kept is None:
+        return {}
+    found = [recording.kept[key] for key in recording.moments]
+    return {
+        _pairs_name(k): torch.stack([p.chosen, p.rejected]).float() for k, p in enumerate(found)
+    }
 
 
 def _check_values(name: str, tensor: Tensor) -> None:
@@ -167,7 +195,7 @@ def _read(
     expected = {(domain, position) for domain in recordings for _, position in keys}
     if not keys or len(keys) != len(set(keys)) or set(keys) != expected:
         raise fields.wrong("moments", f"{len(keys)} entries", "each domain at each position once")
-    checksums = _checksums(top["tensors"], len(entries), len(layers))
+    checksums = _checksums(top["tensors"], entries, len(layers), top["format_version"] != 1)
     width = checksums["second"][0][-1]
     if model is not None and width != model.d_model:
         raise fields.wrong("tensors", f"width {width}", f"the model's d_model, {model.d_model}")
@@ -205,19 +233,27 @@ def _entry(value: object) -> _Entry:
     return _Entry(key, count, (halves[0], halves[1]))
 
 
-def _checksums(value: object, entries: int, layers: int) -> dict[str, tuple[tuple[int, ...], str]]:
+def _checksums(
+    value: object, entries: list[_Entry], layers: int, may_keep: bool
+) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and checksum of each tensor."""
-    found = fields.members("tensors", value, _NAMES)
+    kept = {_pairs_name(k): entry.count for k, entry in enumerate(entries)}
+    mapping = fields.mapping("tensors", value)
+    names = (*_NAMES, *kept) if may_keep and _pairs_name(0) in mapping else _NAMES
+    found = fields.members("tensors", mapping, names)
     checksums = {}
-    for name in _NAMES:
+    for name in names:
         item = fields.members(f"tensors.{name}", found[name], ("dtype", "shape", "sha256"))
         shape = read_shape(f"tensors.{name}", item["shape"])
-        if item["dtype"] != "F64":
-            raise fields.wrong(f"tensors.{name}", f"dtype {item['dtype']!r}"[:80], "dtype F64")
+        if item["dtype"] != _dtype(name):
+            found_dtype = f"dtype {item['dtype']!r}"[:80]
+            raise fields.wrong(f"tensors.{name}", found_dtype, f"dtype {_dtype(name)}")
         checksums[name] = shape, fields.text(f"the checksum of {name}", item["sha256"])
     width = checksums["second"][0][-1:]
     for name, (shape, _) in checksums.items():
-        wanted = (entries, layers) if name == "norm" else (entries, layers, *width)
+        wanted = (len(entries), layers) if name == "norm" else (len(entries), layers, *width)
+        if name in kept:
+            wanted = (2, kept[name], layers, *width)
         if shape != wanted or len(width) != 1:
             raise fields.wrong(f"tensors.{name}", f"shape {shape}", f"shape {wanted}")
     return checksums

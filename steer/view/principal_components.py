@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steer.activations import Activations
 from steer.errors import SelectionError
 from steer.evaluate.table import Row
 from steer.model import Model
@@ -131,7 +132,7 @@ class PrincipalComponents(View):
 
 def principal_components(
     model: Model,
-    pairs: Pairs,
+    pairs: Pairs | Activations,
     *,
     layer: int,
     position: str = "template[-1]",
@@ -146,7 +147,7 @@ def principal_components(
 
     Args:
         model: The model; inside `with model.steered(...)` the steered stream is read.
-        pairs: The pairs, of one domain or several.
+        pairs: The pairs, of one domain or several; or a recording that kept its pairs.
         layer: The layer (block output, 0-based).
         position: Where to read, as `record` labels it.
         components: How many to keep, at least 2; fewer are given where there are no more.
@@ -184,7 +185,7 @@ def principal_components(
         variance[kept],
         float(variance.sum()),
         torch.arange(2 * n) < n,
-        tuple(pair.domain for pair in pairs) * 2,
+        found.domains * 2,
         found.layers[0],
         position,
     )

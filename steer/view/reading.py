@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.engine.base import in_place
+from steer.activations import Activations
+from steer.engine.base import in_place, unsteered
 from steer.engine.padded import read_padded
 from steer.engine.reading import Place, dtype_of
 from steer.errors import RecordingError
@@ -30,6 +31,7 @@ class PairStream:
         layers: The layers.
         position: The label of the position.
         eps: Machine epsilon of the dtype that the model computed in.
+        domains: The domain of each pair.
     """
 
     chosen: Float[Tensor, "pair layer d_model"]
@@ -37,14 +39,18 @@ class PairStream:
     layers: tuple[int, ...]
     position: str
     eps: float
+    domains: tuple[str | None, ...]
 
 
-def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int]) -> PairStream:
+def read_pairs(
+    model: Model, pairs: Pairs | Activations, position: str, layers: Sequence[int]
+) -> PairStream:
     """Return the residual stream of each pair at one position, steering included.
 
     Args:
         model: The model; inside `with model.steered(...)` it is read steered.
-        pairs: The pairs, at least one.
+        pairs: The pairs, at least one; or a recording that kept its pairs, which is not read
+            again.
         position: `template[-1]`, …, `response_mean`, `response_first`, `response_last` or
             `prompt_last`, as `record` labels them.
         layers: Layers (block outputs, 0-based), ascending.
@@ -59,6 +65,8 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
         CapabilityError: The model's engine does not work on its modules.
     """
     check_kind("model", model, Model)
+    if isinstance(pairs, Activations):
+        return _recorded(model, pairs, position, layers)
     pairs = as_pairs(pairs)
     check_kind("position", position, str)
     in_place(model.engine, "reading the stream of pairs")
@@ -96,5 +104,31 @@ def read_pairs(model: Model, pairs: Pairs, position: str, layers: Sequence[int])
     means = read_padded(model.architecture, sequences, places, wanted, max_tokens=_TOKENS)
     check_finite("the stream", means.residual)
     chosen, rejected = means.residual.unflatten(0, (-1, 2)).unbind(1)
-    eps = torch.finfo(dtype_of(model.architecture)).eps
-    return PairStream(chosen, rejected, wanted, position, eps)
+    domains = tuple(pair.domain for pair in pairs)
+    return PairStream(chosen, rejected, wanted, position, _eps(model), domains)
+
+
+def _recorded(
+    model: Model, activations: Activations, position: str, layers: Sequence[int]
+) -> PairStream:
+    """Return the streams of the pairs that a recording kept."""
+    unsteered(model.engine, "a view of a recording")
+    wanted = whole_layers(layers)
+    parts = [activations.pairs(domain, position) for domain in activations.domains]
+    if not wanted or not {*wanted} <= {*activations.layers}:
+        raise RecordingError(
+            "these layers were not recorded",
+            found=f"layers {list(wanted)}",
+            expected=f"some of {list(activations.layers)}",
+            do="record them as well",
+        )
+    rows = [activations.layers.index(layer) for layer in wanted]
+    chosen = torch.cat([part.chosen[:, rows].double() for part in parts])
+    rejected = torch.cat([part.rejected[:, rows].double() for part in parts])
+    named = zip(activations.domains, parts, strict=True)
+    domains = tuple(domain for domain, part in named for _ in range(len(part)))
+    return PairStream(chosen, rejected, wanted, position, _eps(model), domains)
+
+
+def _eps(model: Model) -> float:
+    return torch.finfo(dtype_of(model.architecture)).eps

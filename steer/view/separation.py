@@ -97,7 +97,7 @@ class Separation(View):
 def separation(
     model: Model,
     what: Vector | Activations,
-    pairs: Pairs,
+    pairs: Pairs | Activations,
     *,
     domain: str | None = None,
     position: str | None = None,
@@ -111,7 +111,7 @@ def separation(
     Args:
         model: The model.
         what: A vector, or activations, whose difference of means is the direction at each layer.
-        pairs: Held-out pairs.
+        pairs: Held-out pairs, or a recording of them that kept its pairs.
         domain: The domain of the activations; may be left out if there is one.
         position: Where to read, as `record` labels it; by default where the direction was read,
             and `template[-1]` if that is not known.

@@ -7,7 +7,7 @@ import torch
 
 import steer
 from steer.errors import RecordingError, SelectionError
-from steer.evaluate import recorded_reliability, reliability
+from steer.evaluate import reliability
 from steer.evaluate.reliability import AMONG, D_PRIME, ERROR, SPLIT_HALF, WEIGHTED, _at_layer
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -111,7 +111,7 @@ def test_the_intervals_are_those_of_leaving_pairs_out(lm, pairs, found):
 
 def test_it_agrees_with_what_recording_knows(lm, pairs, found):
     activations = steer.record(lm, pairs, at="response_mean", layers=[1, 3], progress=False)
-    recorded = recorded_reliability(activations)
+    recorded = reliability(activations)
     for layer in (1, 3):
         one, other = found.at(layer), recorded.at(layer)
         for name in (SPLIT_HALF, ERROR):
@@ -161,3 +161,17 @@ def test_one_position_must_be_named(lm, pairs):
         reliability(lm, pairs[:2], at=["response_mean", "response_last"])
     both = ["response_mean", "response_last"]
     assert reliability(lm, pairs[:2], at=both, position="response_last").position == both[1]
+
+
+def test_a_recording_that_kept_its_pairs_is_not_read_again(lm, pairs, found):
+    kept = steer.record(lm, pairs, "response_mean", layers=[1, 3], keep="pairs", progress=False)
+    again = reliability(kept)
+    assert again.layers == found.layers
+    for layer in again.layers:
+        for name, estimate in found.at(layer).items():
+            assert again.at(layer)[name].value == pytest.approx(estimate.value, rel=1e-4)
+    assert reliability(kept, layers=[3]).layers == (3,)
+    with pytest.raises(steer.errors.RecordingError, match="were not recorded"):
+        reliability(kept, layers=[2])
+    with pytest.raises(SelectionError, match="a recording alone"):
+        reliability(kept, pairs)

@@ -184,7 +184,7 @@ def _set(*path, to):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_set("format_version", to=2), "newer version"),
+        (_set("format_version", to=3), "newer version"),
         (_set("extra", to=1), "unknown"),
         (_set("layers", to=[0, 2, 1, 3]), "ascending"),
         (_set("layers", to=[0, 1, 2, 4]), "layers below 4"),
@@ -261,3 +261,88 @@ def test_vectors_and_recordings_are_told_apart(data, tmp_path):
     with pytest.raises(VectorFileError, match="a vector file") as error:
         Activations.load(path)
     assert "Activations.save" in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def kept() -> Activations:
+    return recorded(keep="pairs")
+
+
+def test_kept_pairs_have_the_moments_as_their_means(kept, whole):
+    assert same(kept, whole)
+    for key, moments in kept.moments.items():
+        pairs = kept.pairs(*key)
+        assert len(pairs) == moments.count
+        difference = pairs.difference
+        torch.testing.assert_close(difference.mean(dim=0), moments.difference, rtol=0, atol=1e-6)
+        second = (difference - difference.mean(dim=0)).square().sum(dim=0)
+        torch.testing.assert_close(second, moments.second, rtol=1e-3, atol=1e-6)
+
+
+def test_a_kept_pair_is_what_recording_it_alone_finds(kept):
+    pair = PAIRS.items[4]
+    place = sum(p.domain == pair.domain for p in PAIRS.items[:4])
+    for key, moments in recorded([pair]).moments.items():
+        found = kept.pairs(*key)
+        for one, expected in (
+            (found.chosen, moments.mean_chosen),
+            (found.rejected, moments.mean_rejected),
+        ):
+            torch.testing.assert_close(one[place].double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_kept_pairs_come_back_bit_for_bit(kept, tmp_path):
+    path = tmp_path / "a.safetensors"
+    kept.save(path)
+    for again in (Activations.load(path), pickle.loads(pickle.dumps(kept)), copy.copy(kept)):
+        assert same(again, kept)
+        for key in kept.moments:
+            assert torch.equal(again.pairs(*key).chosen, kept.pairs(*key).chosen)
+            assert torch.equal(again.pairs(*key).rejected, kept.pairs(*key).rejected)
+
+
+def test_kept_pairs_add_up(kept):
+    both = kept + recorded(some_pairs(12).items[9:], keep="pairs")
+    for key in both.moments:
+        assert len(both.pairs(*key)) == both.of(*key).count
+        assert torch.equal(
+            both.pairs(*key).chosen[: len(kept.pairs(*key))], kept.pairs(*key).chosen
+        )
+
+
+def test_what_keeps_pairs_and_what_does_not_are_not_added(kept, whole):
+    with pytest.raises(RecordingError, match="content"):
+        kept + recorded(some_pairs(12).items[9:])
+
+
+def test_pairs_that_were_not_kept_are_refused(whole):
+    with pytest.raises(RecordingError, match="keep='pairs'"):
+        whole.pairs(whole.domains[0], "response_mean")
+    with pytest.raises(RecordingError, match="unknown value of keep"):
+        recorded(keep="everything")
+
+
+def test_version_1_still_reads():
+    golden = Activations.load(Path(__file__).parent / "golden" / "recording-version-1.safetensors")
+    again = recorded(some_pairs(3))
+    assert (golden.layers, golden.domains, golden.kept) == (again.layers, again.domains, None)
+    for key, moments in golden.moments.items():
+        torch.testing.assert_close(
+            moments.difference, again.of(*key).difference, rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_set("format_version", to=1), "unknown"),
+        (_set("tensors", "pairs.0", "dtype", to="F64"), "dtype F32"),
+        (_set("tensors", "pairs.0", "shape", to=[2, 1, 4, 32]), "shape"),
+    ],
+)
+def test_a_description_of_kept_pairs_that_does_not_fit_is_refused(kept, tmp_path, change, said):
+    path = tmp_path / "a.safetensors"
+    kept.save(path)
+    path.write_bytes(_forged(path.read_bytes(), change))
+    with pytest.raises(VectorFileError, match=said):
+        Activations.load(path)
