@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from steer.errors import CheckpointError
+from steer.files import accessing, path_of, read_file
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 BESIDE = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]  # configuration, tokenizer
+_LONGEST = 2**26  # bytes of a JSON file: several times what the index of the largest models needs
 _UNPICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {
@@ -80,9 +82,11 @@ class Checkpoint:
             CheckpointError: There is no such checkpoint, it has no safetensors files (pickles are
                 never read), a file is damaged, or index and files disagree.
         """
-        folder = Path(source) if Path(source).is_dir() else _fetched(str(source), revision)
-        checkpoint = cls(folder, _json(folder / CONFIG), _weight_files(folder))
-        _check_index(checkpoint)
+        path = path_of(source, CheckpointError)
+        with accessing(source, CheckpointError):
+            folder = path if path.is_dir() else _fetched(str(source), revision)
+            checkpoint = cls(folder, _json(folder / CONFIG), _weight_files(folder))
+            _check_index(checkpoint)
         return checkpoint
 
     @property
@@ -217,8 +221,10 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = json.loads(read_file(path, CheckpointError, most=_LONGEST).decode())
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise _unusable(path.parent, f"{path.name}: {error}", "JSON") from error
     if not isinstance(value, dict):
         raise _unusable(path.parent, f"{path.name} holds a {type(value).__name__}", "an object")

@@ -6,6 +6,7 @@
     ├── PairsError          a file or data set of preference pairs cannot be used
     ├── AlgebraError        two terms or vectors cannot be combined
     ├── VectorFileError     a vector file is damaged, foreign or from the future
+    ├── FileError           a report or a picture cannot be written
     ├── ArchitectureError   decoder blocks, final norm or unembedding not found
     ├── TextError           a prompt, template or token sequence cannot be used
     ├── RecordingError      activations cannot be recorded as asked
@@ -24,12 +25,19 @@
     ├── HarnessError        a task of an evaluation harness cannot be run as asked
     └── MissingExtraError   an optional package is not installed
 
-A message always says what is wrong, what was found, what was expected and what to do.
+A message always says what is wrong, what was found, what was expected and what to do, in at most
+4096 bytes of UTF-8.
 """
+
+_MOST = 4096  # bytes of a message
+_CUT = " … {} bytes left out … "
 
 
 class SteerError(Exception):
     """Base of all errors of this library.
+
+    The message is valid Unicode of at most 4096 bytes: half surrogates are escaped, and the longest
+    parts lose their middle. The attributes keep what was given.
 
     Args:
         what: What is wrong, one clause.
@@ -43,7 +51,8 @@ class SteerError(Exception):
         self.found = found
         self.expected = expected
         self.do = do
-        super().__init__(f"{what}\n  found:    {found}\n  expected: {expected}\n  to do:    {do}")
+        parts = _bounded([what, str(found), str(expected), do])
+        super().__init__("{}\n  found:    {}\n  expected: {}\n  to do:    {}".format(*parts))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, str(self.found), str(self.expected), self.do))
@@ -51,6 +60,26 @@ class SteerError(Exception):
 
 def _rebuild(kind: type[SteerError], what: str, found: str, expected: str, do: str) -> SteerError:
     return kind(what, found=found, expected=expected, do=do)
+
+
+def _bounded(parts: list[str]) -> list[str]:
+    """Return texts as valid Unicode, cut so that a message of them keeps within its size."""
+    encoded = [part.encode("utf-8", "backslashreplace") for part in parts]
+    left = _MOST - 64  # for the words between
+    shares = {}
+    for n, k in enumerate(sorted(range(len(parts)), key=lambda k: len(encoded[k]))):
+        shares[k] = min(len(encoded[k]), left // (len(parts) - n))
+        left -= shares[k]
+    return [_shortened(data, shares[k]) for k, data in enumerate(encoded)]
+
+
+def _shortened(data: bytes, most: int) -> str:
+    """Return a text of at most so many bytes, without the middle that is too much."""
+    if len(data) <= most:
+        return data.decode()
+    kept = (most - len(_CUT.format(len(data)).encode())) // 2
+    begin, end = data[:kept].decode(errors="ignore"), data[-kept:].decode(errors="ignore")
+    return begin + _CUT.format(len(data) - 2 * kept) + end
 
 
 class PairsError(SteerError, ValueError):
@@ -63,6 +92,10 @@ class AlgebraError(SteerError, ValueError):
 
 class VectorFileError(SteerError, ValueError):
     """A vector file is damaged, foreign, from a future version, or holds invalid values."""
+
+
+class FileError(SteerError, OSError):
+    """A report, a picture or another result cannot be written to a file."""
 
 
 class ArchitectureError(SteerError, ValueError):

@@ -4,13 +4,16 @@ import copy
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from steer.engine.base import in_place, unsteered
-from steer.errors import AlignmentError, MissingExtraError, PairsError
+from steer.errors import AlignmentError, FileError, MissingExtraError, PairsError
+from steer.files import PathLike, accessing, folder_of, write_bytes
 from steer.model import Model
 from steer.pairs import Pair, Pairs, as_pairs
 from steer.pairs.pair import messages_of
@@ -31,7 +34,7 @@ def preference_tune(
     steps: int = 80,
     batch_size: int = 16,
     lora_rank: int | None = None,
-    adapter: str | None = None,
+    adapter: PathLike | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Model:
@@ -50,7 +53,8 @@ def preference_tune(
         steps: Optimizer steps.
         batch_size: Pairs of each step.
         lora_rank: Rank of a LoRA on every linear layer of the blocks; None tunes all weights.
-        adapter: Folder to save the LoRA adapter to; needs `lora_rank`.
+        adapter: Folder to save the LoRA adapter to, file by file, each atomically; needs
+            `lora_rank`.
         seed: Seed of the order of the pairs and of the adapter; global random state is put back.
         progress: Whether to show a progress bar, if the output is a terminal.
 
@@ -61,6 +65,7 @@ def preference_tune(
         MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
         PairsError: There are no pairs.
         AlignmentError: A folder for an adapter is named, and no rank.
+        FileError: The adapter cannot be written.
         CapabilityError: The model's engine does not work on its modules.
         SteeringError: The model is being steered.
 
@@ -77,6 +82,8 @@ def preference_tune(
             expected="lora_rank, the rank of the adapter",
             do="pass for instance lora_rank=16, or leave adapter out",
         )
+    if adapter is not None:
+        folder_of(adapter, FileError)
     if not len(pairs):
         raise PairsError(
             "there is nothing to prefer",
@@ -104,11 +111,27 @@ def preference_tune(
     tuned = trainer.model
     if lora_rank is not None:
         if adapter is not None:
-            tuned.save_pretrained(adapter)
+            _save(tuned, adapter)
         tuned = tuned.merge_and_unload()
     tuned.config.use_cache = model.hf_model.config.use_cache
     named: dict[str, Any] = {part: model.architecture.names[part] or None for part in _PARTS}
     return Model(tuned.eval().requires_grad_(True), model.tokenizer, **named)
+
+
+def _save(tuned: Any, folder: PathLike) -> None:
+    """Write an adapter's files, each whole or not at all."""
+    with accessing(folder, FileError), TemporaryDirectory() as place:
+        try:
+            tuned.save_pretrained(place)
+        except SafetensorError as error:
+            raise FileError(
+                "the adapter cannot be written to a temporary folder",
+                found=str(error),
+                expected="room for it",
+                do="free some space, or set TMPDIR to a folder on a larger disk",
+            ) from error
+        for path in sorted(Path(place).iterdir()):
+            write_bytes(Path(folder) / path.name, path.read_bytes(), FileError, parents=True)
 
 
 def _trainer(model: Model, pairs: Pairs, folder: str, lora: Any, **options: Any) -> Any:

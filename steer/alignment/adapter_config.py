@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from steer.errors import AlignmentError
+from steer.files import read_file
 
 _HARMLESS = frozenset(
     {
@@ -40,6 +41,17 @@ _HARMLESS = frozenset(
         "task_type",
         "use_rslora",
     }
+)
+_LONGEST = 2**24  # bytes of a configuration
+_PATTERN, _REPEATS = 512, 2  # characters, and the most of * + { in them
+_UNUSABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    re.error,
 )
 _HARMLESS_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # leave the base as it is
 
@@ -100,14 +112,14 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
             scale · B @ A.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        return _read(folder, found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = read_file(folder / ADAPTER_CONFIG, AlignmentError, most=_LONGEST).decode()
+        return _read(folder, json.loads(text))
+    except _UNUSABLE as error:
         if isinstance(error, AlignmentError):
             raise
         raise _refused(
             folder, f"{ADAPTER_CONFIG}: {error!r}", "the configuration that PEFT writes"
-        ) from (error)
+        ) from error
 
 
 def _read(folder: Path, found: dict[str, Any]) -> AdapterConfig:
@@ -123,14 +135,41 @@ def _read(folder: Path, found: dict[str, Any]) -> AdapterConfig:
     other = sorted(name for name in found if name not in _HARMLESS and found[name])
     if other:
         raise _refused(folder, f"{other[0]} = {found[other[0]]!r}", "plain LoRA")
+    alphas, ranks = dict(found.get("alpha_pattern") or {}), dict(found.get("rank_pattern") or {})
+    for pattern in (*alphas, *ranks):
+        _check_pattern(folder, pattern)
     return AdapterConfig(
-        alpha=float(found["lora_alpha"]),
-        rank=int(found["r"]),
-        alpha_pattern=MappingProxyType(dict(found.get("alpha_pattern") or {})),
-        rank_pattern=MappingProxyType(dict(found.get("rank_pattern") or {})),
+        alpha=_finite(found["lora_alpha"]),
+        rank=_rank(found["r"]),
+        alpha_pattern=MappingProxyType({k: _finite(v) for k, v in alphas.items()}),
+        rank_pattern=MappingProxyType({k: _rank(v) for k, v in ranks.items()}),
         stabilised=bool(found.get("use_rslora")),
         transposed=bool(found.get("fan_in_fan_out")),
     )
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"a scale of {number}")
+    return number
+
+
+def _rank(value: Any) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError(f"a rank of {number}")
+    return number
+
+
+def _check_pattern(folder: Path, pattern: str) -> None:
+    """Refuse an expression whose search could take time that grows without a bound."""
+    repeats = len(re.findall(r"[*+{]", pattern))
+    if len(pattern) > _PATTERN or repeats > _REPEATS or re.search(r"\)[*+{]", pattern):
+        found = f"the pattern {pattern!r} of a module's name"
+        expected = f"at most {_PATTERN} characters and {_REPEATS} repetitions, none of a group"
+        raise _refused(folder, found, expected)
+    re.compile(pattern)
 
 
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:

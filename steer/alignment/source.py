@@ -8,7 +8,8 @@ from torch import nn
 
 from steer.alignment.adapter_config import ADAPTER_CONFIG
 from steer.checkpoint import BESIDE, Checkpoint, fetched
-from steer.errors import AlignmentError
+from steer.errors import AlignmentError, CheckpointError
+from steer.files import path_of
 from steer.fingerprint import config_info, tokenizer_in
 from steer.model import Model
 from steer.parameters import Parameters, parameters_in, parameters_of
@@ -77,8 +78,9 @@ def adapter_folder(model: ModelLike) -> Path | None:
     """
     if not isinstance(model, str | Path):
         return None
-    local = Path(model).is_dir()
-    folder = Path(model) if local else fetched(str(model), None, BESIDE)
+    path = path_of(model, CheckpointError)
+    local = path.is_dir()
+    folder = path if local else fetched(str(model), None, BESIDE)
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
     return folder if local else fetched(str(model), None, [*BESIDE, "adapter_model.safetensors"])

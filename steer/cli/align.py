@@ -1,6 +1,7 @@
 """`steer align`."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,9 @@ def align(
             do="write one file, load it, and apply the second form with steer.alignment",
         )
     from steer.alignment import alignment_vector, write_alignment_vector
+    from steer.files import folder_made, target_of
 
+    target_of(out, VectorFileError)
     taken: Any = {
         "domain": domain,
         "include": include or None,
@@ -65,14 +68,14 @@ def align(
         "strict": strict,
     }
     for side in (base, aligned):
-        if Path(side).exists() and out.resolve().is_relative_to(Path(side).resolve()):
+        if os.path.exists(side) and out.resolve().is_relative_to(Path(side).resolve()):
             raise VectorFileError(
                 "the vector would be written into one of the models it is taken from",
                 found=str(out),
                 expected=f"a file outside {side}",
                 do="choose another file: -o vector.safetensors",
             )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    folder_made(out.parent, VectorFileError)
     console = plain_console()
     if ties is None and dare is None:
         table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)

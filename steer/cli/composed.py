@@ -1,5 +1,6 @@
 """`-v FILE:COEF`, as several commands take it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,12 +95,12 @@ def _equal(left: "DomainGate", right: "DomainGate") -> bool:
 
 def _file_and_coefficient(argument: str) -> tuple[Path, float | None]:
     path, colon, number = argument.rpartition(":")
-    if not colon or Path(argument).exists():
+    if not colon or os.path.exists(argument):
         return Path(argument), None
     try:
         return Path(path), float(number)
     except ValueError:
-        if not Path(path).exists():
+        if not os.path.exists(path):
             return Path(argument), None
         raise CompositionError(
             f"the coefficient of {path} is no number",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steer.cli.common import plain_console
+from steer.errors import FileError
 
 
 def demo(
@@ -17,6 +18,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of pairs, questions and splits.")] = 0,
 ) -> None:
     """Extract, choose, steer and judge on the small model that ships with the library."""
+    from steer.files import folder_of
+
+    folder_of(out, FileError)
     console = plain_console()
     with console.status("load the demo model") as status:
         from steer.demo import load_model

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from steer.cli.common import plain_console
-from steer.errors import MissingExtraError
+from steer.errors import FileError, MissingExtraError
 
 
 def domains(
@@ -21,6 +21,9 @@ def domains(
     seed: Annotated[int, typer.Option(help="Seed of questions and training.")] = 0,
 ) -> None:
     """Run the alignment-vector experiments on the demo model: weights, residual, and both."""
+    from steer.files import folder_made, folder_of
+
+    folder_of(out, FileError)
     console = plain_console()
     with console.status("load the demo model") as status:
         from steer.demo import load_model, vectors_path
@@ -41,7 +44,7 @@ def domains(
                 say=status.update,
             )
     show(found, console)
-    out.mkdir(parents=True, exist_ok=True)
+    folder_made(out, FileError)
     try:
         draw(found, out / "domains.png")
         console.print(f"saved {out / 'domains.png'}", soft_wrap=True)

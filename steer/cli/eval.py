@@ -7,6 +7,7 @@ import typer
 
 from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
 from steer.cli.composed import composed
+from steer.errors import HarnessError
 
 
 def evaluate(
@@ -47,6 +48,7 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Score a steered model on lm-eval's tasks, beside the unsteered one."""
+    from steer.files import folder_of
     from steer.harness import SandboxLimits, available_tasks, run_harness
 
     console = plain_console()
@@ -54,6 +56,8 @@ def evaluate(
         for name in available_tasks(data):
             console.print(name, soft_wrap=True)
         return
+    if out is not None:
+        folder_of(out, HarnessError)
     result = run_harness(
         load_model(model, dtype, device),
         composed(vector or [], gate),

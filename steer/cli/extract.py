@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
-from steer.errors import CompositionError
+from steer.errors import CompositionError, VectorFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,7 @@ def extract(
     device: Device = None,
 ) -> None:
     """Compute a vector for each domain from preference pairs and write it to a file."""
+    from steer.files import folder_made, target_of
     from steer.pairs import Pairs
     from steer.recording import record
     from steer.store.names import check_file_name
@@ -66,16 +67,21 @@ def extract(
     for name in names:
         if "{domain}" in out:
             check_file_name(str(name))
+        target_of(_file(out, name), VectorFileError)
     use = _method(method, position, _layers(layers))
     lm = load_model(model, dtype, device)
     choosing = None if held_out is None else Pairs.load(held_out, domain=domain)
     activations = record(lm, loaded, at=at, layers=_layers(layers))
     for name, vector in _extracted(lm, activations, names, use, choosing, kl_budget, console):
-        path = Path(out.replace("{domain}", str(name)))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _file(out, name)
+        folder_made(path.parent, VectorFileError)
         vector.save(path)
         console.print(vector)
         console.print(f"saved {path}", soft_wrap=True)
+
+
+def _file(out: str, domain: str | None) -> Path:
+    return Path(out.replace("{domain}", str(domain)))
 
 
 def _on_bad(value: str) -> Any:

@@ -7,7 +7,7 @@ import typer
 
 from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
 from steer.cli.composed import composed
-from steer.errors import CompositionError
+from steer.errors import CompositionError, FileError
 
 
 def report(
@@ -41,9 +41,11 @@ def report(
     device: Device = None,
 ) -> None:
     """Measure vectors on held-out pairs, beside baselines, and write one HTML page."""
+    from steer.files import target_of
     from steer.pairs import Pairs
     from steer.report import report as measured
 
+    target_of(out, FileError)
     knobs = composed(vector or [], gate)
     if knobs is None or pairs is None:
         raise CompositionError(

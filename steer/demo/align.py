@@ -15,6 +15,8 @@ from steer.alignment import TensorTable, alignment_vector, bidirectional, low_ra
 from steer.demo import load_model
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.language import pairs
+from steer.errors import VectorFileError
+from steer.files import folder_made
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.tune import preference_tune
@@ -157,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
+    folder_made(options.out, VectorFileError)
     base = load_model()
     for name in (*DOMAINS, "safety"):
         start = time.process_time()

@@ -9,6 +9,8 @@ from steer.demo.displacement import BLOCKS, LONGEST, P_DISPLACED
 from steer.demo.figures import ENDS, KNOB, Figures, measure
 from steer.demo.measure import BLOCK, GATE_BLOCK, Subject
 from steer.demo.train import DISPLACED_FROM, LATE, SEED, STEPS
+from steer.errors import FileError
+from steer.files import write_text
 
 _SHORT = {False: "raw", True: "rescaled"}
 AIM = 0.95
@@ -33,7 +35,7 @@ def write_card(
         _short(figures),
         _limits(figures),
     )
-    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    write_text(path, "\n\n".join(sections) + "\n", FileError)
 
 
 def _about(steps: int, seed: int, parameters: int) -> str:

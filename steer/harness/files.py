@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from steer.errors import HarnessError
+from steer.files import path_of
 
 Row = dict[str, Any]
 
@@ -39,10 +41,10 @@ def locate(data: object, name: str) -> Path:
             expected=f"a folder with {' and '.join(EXPECTED[data_set])}",
             do="pass data=FOLDER (--data FOLDER)",
         )
-    folder = Path(str(data)).expanduser()
+    folder = Path(os.path.expanduser(path_of(data, HarnessError)))
     for place in (folder / name, folder / data_set / "raw" / rest):
         for path in (place, place.with_name(place.name + ".gz")):
-            if path.is_file():
+            if os.path.isfile(path):
                 return path
     raise HarnessError(
         f"a file of {data_set} is missing",

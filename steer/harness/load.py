@@ -1,12 +1,14 @@
 """From names of tasks to lm-eval's tasks, ready to be run."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steer.errors import HarnessError
+from steer.files import path_of
 from steer.harness.files import locate
 
 TASK_FILES = Path(__file__).parent / "tasks"
@@ -83,7 +85,7 @@ def available_tasks(data: str | Path | None = None) -> tuple[str, ...]:
     names.remove(_PERSONA)
     if data is None:
         return (*names, f"{_PERSONA}:NAME")
-    folder = Path(data).expanduser() / "anthropic_evals"
+    folder = Path(os.path.expanduser(path_of(data, HarnessError))) / "anthropic_evals"
     found = {p.name.split(".")[0] for place in (folder, folder / "raw") for p in _lines(place)}
     return (*names, *(f"{_PERSONA}:{name}" for name in sorted(found)))
 
@@ -108,7 +110,7 @@ def load_tasks(
     """
     from lm_eval.tasks import TaskManager
 
-    folder = None if data is None else str(data)
+    folder = None if data is None else str(path_of(data, HarnessError))
     manager = TaskManager(
         include_path=str(TASK_FILES), include_defaults=builtin, metadata={"data": folder}
     )
@@ -118,7 +120,7 @@ def load_tasks(
         if name.startswith(f"{_PERSONA}:"):
             tasks[name] = _persona(name, folder)
             continue
-        is_file = name.endswith((".yaml", ".yml")) and Path(name).is_file()
+        is_file = name.endswith((".yaml", ".yml")) and os.path.isfile(name)
         if not is_file and name not in known:
             raise _unknown(name, data)
         tasks |= manager.load([name])["tasks"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from steer.errors import HarnessError
 from steer.evaluate.table import Row, Tabled
+from steer.files import folder_made, write_text
 
 Condition = Literal["unsteered", "steered"]
 
@@ -98,25 +99,27 @@ class HarnessResult(Tabled):
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write `results.json`, and the items as `CONDITION/TASK.jsonl`.
+        """Write the items as `CONDITION/TASK.jsonl` and then `results.json`, each file atomically.
 
         Args:
             folder: Made if it does not exist; files of the same names are replaced.
 
         Returns:
             The folder.
+
+        Raises:
+            HarnessError: The folder or a file cannot be written.
         """
-        folder = Path(folder)
+        folder = folder_made(folder, HarnessError)
         for condition, tasks in self.items.items():
-            (folder / condition).mkdir(parents=True, exist_ok=True)
             for task, items in tasks.items():
                 name = re.sub(r"[^\w.-]", "_", task)
                 lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in items)
                 path = folder / condition / f"{name}.jsonl"
-                path.write_text("".join(lines), encoding="utf-8")
+                write_text(path, "".join(lines), HarnessError, parents=True)
         written = {"settings": self.settings, "rows": self.rows}
         text = json.dumps(plain(written), indent=1, ensure_ascii=False)
-        (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+        write_text(folder / "results.json", text + "\n", HarnessError)
         return folder
 
     def _row(self, key: tuple[str, str, str], found: Mapping[Condition, Score | None]) -> Row:

@@ -2,14 +2,15 @@
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from steer.checkpoint import Checkpoint
-from steer.errors import MergeError
+from steer.errors import CheckpointError, MergeError
+from steer.files import AtomicFolder, accessing, path_of, write_text
+from steer.merge.beside import RECORD, copy_files, files_beside
 from steer.merge.mapped import mapped_vector
 from steer.merge.plan import Part, Plan, planned
 from steer.merge.rounding import rounded_blocks
@@ -17,10 +18,6 @@ from steer.merge.scratch import Scratch
 from steer.store.container import tensor_bytes
 from steer.vector import Vector
 
-RECORD = "steer.json"
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
-_FOREIGN_INDEX = (".bin.index.json", ".h5.index.json", ".msgpack.index.json")
-_FOLDERS = ("additional_chat_templates",)
 _COPIED = 2**20  # bytes at a time
 _LENGTH = 8  # bytes of the length that a safetensors file begins with
 
@@ -54,36 +51,33 @@ def merge_checkpoint(
         The folder.
 
     Raises:
-        CheckpointError: A checkpoint cannot be read.
+        CheckpointError: A checkpoint cannot be read, or holds links that lead out of it.
         VectorFileError: A vector file cannot be read.
         FitError: A vector does not fit the model.
-        MergeError: The folder is in use, the disk is full, parts do not belong to the model, or a
-            merged weight exceeds its dtype.
+        MergeError: The folder is in use or cannot be written, the disk is full, parts do not
+            belong to the model, or a merged weight exceeds its dtype.
     """
-    target = Path(os.path.realpath(out))
-    _check_target(target)
-    base = Checkpoint.open(model)
-    opened = [(_opened(part), coefficient) for part, coefficient in parts]
-    plan = planned(base, opened, strict=strict)
-    files = _beside(base.folder)
-    _check_space(target.parent, [*files, *(base.folder / name for name in base.files)])
-    temporary = target.with_name(f".steer-{secrets.token_hex(8)}.tmp")
-    temporary.mkdir()
-    try:
-        for path in files:
-            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, temporary / path.name)
-        _write_shards(base, plan, temporary, progress=progress)
-        (temporary / RECORD).write_text(_record(str(model), parts, opened), encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    target = Path(os.path.realpath(path_of(out, MergeError)))
+    with accessing(target, MergeError):
+        _check_target(target)
+        base = Checkpoint.open(model)
+        files = files_beside(base.folder)
+        opened = [(_opened(part), coefficient) for part, coefficient in parts]
+        plan = planned(base, opened, strict=strict)
+        _check_space(target.parent, [*files.values(), *(base.folder / name for name in base.files)])
+        with AtomicFolder(target, MergeError) as folder:
+            copy_files(files, folder.path)
+            _write_shards(base, plan, folder.path, progress=progress)
+            write_text(folder.path / RECORD, _record(str(model), parts, opened), MergeError)
+            folder.commit()
     return target
 
 
 def _opened(part: Vector | str | Path) -> Part:
     if isinstance(part, Vector):
         return part
-    return mapped_vector(part) if Path(part).is_file() else Checkpoint.open(part)
+    path = path_of(part, CheckpointError)
+    return mapped_vector(path) if path.is_file() else Checkpoint.open(part)
 
 
 def _write_shards(base: Checkpoint, plan: Plan, folder: Path, *, progress: bool) -> None:
@@ -133,21 +127,6 @@ def _copy(source: BinaryIO, start: int, size: int, target: BinaryIO) -> None:
         size -= len(data)
 
 
-def _beside(folder: Path) -> list[Path]:
-    """Return what belongs to a model beside its weights."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".")
-        and path.name != RECORD
-        and (path.name in _FOLDERS if path.is_dir() else not _holds_weights(path.name))
-    ]
-
-
-def _holds_weights(name: str) -> bool:
-    return name.endswith(_WEIGHTS) or name.endswith(_FOREIGN_INDEX)
-
-
 def _record(
     model: str, named: Sequence[tuple[object, float]], opened: Sequence[tuple[Part, float]]
 ) -> str:
@@ -171,7 +150,7 @@ def _check_target(target: Path) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise MergeError(
             f"{target}: there is something already",
-            found="a folder that is not empty" if target.is_dir() else "a file",
+            found="a folder that is not empty" if target.is_dir() else "no folder",
             expected="a new or empty folder",
             do="choose another folder, or remove this one",
         )

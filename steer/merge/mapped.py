@@ -3,15 +3,13 @@
 import hashlib
 import mmap
 import os
-from pathlib import Path
 
 import torch
 
-from steer.errors import VectorFileError
 from steer.store import inspect_header
 from steer.store.container import DTYPES, read_container
 from steer.store.document import build_vector, read_document
-from steer.store.file import about, check_storable
+from steer.store.file import about, check_storable, damaged, opened
 from steer.store.layout import KEY
 from steer.vector import Vector
 
@@ -30,24 +28,20 @@ def mapped_vector(path: str | os.PathLike[str]) -> Vector:
             values that are not finite.
     """
     document = read_document(inspect_header(path))
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with about(path), opened(path) as (file, size):
         container = read_container(file, size, key=KEY)
         pages = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
     tensors = {}
-    for name, entry in container.entries.items():
-        dtype = DTYPES[entry.dtype]
-        count = (entry.stop - entry.start) // dtype.itemsize
-        flat = torch.frombuffer(pages, dtype=dtype, count=count, offset=entry.start)
-        digest = hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
-        if digest != document.tensors[name].sha256:
-            raise VectorFileError(
-                f"{os.fspath(path)}: the file is damaged",
-                found=f"bytes of {name!r} with SHA-256 {digest}",
-                expected=document.tensors[name].sha256,
-                do="get the file again, or write it again with Vector.save",
-            )
-        tensors[name] = flat.reshape(entry.shape)
-        with about(path):
+    with about(path):
+        for name, entry in container.entries.items():
+            dtype = DTYPES[entry.dtype]
+            count = (entry.stop - entry.start) // dtype.itemsize
+            flat = torch.frombuffer(pages, dtype=dtype, count=count, offset=entry.start)
+            digest = hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+            if digest != document.tensors[name].sha256:
+                raise damaged(
+                    f"bytes of {name!r} with SHA-256 {digest}", document.tensors[name].sha256
+                )
+            tensors[name] = flat.reshape(entry.shape)
             check_storable(name, tensors[name])
-    return build_vector(document, tensors)
+        return build_vector(document, tensors)

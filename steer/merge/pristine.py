@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from steer.checkpoint import Checkpoint
 from steer.errors import CheckpointError, MergeError
+from steer.files import accessing
 from steer.merge.expansion import BITS
 from steer.store.container import tensor_bytes
 
@@ -169,9 +170,10 @@ def _spilled(parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
     for name, p in parameters.items():
         offsets[name] = size
         size += -(-max(p.numel() * p.element_size(), 1) // _ALIGNMENT) * _ALIGNMENT
-    folder = tempfile.gettempdir()
-    if shutil.disk_usage(folder).free < size:
-        raise _no_space(folder, size)
+    with accessing("the folder for temporary files", MergeError):
+        folder = tempfile.gettempdir()
+        if shutil.disk_usage(folder).free < size:
+            raise _no_space(folder, size)
     _LOG.info("keeping %d unmerged weights in a temporary file of %d bytes", len(offsets), size)
     try:
         with tempfile.TemporaryFile(prefix="steer-") as file:

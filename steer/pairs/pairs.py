@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from steer.errors import PairsError
+from steer.files import path_of, write_text
 from steer.listed import listed
 from steer.pairs.load import RejectedRow, Request, read_pairs
 from steer.pairs.pair import Pair, canonical, messages_of, shown
@@ -239,7 +240,7 @@ class Pairs(Shown, Sequence[Pair]):
         return self._with(pair.swap() for pair in self.items)
 
     def save(self, path: str | Path) -> None:
-        """Write the pairs as JSON Lines, as ``Pairs.load`` reads them.
+        """Write the pairs as JSON Lines, as ``Pairs.load`` reads them, atomically.
 
         Prompts are text if every prompt is; as soon as one is a conversation, all are messages.
 
@@ -247,9 +248,9 @@ class Pairs(Shown, Sequence[Pair]):
             path: The file; it must end in ``.jsonl``, and is replaced if it is there.
 
         Raises:
-            PairsError: The name ends otherwise, or there is no pair.
+            PairsError: The name ends otherwise, there is no pair, or the file cannot be written.
         """
-        path = Path(path)
+        path = path_of(path, PairsError)
         if path.suffix != ".jsonl" or not self.items:
             raise PairsError(
                 "these pairs cannot be written",
@@ -258,7 +259,7 @@ class Pairs(Shown, Sequence[Pair]):
                 do="pairs.save('held-out.jsonl')",
             )
         lines = (json.dumps(row, ensure_ascii=False) for row in self._rows())
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(path, "".join(f"{line}\n" for line in lines), PairsError)
 
     def _rows(self) -> list[dict[str, Any]]:
         """Return a row for each pair: text if every prompt is, else messages."""

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from steer.errors import SelectionError
+from steer.errors import FileError, SelectionError
+from steer.files import path_of, write_text
 from steer.report.html import text
 from steer.report.sections.registry import Section, sections_of
 from steer.report.style import STYLE
@@ -64,17 +65,19 @@ class Report:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page to a file.
+        """Write the page to a file, atomically.
 
         Args:
-            path: Where to; folders are made.
+            path: Where to; missing folders are made.
 
         Returns:
             The file.
+
+        Raises:
+            FileError: The file cannot be written.
         """
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(self.html, encoding="utf-8")
+        file = path_of(path, FileError)
+        write_text(file, self.html, FileError, parents=True)
         return file
 
     def _repr_html_(self) -> str:

@@ -139,9 +139,17 @@ def read_tensor(file: BinaryIO, entry: Entry) -> tuple[Tensor, str]:
         entry: Which tensor.
 
     Raises:
-        VectorFileError: The file has become shorter.
+        VectorFileError: The file has become shorter, or there is no memory for the tensor.
     """
-    memory = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
+    try:
+        memory = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise VectorFileError(
+            "a tensor of the file does not fit into memory",
+            found=f"{entry.stop - entry.start} bytes",
+            expected="memory for every tensor",
+            do="load it on a larger machine, or get the file again if it should not be so large",
+        ) from error
     file.seek(entry.start)
     view = memory.numpy().data
     if file.readinto(view) != len(view):  # type: ignore[attr-defined]  # a BufferedReader

@@ -3,16 +3,14 @@
 import contextlib
 import hashlib
 import math
-import os
-import secrets
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from steer.errors import SteerError, VectorFileError
+from steer.files import AtomicFile, PathLike, accessing, file_size, path_of, readable
 from steer.store import fields, strict_json
 from steer.store.container import (
     DTYPE_NAMES,
@@ -26,8 +24,6 @@ from steer.store.describe import checksum, describe, describe_tensor
 from steer.store.document import Document, build_vector, check_version, read_document
 from steer.store.layout import DIGEST_KEY, KEY, named_tensors
 from steer.vector import Vector
-
-PathLike = str | os.PathLike[str]
 
 
 def save(vector: Vector, path: PathLike) -> None:
@@ -50,7 +46,7 @@ def save(vector: Vector, path: PathLike) -> None:
             check_storable(name, tensor)
         infos = {name: describe_tensor(t, checksum(t)) for name, t in tensors.items()}
         header = header_of(vector, tensors, infos)
-        write_file(Path(os.path.realpath(path)), header, tensors)
+        write_file(path, header, tensors)
 
 
 def header_of(
@@ -170,19 +166,14 @@ def check_storable(name: str, tensor: Tensor) -> None:
 @contextlib.contextmanager
 def about(path: PathLike) -> Iterator[None]:
     """Turn every error below into a `VectorFileError` that begins with the file's name."""
-    name = os.fspath(path)
+    name = path_of(path, VectorFileError)
     try:
-        yield
+        with accessing(name, VectorFileError):
+            yield
     except SteerError as error:
+        what = error.what if error.what.startswith(f"{name}: ") else f"{name}: {error.what}"
         raise VectorFileError(
-            f"{name}: {error.what}", found=error.found, expected=error.expected, do=error.do
-        ) from error
-    except OSError as error:
-        raise VectorFileError(
-            f"{name}: the file cannot be accessed",
-            found=error.strerror or str(error),
-            expected="a file that can be read or written",
-            do="check the path, the permissions and the space left on the disk",
+            what, found=error.found, expected=error.expected, do=error.do
         ) from error
 
 
@@ -196,36 +187,26 @@ def opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
     Raises:
         VectorFileError: It is a directory, a device or a pipe.
     """
-    if Path(path).exists() and not Path(path).is_file():
-        raise VectorFileError(
-            "not a file",
-            found="a directory" if Path(path).is_dir() else "a device or pipe",
-            expected="a .safetensors file",
-            do="name the file itself",
-        )
-    with open(path, "rb") as file:
-        yield file, os.fstat(file.fileno()).st_size
+    with readable(path, VectorFileError, kind="a .safetensors file") as file:
+        yield file, file_size(file)
 
 
-def write_file(target: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
+def write_file(path: PathLike, header: bytes, tensors: Mapping[str, Tensor]) -> None:
     """Write a file whole or not at all.
 
     Args:
-        target: Where to write; a file of that name is replaced.
+        path: Where to write; a file of that name is replaced.
         header: What it begins with.
         tensors: The tensors by name, in the header's order.
+
+    Raises:
+        VectorFileError: The file cannot be written.
     """
-    temporary = target.with_name(f".steer-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(header)
-            for tensor in tensors.values():
-                file.write(tensor_bytes(tensor))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with AtomicFile(path, VectorFileError) as out:
+        out.write(header)
+        for tensor in tensors.values():
+            out.write(tensor_bytes(tensor))
+        out.commit()
 
 
 def damaged(found: str, expected: str) -> VectorFileError:

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer.errors import VectorFileError
+from steer.files import folder_made, path_of
 from steer.store.names import check_file_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def save_by_domain(vectors: "Mapping[str, Vector]", folder: str | os.PathLike[st
         VectorFileError: A file cannot be written, or a file is named in place of a folder.
         CompositionError: The name of a domain cannot be that of a file.
     """
-    folder = Path(folder)
+    folder = path_of(folder, VectorFileError)
     if folder.suffix == ".safetensors":
         raise VectorFileError(
             "a folder is wanted, in which each domain gets a file",
@@ -34,6 +34,6 @@ def save_by_domain(vectors: "Mapping[str, Vector]", folder: str | os.PathLike[st
         )
     for name in vectors:
         check_file_name(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder_made(folder, VectorFileError)
     for name, vector in vectors.items():
         vector.save(folder / f"{name}.safetensors")

@@ -6,14 +6,13 @@ there are: five `[entry layer d_model]`, and `norm` `[entry layer]`. Where singl
 before rejected.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from steer.files import PathLike
 from steer.kept import KeptPairs
 from steer.moments import Moments
 from steer.provenance import ModelInfo
@@ -22,7 +21,6 @@ from steer.store.container import header_bytes, read_container, read_shape, read
 from steer.store.describe import checksum, describe_model, describe_tensor
 from steer.store.document import check_version, read_model
 from steer.store.file import (
-    PathLike,
     about,
     check_storable,
     damaged,
@@ -78,7 +76,7 @@ def save_recording(recording: Recording, path: PathLike) -> None:
         text = strict_json.dumps(_described(recording, tensors))
         _read(strict_json.loads(text))
         header = header_bytes({RECORDING_KEY: text, _DIGEST_KEY: digest_of(text)}, tensors)
-        write_file(Path(os.path.realpath(path)), header, tensors)
+        write_file(path, header, tensors)
 
 
 def load_recording(path: PathLike) -> Recording:

@@ -1,20 +1,18 @@
 """Writing a vector file term by term, for vectors that do not fit into memory."""
 
 import hashlib
-import os
-import secrets
-from pathlib import Path
 from types import TracebackType
 
 import torch
 from torch import Tensor
 
 from steer.errors import VectorFileError
+from steer.files import AtomicFile, PathLike
 from steer.provenance import Provenance
 from steer.site import Site
 from steer.store.container import tensor_bytes
 from steer.store.describe import describe_tensor
-from steer.store.file import PathLike, about, check_storable, header_of
+from steer.store.file import about, check_storable, header_of
 from steer.store.layout import named_tensors, tensor_name
 from steer.term import Term, tensors
 from steer.vector import Vector
@@ -38,8 +36,7 @@ class VectorWriter:
 
     def __init__(self, path: PathLike, most: Vector) -> None:
         self._path = path
-        self._target = Path(os.path.realpath(path))
-        self._temporary = self._target.with_name(f".steer-{secrets.token_hex(8)}.tmp")
+        self._out = AtomicFile(path, VectorFileError)
         self._terms: dict[Site, Term] = {}
         self._tensors: dict[str, Tensor] = {}
         self._infos: dict[str, object] = {}
@@ -49,9 +46,8 @@ class VectorWriter:
             self._space = len(header_of(most, largest, infos))
 
     def __enter__(self) -> "VectorWriter":
-        with about(self._path):
-            self._file = open(self._temporary, "xb")  # closed by __exit__
-            self._file.seek(self._space)
+        self._out.__enter__()
+        self._out.file.seek(self._space)
         return self
 
     def add(self, site: Site, term: Term) -> None:
@@ -71,7 +67,7 @@ class VectorWriter:
                 name = tensor_name(site, part)
                 check_storable(name, tensor)
                 data = tensor_bytes(tensor)
-                self._file.write(data)
+                self._out.write(data)
                 self._infos[name] = describe_tensor(tensor, hashlib.sha256(data).hexdigest())
                 self._tensors[name] = _shape_of(tensor)
             self._terms[site] = type(term)(**{k: _shape_of(t) for k, t in tensors(term).items()})
@@ -90,11 +86,9 @@ class VectorWriter:
             header = header_of(vector, self._tensors, self._infos, size=self._space)
             if len(header) != self._space:
                 raise _misuse(f"a header of {len(header)} bytes", f"at most {self._space}")
-            self._file.seek(0)
-            self._file.write(header)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            os.replace(self._temporary, self._target)
+            self._out.file.seek(0)
+            self._out.write(header)
+            self._out.commit()
 
     def __exit__(
         self,
@@ -102,8 +96,7 @@ class VectorWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self._out.__exit__(kind, error, traceback)
 
 
 def _shape_of(tensor: Tensor) -> Tensor:

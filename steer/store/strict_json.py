@@ -3,11 +3,13 @@
 import json
 import math
 from collections import Counter
+from typing import Any
 
 from steer.errors import VectorFileError
 
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63
+_MAX_SEPARATORS = 2**21  # a vector of a low-rank term at each of 36,000 weights has 1.8 million
 
 
 def dumps(value: object) -> str:
@@ -44,16 +46,28 @@ def loads(text: str) -> object:
 
     Raises:
         VectorFileError: The text is no JSON, names a key twice, nests too deeply, or holds NaN,
-            infinity, an integer beyond 64 bits, or half of a surrogate pair.
+            infinity, an integer beyond 64 bits, half of a surrogate pair, or too many values.
     """
+    _check_size(text)
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
-        raise _bad("nested too deeply", f"at most {_MAX_DEPTH} levels") from error
+        raise _too_deep() from error
     except ValueError as error:
+        if isinstance(error, VectorFileError):
+            raise
         raise _bad(str(error), "JSON") from error
-    _check(value, 0)
+    _check_values(value)
+    if "\\u" in text or not text.isascii():
+        _check_unicode(value)
     return value
+
+
+def _check_size(text: str) -> None:
+    """Refuse a text of more values than any file of ours has, before anything is built from it."""
+    found = sum(text.count(separator) for separator in ",:[{")
+    if found > _MAX_SEPARATORS:
+        raise _bad(f"{found} of the characters , : [ {{", f"at most {_MAX_SEPARATORS}")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -69,30 +83,38 @@ def _no_constant(name: str) -> object:
     raise _bad(f"the number {name}", "finite numbers")
 
 
-def _check(value: object, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise _bad("nested too deeply", f"at most {_MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check(key, depth + 1)
-            _check(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise _bad(f"the number {value}", "finite numbers")
-    elif isinstance(value, int) and abs(value) >= _MAX_INTEGER:
-        raise _bad(f"an integer of {value.bit_length()} bits", "integers below 2^63 in size")
-    elif isinstance(value, str) and not _is_unicode(value):
-        raise _bad(f"half of a surrogate pair in {value!r}", "valid Unicode text")
+def _check_values(value: object) -> None:
+    """Look at every value, level by level; one function call each would take as long as parsing."""
+    level: list[Any] = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is list:
+                inner += item
+            elif kind is dict:
+                inner += item.values()
+            elif kind is float and not math.isfinite(item):
+                raise _bad(f"the number {item}", "finite numbers")
+            elif kind is int and not -_MAX_INTEGER < item < _MAX_INTEGER:
+                found = f"an integer of {item.bit_length()} bits"
+                raise _bad(found, "integers below 2^63 in size")
+        if not inner:
+            return
+        level = inner
+    raise _too_deep()
 
 
-def _is_unicode(text: str) -> bool:
+def _check_unicode(value: object) -> None:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 20) : error.end + 20]
+        raise _bad(f"half of a surrogate pair in {near!r}", "valid Unicode text") from error
+
+
+def _too_deep() -> VectorFileError:
+    return _bad("nested too deeply", f"at most {_MAX_DEPTH} levels")
 
 
 def _bad(found: str, expected: str) -> VectorFileError:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from steer.errors import SelectionError
+from steer.files.lock import HAS_LOCKS, lock_at_once
 
 
 def lock(file: BinaryIO, path: Path) -> None:
@@ -17,16 +18,14 @@ def lock(file: BinaryIO, path: Path) -> None:
     Raises:
         SelectionError: Another sweep holds the lock, or the file system has none.
     """
-    try:
-        import fcntl
-    except ImportError:
+    if not HAS_LOCKS:
         warnings.warn(
             f"this system has no file locks: let no other process save a sweep to {path}",
             stacklevel=2,
         )
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_at_once(file)
     except BlockingIOError as error:
         raise SelectionError(
             f"another sweep is being saved to {path}",

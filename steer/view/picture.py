@@ -4,6 +4,7 @@ This module imports matplotlib; it is imported by `steer.view.drawing` inside fu
 """
 
 import io
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from steer.errors import FileError
+from steer.files import path_of, write_bytes
 from steer.view.look import diverging
 
 _DPI = 110
@@ -20,6 +23,36 @@ _NAME, _LABEL = 28, 100  # characters of a name, and of an axis
 
 class Picture(Figure):
     """A matplotlib figure that a notebook shows without pyplot."""
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write the picture as `matplotlib.figure.Figure.savefig` does, a named file atomically.
+
+        Args:
+            fname: A file, whose ending says the format, or something to write to.
+            **options: As matplotlib takes them.
+
+        Raises:
+            FileError: The file cannot be written, or matplotlib has no such format.
+        """
+        if not isinstance(fname, str | os.PathLike):
+            super().savefig(fname, **options)
+            return
+        path = path_of(fname, FileError)
+        kind = options.pop("format", None) or path.suffix[1:]
+        if not kind:
+            kind = self.canvas.get_default_filetype()
+            path = path.with_name(f"{path.name}.{kind}")
+        known = self.canvas.get_supported_filetypes()
+        if kind.lower() not in known:
+            raise FileError(
+                f"{path}: matplotlib writes no such format",
+                found=kind,
+                expected=" | ".join(sorted(known)),
+                do="name the file with one of these endings",
+            )
+        out = io.BytesIO()
+        super().savefig(out, format=kind.lower(), **options)
+        write_bytes(path, out.getvalue(), FileError)
 
     def _repr_png_(self) -> bytes:
         return png(self)

@@ -295,9 +295,15 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
         merge_checkpoint(base, [], tmp_path / "no/where", progress=False)
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(OSError("disk full"), MergeError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
 def test_a_failure_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    raised: type[BaseException],
 ) -> None:
     base, aligned = saved(tmp_path / "base"), saved(tmp_path / "aligned", noise=0.01)
     write, calls = disk._write_shard, iter(range(100))
@@ -308,7 +314,7 @@ def test_a_failure_leaves_nothing_behind(
         write(*args)
 
     monkeypatch.setattr(disk, "_write_shard", failing)
-    with pytest.raises(type(error)):
+    with pytest.raises(raised):
         merge_checkpoint(base, [(aligned, 0.3)], tmp_path / "out", progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["aligned", "base"]
 

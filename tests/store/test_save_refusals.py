@@ -103,6 +103,6 @@ def test_a_hand_made_vector_of_a_model_without_a_tokenizer_is_written(tmp_path):
 def test_places_where_no_file_can_be_written(where, tmp_path):
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(VectorFileError, match="cannot be accessed"):
+    with pytest.raises(VectorFileError, match=r"cannot be (accessed|written)"):
         full().save(tmp_path / where)
     assert sorted(os.listdir(tmp_path)) == ["directory", "file"]

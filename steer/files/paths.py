@@ -1,0 +1,204 @@
+"""What users name as a file or folder, checked before it is used."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from steer.errors import SteerError
+
+PathLike = str | os.PathLike[str]
+ErrorKind = type[SteerError]
+
+
+def path_of(value: object, error: ErrorKind) -> Path:
+    """Return a path that the file system can be asked about; it need not exist.
+
+    Args:
+        value: What a user gave.
+        error: The class to raise.
+
+    Raises:
+        SteerError: It is no text and no `os.PathLike` of one, holds a NUL character or half a
+            surrogate pair, is too long, or leads through a folder that may not be read.
+    """
+    try:
+        text = os.fspath(value)  # type: ignore[call-overload]  # anything else raises
+        if not isinstance(text, str):
+            raise TypeError
+        with accessing(text, error), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(text)
+        return Path(text)
+    except TypeError:
+        raise error(
+            "this is not a path",
+            found=f"{type(value).__name__} {value!r}"[:120],
+            expected="a text or a pathlib.Path",
+            do="pass the name, for instance 'vector.safetensors'",
+        ) from None
+    except ValueError as cause:
+        if isinstance(cause, SteerError):
+            raise
+        raise error(
+            "no file can have this name",
+            found=f"{value!r}: {cause}",
+            expected="a name without NUL characters and half surrogate pairs",
+            do="correct the name",
+        ) from cause
+
+
+@contextlib.contextmanager
+def accessing(name: object, error: ErrorKind) -> Iterator[None]:
+    """Raise what the operating system refuses within as an error of this library.
+
+    Args:
+        name: The file, for the message.
+        error: The class to raise.
+
+    Raises:
+        SteerError: The operating system refused something.
+    """
+    try:
+        yield
+    except OSError as cause:
+        if isinstance(cause, SteerError):
+            raise
+        raise error(
+            f"{name}: the file cannot be accessed",
+            found=cause.strerror or str(cause) or type(cause).__name__,
+            expected="a file that can be read or written",
+            do="check the path, the permissions and the space left on the disk",
+        ) from cause
+
+
+def target_of(path: object, error: ErrorKind) -> Path:
+    """Return the file that a name stands for, after links, if it may be written or replaced.
+
+    Args:
+        path: What a user gave.
+        error: The class to raise.
+
+    Raises:
+        SteerError: No file can have this name, or what is there is a folder, a device, a pipe or
+            a socket, or write-protected.
+    """
+    named = path_of(path, error)
+    with accessing(named, error):
+        found = _kind_of(named)
+        if found == "a file" and not os.access(named, os.W_OK):
+            found = "a write-protected file"
+    if found not in ("nothing", "a file"):
+        raise error(
+            f"{named}: this cannot be written or replaced",
+            found=found,
+            expected="an ordinary file, or none yet",
+            do="name another file",
+        )
+    return Path(os.path.realpath(named))
+
+
+@contextlib.contextmanager
+def readable(path: object, error: ErrorKind, *, kind: str = "a file") -> Iterator[BinaryIO]:
+    """Open an ordinary file to read it; what the operating system refuses is `error`.
+
+    Args:
+        path: What a user gave.
+        error: The class to raise.
+        kind: What is wanted, for the message.
+
+    Raises:
+        SteerError: It cannot be read, or is a folder, a device, a pipe or a socket.
+    """
+    named = path_of(path, error)
+    with accessing(named, error):
+        found = _kind_of(named)
+        if found not in ("nothing", "a file"):
+            raise error(
+                f"{named}: not a file",
+                found=found,
+                expected=kind,
+                do="name the file itself",
+            )
+        with open(named, "rb") as file:
+            yield file
+
+
+def read_file(path: object, error: ErrorKind, *, most: int) -> bytes:
+    """Return what an ordinary file holds.
+
+    Args:
+        path: What a user gave.
+        error: The class to raise.
+        most: The most bytes that are read.
+
+    Raises:
+        SteerError: It cannot be read, is no ordinary file, or is longer.
+    """
+    with readable(path, error) as file:
+        size = file_size(file)
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise error(
+            f"{path}: the file is too long to be what it should",
+            found=f"{size} bytes",
+            expected=f"at most {most}",
+            do="fetch or write the file again",
+        )
+    return data
+
+
+def file_size(file: BinaryIO) -> int:
+    """Return the length of an open file in bytes."""
+    return os.fstat(file.fileno()).st_size
+
+
+def folder_of(path: object, error: ErrorKind) -> Path:
+    """Return the folder that a name stands for; it may not exist yet.
+
+    Args:
+        path: What a user gave.
+        error: The class to raise.
+
+    Raises:
+        SteerError: No folder can have this name, or something else has it.
+    """
+    folder = path_of(path, error)
+    with accessing(folder, error):
+        found = _kind_of(folder)
+        if found not in ("nothing", "a directory"):
+            raise error(
+                f"{folder}: not a folder",
+                found=found,
+                expected="a folder, or none yet",
+                do="name another folder",
+            )
+    return folder
+
+
+def folder_made(path: object, error: ErrorKind) -> Path:
+    """Return a folder, made with those above it where it does not exist.
+
+    Args:
+        path: What a user gave.
+        error: The class to raise.
+
+    Raises:
+        SteerError: It cannot be made, or something else has its name.
+    """
+    folder = folder_of(path, error)
+    with accessing(folder, error):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _kind_of(path: Path) -> str:
+    """Return what stands at a path, after links."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    if stat.S_ISREG(mode):
+        return "a file"
+    return "a directory" if stat.S_ISDIR(mode) else "a device or pipe"
