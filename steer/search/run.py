@@ -23,7 +23,7 @@ from steer.search.task import Task
 from steer.search.tested import tested
 from steer.search.tried import Objective, Tried, worst_accuracy
 from steer.store.strict_json import dumps
-from steer.sweeps.request import fingerprint, is_named, measure_name
+from steer.sweeps.request import fingerprint, is_named, measure_identity
 
 COEFFICIENTS = tuple(k / 10 for k in range(-10, 11))
 
@@ -187,7 +187,7 @@ def _request(
         "sweep": fingerprint(model, composition, [], pairs, "preference", reduce),
         "axes": [list(axis) for axis in space.axes],
         "limits": asdict(limits),
-        "objective": measure_name(objective),  # type: ignore[arg-type]
+        "objective": measure_identity(objective),  # type: ignore[arg-type]
         "neutral": None if text is None else [repr(p) for p in text.prompts] + [*text.responses],
     }
     return hashlib.sha256(dumps(request).encode()).hexdigest()

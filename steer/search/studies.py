@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from steer.errors import MissingExtraError, SelectionError
+from steer.files import folder_made, target_of
 from steer.search.space import Index
 from steer.search.task import Task
 from steer.search.tried import Tried
@@ -76,7 +77,8 @@ class Optuna:
             raise SelectionError(
                 f"the study {self.study!r} belongs to another request",
                 found=f"fingerprint {known}",
-                expected=f"{task.fingerprint}: this model, composition, pairs, grid and limits",
+                expected=f"{task.fingerprint}: this model, composition, pairs, grid, limits and "
+                "objective, with its code and the values it uses",
                 do="name another study or storage, or repeat the request it was begun with",
             )
         # a resumed study goes on drawing, it does not draw again
@@ -90,13 +92,16 @@ class Optuna:
         try:
             storage = self.storage
             if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
-                Path(storage).parent.mkdir(parents=True, exist_ok=True)
-                backend = package.storages.journal.JournalFileBackend(str(storage))
+                path = target_of(storage, SelectionError)
+                folder_made(path.parent, SelectionError)
+                backend = package.storages.journal.JournalFileBackend(str(path))
                 storage = package.storages.JournalStorage(backend)
             study = package.create_study(
                 storage=storage, study_name=self.study, load_if_exists=True, direction="maximize"
             )
             return study, study.user_attrs.get(_REQUEST), len(study.get_trials(deepcopy=False))
+        except SelectionError:
+            raise
         except Exception as error:  # of Optuna, of a database or its driver, or of a damaged file
             before, url, _ = str(self.storage).partition("://")  # after it, perhaps a password
             raise SelectionError(

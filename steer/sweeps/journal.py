@@ -6,19 +6,22 @@ is cut off, and its setting is measured again. Domains and numbers stand in list
 order; a number that is not finite is null. The file is locked while a sweep runs.
 """
 
+import contextlib
 import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from steer.errors import SelectionError, VectorFileError
+from steer.files import PathLike, accessing, folder_made, target_of
 from steer.store.strict_json import dumps, loads
+from steer.sweeps.identity import differing
 from steer.sweeps.lock import lock
 
 FORMAT, VERSION = "steer-sweep", 2
+_LONGEST = 2**25  # bytes of a line
 Measured = Mapping[str, Mapping[str, float]]
 
 
@@ -37,9 +40,9 @@ class Journal:
     """
 
     def __init__(
-        self, path: str | Path, fingerprint: str, count: int, notes: Mapping[str, Any]
+        self, path: PathLike, fingerprint: str, count: int, notes: Mapping[str, Any]
     ) -> None:
-        self.path = Path(path)
+        self.path = target_of(path, SelectionError)
         self.measured: dict[int, Measured] = {}
         self.notes = dict(notes)
         self._fingerprint, self._count = fingerprint, count
@@ -52,7 +55,7 @@ class Journal:
                 self._file.truncate(0)
                 self._write([first])
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def __enter__(self) -> Self:
@@ -64,7 +67,11 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._close()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # a write that failed has been reported
+            self._file.close()
 
     def add(self, measured: Mapping[int, Measured]) -> None:
         """Save finished settings, all in one write.
@@ -77,37 +84,37 @@ class Journal:
         self.measured |= measured
 
     def _opened(self) -> BinaryIO:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder_made(self.path.parent, SelectionError)
+        with accessing(self.path, SelectionError):
             return self.path.open("a+b")
-        except OSError as error:
-            raise SelectionError(
-                f"a sweep cannot be saved to {self.path}",
-                found=f"{type(error).__name__}: {error.strerror}",
-                expected="a file that may be read and written, or none yet",
-                do="save to another file",
-            ) from error
 
     def _write(self, lines: Sequence[bytes]) -> None:
-        self._file.write(b"".join(lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with accessing(self.path, SelectionError):
+            self._file.write(b"".join(lines))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def _read(self, first: bytes) -> bool:
         """Read what the file holds, and cut off an unfinished last line."""
         self._file.seek(0)
-        content = self._file.read()
-        whole, _, rest = content.rpartition(b"\n")
-        if not whole:
-            if not first.startswith(content):  # not the beginning of ours
+        number, end = 0, 0
+        while line := self._file.readline(_LONGEST):
+            number += 1
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            value = self._value(line[:-1], number)
+            if number == 1:
+                self._head(value)
+            else:
+                self._take(value, number)
+        if len(line) == _LONGEST:
+            raise self._damaged(f"no end within {_LONGEST} bytes", number)
+        if end == 0:
+            if not first.startswith(line):  # not the beginning of ours
                 raise self._damaged("no first line of this sweep", 1)
             return False
-        lines = whole.split(b"\n")
-        self._head(self._value(lines[0], 1))
-        for number, line in enumerate(lines[1:], start=2):
-            self._take(self._value(line, number), number)
-        if rest:
-            self._file.truncate(len(whole) + 1)
+        self._file.truncate(end)
         return True
 
     def _head(self, head: dict[str, Any]) -> None:
@@ -121,13 +128,23 @@ class Journal:
         if head.get("fingerprint") != self._fingerprint or head.get("settings") != self._count:
             raise SelectionError(
                 f"{self.path} belongs to another sweep",
-                found=f"fingerprint {head.get('fingerprint')}",
+                found=f"fingerprint {head.get('fingerprint')}{self._changed(head)}",
                 expected=f"{self._fingerprint}: this model, composition, data, grid and measure",
                 do="save to another file, or repeat the request that the file was begun with",
             )
         if not isinstance(head.get("notes"), dict):
             raise self._damaged("no notes", 1)
         self.notes = head["notes"]
+
+    def _changed(self, head: dict[str, Any]) -> str:
+        """Return which parts of a measure of the same name are others than those of the file."""
+        theirs, ours = head.get("notes"), self.notes
+        if not isinstance(theirs, dict) or theirs.get("measure") != ours["measure"]:
+            return ""
+        before, now = theirs.get("parts"), ours["parts"]
+        if not isinstance(before, dict) or not (changed := differing(now, before)):
+            return ""
+        return f"; changed in {ours['measure']}: {', '.join(changed)}"
 
     def _take(self, value: dict[str, Any], number: int) -> None:
         setting: Any = value.get("setting")

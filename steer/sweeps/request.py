@@ -14,6 +14,7 @@ from steer.pairs import Pairs, Prompt
 from steer.store.describe import values_checksum
 from steer.store.strict_json import dumps
 from steer.sweeps.grid import Setting
+from steer.sweeps.identity import parts_of
 from steer.sweeps.measures import Answers, Measure
 from steer.term import tensors
 
@@ -29,7 +30,7 @@ def fingerprint(
     """Return the SHA-256 of everything that a sweep's numbers depend on.
 
     Of a model these are its configuration, tokenizer, template, the name it was loaded by and some
-    of its weights (`weights_sample`); of a function its name.
+    of its weights (`weights_sample`); of a function its name, code and values (`parts_of`).
 
     Args:
         model: The model.
@@ -46,7 +47,7 @@ def fingerprint(
         "composition": _composition(composition),
         "settings": [[s.layer, s.scope, list(s.coefficients)] for s in settings],
         "data": [[name, _data(part)] for name, part in data.items()],
-        "measure": measure_name(measure),
+        "measure": measure_identity(measure),
         "reduce": reduce,
     }
     return hashlib.sha256(dumps(request).encode()).hexdigest()
@@ -58,6 +59,20 @@ def measure_name(measure: Measure) -> str:
         return measure
     name = getattr(measure, "__qualname__", type(measure).__qualname__)
     return f"{getattr(measure, '__module__', '')}.{name}"
+
+
+def measure_identity(measure: Measure) -> Any:
+    """Return what tells a measure from others: its name, and of a function its parts as well.
+
+    Args:
+        measure: The measure.
+
+    Raises:
+        SelectionError: Its values are nested too deeply.
+    """
+    name = measure_name(measure)
+    parts = {} if isinstance(measure, str) else parts_of(measure)
+    return [name, parts] if parts else name
 
 
 def is_named(measure: Measure) -> bool:

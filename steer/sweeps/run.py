@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +14,12 @@ from steer.engine.base import unsteered
 from steer.engine.branches.trial import fastest_tokens
 from steer.errors import SelectionError
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
+from steer.files import PathLike
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.scope import Scope
 from steer.sweeps.grid import Grid, Setting, composed, settings_of
+from steer.sweeps.identity import parts_of
 from steer.sweeps.journal import Journal, Measured
 from steer.sweeps.likelihood import Scorer
 from steer.sweeps.measures import (
@@ -48,7 +49,7 @@ def sweep(
     layers: Sequence[int] | None = None,
     scope: Scope | str | Sequence[Scope | str] | None = None,
     reduce: Reduce = "mean",
-    save: str | Path | None = None,
+    save: PathLike | None = None,
     max_tokens: int | None = None,
     progress: bool = True,
 ) -> Sweep:
@@ -97,7 +98,7 @@ def sweep(
     parts = by_domain(data)
     work = _Work(model, composition, settings, parts, measure, reduce)
     mark = fingerprint(model, composition, settings, parts, measure, reduce)
-    journal = None if save is None else work.journal(Path(save), mark, max_tokens)
+    journal = None if save is None else work.journal(save, mark, max_tokens)
     found: dict[int, Measured] = {} if journal is None else dict(journal.measured)
     tokens = max_tokens if journal is None else journal.notes["max_tokens"]
     ways: dict[str, None] = {}
@@ -149,12 +150,13 @@ class _Work:
     reduce: Reduce
     scorers: dict[_Place, Scorer] = field(default_factory=dict)
 
-    def journal(self, path: Path, mark: str, max_tokens: int | None) -> Journal:
+    def journal(self, path: PathLike, mark: str, max_tokens: int | None) -> Journal:
         """Open the file of the sweep; the size of its forwards is kept, for equal numbers."""
         check_named(self.measure)
         if max_tokens is None and isinstance(self.measure, str):
             max_tokens = fastest_tokens(self.model.architecture)
-        notes = {"measure": measure_name(self.measure), "max_tokens": max_tokens}
+        parts = {} if isinstance(self.measure, str) else parts_of(self.measure)
+        notes = {"measure": measure_name(self.measure), "max_tokens": max_tokens, "parts": parts}
         return Journal(path, mark, len(self.settings), notes)
 
     def groups(self, found: Container[int]) -> Iterator[list[int]]:

@@ -29,18 +29,24 @@ def run(path, lm=None, grid=GRID, **changes):
     return sweep(lm or model(), grid=grid, save=path, progress=False, **request)
 
 
+def margin(lm, part):
+    """A measure with a name of its own."""
+    return {"margin": preference(lm, part).margin}
+
+
 class Counted:
-    """Counts calls of a measure, and fails at one of them."""
+    """A model that counts its forwards, and fails at one of them."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.calls = 0
         self.fail_at = fail_at
+        self.lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
+        self.lm.architecture.blocks[3].register_forward_hook(self.count)
 
-    def measure(self, lm, part):
+    def count(self, *_):
         if self.calls == self.fail_at:
             raise KeyboardInterrupt
         self.calls += 1
-        return {"margin": preference(lm, part).margin}
 
 
 def test_a_finished_sweep_runs_nothing(tmp_path) -> None:
@@ -61,13 +67,15 @@ def test_a_finished_sweep_runs_nothing(tmp_path) -> None:
 @pytest.mark.parametrize("fail_at", [0, 1, 5, 6, 11])
 def test_a_measure_that_is_interrupted_goes_on_where_it_stopped(tmp_path, fail_at) -> None:
     path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
-    first, second, whole = Counted(fail_at), Counted(), Counted()
+    whole = Counted()
+    expected = run(None, whole.lm, grid=grid, measure=margin).rows
+    each = whole.calls // len(grid)
+    first, second = Counted(fail_at * each // 2), Counted()  # 2 domains
     with pytest.raises(KeyboardInterrupt):
-        run(path, grid=grid, measure=first.measure)
-    found = run(path, grid=grid, measure=second.measure)
-    domains = 2
-    assert second.calls == domains * (len(grid) - fail_at // domains)
-    assert found.rows == run(None, grid=grid, measure=whole.measure).rows
+        run(path, first.lm, grid=grid, measure=margin)
+    found = run(path, second.lm, grid=grid, measure=margin)
+    assert second.calls == each * (len(grid) - fail_at // 2)
+    assert found.rows == expected
 
 
 def test_a_likelihood_sweep_goes_on_after_what_is_saved(tmp_path) -> None:
@@ -119,7 +127,7 @@ def test_the_size_of_a_forward_is_that_of_the_file(tmp_path, monkeypatch) -> Non
         {"layers": [1]},
         {"reduce": "sum"},
         {"data": pairs()[:2]},
-        {"measure": Counted().measure},
+        {"measure": margin},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -190,22 +198,23 @@ def test_a_resumed_sweep_has_the_order_of_a_fresh_one(tmp_path) -> None:
 
 def test_a_file_is_written_by_one_sweep_at_a_time(tmp_path) -> None:
     path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5]
-    other, refused = steer.Model(tiny_model("llama"), tiny_tokenizer()), []
+    other, refused = steer.Model(tiny_model("llama"), tiny_tokenizer()), tmp_path / "refused"
 
     def measure(lm, part):
         with pytest.raises(SelectionError, match="another sweep is being saved to") as error:
             run(path, other, grid=grid, measure=quality_and_cost)
-        refused.append(str(error.value))
+        with refused.open("a") as file:
+            file.write(error.value.what + "\n")
         return {"x": 1.0}
 
     measure.__qualname__ = "measure"
     found = run(path, grid=grid, measure=measure)
-    assert len(refused) == 4
+    assert len(refused.read_text().splitlines()) == 4
     assert run(path, grid=grid, measure=measure).rows == found.rows
 
 
 def test_a_folder_is_no_file_to_save_to(tmp_path) -> None:
-    with pytest.raises(SelectionError, match="cannot be saved to"):
+    with pytest.raises(SelectionError, match="cannot be written or replaced"):
         run(tmp_path)
 
 
