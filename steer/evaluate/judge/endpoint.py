@@ -1,21 +1,20 @@
 """Any OpenAI-compatible endpoint as judge, through the standard client."""
 
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from importlib import import_module
 from typing import Any
 
-from steer.errors import JudgeError, MissingExtraError, SelectionError
+from steer.errors import JudgeError, SelectionError
+from steer.evaluate.judge.client import Heard, replies
+from steer.evaluate.judge.keys import keys_of, masked, masked_address, masked_values
 from steer.evaluate.judge.protocol import Verdict, filled
 from steer.evaluate.judge.verdicts import said
 from steer.pairs import Prompt
 
 _ROUND = " \t\r\n.,;:!?\"'`*()[]"  # what may stand around a label in a reply
-_SHOWN = 200  # characters of a reply that are shown
-_TURNED_DOWN = (400, 413, 422)  # statuses that are about one request, not about the endpoint
-_TEXT = ("text", "output_text")  # parts of a content that are said, not thought
 
 
 def after_thinking(reply: str) -> str:
@@ -27,7 +26,7 @@ def after_thinking(reply: str) -> str:
     return reply.rpartition("</think>")[2]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EndpointJudge:
     """Asks a served model about an answer; its reply must be one of the labels.
 
@@ -35,8 +34,14 @@ class EndpointJudge:
     aloud before it (up to `</think>`). Any other reply, a refusal or an empty one leaves the answer
     undecided, and is kept. The client retries broken connections, time outs, rate limits (as long
     as the server asks it to wait) and server errors. If the endpoint is not reached at the first
-    question, nothing else is asked. A later failure, and a question that the server itself turns
-    down (its filter, or its length), is kept as an error, and can be asked `again`.
+    question, nothing else is asked. A later failure is kept as an error and can be asked `again`;
+    so is what concerns one question alone: the server turns it down (its filter, or its length),
+    it cannot be sent, or the reply is nested too deeply or longer than 8 MiB.
+
+    Every reply, error and repr has `***` in place of the keys that are known: `api_key`, the
+    client's variables in the environment, user, password and keys in `base_url`, and the values in
+    `options` that are named like a key. Keys of fewer than six characters are taken for
+    placeholders and masked in `base_url` and `options` only.
 
     Args:
         model: Name of the served model.
@@ -45,7 +50,8 @@ class EndpointJudge:
         base_url: Of the endpoint, for instance `http://localhost:8000/v1`; None leaves it to the
             client (`OPENAI_BASE_URL`, else the service of OpenAI).
         api_key: Key; None leaves it to the client (`OPENAI_API_KEY`). Local servers take any text.
-        timeout: Seconds that one request may take.
+        timeout: Seconds from the beginning of one request to the last byte of its reply; a repeated
+            request has as many again.
         retries: How often a request is repeated.
         workers: Requests under way at the same time, at most.
         options: Passed on with every request.
@@ -77,11 +83,11 @@ class EndpointJudge:
                 expected="at least two labels that differ, and {answer} in the question",
                 do="EndpointJudge('name', 'Is this polite? {answer}', ['yes', 'no'])",
             )
-        if self.workers < 1 or self.retries < 0 or self.timeout <= 0:
+        if self.workers < 1 or self.retries < 0 or not 0 < self.timeout < math.inf:
             raise SelectionError(
                 "an endpoint cannot be asked like this",
                 found=f"{self.workers} workers, {self.retries} retries, timeout {self.timeout} s",
-                expected="at least one worker, no negative number of retries, some time",
+                expected="a worker or more, no negative number of retries, a finite time above 0",
                 do="leave the defaults",
             )
 
@@ -110,87 +116,66 @@ class EndpointJudge:
             JudgeError: The endpoint is not reached at the first question.
         """
         asked = [filled(self.question, p, a) for p, a in zip(prompts, answers, strict=True)]
-        openai = _client_library()
-        try:
-            client = openai.OpenAI(
-                base_url=self.base_url,
-                api_key=self.api_key,
-                timeout=self.timeout,
-                max_retries=self.retries,
-            )
-        except openai.OpenAIError as error:
-            raise self._unreachable(said(error)) from error
-        ask = partial(self._ask, client, openai.OpenAIError)
-        found: list[Verdict] = []
-        with client:
-            for text in asked:  # one by one until one does not fail by itself
-                verdict, alone = ask(text)
-                if verdict.error is not None and not alone:
-                    raise self._unreachable(verdict.error)
-                found.append(verdict)
-                if not alone:
-                    break
-            with ThreadPoolExecutor(self.workers) as pool:
-                found += [verdict for verdict, _ in pool.map(ask, asked[len(found) :])]
-        return found
+        mask = partial(masked, keys=self._keys())
+        settings = {"base_url": self.base_url, "api_key": self.api_key}
+        found = replies(
+            settings | {"timeout": self.timeout, "max_retries": self.retries},
+            [self._request(text) for text in asked],
+            timeout=self.timeout,
+            workers=self.workers,
+            mask=mask,
+        )
+        last = found[-1] if found else Heard()
+        if last.error is not None and not last.alone:
+            raise self._unreachable(last.error)
+        return [self._verdict(heard, mask) for heard in found]
 
-    def _ask(self, client: Any, failure: type[Exception], text: str) -> tuple[Verdict, bool]:
-        """Return the verdict of one request, and whether it failed alone: others may not."""
-        listed = ", ".join(self.labels)
-        rule = f"Reply with exactly one of the following, and nothing else: {listed}"
+    def _request(self, text: str) -> dict[str, Any]:
+        rule = "Reply with exactly one of the following, and nothing else: "
+        rule += ", ".join(self.labels)
         messages = [{"role": "system", "content": rule}, {"role": "user", "content": text}]
+        return {"model": self.model, "messages": messages, **self.options}
+
+    def _verdict(self, heard: Heard, mask: Callable[[str], str]) -> Verdict:
+        """Return the label of a reply, read before keys are masked in it."""
+        if heard.reply is None:
+            return Verdict(None, error=heard.error)
+        reply = mask(heard.reply)
         try:
-            completion = client.chat.completions.create(
-                model=self.model, messages=messages, **self.options
-            )
-        except (failure, ValueError) as error:  # ValueError: a body that is no JSON
-            alone = getattr(error, "status_code", None) in _TURNED_DOWN
-            return Verdict(None, error=said(error)), alone
-        reply = _reply(completion)
-        if reply is None:
-            return Verdict(None, error=f"no chat completion: {completion!r}"[:_SHOWN]), False
-        try:
-            return Verdict(self._label(self.parse(reply)), reply=reply), False
+            return Verdict(self._label(self.parse(heard.reply)), reply=reply)
         except Exception as error:  # noqa: BLE001  # of the user's function, about this reply
-            return Verdict(None, reply=reply, error=said(error)), True
+            return Verdict(None, reply=reply, error=said(error, mask))
 
     def _label(self, text: str | None) -> str | None:
         if text is None:
             return None
         return next((label for label in self.labels if _plain(label) == _plain(text)), None)
 
+    def _keys(self) -> tuple[str, ...]:
+        """Return the keys that the client knows, from the arguments and from the environment."""
+        outside = {name: text for name, text in os.environ.items() if name.startswith("OPENAI_")}
+        named = {"api_key": self.api_key, "options": self.options, **outside}
+        return keys_of(named, [self.base_url, outside.get("OPENAI_BASE_URL")])
+
+    def __repr__(self) -> str:
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        shown["options"] = masked_values(dict(self.options))
+        shown["base_url"] = self._address()
+        given = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        return masked(f"{type(self).__name__}({given})", self._keys())
+
+    def _address(self) -> str | None:
+        return None if self.base_url is None else masked_address(str(self.base_url))
+
     def _unreachable(self, found: str) -> JudgeError:
+        at = masked(self._address() or "the default endpoint", self._keys())
         return JudgeError(
-            f"the judge {self.model!r} at {self.base_url or 'the default endpoint'} did not answer",
+            f"the judge {self.model!r} at {at} did not answer",
             found=found,
             expected="a chat completion",
             do="check base_url (with its /v1), api_key, the model's name, and timeout",
         )
 
 
-def _reply(completion: Any) -> str | None:
-    """Return what was said, or why it was refused; None if this is no chat completion."""
-    try:
-        message = completion.choices[0].message
-        text = message.content or message.refusal or ""
-        if isinstance(text, list):
-            text = "".join(part["text"] for part in text if part["type"] in _TEXT)
-    except (AttributeError, IndexError, KeyError, TypeError):
-        return None
-    return text if isinstance(text, str) else None
-
-
 def _plain(text: str) -> str:
     return text.strip(_ROUND).casefold()
-
-
-def _client_library() -> Any:
-    try:
-        return import_module("openai")
-    except ImportError as error:
-        raise MissingExtraError(
-            "a judge at an endpoint needs the OpenAI client",
-            found="it is not installed",
-            expected="the extra 'judge'",
-            do="pip install 'residual-steer[judge]'",
-        ) from error

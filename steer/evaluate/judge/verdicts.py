@@ -1,6 +1,6 @@
 """From what judges return, or raise, to verdicts that can be counted together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 
 from steer.errors import JudgeError, SelectionError, SteerError
@@ -67,14 +67,25 @@ def check_countable(verdicts: Iterable[Verdict], *, wanted: bool) -> None:
         )
 
 
-def said(error: Exception) -> str:
-    """Return an error in one line.
+def said(error: BaseException, mask: Callable[[str], str] = str) -> str:
+    """Return an error in one line, with the error that it came from.
 
     Args:
         error: The error.
+        mask: Applied before the line is cut.
     """
-    what = f"{error.what}: {error.found}" if isinstance(error, SteerError) else str(error)
-    return f"{type(error).__name__}: {what}"[:_SHOWN]
+    line = _line(error)
+    if error.__cause__ is not None and not isinstance(error, SteerError):
+        line += f" (from {_line(error.__cause__)})"
+    return mask(line)[:_SHOWN]
+
+
+def _line(error: BaseException) -> str:
+    try:
+        what = f"{error.what}: {error.found}" if isinstance(error, SteerError) else str(error)
+    except Exception:  # noqa: BLE001  # a message that raises
+        what = "its message cannot be read"
+    return f"{type(error).__name__}: {what}"
 
 
 def _many(
