@@ -1,5 +1,8 @@
 """The command line: one file per command."""
 
+import io
+import sys
+
 import typer
 
 from steer.cli.align import align
@@ -28,7 +31,13 @@ app.command("eval")(evaluate)
 
 
 def main() -> None:
-    """Run the command line; errors of this library end it with their message and status 1."""
+    """Run the command line; errors of this library end it with their message and status 1.
+
+    Characters that the terminal's encoding does not hold are printed as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except (SteerError, OSError) as error:

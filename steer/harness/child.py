@@ -71,7 +71,7 @@ def describe(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:  # noqa: BLE001  # a message that raises
-        return type(error).__name__
+        return type(error).__name__[:300]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Splits = dict[str, datasets.Dataset]
 
 _NOTE = re.compile(r"<<[^>]*>>")  # what a calculator was told, inside GSM8K's solutions
+_NUMBERS = ("task_id", "labels")  # what need not be text
 _TURN = "\n\nAssistant:"
 
 
@@ -70,14 +71,14 @@ def mbpp(data: str | None = None, **_: Any) -> "Splits":
         arXiv 2108.07732.
     """
 
-    def document(row: Row) -> Row:
+    def document(row: Row) -> Row | None:
+        if not 11 <= row.get("task_id", 0) <= 510:
+            return None
         setup = row.get("test_setup_code") or ""
         tests = list(row["test_list"])
         return {"task_id": row["task_id"], "text": row["text"], "setup": setup, "tests": tests}
 
-    rows = read_lines(locate(data, "mbpp/mbpp.jsonl"))
-    tested = [row for row in rows if 11 <= row.get("task_id", 0) <= 510]
-    return {"test": _documents(tested, document)}
+    return {"test": _documents(read_lines(locate(data, "mbpp/mbpp.jsonl")), document)}
 
 
 def truthfulqa_mc1(data: str | None = None, **_: Any) -> "Splits":
@@ -182,19 +183,29 @@ def _truthfulqa(data: str | None, targets: str) -> "Splits":
 
 
 def _whole(document: Row) -> Row:
-    """Return a document, none of whose answers may be empty: it would have no likelihood."""
+    """Return a document that can be asked, scored and kept to its end."""
+    for name, value in document.items():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, str):
+                part.encode()  # half of a surrogate pair could be neither asked nor kept
+            elif name not in _NUMBERS:
+                raise TypeError(f"{name!r} holds {type(part).__name__} in place of text")
     if not all(choice.strip() for choice in document.get("choices", ())):
-        raise ValueError("an answer is empty")
+        raise ValueError("an answer is empty")  # it would have no likelihood
+    if 1 not in document.get("labels", (1,)):
+        raise ValueError("no answer is labelled 1")
     return document
 
 
-def _documents(rows: Sequence[Row], document: Callable[[Row], Row]) -> "datasets.Dataset":
+def _documents(rows: Sequence[Row], document: Callable[[Row], Row | None]) -> "datasets.Dataset":
+    """Return the documents of rows, without those for which there is none."""
     from datasets import Dataset
 
     found = []
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(_whole(document(row)))
+            made = document(row)
+            found += [] if made is None else [_whole(made)]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise HarnessError(
                 f"row {number} (counted from 1) is not of the published shape",

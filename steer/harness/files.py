@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,19 +55,19 @@ def locate(data: object, name: str) -> Path:
     )
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+def read_json(path: Path) -> list[Row]:
+    """Return the rows of a file that is one JSON list.
 
     Args:
         path: The file; `.gz` is decompressed.
 
     Raises:
-        HarnessError: It is no JSON.
+        HarnessError: It cannot be read, or is no JSON list of objects.
     """
-    try:
-        return json.loads(_text(path))
-    except ValueError as error:
-        raise _unreadable(path, str(error)) from error
+    rows = _parsed(_text(path), path, "")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _unreadable(path, f"{type(rows).__name__}, not a list of objects alone")
+    return rows
 
 
 def read_lines(path: Path) -> list[Row]:
@@ -76,7 +77,7 @@ def read_lines(path: Path) -> list[Row]:
         path: The file; `.gz` is decompressed.
 
     Raises:
-        HarnessError: A line is no JSON object, or there is none.
+        HarnessError: It cannot be read, a line is no JSON object, or there is none.
     """
     rows = list(_rows(path))
     if not rows:
@@ -88,18 +89,25 @@ def _rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise _unreadable(path, f"line {number}: {error}") from error
+        row = _parsed(line, path, f"line {number}: ")
         if not isinstance(row, dict):
             raise _unreadable(path, f"line {number}: {type(row).__name__}")
         yield row
 
 
+def _parsed(text: str, path: Path, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, f"{where}{error}") from error
+
+
 def _text(path: Path) -> str:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return file.read().decode("utf-8")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read().decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
 
 
 def _unreadable(path: Path, found: str) -> HarnessError:

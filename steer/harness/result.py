@@ -1,16 +1,16 @@
 """What a harness found: scores by task, with every item behind them."""
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
 from steer.errors import HarnessError
 from steer.evaluate.table import Row, Tabled
-from steer.files import folder_made, write_text
+from steer.files import folder_made, write_bytes
+from steer.harness.written import file_names, json_bytes
 
 Condition = Literal["unsteered", "steered"]
 
@@ -101,6 +101,9 @@ class HarnessResult(Tabled):
     def save(self, folder: str | Path) -> Path:
         """Write the items as `CONDITION/TASK.jsonl` and then `results.json`, each file atomically.
 
+        Numbers that are not finite are written as null. What JSON cannot hold is written as text,
+        so that no value keeps the others from being saved.
+
         Args:
             folder: Made if it does not exist; files of the same names are replaced.
 
@@ -111,15 +114,18 @@ class HarnessResult(Tabled):
             HarnessError: The folder or a file cannot be written.
         """
         folder = folder_made(folder, HarnessError)
+        names = {condition: file_names(tasks) for condition, tasks in self.items.items()}
         for condition, tasks in self.items.items():
             for task, items in tasks.items():
-                name = re.sub(r"[^\w.-]", "_", task)
-                lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-                path = folder / condition / f"{name}.jsonl"
-                write_text(path, "".join(lines), HarnessError, parents=True)
-        written = {"settings": self.settings, "rows": self.rows}
-        text = json.dumps(plain(written), indent=1, ensure_ascii=False)
-        write_text(folder / "results.json", text + "\n", HarnessError)
+                path = folder / condition / names[condition][task]
+                lines = b"".join(json_bytes(item) for item in items)
+                write_bytes(path, lines, HarnessError, parents=True)
+        files = {
+            condition: {task: f"{condition}/{name}" for task, name in named.items()}
+            for condition, named in names.items()
+        }
+        written = {"settings": self.settings, "rows": self.rows, "files": files}
+        write_bytes(folder / "results.json", json_bytes(written, indent=1), HarnessError)
         return folder
 
     def _row(self, key: tuple[str, str, str], found: Mapping[Condition, Score | None]) -> Row:
@@ -138,37 +144,35 @@ class HarnessResult(Tabled):
         return row
 
     def _paired(self, key: tuple[str, str, str]) -> float | None:
-        """Return the standard error of the mean difference between the same items."""
+        """Return the standard error of the mean difference between the same items.
+
+        NaN where an item's number is not finite: to leave it out would make the error too small.
+        """
         task, metric, filtered = key
-        values = [
+        before, after = (
             {
-                item["doc_id"]: item[metric]
+                item["doc_id"]: number_of(item[metric])
                 for item in self.items[condition][task]
-                if item["filter"] == filtered and isinstance(item.get(metric), int | float)
+                if item["filter"] == filtered and metric in item
             }
             for condition in ("unsteered", "steered")
-        ]
-        before, after = values
+        )
         differences = [after[k] - before[k] for k in after if k in before]
         n = len(differences)
         if n < 2:
             return math.nan if n else None
         mean = sum(differences) / n
-        return math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+        squares = sum((d - mean) * (d - mean) for d in differences)
+        return math.sqrt(squares / (n - 1) / n)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON knows it: numbers, texts, lists and mappings; NaN becomes None.
+def number_of(value: Any) -> float:
+    """Return a metric as a float, NaN where it is no number or too large for one.
 
     Args:
-        value: Any value that lm-eval gives.
+        value: What a task made of it.
     """
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if hasattr(value, "item") and not hasattr(value, "__len__"):
-        value = value.item()  # a number of numpy or torch
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    try:
+        return float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        return math.nan

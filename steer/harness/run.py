@@ -1,7 +1,6 @@
 """Running lm-eval on a steered model, with the unsteered one beside it."""
 
 import logging
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -20,8 +19,9 @@ from steer.errors import CapabilityError, HarnessError, MissingExtraError
 from steer.harness.files import Row
 from steer.harness.language_model import language_model
 from steer.harness.load import Shape, load_tasks
-from steer.harness.result import Condition, HarnessResult, Score, plain
+from steer.harness.result import Condition, HarnessResult, Score, number_of
 from steer.harness.sandbox import SandboxLimits, code_execution, isolation
+from steer.harness.written import plain
 from steer.model import Model
 from steer.random_state import random_state_put_back
 from steer.vector import Vector
@@ -233,8 +233,8 @@ def _scores(found: Mapping[str, Any]) -> list[Score]:
                     task,
                     metric,
                     filtered,
-                    float(value),
-                    float(stderr) if isinstance(stderr, int | float) else math.nan,
+                    number_of(value),
+                    number_of(stderr),
                     int(metrics["sample_len"]),
                     better,
                 )

@@ -201,7 +201,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 def _read(written: bytes, word: str, status: int) -> Verdict:
     try:
         said, outcome, error = json.loads(written)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):  # the program wrote there itself
         return Verdict("killed", f"ended without a verdict, status {status}")
     if said != word:
         return Verdict("killed", "a verdict that is not the runner's")

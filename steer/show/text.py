@@ -52,6 +52,18 @@ def plain(text: object, most: int = _WIDE) -> str:
     return f"{line[: most - tail - 1]}…{line[-tail:]}"
 
 
+def readable(value: object) -> str:
+    """Return the text of a value, or its type where the text cannot be read.
+
+    Args:
+        value: Any value.
+    """
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  # of another's class, and one value among many
+        return f"{type(value).__name__} whose text cannot be read"
+
+
 def width(text: str) -> int:
     """Return how many columns of a terminal a text takes.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from steer.show.card import Card
 
 Numbers = Mapping[str, float]
+_WHOLE = 2**53  # below it floats hold every whole number
 Likelihood = Literal["preference", "levels"]
 Measure = Likelihood | Callable[[Model, Any], Numbers]
 
@@ -199,23 +200,36 @@ def checked(found: Mapping[str, float], where: str) -> dict[str, float]:
         where: Setting and domain, for the error.
 
     Raises:
-        SelectionError: There is nothing, a name is no text, or a number is none.
+        SelectionError: There is nothing, a name is no valid text, or a number is none.
     """
     try:
-        numbers = {name: float(value) for name, value in found.items()}
+        numbers = {name: _plain(value) for name, value in found.items()}
     except (AttributeError, TypeError, ValueError):
         numbers = {}
-    if not numbers or not all(isinstance(name, str) for name in numbers):
+    if not numbers or not all(isinstance(name, str) and _is_unicode(name) for name in numbers):
         raise SelectionError(
             f"a measure returned what cannot be kept, {where}",
             found=repr(found)[:200],
-            expected="at least one number by name",
+            expected="at least one number by name, and names that UTF-8 can hold",
             do="return for instance {'accuracy': 0.75}",
         )
-    return {name: _plain(found[name], value) for name, value in numbers.items()}
+    return numbers
 
 
-def _plain(given: object, value: float) -> float:
+def _plain(given: Any) -> float:
+    """Return a number as it is kept: whole if it was, NaN if it is not finite or too large."""
+    try:
+        value = float(given)
+    except OverflowError:
+        return math.nan
     if not math.isfinite(value):
         return math.nan
-    return int(value) if isinstance(given, int) else value
+    return int(given) if isinstance(given, int) and abs(value) < _WHOLE else value
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

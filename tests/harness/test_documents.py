@@ -1,5 +1,6 @@
 """Published files become documents; what is missing or damaged is named."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +90,53 @@ def test_an_empty_answer_is_a_damaged_row(tmp_path: Path) -> None:
     (folder / "odd.jsonl").write_text(json.dumps(row))
     with pytest.raises(HarnessError, match=r"row 1(.|\n)*an answer is empty"):
         documents.persona(str(tmp_path), "odd")
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "change", "said"),
+    [
+        ("humaneval/HumanEval", files.HUMANEVAL[0], {"prompt": None}, "'prompt'"),
+        ("humaneval/HumanEval", files.HUMANEVAL[0], {"test": "half \ud83d"}, "surrogates"),
+        ("mbpp/mbpp", files.MBPP[2], {"test_list": ["a", 1]}, "'tests'"),
+        ("mbpp/mbpp", files.MBPP[2], {"task_id": "11"}, "TypeError"),
+    ],
+)
+def test_a_row_that_could_end_a_run_late_is_refused_before_it(
+    name: str, good: dict[str, Any], change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{name}.jsonl"
+    path.parent.mkdir()
+    path.write_text("\n".join(json.dumps(row) for row in (good, good | change)))
+    read = documents.mbpp if "mbpp" in name else documents.humaneval
+    with pytest.raises(HarnessError, match=rf"row 2[\s\S]*{said}"):
+        read(str(tmp_path))
+
+
+def test_a_question_without_a_true_answer_is_refused(data: str) -> None:
+    rows = [{**files.TRUTHFULQA[0], "mc1_targets": {"No.": 0, "Yes.": 0}}]
+    (Path(data) / "truthfulqa/mc_task.json").write_text(json.dumps(rows))
+    with pytest.raises(HarnessError, match=r"row 1[\s\S]*labelled 1"):
+        documents.truthfulqa_mc1(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000, "recursion"),
+        (b"\xff\xfe", "UnicodeDecodeError"),
+        (gzip.compress(b"{}" * 1000)[:-9], "EOFError"),
+        (b"no gzip", "BadGzipFile"),
+        (b"5", "int"),
+        (b"[5]", "list"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mbpp/mbpp.jsonl", "truthfulqa/mc_task.json"])
+def test_files_that_cannot_be_read_are_named(
+    tmp_path: Path, content: bytes, said: str, name: str
+) -> None:
+    path = tmp_path / (name + (".gz" if "EOF" in said or "Bad" in said else ""))
+    path.parent.mkdir()
+    path.write_bytes(content)
+    read = documents.mbpp if "mbpp" in name else documents.truthfulqa_mc1
+    with pytest.raises(HarnessError, match=rf"cannot be read[\s\S]*{said}"):
+        read(str(tmp_path))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from steer.engine.base import unsteered
-from steer.errors import SelectionError
+from steer.errors import PairsError, SelectionError, TextError
 from steer.evaluate.judge.protocol import Verdict, filled
+from steer.evaluate.judge.verdicts import said
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Prompt
@@ -77,16 +78,27 @@ class ModelJudge:
             prompts: What was asked, one for each answer.
             answers: What the model answered.
 
+        Returns:
+            The verdicts; a question that cannot be rendered costs its own alone.
+
         Raises:
             SteeringError: The judge itself is being steered.
-            TextError: A question cannot be rendered.
         """
         unsteered(self.model.engine, "judging")
         asked = [filled(self.question, p, a) for p, a in zip(prompts, answers, strict=True)]
         found: list[Verdict] = []
         for k in range(0, len(asked), self.batch_size):
-            found += self._judged(asked[k : k + self.batch_size])
+            found += self._heard(asked[k : k + self.batch_size])
         return found
+
+    def _heard(self, asked: Sequence[str]) -> list[Verdict]:
+        """Return the verdicts of a batch, one by one where a question cannot be rendered."""
+        try:
+            return self._judged(asked)
+        except (TextError, PairsError) as error:
+            if len(asked) == 1:
+                return [Verdict(None, error=said(error))]
+            return [verdict for one in asked for verdict in self._heard([one])]
 
     def _judged(self, asked: Sequence[str]) -> list[Verdict]:
         named = cast(Mapping[str, str], self.replies)

@@ -8,12 +8,13 @@ from steer.errors import JudgeError, SelectionError
 from steer.evaluate.estimate import Estimate, mean_of
 from steer.evaluate.interval import Share
 from steer.evaluate.judge.protocol import Judge, Label, LabelJudge, Verdict
-from steer.evaluate.judge.verdicts import check_countable, said, verdicts_of
+from steer.evaluate.judge.verdicts import countable, said, verdicts_of
 from steer.evaluate.preference import with_prefix
 from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Message, Prompt
+from steer.show.text import readable
 from steer.text import as_prompts
 
 Wanted = str | Sequence[str] | None
@@ -131,11 +132,9 @@ class Judged(Tabled):
         new = verdicts_of(
             judge, [self.prompts[k] for k in missing], [self.answers[k] for k in missing]
         )
-        if give_up:
-            new = tuple(_undecided(verdict) for verdict in new)
-        found = dict(enumerate(self.verdicts)) | dict(zip(missing, new, strict=True))
-        check_countable(found.values(), wanted=self.wanted is not None)
-        return replace(self, verdicts=tuple(found.values()))
+        merged = dict(enumerate(self.verdicts)) | dict(zip(missing, new, strict=True))
+        found = countable(merged.values(), wanted=self.wanted is not None)
+        return replace(self, verdicts=tuple(map(_undecided, found)) if give_up else found)
 
     @property
     def rows(self) -> list[Row]:
@@ -219,8 +218,9 @@ def judge_answers(
 ) -> Judged:
     """Return what a judge finds about answers.
 
-    A judge that raises on an answer, or cannot be reached, was not heard: the answers are kept
-    with its errors, no number is made of them, and `again` asks once more.
+    A judge was not heard on an answer if it raises, cannot be reached, or returns neither a label
+    nor a finite score there: the answers are kept with its errors, no number is made of them, and
+    `again` asks once more.
 
     Args:
         judge: The judge: a function of prompt and answer, or one of those of this package.
@@ -232,8 +232,8 @@ def judge_answers(
         The verdicts with their shares; every item is kept.
 
     Raises:
-        SelectionError: No answers, numbers that differ, or a judge that returns something else
-            than a label or a score.
+        SelectionError: No answers, one that is no text, numbers that differ, or a judge that never
+            returns a label or a score, or returns both.
     """
     prompts, answers = as_prompts(prompts), listed("answers", answers)
     wanted = wanted if wanted is None or isinstance(wanted, str) else listed("labels", wanted)
@@ -246,11 +246,12 @@ def judge_answers(
             expected="at least one answer, a prompt for each, and one label or one for each",
             do="repeat a prompt for each of its answers",
         )
+    _check_texts(answers)
     try:
         verdicts = verdicts_of(judge, prompts, answers)
     except JudgeError as error:
         verdicts = (Verdict(None, error=said(error)),) * len(answers)
-    check_countable(verdicts, wanted=each is not None)
+    verdicts = countable(verdicts, wanted=each is not None)
     return Judged(tuple(prompts), tuple(answers), verdicts, None if each is None else tuple(each))
 
 
@@ -292,6 +293,17 @@ def judged_accuracy(
     asked = [with_prefix(prefix, prompt) for prompt in prompts]
     answers = model.generate(asked, batch_size=batch_size, **options)
     return judge_answers(judge, prompts, answers, wanted=wanted)
+
+
+def _check_texts(answers: Sequence[object]) -> None:
+    for k, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise SelectionError(
+                f"answer {k} (counted from 0) is no text",
+                found=f"{type(answer).__name__} {readable(answer)}"[:200],
+                expected="a str for each answer",
+                do="judge texts; leave out what was not generated",
+            )
 
 
 def _undecided(verdict: Verdict) -> Verdict:

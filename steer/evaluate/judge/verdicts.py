@@ -1,11 +1,13 @@
 """From what judges return, or raise, to verdicts that can be counted together."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 
 from steer.errors import JudgeError, SelectionError, SteerError
 from steer.evaluate.judge.protocol import BatchJudge, Judge, Label, Verdict
 from steer.pairs import Prompt
+from steer.show.text import readable
 
 _SHOWN = 200  # characters of an error that are kept
 
@@ -39,19 +41,20 @@ def verdicts_of(
     return tuple(_verdict(v) for v in found)
 
 
-def check_countable(verdicts: Iterable[Verdict], *, wanted: bool) -> None:
-    """Refuse verdicts that cannot be counted together.
+def countable(verdicts: Iterable[Verdict], *, wanted: bool) -> tuple[Verdict, ...]:
+    """Return verdicts that can be counted together; what is neither label nor score is an error.
 
     Args:
         verdicts: The verdicts.
         wanted: Whether a label is wanted.
 
     Raises:
-        SelectionError: Labels beside scores, something else than either, or scores where a label
-            is wanted.
+        SelectionError: No label and no score among other things, labels beside scores, or scores
+            where a label is wanted.
     """
-    kinds = {type(v.label) for v in verdicts if v.label is not None}
-    if not (kinds <= {float} or kinds == {str}):
+    given = tuple(verdicts)
+    kinds = {type(v.label) for v in given if v.label is not None}
+    if kinds and len(kinds & {str, float}) != 1:
         raise SelectionError(
             "a judge returned what cannot be counted",
             found=f"labels of {sorted(kind.__name__ for kind in kinds)}",
@@ -65,6 +68,7 @@ def check_countable(verdicts: Iterable[Verdict], *, wanted: bool) -> None:
             expected="labels, or wanted=None, which reports the mean score",
             do="leave wanted out, or let the judge return a label",
         )
+    return tuple(v if isinstance(v.label, str | float | None) else _unheard(v) for v in given)
 
 
 def said(error: BaseException, mask: Callable[[str], str] = str) -> str:
@@ -81,10 +85,7 @@ def said(error: BaseException, mask: Callable[[str], str] = str) -> str:
 
 
 def _line(error: BaseException) -> str:
-    try:
-        what = f"{error.what}: {error.found}" if isinstance(error, SteerError) else str(error)
-    except Exception:  # noqa: BLE001  # a message that raises
-        what = "its message cannot be read"
+    what = f"{error.what}: {error.found}" if isinstance(error, SteerError) else readable(error)
     return f"{type(error).__name__}: {what}"
 
 
@@ -92,7 +93,7 @@ def _many(
     judge: BatchJudge, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> Sequence[Label | Verdict]:
     try:
-        return judge.many(prompts, answers)
+        return list(judge.many(prompts, answers))
     except SteerError:
         raise
     except Exception as error:
@@ -116,11 +117,29 @@ def _one(judge: Judge, prompt: Prompt, answer: str) -> Label | Verdict:
 
 
 def _verdict(found: Label | Verdict) -> Verdict:
-    """Return a verdict whose label is a plain text or a float, where it is one of their kind."""
+    """Return a verdict whose label is a plain text or a finite float, where it is of that kind."""
     verdict = found if isinstance(found, Verdict) else Verdict(found)
+    reply, error = _text(verdict.reply), _text(verdict.error)
     label: object = verdict.label
     if isinstance(label, str):
-        return Verdict(str.__str__(label), verdict.reply, verdict.error)
+        return Verdict(str.__str__(label), reply, error)
     if isinstance(label, bool) or not isinstance(label, Real):
-        return verdict
-    return Verdict(float(label), verdict.reply, verdict.error)
+        return Verdict(verdict.label, reply, error)
+    try:
+        number = float(label)
+    except OverflowError:
+        number = math.inf
+    return Verdict(number, reply, error) if math.isfinite(number) else _unheard(verdict)
+
+
+def _unheard(verdict: Verdict) -> Verdict:
+    """Return the verdict of an answer on which the judge returned neither a label nor a score."""
+    label: object = verdict.label
+    kind = f"{type(label).__name__} {readable(label)}"[:_SHOWN]
+    return Verdict(None, _text(verdict.reply), f"neither a label nor a finite score: {kind}")
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, BaseException):
+        return said(value)
+    return value if isinstance(value, str | None) else readable(value)
