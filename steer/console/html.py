@@ -1,9 +1,9 @@
 """The texts of a console as HTML; whatever a model or a user wrote is escaped."""
 
-from html import escape
 from typing import Literal
 
 from steer.console.state import State
+from steer.show.markup import escaped
 
 _BOX = (
     "border:1px solid var(--jp-border-color2,#bdbdbd);border-top:3px solid {colour};"
@@ -30,10 +30,10 @@ def text_column(
         state: What is being done, to show where more text comes.
     """
     cursor = "▍" if state.doing == which else ""
-    head = f"<b>{which}</b> <span style='{_QUIET};margin-left:8px'>{escape(setting)}</span>"
+    head = f"<b>{which}</b> <span style='{_QUIET};margin-left:8px'>{escaped(setting)}</span>"
     body = f"<div class='steer-{which}' style='{_TEXT}'>"
     box = _BOX.format(colour=_COLOURS[which])
-    return f"<div style='{box}'>{head}{body}{escape(text)}{cursor}</div></div>"
+    return f"<div style='{box}'>{head}{body}{escaped(text)}{cursor}</div></div>"
 
 
 def message(said: str, wrong: bool) -> str:
@@ -48,5 +48,5 @@ def message(said: str, wrong: bool) -> str:
     colour = "var(--jp-error-color1,#d32f2f)" if wrong else "inherit"
     return (
         f"<pre role='status' class='steer-message' style='color:{colour};"
-        f"white-space:pre-wrap'>{escape(said)}</pre>"
+        f"white-space:pre-wrap'>{escaped(said)}</pre>"
     )

@@ -1,6 +1,7 @@
 """How results print: the same rows as a text, as HTML and as a list of dictionaries."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from steer.shown import Shown
@@ -30,15 +31,38 @@ class Tabled(Shown):
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return the rows as a pandas table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
+        return frame(self.rows)
 
     def _card(self) -> "Card":
         from steer.show.card import Card
         from steer.show.rows import table_of
 
         return Card(self.title, (), (table_of(self.rows),))
+
+
+def frame(rows: Sequence[Row]) -> "pandas.DataFrame":
+    """Return rows as a pandas table.
+
+    Args:
+        rows: The rows; half of a surrogate pair, which a table cannot hold, becomes its escape.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([whole(row) for row in rows])
+
+
+def whole(row: Row) -> Row:
+    """Return a row whose texts are valid Unicode: half of a surrogate pair becomes its escape.
+
+    Args:
+        row: The row.
+    """
+    return {_whole(name): _whole(value) for name, value in row.items()}
+
+
+def _whole(value: Any) -> Any:
+    known = isinstance(value, str)
+    return value.encode("utf-8", "backslashreplace").decode() if known else value
 
 
 def estimate_row(measure: str, value: float, interval: tuple[float, float], n: int) -> Row:

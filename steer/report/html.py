@@ -1,11 +1,9 @@
 """Pieces of HTML; every text that comes from outside goes through `text`."""
 
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+from steer.show.markup import escaped
 
 
 def text(value: object) -> str:
@@ -14,7 +12,7 @@ def text(value: object) -> str:
     Args:
         value: A text, or what is turned into one.
     """
-    return escape(_CONTROL.sub("\ufffd", str(value)), quote=True)
+    return escaped(value)
 
 
 def number(value: object) -> str:

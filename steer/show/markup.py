@@ -15,9 +15,16 @@ def text(value: object) -> str:
         value: A text, or what is turned into one.
     """
     whole = str(value)
-    if len(whole) > _LONG:
-        whole = f"{whole[: _LONG - 1]}…"
-    return escape(_CONTROL.sub("\ufffd", whole), quote=True)
+    return escaped(whole if len(whole) <= _LONG else f"{whole[: _LONG - 1]}…")
+
+
+def escaped(value: object) -> str:
+    """Return a text as HTML as `text` does, whatever its length.
+
+    Args:
+        value: A text, or what is turned into one.
+    """
+    return escape(_CONTROL.sub("\ufffd", str(value)), quote=True)
 
 
 def terminal_text(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import SelectionError
+from steer.evaluate.table import frame, whole
 from steer.shown import Shown
 from steer.sweeps.grid import Setting
 
@@ -105,13 +106,11 @@ class Sweep(Shown):
         """Return the rows as a Hugging Face data set."""
         from datasets import Dataset
 
-        return Dataset.from_list(self.rows)
+        return Dataset.from_list([whole(row) for row in self.rows])
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return the rows as a pandas table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
+        return frame(self.rows)
 
     def _setting(self, setting: Setting) -> dict[str, Any]:
         named = zip(self.domains, setting.coefficients, strict=True)

@@ -3,13 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import MissingExtraError
-from steer.evaluate.table import Row
+from steer.evaluate.table import Row, frame
 from steer.show.card import Card
 from steer.show.html import card_html
+from steer.show.markup import escaped
 from steer.show.rows import table_of
 from steer.shown import Shown
 from steer.view.checks import check_among
@@ -86,9 +86,7 @@ class View(Shown):
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return the table as a pandas table."""
-        import pandas as pd
-
-        return pd.DataFrame(self.table)
+        return frame(self.table)
 
     def _card(self) -> Card:
         return Card(self.title, (), (table_of(self.table),))
@@ -99,6 +97,6 @@ class View(Shown):
     def _image(self) -> str:
         """Return the picture as HTML; without matplotlib, how to get it."""
         try:
-            return image_html(self.plot(), escape(self.title, quote=True))
+            return image_html(self.plot(), escaped(self.title))
         except MissingExtraError as error:
-            return f"<p><i>{escape(f'{error.what}: {error.do}')}</i></p>"
+            return f"<p><i>{escaped(f'{error.what}: {error.do}')}</i></p>"

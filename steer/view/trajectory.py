@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from steer.errors import SelectionError
 from steer.evaluate.table import Row
 from steer.model import Model
 from steer.pairs import Prompt
+from steer.show.markup import escaped
 from steer.text import encode_exchange
 from steer.vector import Vector
 from steer.view.base import Panel, View
@@ -117,12 +117,12 @@ class Trajectory(View):
             )
             spans.append(
                 f"<span title='{value:.4g}' style='{bar}background:{hexadecimal(colour)};"
-                f"color:{ink(colour)};padding:1px 2px;margin:1px'>{escape(visible(token))}</span>"
+                f"color:{ink(colour)};padding:1px 2px;margin:1px'>{escaped(visible(token))}</span>"
             )
         return f"<div style='line-height:1.9;font-family:monospace'>{' '.join(spans)}</div>"
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self.title)}</p>{self.html}{self._image()}"
+        return f"<p>{escaped(self.title)}</p>{self.html}{self._image()}"
 
     @property
     def panels(self) -> Mapping[str, Panel]:

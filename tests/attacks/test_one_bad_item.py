@@ -12,10 +12,12 @@ import pytest
 import torch
 
 import steer
+from steer import view
 from steer.errors import JudgeError, SelectionError
 from steer.evaluate import ModelJudge, Verdict, judge_answers
 from steer.harness import HarnessResult, SandboxLimits, Score, code_execution, run_programs
-from steer.sweeps import sweep
+from steer.report import Report
+from steer.sweeps import Setting, Sweep, sweep
 from tests.harness import files
 from tests.harness.test_run import answered, run
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -306,6 +308,29 @@ def test_a_name_that_cannot_be_saved_is_refused_by_name(
             save=tmp_path / "s.jsonl",
             progress=False,
         )
+
+
+def test_results_with_half_a_character_are_shown_and_exported(tmp_path: Path) -> None:
+    answers = [f"{HALF}\x00", "b"]
+    judged = judge_answers(lambda p, a: a, ["p", "p"], answers, wanted=answers)
+    swept = Sweep(
+        (HALF,),
+        (Setting(None, None, (0.0,)),),
+        ({HALF: {"accuracy": 1.0}},),
+        "preference",
+        "mean",
+        "",
+        "mark",
+    )
+    for result in (judged, swept, view.dose_response(swept)):
+        assert result._repr_html_().encode()
+        assert repr(result).encode()
+    for table in (judged, swept):
+        table.to_pandas().to_csv(tmp_path / "table.csv")
+        assert "\\ud83d" in (tmp_path / "table.csv").read_text()
+    assert swept.to_dataset()[0]["on"] == HALF.replace("\ud83d", "\\ud83d")
+    Report.of(judged, swept, title=HALF).save(tmp_path / "report.html")
+    assert "\ufffd" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("text", [HALF, "\x1b[31mred", "über ═ 🙂"])
