@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -79,7 +78,8 @@ def matrix(
         rows: Names of the rows.
         columns: Names of the columns.
         unit: What the values are, with their unit, for the colour bar.
-        limits: Values at the ends of the colours; a lower end below 0 gives diverging colours.
+        limits: Values at the ends of the colours; a lower end below 0 gives diverging colours. If
+            values lie beyond, the colour bar ends in an arrow.
         texts: What stands in the cells in place of numbers.
     """
     low, high = limits
@@ -103,7 +103,10 @@ def matrix(
     for r, line in enumerate(texts or ()):
         for c, text in enumerate(line):
             _write(ax, image, float(values[r, c]), (c, r), text)
-    bar = ax.figure.colorbar(image, ax=ax, label=unit, fraction=0.05, pad=0.02)
+    beyond = {(False, True): "max", (True, False): "min", (True, True): "both"}.get(
+        (bool((values < low).any()), bool((values > high).any())), "neither"
+    )
+    bar = ax.figure.colorbar(image, ax=ax, label=unit, fraction=0.05, pad=0.02, extend=beyond)
     tidy([bar.ax])
 
 
@@ -119,6 +122,35 @@ def _write(ax: Any, image: Any, value: float, at: tuple[int, int], text: str) ->
         color="black" if value != value or bright > 0.5 else "white",
         parse_math=False,
     )
+
+
+def mark_beyond(ax: Any, place: float, value: float, *, named: bool) -> None:
+    """Mark a bar that goes on beyond the end of the axis.
+
+    Args:
+        ax: Where; its limits are set already.
+        place: Where the bar stands.
+        value: Its value.
+        named: Whether the value is written at the mark.
+    """
+    low, high = ax.get_ylim()
+    up = value > high
+    edge, inwards = (high, -1) if up else (low, 1)
+    at = edge + inwards * 0.03 * (high - low)
+    look = {"color": "black", "markeredgecolor": "white", "markersize": 6}
+    ax.plot([place], [at], marker="^" if up else "v", linestyle="none", **look)
+    if named:
+        ax.annotate(
+            f"{value:,.4g}",
+            (place, at),
+            xytext=(0, 6 * inwards),
+            textcoords="offset points",
+            rotation=90,
+            fontsize=_SMALL,
+            ha="center",
+            va="top" if up else "bottom",
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+        )
 
 
 def tidy(axes: Sequence[Any]) -> None:
@@ -191,6 +223,6 @@ def around_zero(values: Tensor) -> tuple[float, float]:
     Args:
         values: The values.
     """
-    finite = values[torch.isfinite(values)]
+    finite = values[values.isfinite()]
     end = float(finite.abs().max()) if len(finite) else 0.0
     return (-end, end) if end > 0 else (-1.0, 1.0)

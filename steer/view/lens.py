@@ -21,6 +21,7 @@ from steer.view.base import Panel, View
 from steer.view.checks import check_among, check_count, check_finite, check_kind
 from steer.view.directions import directions
 from steer.view.drawing import around_zero, matrix
+from steer.view.far import near
 from steer.view.tokens import tokens_of
 
 Path = Literal["direct", "model"]
@@ -69,6 +70,12 @@ class Lens(View):
         pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
         return [(self.tokens[token], value) for token, value in pairs]
 
+    def _limits(self) -> tuple[float, float]:
+        """Return the ends of the colours, which hold all effects shown but those far out."""
+        ends = [self.effects.topk(self.k, largest=up).values for up in (True, False)]
+        shown = torch.cat(ends).flatten()
+        return around_zero(shown[near(shown.abs())])
+
     @property
     def table(self) -> list[Row]:
         """One row per layer and rank: a token promoted and one suppressed, each with its slope."""
@@ -110,7 +117,7 @@ class Lens(View):
             [str(layer) for layer in self.layers],
             [str(rank) for rank in range(1, self.k + 1)],
             unit="logit per unit of coefficient",
-            limits=around_zero(self.effects),
+            limits=self._limits(),
             texts=[[_short(token) for token, _ in row] for row in found],
         )
         ax.invert_yaxis()

@@ -19,7 +19,8 @@ from steer.vector import Vector
 from steer.view.base import Panel, View
 from steer.view.checks import check_finite, check_kind
 from steer.view.directions import directions, unit
-from steer.view.drawing import drawable
+from steer.view.drawing import drawable, mark_beyond
+from steer.view.far import near
 from steer.view.look import OKABE_ITO, Rgb, diverging, hexadecimal, ink
 from steer.view.rows import number
 from steer.view.tokens import tokens_of, visible
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _LABELLED = 60  # tokens up to which an axis names each
+_NAMED = 8  # tokens cut off up to which each has its number
+_ROOM = 0.08  # of the axis, above and below what is drawn
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -126,7 +129,7 @@ class Trajectory(View):
 
     @property
     def panels(self) -> Mapping[str, Panel]:
-        """The projection along the text."""
+        """The projection along the text, without the length of bars that are far out."""
         width = max(5.0, min(11.0, 1.5 + 0.2 * len(self.tokens)))
         return {"projection": Panel(self._draw, width, 3.2)}
 
@@ -149,12 +152,35 @@ class Trajectory(View):
         else:
             ax.set_xlabel("token")
         ax.margins(x=0.01)
+        self._cut(ax)
         ax.set_ylabel(f"projection at layer {self.layer}\n(residual units)")
         ax.annotate(
             "answer →",
             (self.response_start - 0.4, 1.0),
             xycoords=("data", "axes fraction"),
             fontsize=8,
+            va="bottom",
+        )
+
+    def _cut(self, ax: Any) -> None:
+        """Scale the axis without the tokens that are far out, and mark where it cuts these off."""
+        values = self.projections
+        inside = near(values, self.centre)
+        far = [k for k, shown in enumerate(inside.tolist()) if not shown]
+        if not far:
+            return
+        kept = [self.centre, *values[inside].tolist()]
+        room = _ROOM * (max(kept) - min(kept))
+        ax.set_ylim(min(kept) - room, max(kept) + room)
+        for k in far:
+            mark_beyond(ax, k, float(values[k]), named=len(far) <= _NAMED)
+        right = self.response_start <= len(values) / 2  # away from where the answer begins
+        ax.annotate(
+            f"▲▼ cut off: {len(far)} of {len(values)} tokens",
+            (1.0 if right else 0.0, 1.0),
+            xycoords="axes fraction",
+            fontsize=8,
+            ha="right" if right else "left",
             va="bottom",
         )
 
@@ -171,8 +197,10 @@ def trajectory(
 ) -> Trajectory:
     """Return the projection of every token of a prompt and its answer on a direction.
 
-    p_t = (h_t · v)/‖v‖. The colours are full at the distance from the centre that one in twenty
-    tokens exceeds, since first tokens are often far out.
+    p_t = (h_t · v)/‖v‖. The first token of a text is often far out. A token that would stretch
+    the scale of the others several times does not count for it: the picture cuts it off, marks it
+    and gives its projection. The colours are full at the distance from the centre that one in
+    twenty of the other tokens exceeds.
 
     Args:
         model: The model; inside `with model.steered(...)` both answer and stream are steered.
@@ -213,7 +241,7 @@ def trajectory(
     stream = model.activations([prompt], [response], layers=wanted)[0][0]
     check_finite("the stream", stream)
     found = stream.double().cpu() @ along
-    end = float(torch.quantile((found - middle).abs(), 0.95)) or 1.0
+    end = float(torch.quantile((found[near(found, middle)] - middle).abs(), 0.95)) or 1.0
     tokens = tokens_of(model, exchange.ids)
     return Trajectory(tokens, found, exchange.response_start, wanted[0], middle, end)
 
