@@ -122,7 +122,7 @@ def tiny_model(
     config = tiny_config(family, layers=layers, width=width, vocab=vocab, **config_overrides)
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return _randomised(model, seed).to(dtype).eval()
+    return randomised(model, seed).to(dtype).eval()
 
 
 def tiny_vlm(
@@ -167,10 +167,10 @@ def tiny_vlm(
     config = Qwen2VLConfig(text_config=text, vision_config=vision, **specials)
     with torch.random.fork_rng(devices=[]):
         model = Qwen2VLForConditionalGeneration(config)
-    return _randomised(model, seed).to(dtype).eval()
+    return randomised(model, seed).to(dtype).eval()
 
 
-def _randomised(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+def randomised(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     """Draws every parameter anew, so that no bias is zero and no norm is the identity.
 
     Matrices get a standard deviation of 1/sqrt(width); norms and biases are moved by 0.2.

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from steer.engine.call import Call
+from steer.engine.call import STATES, Call
 
-_LEFT_OUT = ("past_key_values", "cache_position", "labels", "logits_to_keep", "return_dict")
+_LEFT_OUT = (*STATES, "cache_position", "labels", "logits_to_keep", "return_dict")
 _OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits")
 
 

@@ -16,6 +16,9 @@ from steer.engine.threads import this_thread
 from steer.errors import CapabilityError, RowsError, ScopeError
 from steer.scope import Scope, token_positions
 
+# Arguments of a forward by which a model is handed what it has read before.
+STATES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
+_PROMPTS = ("inputs_embeds", "inputs", "input_ids")  # arguments of `generate`
 TokenMask = Bool[Tensor, "batch pos one"] | Literal[False] | None
 
 
@@ -39,12 +42,19 @@ class Prompts:
     Args:
         mask: True at the tokens of each prompt, False at padding.
         part: Which prompts of a larger call these are, if they are a part of one.
+        ids: The token ids given to `generate`, if any; fewer columns than the mask where earlier
+            ones lie in a cache, or are embeddings.
+        state: A state that the caller handed to `generate`, in words.
         gates: Weights that each active steering decided for these prompts, `[batch domain]`.
+        so_far: Token ids of each row from which `generate` prepared the next forward.
     """
 
     mask: Bool[Tensor, "prompt pos"]
     part: Part | None = None
+    ids: Int[Tensor, "prompt pos"] | None = None
+    state: str | None = None
     gates: dict[object, Tensor] = field(default_factory=dict)
+    so_far: Int[Tensor, "batch pos"] | None = None
 
     @property
     def count(self) -> int:
@@ -55,6 +65,13 @@ class Prompts:
     def width(self) -> int:
         """Columns of the prompts, padding included."""
         return self.mask.shape[1]
+
+    def columns(self) -> int | None:
+        """Columns of the text from which the next forward was prepared; None if not known."""
+        before = self.width - (0 if self.ids is None else self.ids.shape[1])
+        if self.so_far is None or (self.state is not None and before == 0):
+            return None
+        return before + self.so_far.shape[1]
 
 
 @dataclass(eq=False, slots=True)
@@ -252,9 +269,9 @@ def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: obj
     if not isinstance(tokens, Tensor):
         return Call(0, 0, 0, reason="a forward without input_ids or inputs_embeds")
     rows, length = tokens.shape[:2]
-    past, reason = _past(kwargs.get("past_key_values"))
     mask = kwargs.get("attention_mask")
     known = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+    past, reason = _past(kwargs, prompts, length, known)
     if prompts is None and reason is None:
         reason = _unclear(mask, kwargs.get("position_ids"), past + length)
     counts = None if lengths is None else torch.as_tensor(lengths, device=tokens.device)
@@ -296,13 +313,37 @@ def _unclear(mask: object, position_ids: object, columns: int) -> str | None:
     return None
 
 
-def _past(cache: object) -> tuple[int, str | None]:
-    if cache is None:
-        return 0, None
+def _past(
+    kwargs: Mapping[str, object], prompts: Prompts | None, length: int, mask: Tensor | None
+) -> tuple[int, str | None]:
+    """Return how many columns the model has read before this forward, or why that is unknown."""
+    told = _told_by(kwargs.get("past_key_values"))
+    if told is not None:
+        return told, None
+    state = state_in(kwargs)
+    columns = prompts.columns() if prompts is not None else None
+    if columns is not None:
+        return max(columns - length, 0), None
+    if state is not None and prompts is None and mask is not None and mask.shape[1] > length:
+        return mask.shape[1] - length, None
+    return 0, state
+
+
+def _told_by(cache: object) -> int | None:
+    """Return the length that a cache tells, or None if it tells none."""
     length = getattr(cache, "get_seq_length", None)
-    if length is None:
-        return 0, f"a cache of type {type(cache).__name__} that does not tell its length"
-    return int(length()), None
+    try:
+        return None if length is None else int(length())
+    except ValueError:  # a cache of states without attention
+        return None
+
+
+def state_in(kwargs: Mapping[str, object]) -> str | None:
+    """Return in words what of the arguments holds earlier tokens without telling how many."""
+    for name in STATES:
+        if (state := kwargs.get(name)) is not None:
+            return f"{name} of type {type(state).__name__}, which does not tell its length"
+    return None
 
 
 def prompts_of(
@@ -323,16 +364,16 @@ def prompts_of(
         The prompts; one token of one prompt if nothing was given.
     """
     mask = kwargs.get("attention_mask")
+    named = next((n for n in _PROMPTS if isinstance(kwargs.get(n), Tensor)), None)
+    ids = next((kwargs[n] for n in _PROMPTS[1:] if isinstance(kwargs.get(n), Tensor)), None)
     if isinstance(mask, Tensor) and mask.ndim == 2:
-        return Prompts(mask.bool(), part)
-    for name in ("inputs_embeds", "inputs", "input_ids"):
-        tokens = kwargs.get(name)
-        if isinstance(tokens, Tensor):
-            break
+        real = mask.bool()
+    elif named is None:
+        real = torch.ones(1, 1, dtype=torch.bool)
     else:
-        return Prompts(torch.ones(1, 1, dtype=torch.bool), part)
-    real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-    ends = eos if isinstance(eos, list | tuple) else [eos]
-    if tokens.ndim == 2 and isinstance(pad, int) and pad not in ends:
-        real = torch.ne(tokens, pad)
-    return Prompts(real, part)
+        tokens = kwargs[named]
+        real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        ends = eos if isinstance(eos, list | tuple) else [eos]
+        if tokens.ndim == 2 and isinstance(pad, int) and pad not in ends:
+            real = torch.ne(tokens, pad)
+    return Prompts(real, part, ids, state_in(kwargs))

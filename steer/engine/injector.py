@@ -25,6 +25,7 @@ from steer.engine.threads import elsewhere
 from steer.errors import BusyModelError, CapabilityError
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
+_PREPARE = "prepare_inputs_for_generation"  # what `generate` calls before each forward
 _LOCK = threading.Lock()
 _INJECTORS: "weakref.WeakKeyDictionary[nn.Module, Injector]" = weakref.WeakKeyDictionary()
 
@@ -272,6 +273,8 @@ class Injector:
             self._restore.append(
                 replace(model, "generate", Uncopied(self._watched_generate(model)))
             )
+        if hasattr(model, _PREPARE):
+            self._restore.append(replace(model, _PREPARE, Uncopied(self._watched_prepare(model))))
         if hasattr(model, _PAGED):
             self._restore.append(replace(model, _PAGED, Uncopied(_refuse_continuous_batching)))
 
@@ -317,6 +320,17 @@ class Injector:
             finally:
                 self._prompts = before
                 self._release(taken)
+
+        return watched
+
+    def _watched_prepare(self, model: Any) -> Callable[..., Any]:
+        prepare = getattr(model, _PREPARE)
+
+        @functools.wraps(prepare)
+        def watched(input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if self._prompts is not None:  # the text of each row, which beams exchange
+                self._prompts.so_far = input_ids
+            return prepare(input_ids, *args, **kwargs)
 
         return watched
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CORE = ("zero", "capture", "nesting", "rows", "cache", "fit", "traps")
+CORE = ("zero", "capture", "nesting", "rows", "cache", "fit", "traps", "state")
 FAMILIES = ("llama", "gpt2")  # of the tests that take all; the others run when asked for
 
 

@@ -35,6 +35,7 @@ from steer.tracing import TracedModel, apply, injection
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, close, far
 from tests.nnsight.state import global_state
+from tests.recurrent import tiny_recurrent
 from tests.tiny import tiny_model, tiny_tokenizer
 
 BEFORE = global_state()
@@ -164,6 +165,21 @@ def test_one_line_steers_every_step_of_a_generation(
             IDS, attention_mask=torch.ones_like(IDS), **options, pad_token_id=0
         )
     assert torch.equal(found, wanted)
+
+
+def test_a_step_from_a_state_that_tells_no_length_is_refused() -> None:
+    hf = tiny_recurrent("mamba")
+    traced = TransformersModel(hf, tokenizer=tiny_tokenizer(), task="text-generation")
+    knobs = cases.knobs(scopes=["response"] * 3)
+    options: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+
+    def run() -> None:
+        with traced.generate(IDS, **options) as tracer:
+            for _ in tracer.iter[:3]:
+                apply(knobs, traced, 2.0, prompt_lengths=[11])
+
+    with pytest.raises(CapabilityError, match="cache_params of type"):
+        run()
 
 
 REFUSED: dict[str, tuple[type[SteerError], str, Any]] = {

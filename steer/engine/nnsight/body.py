@@ -93,6 +93,38 @@ def check_rows(rows: int | None, h: Tensor) -> None:
     )
 
 
+def check_state(given: Mapping[str, Any], length: int) -> None:
+    """Refuse a forward that continues from a state which does not tell how many tokens it holds.
+
+    Args:
+        given: Arguments of the forward, by name.
+        length: Columns of the forward.
+
+    Raises:
+        CapabilityError: It is one; a `ValueError` where this library is not installed.
+    """
+    mask = given.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] > length:
+        return
+    for name in ("cache_params", "state"):
+        state = given.get(name)
+        filled = getattr(state, "has_previous_state", None)
+        if state is None or (filled is not None and not filled()):
+            continue
+        what = "the positions of these tokens cannot be told"
+        found = f"{name} of type {type(state).__name__}, which does not tell its length"
+        try:
+            from steer.errors import CapabilityError
+        except ImportError:  # on a server
+            raise ValueError(f"{what}: {found}") from None
+        raise CapabilityError(
+            what,
+            found=found,
+            expected="a cache that knows its length, or an attention mask over all tokens so far",
+            do="pass the attention mask, use TracedModel.generate, or the scope 'all'",
+        )
+
+
 def positions_of(model: Any) -> Tensor:
     """Return where each token of a traced model's forward stands, `[batch pos]`.
 
@@ -100,12 +132,17 @@ def positions_of(model: Any) -> Tensor:
 
     Args:
         model: The traced model; nothing of this forward may have been read yet.
+
+    Raises:
+        CapabilityError: A state holds earlier tokens, and nothing tells how many; a `ValueError`
+            where this library is not installed.
     """
     given = model.inputs[1]
     ids, mask = given.get("position_ids"), given.get("attention_mask")
     if isinstance(ids, Tensor) and ids.ndim == 2:
         return ids
     tokens = given["input_ids"]
+    check_state(given, tokens.shape[1])
     if isinstance(mask, Tensor) and mask.ndim == 2:
         at = torch.where(mask.bool(), mask.long().cumsum(dim=1) - 1, -1)
         return at[:, -tokens.shape[1] :]
