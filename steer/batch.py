@@ -1,15 +1,16 @@
 """Texts as a batch of token sequences, and results of its parts in the batch's own order."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from steer.architecture import Architecture
-from steer.engine.base import Batch
+from steer.engine.base import Batch, Engine
+from steer.engine.options import setting
 from steer.engine.packing import position_limit, rotary
-from steer.errors import TextError
+from steer.errors import CapabilityError, TextError
 from steer.text import PromptLike, encode_exchange, encode_prompt
 
 _T = TypeVar("_T")
@@ -127,6 +128,33 @@ def told(tell: Callable[[str], object]) -> Iterator[None]:
         yield
     finally:
         _TOLD.reset(token)
+
+
+def rows_at_once(engine: Engine, prompts: int, size: int | None, options: Mapping[str, Any]) -> int:
+    """Return how many prompts are generated in one batch: one where a batch would change them.
+
+    Args:
+        engine: The engine.
+        prompts: Number of prompts.
+        size: How many were asked for, or None for all.
+        options: Options of `generate`.
+
+    Raises:
+        CapabilityError: Several prompts of a model that runs them one by one are to be streamed.
+    """
+    size = min(size or prompts, prompts)
+    default = getattr(engine.architecture.model, "generation_config", None)
+    copies = [setting(options, default, n) or 1 for n in ("num_beams", "num_return_sequences")]
+    if max(size, *copies) == 1 or not engine.one_by_one(**options):
+        return size
+    if prompts > 1 and options.get("streamer") is not None:
+        raise CapabilityError(
+            "several answers of this model cannot be streamed at once",
+            found=f"{prompts} prompts, which it must generate one by one",
+            expected="one prompt",
+            do="stream one prompt after the other",
+        )
+    return 1
 
 
 def in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.architecture import Architecture, find_architecture
-from steer.batch import check_lengths, exchange_batch, in_order, prompt_batch
+from steer.batch import check_lengths, exchange_batch, in_order, prompt_batch, rows_at_once
 from steer.composition import (
     CoefficientsLike,
     Composition,
@@ -252,7 +252,9 @@ class Model(Shown):
         Args:
             prompts: A prompt, or several: texts or sequences of messages, each a `Message`
                 or a mapping with `role` and `content`. They go through the chat template.
-            batch_size: Prompts run at once, all by default; coefficient rows stay with theirs.
+            batch_size: Prompts run at once, all by default; coefficient rows stay with theirs. A
+                model in which a batch changes its rows, as left padding does in some, runs them
+                one by one and warns once.
             **options: As for Hugging Face's `generate`. Without a `generation_config` of your own,
                 `max_new_tokens` is 64 where neither it nor `max_length` is given.
 
@@ -263,6 +265,8 @@ class Model(Shown):
         Raises:
             TextError: A prompt cannot be rendered, several answers to a string are asked for, or
                 the model has no positions for a prompt and the new tokens.
+            CapabilityError: The model is in training mode, or it must run prompts one by one while
+                several rows for a prompt, or a stream of several prompts, are asked for.
         """
         if isinstance(prompts, str):
             self._check_one_answer(options)
@@ -284,7 +288,8 @@ class Model(Shown):
         default = getattr(self.hf_model, "generation_config", None)
         new = new_tokens(options, default, max(map(len, batch.ids)))
         check_lengths(self.architecture, batch, prompts, new)
-        if batch_size is None or batch_size >= len(batch.ids):
+        batch_size = rows_at_once(self.engine, len(batch.ids), batch_size, options)
+        if batch_size >= len(batch.ids):
             rows = self.engine.generate(batch, **options)
         else:
             rows = in_order(

@@ -144,6 +144,7 @@ class Engine(ABC):
 
     name: str
     capabilities: frozenset[Capability]
+    architecture: Architecture
 
     @property
     @abstractmethod
@@ -191,6 +192,19 @@ class Engine(ABC):
             CapabilityError: The model is in training mode.
             BusyModelError: Another thread's call of the model is under way.
         """
+
+    def one_by_one(self, **options: object) -> bool:
+        """Tell whether prompts must be generated one by one, as far as the engine can try it.
+
+        Args:
+            **options: Options of `generate`.
+
+        Raises:
+            CapabilityError: Several rows for a prompt are asked for, and rows change each other; or
+                the model is in training mode.
+            BusyModelError: Another thread's call of the model is under way.
+        """
+        return False
 
     @abstractmethod
     def generate(self, batch: Batch, **options: object) -> list[list[int]]:

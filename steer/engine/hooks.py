@@ -25,6 +25,7 @@ from steer.engine.options import answer_of, end_tokens, with_padding
 from steer.engine.reading import device_of
 from steer.engine.steering import Steering
 from steer.engine.threads import elsewhere
+from steer.engine.together import one_by_one
 from steer.engine.weights.merging import Merging
 from steer.engine.weights.plan import Plan, plan
 from steer.site import Weight
@@ -150,6 +151,11 @@ class HooksEngine(Engine):
             if layers
             else (),
         )
+
+    def one_by_one(self, **options: Any) -> bool:
+        """See `Engine.one_by_one`; tried at the first call."""
+        check_evaluating(self.architecture)
+        return one_by_one(self.architecture, options)
 
     def generate(self, batch: Batch, **options: Any) -> list[list[int]]:
         """See `Engine.generate`; this is the model's own `generate`."""

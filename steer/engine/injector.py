@@ -171,6 +171,26 @@ class Injector:
         finally:
             self._install()
 
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Call the model for a trial of ours: without the compositions if they must know the call.
+
+        One setting for all tokens stays, so that calls of other threads are steered throughout.
+
+        Raises:
+            BusyModelError: Another thread's call of this model is under way.
+        """
+        if not any(steering.needs_call for steering in self._stack):
+            yield
+            return
+        taken = self._claim()
+        try:
+            self._uninstall()
+            yield
+        finally:
+            self._install()
+            self._release(taken)
+
     def decide(self, run: Callable[[], object]) -> None:
         """Have the gates decided that displace weights before the layer where they are read.
 

@@ -65,7 +65,7 @@ def language_model(
         pretrained=model.hf_model,
         tokenizer=copy.deepcopy(model.tokenizer),
         backend="causal",
-        batch_size=batch_size,
+        batch_size=1 if batch_size > 1 and model.engine.one_by_one() else batch_size,
         add_bos_token=False if chat else None,
     )
 

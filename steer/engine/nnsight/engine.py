@@ -14,6 +14,7 @@ from steer.engine.base import Batch, Capability, Engine, Forward, Way, check_eva
 from steer.engine.nnsight.program import Setting, edits_of, refuse, rows_of
 from steer.engine.nnsight.traces import run, run_generation
 from steer.engine.options import answer_of, end_tokens, setting, with_padding
+from steer.engine.together import one_by_one
 from steer.errors import BusyModelError, CapabilityError
 
 _ONE_BY_ONE = (  # of `generate`: several tokens in a forward, or a second text beside the prompt
@@ -155,6 +156,11 @@ class NNsightEngine(Engine):
             if layers
             else (),
         )
+
+    def one_by_one(self, **options: Any) -> bool:
+        """See `Engine.one_by_one`; a model on a server is not tried."""
+        check_evaluating(self.architecture)
+        return not self._sent and one_by_one(self.architecture, options)
 
     def generate(self, batch: Batch, **options: Any) -> list[list[int]]:
         """See `Engine.generate`; this is the model's own `generate` inside a trace.
