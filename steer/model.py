@@ -219,7 +219,7 @@ class Model(Shown):
         composition = _with(as_composition(what), value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
-        return Steered(self.engine, composition, weights)
+        return Steered(self.engine, composition, weights, self._tokenizer)
 
     @property
     def steering(self) -> tuple[Steered, ...]:

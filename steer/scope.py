@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -10,10 +9,11 @@ from torch import Tensor
 
 from steer.errors import CompositionError, ScopeError
 
-Part = Literal["all", "prompt", "response", "last_prompt"]
 _PARTS = ("all", "prompt", "response", "last_prompt")
+_MARKED = ("after:", "before:")
 _RANGE = re.compile(r"\[([0-9]{0,18}):([0-9]{0,18})\]")
-_END = 10**18
+_LONGEST = 100  # characters of a marker
+NEVER = 10**18  # the position of a marker that has not come; later than any
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,15 @@ class Scope:
     *produced* at the last prompt position: `response` steers the tokens after the prompt, so it
     leaves the distribution of the first response token alone, and `last_prompt` moves just that.
 
+    `after:</think>` is the part of the response after the text `</think>`, `before:</think>` the
+    part up to and with it: the answer or the thinking of a reasoning model. A token that holds the
+    marker's last character counts as before it. The marker may be any text. It is looked for in
+    the response, and in the prompt from its last special token on: a prompt that ends with the
+    marker has only `after`, and what a user or an earlier turn writes does not count.
+
     Args:
-        part: `all`, `prompt`, `response` (every token after the prompt) or `last_prompt`.
+        part: `all`, `prompt`, `response` (every token after the prompt), `last_prompt`,
+            `after:MARKER` or `before:MARKER`.
         start: First absolute position steered.
         stop: First absolute position no longer steered; None means no end.
 
@@ -33,27 +40,36 @@ class Scope:
         CompositionError: Unknown part, or a range that is empty, negative or not of integers.
     """
 
-    part: Part = "all"
+    part: str = "all"
     start: int = 0
     stop: int | None = None
 
     def __post_init__(self) -> None:
-        if self.part not in _PARTS:
+        if self.marker is not None:
+            _check_marker(self.marker)
+        elif self.part not in _PARTS:
             raise CompositionError(
                 "unknown scope",
-                found=repr(self.part),
-                expected=" | ".join(_PARTS),
+                found=repr(self.part)[:_LONGEST],
+                expected=" | ".join([*_PARTS, *(f"{start}MARKER" for start in _MARKED)]),
                 do="name a part; cut it with Scope(part, start=…, stop=…)",
             )
-        stop = _END if self.stop is None else self.stop
+        stop = NEVER if self.stop is None else self.stop
         integers = all(isinstance(p, int) and not isinstance(p, bool) for p in (self.start, stop))
-        if not integers or not 0 <= self.start < stop <= _END:
+        if not integers or not 0 <= self.start < stop <= NEVER:
             raise CompositionError(
                 "a scope's range is empty, negative or not of integers",
                 found=f"start={self.start!r}, stop={self.stop!r}",
                 expected="integers 0 <= start < stop",
                 do="count absolute positions from 0, padding left out",
             )
+
+    @property
+    def marker(self) -> str | None:
+        """The text after or before which tokens are steered, if the part is one of these."""
+        if not isinstance(self.part, str) or not self.part.startswith(_MARKED):
+            return None
+        return self.part.partition(":")[2]
 
     @property
     def needs_prompt_lengths(self) -> bool:
@@ -69,18 +85,21 @@ class Scope:
         self,
         positions: Int[Tensor, "batch pos"],
         prompt_lengths: Int[Tensor, " batch"] | None,
+        ends: Int[Tensor, " batch"] | None = None,
     ) -> Bool[Tensor, "batch pos"]:
         """Return which tokens are steered.
 
         Args:
             positions: Absolute position of each token, padding not counted; negative at padding.
             prompt_lengths: Tokens of each row's prompt; not needed for part `all`.
+            ends: Position of the last token of each row's marker, `NEVER` where it has not come;
+                needed for `after:` and `before:`.
 
         Returns:
             True where the token is steered; False at padding.
 
         Raises:
-            ScopeError: The part depends on the prompt's end, and no prompt lengths are given.
+            ScopeError: The part depends on the prompt's end or on a marker, and it is not given.
         """
         chosen = positions >= self.start
         if self.stop is not None:
@@ -97,9 +116,20 @@ class Scope:
         end = prompt_lengths[:, None]
         if self.part == "prompt":
             return chosen & (positions < end)
-        if self.part == "response":
-            return chosen & (positions >= end)
-        return chosen & (positions == end - 1)
+        if self.part == "last_prompt":
+            return chosen & (positions == end - 1)
+        chosen = chosen & (positions >= end)
+        if self.marker is None:
+            return chosen
+        if ends is None:
+            raise ScopeError(
+                f"the scope {str(self)!r} needs to know where the marker stands",
+                found="no positions of the marker",
+                expected="the text of each row from its beginning",
+                do="call the model with the whole text, use generate(), or scope 'response'",
+            )
+        after = positions > ends[:, None]
+        return chosen & (after if self.part.startswith("after:") else ~after)
 
     def __str__(self) -> str:
         if self.start == 0 and self.stop is None:
@@ -124,17 +154,37 @@ def parse_scope(value: "Scope | str") -> Scope:
     """
     if isinstance(value, Scope):
         return value
-    name, bracket, rest = str(value).partition("[")
-    if not bracket:
-        return Scope(name)  # type: ignore[arg-type]  # checked by Scope
-    if match := _RANGE.fullmatch(bracket + rest):
+    text = str(value)
+    at = text.rfind("[") if text.startswith(_MARKED) else text.find("[")
+    if at < 0:
+        return Scope(text)
+    if match := _RANGE.fullmatch(text[at:]):
         start, stop = match.groups()
-        return Scope(name, int(start or 0), int(stop) if stop else None)  # type: ignore[arg-type]
+        return Scope(text[:at], int(start or 0), int(stop) if stop else None)
+    if text.startswith(_MARKED):  # the bracket is the marker's own
+        return Scope(text)
     raise CompositionError(
         "unreadable scope",
-        found=repr(value),
-        expected="all | prompt | response | last_prompt, or one of them with [start:stop]",
-        do="write for instance 'response' or 'all[3:]'",
+        found=repr(value)[:_LONGEST],
+        expected="all | prompt | response | last_prompt | after:MARKER | before:MARKER, or one of "
+        "them with [start:stop]",
+        do="write for instance 'response', 'all[3:]' or 'after:</think>'",
+    )
+
+
+def _check_marker(marker: str) -> None:
+    """Refuse a marker that is no text, is too long, or ends like a range."""
+    if not marker.strip() or len(marker) > _LONGEST or not marker.isprintable():
+        found = f"{marker[:40]!r}, {len(marker)} characters"
+    elif re.search(_RANGE.pattern + "$", marker):
+        found = f"{marker!r}, which ends like a range of positions"
+    else:
+        return
+    raise CompositionError(
+        "this is no marker for a scope",
+        found=found,
+        expected=f"one line of at most {_LONGEST} printable characters, for instance '</think>'",
+        do="name a text that the model writes where the part begins or ends",
     )
 
 

@@ -1,7 +1,7 @@
 """The context in which a model is steered, which is also a handle."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from steer.composition import CoefficientsLike, Composition
 from steer.engine.base import Attachment, Engine, Way
@@ -19,9 +19,16 @@ class Steered(Shown):
         engine: The engine that injects.
         composition: What to inject.
         weights: How weight sites are taken: by `hook`, by `merge`, or as is exact (`auto`).
+        tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
     """
 
-    def __init__(self, engine: Engine, composition: Composition, weights: Way = "auto") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        composition: Composition,
+        weights: Way = "auto",
+        tokenizer: Any = None,
+    ) -> None:
         if weights not in get_args(Way):
             raise SteeringError(
                 "there is no such way to take weight sites",
@@ -32,6 +39,7 @@ class Steered(Shown):
         self._engine = engine
         self._composition = composition
         self._weights: Way = weights
+        self._tokenizer = tokenizer
         self._attachment: Attachment | None = None
 
     @classmethod
@@ -74,7 +82,9 @@ class Steered(Shown):
                 expected="one attach() and one remove()",
                 do="call lm.steered(...) again for a second one",
             )
-        self._attachment = self._engine.attach(self.composition, weights=self._weights)
+        self._attachment = self._engine.attach(
+            self.composition, weights=self._weights, tokenizer=self._tokenizer
+        )
         return self
 
     def remove(self) -> None:

@@ -21,7 +21,10 @@ def generate(
         typer.Option("--vector", "-v", help="FILE:COEF; may be given several times."),
     ] = None,
     gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
-    scope: Annotated[str | None, typer.Option(help="all, prompt, response or last_prompt.")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="all, prompt, response, last_prompt, after:MARKER or before:MARKER."),
+    ] = None,
     operator: Annotated[str | None, typer.Option(help="add or ablate.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.", min=1)] = 64,
     compare: Annotated[bool, typer.Option(help="Print the unsteered answer as well.")] = False,

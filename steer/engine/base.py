@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +13,7 @@ from steer.architecture import Architecture
 from steer.composition import Composition
 from steer.errors import CapabilityError, SteerError, SteeringError
 
-Capability = Literal["in_place", "weights", "scopes", "rows", "gate"]
+Capability = Literal["in_place", "weights", "scopes", "markers", "rows", "gate"]
 Way = Literal["auto", "hook", "merge"]
 
 
@@ -157,15 +157,19 @@ class Engine(ABC):
         return bool(self.attachments)
 
     @abstractmethod
-    def attach(self, composition: Composition, *, weights: Way = "auto") -> Attachment:
+    def attach(
+        self, composition: Composition, *, weights: Way = "auto", tokenizer: Any = None
+    ) -> Attachment:
         """Inject a composition into every call until the attachment is removed.
 
         Args:
             composition: What to inject.
             weights: How weight sites are taken: `hook`, `merge`, or what is exact (`auto`).
+            tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
 
         Raises:
             CapabilityError: The engine cannot do this.
+            CompositionError: A scope has a marker, and there is no tokenizer that can write it.
             BusyModelError: Another thread is steering this model.
         """
 

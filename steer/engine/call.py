@@ -42,19 +42,23 @@ class Prompts:
     Args:
         mask: True at the tokens of each prompt, False at padding.
         part: Which prompts of a larger call these are, if they are a part of one.
-        ids: The token ids given to `generate`, if any; fewer columns than the mask where earlier
-            ones lie in a cache, or are embeddings.
+        ids: The prompts' token ids, if `generate` was given them all.
+        before: Columns of the prompts that are not among the tokens `generate` counts: they lie in
+            a cache, or are embeddings.
         state: A state that the caller handed to `generate`, in words.
         gates: Weights that each active steering decided for these prompts, `[batch domain]`.
         so_far: Token ids of each row from which `generate` prepared the next forward.
+        found: For each marker, the ids of each row that were searched, and where it ends there.
     """
 
     mask: Bool[Tensor, "prompt pos"]
     part: Part | None = None
     ids: Int[Tensor, "prompt pos"] | None = None
+    before: int = 0
     state: str | None = None
     gates: dict[object, Tensor] = field(default_factory=dict)
     so_far: Int[Tensor, "batch pos"] | None = None
+    found: dict[str, tuple[tuple[list[int], int], ...]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -68,10 +72,33 @@ class Prompts:
 
     def columns(self) -> int | None:
         """Columns of the text from which the next forward was prepared; None if not known."""
-        before = self.width - (0 if self.ids is None else self.ids.shape[1])
-        if self.so_far is None or (self.state is not None and before == 0):
+        if self.so_far is None or (self.state is not None and self.before == 0):
             return None
-        return before + self.so_far.shape[1]
+        return self.before + self.so_far.shape[1]
+
+    def text(self, stop: int, expand: int) -> Int[Tensor, "batch pos"] | None:
+        """Return the ids of the first columns of each row; None if not all are known.
+
+        Args:
+            stop: Number of columns.
+            expand: Rows per prompt.
+        """
+        if self.ids is None:
+            return None
+        if stop <= self.width:
+            return self.ids[:, :stop].repeat_interleave(expand, dim=0)
+        known = self.so_far is not None and self.so_far.shape[1] >= stop
+        return self.so_far[:, :stop] if self.so_far is not None and known else None
+
+    def seen(self, stop: int, expand: int) -> Bool[Tensor, "batch pos"]:
+        """Return which of the first columns of each row are tokens.
+
+        Args:
+            stop: Number of columns.
+            expand: Rows per prompt.
+        """
+        new = self.mask.new_ones(self.count, max(stop - self.width, 0))
+        return torch.cat([self.mask[:, :stop], new], dim=1).repeat_interleave(expand, dim=0)
 
 
 @dataclass(eq=False, slots=True)
@@ -88,6 +115,7 @@ class Call:
         reason: Why positions cannot be told, if so.
         part: Which rows of a larger call these are, if they are a part of one.
         gates: Weights that each active steering decided, `[batch domain]`.
+        ends: For each marker of a scope, the position of its last token in each row.
         kept: Which of its columns the unembedding gets, if not all.
         waiting: Steerings that do not act in this forward.
         reader: The one of them for whose gate it is run.
@@ -103,6 +131,7 @@ class Call:
     reason: str | None = None
     part: Part | None = None
     gates: dict[object, Tensor] = field(default_factory=dict)
+    ends: Mapping[str, Int[Tensor, " batch"]] = field(default_factory=dict)
     kept: slice | Tensor | None = None
     waiting: tuple[object, ...] = ()
     reader: object = None
@@ -147,6 +176,7 @@ class Call:
             lengths=None if self.lengths is None else self.lengths[row : row + 1],
             part=Part((part.rows[row],), part.total),
             gates={key: weights[row : row + 1] for key, weights in self.gates.items()},
+            ends={marker: ends[row : row + 1] for marker, ends in self.ends.items()},
         )
 
     @property
@@ -175,12 +205,17 @@ class Call:
         """
         if scope.everything:
             return None
-        if self.decoding and scope.start == 0 and scope.stop is None:
+        whole = scope.marker is None and scope.start == 0 and scope.stop is None
+        if self.decoding and whole:
             return None if scope.part == "response" else False
         key = (scope, device)
         if key not in self._masks:
-            lengths = self._prompt_lengths() if scope.needs_prompt_lengths else None
-            chosen = scope.mask(self._positions(), lengths)
+            lengths = self.prompt_lengths() if scope.needs_prompt_lengths else None
+            positions = self._positions()
+            ends = self.ends.get(scope.marker or "")
+            if ends is not None:
+                ends = ends.to(positions.device)
+            chosen = scope.mask(positions, lengths, ends)
             self._masks[key] = chosen[:, :, None].to(device)
         return self._masks[key]
 
@@ -191,7 +226,7 @@ class Call:
             CapabilityError: The prompt does not lie in this forward as a whole.
             ScopeError: The prompt's length is not known.
         """
-        lengths = self._prompt_lengths()
+        lengths = self.prompt_lengths()
         positions = self._positions()
         if self.past or (self.prompts is not None and self.length < self.prompts.width):
             raise CapabilityError(
@@ -210,7 +245,12 @@ class Call:
             )
         return hit.int().argmax(dim=1)
 
-    def _prompt_lengths(self) -> Int[Tensor, " batch"]:
+    def prompt_lengths(self) -> Int[Tensor, " batch"]:
+        """Return the tokens of each row's prompt.
+
+        Raises:
+            ScopeError: The call does not tell them.
+        """
         if self.prompts is not None:
             return self.prompts.mask.sum(dim=1).repeat_interleave(self.expand)
         if self.lengths is None:
@@ -365,7 +405,6 @@ def prompts_of(
     """
     mask = kwargs.get("attention_mask")
     named = next((n for n in _PROMPTS if isinstance(kwargs.get(n), Tensor)), None)
-    ids = next((kwargs[n] for n in _PROMPTS[1:] if isinstance(kwargs.get(n), Tensor)), None)
     if isinstance(mask, Tensor) and mask.ndim == 2:
         real = mask.bool()
     elif named is None:
@@ -376,4 +415,7 @@ def prompts_of(
         ends = eos if isinstance(eos, list | tuple) else [eos]
         if tokens.ndim == 2 and isinstance(pad, int) and pad not in ends:
             real = torch.ne(tokens, pad)
-    return Prompts(real, part, ids, state_in(kwargs))
+    counted = next((kwargs[n] for n in _PROMPTS[1:] if isinstance(kwargs.get(n), Tensor)), None)
+    before = real.shape[1] - (0 if counted is None else counted.shape[1])
+    ids = None if before or named not in _PROMPTS[1:] else counted
+    return Prompts(real, part, ids, before if named else 0, state_in(kwargs))

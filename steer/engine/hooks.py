@@ -21,6 +21,7 @@ from steer.engine.base import (
 )
 from steer.engine.call import Call, Part
 from steer.engine.injector import Injector, injector_of
+from steer.engine.markers import ends_in, markers_of
 from steer.engine.options import answer_of, end_tokens, with_padding
 from steer.engine.reading import device_of
 from steer.engine.steering import Steering
@@ -39,19 +40,26 @@ class HookAttachment:
         architecture: The model's parts.
         composition: What to inject.
         weights: How its weight sites are taken.
+        tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
     """
 
     def __init__(
-        self, injector: Injector, architecture: Architecture, composition: Composition, weights: Way
+        self,
+        injector: Injector,
+        architecture: Architecture,
+        composition: Composition,
+        weights: Way,
+        tokenizer: Any = None,
     ) -> None:
         self.composition, self.weights = composition, weights
         self._injector = injector
         self._merging: Merging | None = None
+        markers = markers_of(composition, tokenizer)
         found = Plan()
         if any(isinstance(site, Weight) for site in composition.sites):
             with injector.aside():
                 found = plan(composition, architecture, weights)
-        self._steering = Steering(composition, found.units, injector)
+        self._steering = Steering(composition, found.units, injector, markers)
         injector.enter(self._steering)
         if found.merged:
             try:
@@ -93,7 +101,7 @@ class HooksEngine(Engine):
 
     name = "hooks"
     capabilities: frozenset[Capability] = frozenset(
-        {"in_place", "weights", "scopes", "rows", "gate"}
+        {"in_place", "weights", "scopes", "markers", "rows", "gate"}
     )
 
     def __init__(self, architecture: Architecture) -> None:
@@ -104,10 +112,12 @@ class HooksEngine(Engine):
         """See `Engine.attachments`; also those that another engine of the same model injects."""
         return tuple(injector_of(self.architecture).attached)
 
-    def attach(self, composition: Composition, *, weights: Way = "auto") -> HookAttachment:
+    def attach(
+        self, composition: Composition, *, weights: Way = "auto", tokenizer: Any = None
+    ) -> HookAttachment:
         """See `Engine.attach`."""
         injector = injector_of(self.architecture)
-        return HookAttachment(injector, self.architecture, composition, weights)
+        return HookAttachment(injector, self.architecture, composition, weights, tokenizer)
 
     @torch.no_grad()
     def forward(
@@ -124,10 +134,11 @@ class HooksEngine(Engine):
         ids, mask = batch.padded("right", device)
         lengths = torch.tensor(batch.prompt_lengths, device=device)
         rows, width = ids.shape
-        call = Call(rows, width, 0, mask, None, lengths, part=_part(batch))
+        injector = injector_of(architecture)
+        ends = ends_in(injector.markers, map(list, batch.ids), batch.prompt_lengths)
+        call = Call(rows, width, 0, mask, None, lengths, part=_part(batch), ends=ends)
         last = architecture.n_layers - 1
         wanted = {*layers, *([last] if logits != "none" else [])}
-        injector = injector_of(architecture)
 
         def run() -> None:
             architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)

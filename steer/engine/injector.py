@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,11 +18,12 @@ from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
 from steer.engine.ahead import Enough, prompt_arguments
 from steer.engine.call import Call, Part, Prompts, describe, prompts_of
+from steer.engine.markers import Marker, ends_of
 from steer.engine.options import setting
 from steer.engine.patches import Uncopied, replace, unwrapped
 from steer.engine.steering import Steering
 from steer.engine.threads import elsewhere
-from steer.errors import BusyModelError, CapabilityError
+from steer.errors import BusyModelError, CapabilityError, SteeringError
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
 _PREPARE = "prepare_inputs_for_generation"  # what `generate` calls before each forward
@@ -87,6 +88,11 @@ class Injector:
         """The active compositions, in the order of entry."""
         return tuple(self._stack)
 
+    @property
+    def markers(self) -> dict[str, Marker]:
+        """What finds the markers of the active compositions' scopes, by their text."""
+        return {text: m for steering in self._stack for text, m in steering.markers.items()}
+
     def enter(self, steering: Steering) -> None:
         """Begin to inject a composition.
 
@@ -95,8 +101,10 @@ class Injector:
 
         Raises:
             BusyModelError: Another thread is steering this model.
+            SteeringError: Another tokenizer finds the same marker already.
         """
         me = threading.get_ident()
+        _check_markers(self.markers, steering.markers)
         with _LOCK:
             if self._stack and self._owner != me:
                 raise _busy("steered", self._owner)
@@ -313,6 +321,7 @@ class Injector:
                 if prompts is None:
                     for steering in self._stack:
                         steering.check_rows(call.rows)
+                call.ends = ends_of(self.markers, call, given)
                 self.decide(lambda: forward(**prompt_arguments(given, call)))
                 return forward(*args, **kwargs)
             finally:
@@ -372,6 +381,18 @@ class Injector:
                 found=f"guidance_scale={setting_of('guidance_scale')!r}",
                 expected="no guidance, or the scope 'all'",
                 do="leave out guidance_scale, or steer with the scope 'all'",
+            )
+
+
+def _check_markers(known: Mapping[str, Marker], new: Mapping[str, Marker]) -> None:
+    """Refuse a marker that another tokenizer is looking for."""
+    for text, marker in new.items():
+        if text in known and known[text].tokenizer is not marker.tokenizer:
+            raise SteeringError(
+                f"the marker {text!r} is looked for with another tokenizer",
+                found="two Model objects around one model, with different tokenizers",
+                expected="one tokenizer",
+                do="make both with the same tokenizer object",
             )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 from steer.composition import Composition
 from steer.engine.ahead import Enough
 from steer.engine.call import Call
+from steer.engine.markers import Marker
 from steer.engine.rows import Rows, unseen
 from steer.engine.weights import bounds
 from steer.engine.weights.patched import patches
@@ -19,6 +21,8 @@ from steer.errors import RowsError
 from steer.operator import Operator, cast, get_operator
 from steer.scope import Scope
 from steer.site import Weight
+
+_NONE: Mapping[str, Marker] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,6 +87,7 @@ class Steering:
         composition: What to inject.
         units: Its weight sites that are taken by hook.
         calls: Knows the call under way.
+        markers: What finds the markers of its scopes, by their text.
 
     Raises:
         CompositionError: The model's dtype cannot hold a coefficient of a weight site.
@@ -93,7 +98,9 @@ class Steering:
         composition: Composition,
         units: Sequence[Unit] = (),
         calls: Calls | None = None,
+        markers: Mapping[str, Marker] = _NONE,
     ) -> None:
+        self.markers = markers
         self._held = bounds.held(units)
         self.check(composition)
         self.composition = composition

@@ -212,6 +212,8 @@ def plain_reason(model: Model, composition: Composition, longest: int) -> str:
         return f"the engine {model.engine.name} cannot be cut at a block"
     if any(isinstance(site, Weight) for site in composition.sites):
         return "weights are displaced"
+    if any(part.scope.marker is not None for part in composition.parts.values()):
+        return "a scope is found by its marker"
     if composition.gate is not None and composition.gate.layer < 0:
         return "the gate reads the embedding"
     if injector_of(model.architecture).stack:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steer.errors import ScopeError
-from steer.scope import Scope, token_positions
+from steer.scope import NEVER, Scope, token_positions
 
 PARTS = ("all", "prompt", "response", "last_prompt")
 
@@ -44,6 +44,25 @@ def test_the_mask_is_what_a_loop_over_tokens_finds(part, start, stop):
     assert mask.tolist() == naive(TOKENS, PROMPTS, scope)
     chunks = [scope.mask(chunk, lengths) for chunk in positions.split([1, 3, 2], dim=1)]
     assert torch.equal(torch.cat(chunks, dim=1), mask)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, None), (2, None), (1, 4)])
+@pytest.mark.parametrize("end", [*range(6), NEVER])
+def test_a_marker_cuts_the_response_after_its_last_token(start, stop, end):
+    lengths, ends = torch.tensor(PROMPTS), torch.full((len(PROMPTS),), end)
+    positions = token_positions(torch.tensor(TOKENS))
+    response = Scope("response", start, stop).mask(positions, lengths)
+    after, before = (
+        Scope(f"{side}:</think>", start, stop).mask(positions, lengths, ends)
+        for side in ("after", "before")
+    )
+    assert torch.equal(after, response & (positions > end))
+    assert torch.equal(before, response & (positions <= end))
+
+
+def test_a_marker_whose_place_is_not_known_is_refused():
+    with pytest.raises(ScopeError, match="where the marker stands"):
+        Scope("after:</think>").mask(torch.tensor([[0, 1]]), torch.tensor([1]))
 
 
 def test_positions_leave_padding_out():

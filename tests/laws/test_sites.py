@@ -1,5 +1,7 @@
 """Names of sites and scopes are read back as they are printed."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +14,13 @@ sites = st.one_of(
     st.integers(-1, 999_999).map(Residual), st.text(min_size=1, max_size=20).map(Weight)
 )
 ranges = st.tuples(st.integers(0, 10**17), st.none() | st.integers(1, 10**17))
+markers = st.text(min_size=1, max_size=100).filter(
+    lambda text: text.strip() and text.isprintable() and not re.search(r"\[\d*:\d*\]$", text)
+)
+marked = st.builds(str.__add__, st.sampled_from(["after:", "before:"]), markers)
 scopes = st.builds(
     lambda part, span: Scope(part, span[0], span[1] and span[0] + span[1]),
-    st.sampled_from(["all", "prompt", "response", "last_prompt"]),
+    st.sampled_from(["all", "prompt", "response", "last_prompt"]) | marked,
     ranges,
 )
 
@@ -79,6 +85,10 @@ def test_names_of_scopes():
     assert str(Scope("all", 0, 5)) == "all[0:5]"
     assert parse_scope("prompt[2:7]") == Scope("prompt", 2, 7)
     assert parse_scope("all[:3]") == Scope("all", 0, 3)
+    assert parse_scope("after:</think>").marker == "</think>"
+    assert parse_scope("before:[/THINK][5:]") == Scope("before:[/THINK]", 5)
+    assert parse_scope("after:[/THINK]").marker == "[/THINK]"
+    assert Scope("response").marker is None
 
 
 @pytest.mark.parametrize("text", NO_SCOPES)
@@ -95,7 +105,16 @@ def test_ranges_that_mean_no_token_are_refused(start, stop):
         Scope("all", start, stop)
 
 
-@pytest.mark.parametrize("part", ["every", "", None])
+@pytest.mark.parametrize(
+    "marker", ["", "  ", "\n", "a\nb", "\ud800", "x" * 101, "a[1:2]", "[:]", "[3:]"]
+)
+def test_what_is_no_marker_is_refused(marker):
+    for side in ("after:", "before:"):
+        with pytest.raises(CompositionError, match="no marker"):
+            Scope(side + marker)
+
+
+@pytest.mark.parametrize("part", ["every", "", None, "after", "until:</think>"])
 def test_unknown_parts_are_refused(part):
     with pytest.raises(CompositionError, match="unknown scope"):
         Scope(part)

@@ -89,7 +89,9 @@ class NNsightEngine(Engine):
         """See `Engine.attachments`."""
         return tuple(self._stack)
 
-    def attach(self, composition: Composition, *, weights: Way = "auto") -> TraceAttachment:
+    def attach(
+        self, composition: Composition, *, weights: Way = "auto", tokenizer: Any = None
+    ) -> TraceAttachment:
         """See `Engine.attach`; there are residual sites alone."""
         refuse(composition)
         return TraceAttachment(self, composition)

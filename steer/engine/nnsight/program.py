@@ -40,8 +40,16 @@ def refuse(composition: Composition) -> None:
         composition: What is to be injected.
 
     Raises:
-        CapabilityError: It has weight sites.
+        CapabilityError: It has weight sites, or a scope with a marker.
     """
+    marked = [str(p.scope) for p in composition.parts.values() if p.scope.marker is not None]
+    if marked:
+        raise CapabilityError(
+            "the nnsight engine does not look for markers",
+            found=f"the scope {marked[0]!r}",
+            expected="all, prompt, response or last_prompt, with a range or without",
+            do="name one of these, or use steer.Model, whose engine finds markers",
+        )
     sites = [str(site) for site in composition.sites if isinstance(site, Weight)]
     if sites:
         raise CapabilityError(
