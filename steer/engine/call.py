@@ -404,18 +404,18 @@ def prompts_of(
         The prompts; one token of one prompt if nothing was given.
     """
     mask = kwargs.get("attention_mask")
-    named = next((n for n in _PROMPTS if isinstance(kwargs.get(n), Tensor)), None)
+    given = {name: t for name in _PROMPTS if isinstance(t := kwargs.get(name), Tensor)}
+    first = next(iter(given.values()), None)  # embeddings before ids
     if isinstance(mask, Tensor) and mask.ndim == 2:
         real = mask.bool()
-    elif named is None:
+    elif first is None:
         real = torch.ones(1, 1, dtype=torch.bool)
     else:
-        tokens = kwargs[named]
-        real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        real = torch.ones(first.shape[:2], dtype=torch.bool, device=first.device)
         ends = eos if isinstance(eos, list | tuple) else [eos]
-        if tokens.ndim == 2 and isinstance(pad, int) and pad not in ends:
-            real = torch.ne(tokens, pad)
-    counted = next((kwargs[n] for n in _PROMPTS[1:] if isinstance(kwargs.get(n), Tensor)), None)
-    before = real.shape[1] - (0 if counted is None else counted.shape[1])
-    ids = None if before or named not in _PROMPTS[1:] else counted
-    return Prompts(real, part, ids, before if named else 0, state_in(kwargs))
+        if first.ndim == 2 and isinstance(pad, int) and pad not in ends:
+            real = torch.ne(first, pad)
+    embedded = given.pop("inputs_embeds", None) is not None
+    ids = next(iter(given.values()), None)
+    before = 0 if first is None else real.shape[1] - (0 if ids is None else ids.shape[1])
+    return Prompts(real, part, None if before or embedded else ids, before, state_in(kwargs))

@@ -162,14 +162,12 @@ def ends_of(
 
 def _texts(call: Call, given: Mapping[str, object]) -> list[list[int]]:
     """Return the ids of each row from its beginning to the end of a forward, without padding."""
-    stop = call.past + call.length
+    stop, tokens = call.past + call.length, given.get("input_ids")
+    ids = mask = None
     if call.reason is None and call.prompts is not None:
         ids, mask = call.prompts.text(stop, call.expand), call.prompts.seen(stop, call.expand)
-    else:
-        whole = call.reason is None and not call.past
-        tokens = given.get("input_ids") if whole else None
-        ids = tokens if isinstance(tokens, Tensor) else None
-        mask = None if call.mask is None else call.mask[:, :stop]
+    elif call.reason is None and not call.past and isinstance(tokens, Tensor):
+        ids, mask = tokens, None if call.mask is None else call.mask[:, :stop]
     if ids is None:
         raise ScopeError(
             "a scope with a marker needs the tokens of each row from its beginning",

@@ -44,6 +44,7 @@ def test_traces_and_the_core_of_the_conformance_suite() -> None:
         "tests/nnsight/page.py",
         *files,
         "tests/conformance/test_weights.py::test_no_engine_takes_weights_without_declaring_it",
+        "tests/conformance/test_markers.py::test_no_engine_takes_a_marker_without_declaring_it",
         "-k",
         keyword,
     )

@@ -188,6 +188,11 @@ REFUSED: dict[str, tuple[type[SteerError], str, Any]] = {
         "does not displace weights",
         lambda m: apply(Vector({Weight("lm_head.weight"): Dense(torch.ones(128, 32))}), m),
     ),
+    "marker": (
+        CapabilityError,
+        "after:</think>",
+        lambda m: apply(cases.knobs(scopes=["after:</think>"] * 3), m, 1.0),
+    ),
     "gate": (CapabilityError, "gate", lambda m: apply(KNOBS.gated(cases.gate(layer=0)), m, 1.0)),
     "scope": (ScopeError, "prompt_lengths", lambda m: apply(MIXED, m, 1.0)),
     "nothing": (CompositionError, "cannot be steered with", lambda m: apply(None, m)),  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steer.provenance import LayerStats, Provenance, Tuning
+from steer.scope import parse_scope
 from steer.site import Residual, Weight
 from steer.store import inspect_header, load, save
 from steer.term import Dense, Direction, LowRank
@@ -74,6 +75,14 @@ def test_any_vector_is_loaded_as_it_was_saved(
     tuning = Tuning(layers[0], coefficient)
     vector = Vector(terms, Provenance(method=name, arguments=arguments), tuning=tuning)
     assert_round_trip(vector, tmp_path / "v.safetensors")
+
+
+@pytest.mark.parametrize("scope", ["after:</think>", "before:[/THINK][2:9]", "after:◁/think▷"])
+def test_scopes_with_a_marker_are_saved_as_others_are(scope, tmp_path):
+    tuning = Tuning(0, 0.5, scope=parse_scope(scope))
+    assert_round_trip(
+        Vector({Residual(0): Direction(numbers(3))}, tuning=tuning), tmp_path / "v.safetensors"
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -85,6 +85,13 @@ def test_weight_sites_run_the_plain_way(kind) -> None:
     check_equal(found.logprobs, one_by_one(lm, composed, SETTINGS))
 
 
+def test_scopes_with_a_marker_run_the_plain_way() -> None:
+    lm, composed = model(), knobs(scopes=("after:a", "before:a", "all"))
+    found = likelihoods(lm, composed, SETTINGS, ASKED, GIVEN)
+    assert found.way == "plain: a scope is found by its marker"
+    check_equal(found.logprobs, one_by_one(lm, composed, SETTINGS))
+
+
 def test_behind_a_gate_the_plain_way_scores_what_a_prompt_sees_once(monkeypatch) -> None:
     lm = model()
     composed = mixed(lm, "weights").gated(gate(layer=0))
