@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo model test lint types unit docs notebook browser bench newcomer demo-model clean
+.PHONY: help setup demo model test lint types unit docs notebook models browser bench newcomer demo-model clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -43,6 +43,9 @@ docs: $(INSTALLED)  ## the documentation, strictly
 
 notebook: $(INSTALLED)  ## run the notebooks and check their numbers
 	$(BIN)/python -m tests.notebooks
+
+models: $(INSTALLED)  ## try every model type of transformers as a tiny model, and write docs/models.md
+	$(BIN)/python -m tests.models
 
 browser: $(INSTALLED)  ## look at a report, and at the console in JupyterLab, in headless Chromium, which is installed where that is allowed
 	command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }

@@ -57,7 +57,8 @@ class Model(Shown):
         unembedding: Dotted name of the unembedding, likewise.
         embedding: Dotted name of the token embedding, likewise.
         engine: What runs the model: makes an engine of the parts found.
-        verify: Whether one small forward checks these parts; without it only names and sizes are.
+        verify: Whether two short forwards check these parts, and that the model is causal; without
+            them only names and sizes are checked.
 
     Raises:
         ArchitectureError: The parts are not found, or do not reproduce the model's logits.

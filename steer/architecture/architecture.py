@@ -8,10 +8,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steer.architecture.head import LogitRule
+from steer.architecture.tree import classes
 from steer.shown import Shown
 
 if TYPE_CHECKING:
     from steer.show.card import Card
+
+
+def _in_dtype_of(module: nn.Module, x: Tensor) -> Tensor:
+    """Return a stream that is kept in float32 as a map in half precision takes it."""
+    weight = next(module.parameters(), x)
+    return x.to(weight.dtype) if weight.is_floating_point() else x
+
+
+_ORDER = ("body", "embedding", "blocks", "final_norm", "projection", "unembedding")
+
+
+def in_order(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of parts in the order in which a text runs through them."""
+    return {part: names[part] for part in _ORDER if part in names}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,14 +75,14 @@ class Architecture(Shown):
         x = self.final_norm(h)
         if self.projection is not None:
             x = self.projection(x)
-        logits = self.unembedding(x)
+        logits = self.unembedding(_in_dtype_of(self.unembedding, x))
         for rule in self.logit_rules:
             logits = rule(logits)
         return cast(Tensor, logits)
 
     def describe(self) -> str:
         """Return the parts with their names and classes, one line each."""
-        kinds = " / ".join(dict.fromkeys(type(block).__name__ for block in self.blocks))
+        kinds = classes(self.blocks)
         lines = [
             f"{type(self.model).__name__}: {self.n_layers} layers × {self.d_model}, "
             f"vocabulary {self.vocab:,}"

@@ -1,22 +1,22 @@
-"""Find the parts of a model by its text config and its structure, never by counting names.
+"""Find the parts of a model by its text config and its structure; the model itself is the judge.
 
-The blocks are the `nn.ModuleList` of exactly ``num_hidden_layers`` entries that meets the token
+The blocks are an `nn.ModuleList` of as many entries as the config says that meets the token
 embedding in the smallest module: the blocks of a vision tower meet it further out.
 """
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
-from steer.architecture.architecture import Architecture
+from steer.architecture.architecture import Architecture, in_order
+from steer.architecture.blocks import block_lists, named_blocks
 from steer.architecture.head import logit_rules, projection_place
-from steer.architecture.tree import Tree, by_hand, listed
+from steer.architecture.refused import instead_of_a_stream, no_single_stream
+from steer.architecture.tree import NO_NORM, Tree, by_hand, is_norm
 from steer.architecture.verify import verify_architecture
 from steer.errors import ArchitectureError
-
-NO_NORM = "none"
 
 
 def find_architecture(
@@ -37,16 +37,18 @@ def find_architecture(
             has none.
         unembedding: Dotted name of the map from the residual stream to the vocabulary.
         embedding: Dotted name of the token embedding.
-        verify: Run the model once on eight tokens and check that every block runs once, in
-            order, and that `Architecture.unembed` gives the model's own logits. Parts that were
-            named by hand are checked in the same way. Training flags, hooks and random state
-            are left as they were.
+        verify: Run the model twice on three short rows and check that every block runs once, in
+            order, that `Architecture.unembed` gives the model's own logits, that no token acts on
+            those before it, and that padding on the right changes nothing. Where the parts first
+            found do not hold, others are tried; parts named by hand are checked and kept.
+            Training flags, hooks and random state are left as they were.
 
     Returns:
         The parts and their names.
 
     Raises:
-        ArchitectureError: A part is not found, or is not what it should be.
+        ArchitectureError: A part is not found, or is not what it should be, or the model is not
+            causal.
     """
     tree, sizes = Tree(model), _Sizes.of(model)
     parts: dict[str, nn.Module] = {
@@ -54,31 +56,49 @@ def find_architecture(
         "unembedding": _unembedding(tree, unembedding),
     }
     names = {part: tree.name(module) or "" for part, module in parts.items()}
-    names["blocks"] = blocks or _blocks_name(tree, names["embedding"], sizes)
-    found = _block_list(tree, names["blocks"], sizes)
+    if blocks is None:
+        lists = block_lists(tree, names["embedding"], sizes.config, several=verify)
+    else:
+        lists = [named_blocks(tree, blocks, sizes.config, any_length=verify)]
+    candidates = [
+        _with_blocks(tree, sizes, parts, {**names, "blocks": name}, final_norm) for name in lists
+    ]
+    if not verify:
+        return candidates[0]
+    given = {"final_norm": final_norm, "unembedding": unembedding}
+    return verify_architecture(candidates, {part for part, name in given.items() if name})
+
+
+def _with_blocks(
+    tree: Tree,
+    sizes: "_Sizes",
+    parts: dict[str, nn.Module],
+    names: dict[str, str],
+    final_norm: str | None,
+) -> Architecture:
+    """Return the parts around one list of blocks."""
+    found = list(cast(nn.ModuleList, tree.modules[names["blocks"]]))
     names["body"] = tree.meeting(names["blocks"], names["embedding"])
-    parts["body"] = tree.modules[names["body"]]
+    body = tree.modules[names["body"]]
     names["final_norm"] = final_norm or _norm_name(tree, names["blocks"])
     no_norm = names["final_norm"] == NO_NORM
-    parts["final_norm"] = nn.Identity() if no_norm else tree.at("final_norm", names["final_norm"])
-    projection = _projection(tree, parts["body"], sizes.config)
+    norm = nn.Identity() if no_norm else tree.at("final_norm", names["final_norm"])
+    projection = _projection(tree, body, sizes.config)
     if projection is not None:
         names["projection"] = tree.name(projection) or ""
-    order = ("body", "embedding", "blocks", "final_norm", "projection", "unembedding")
-    architecture = Architecture(
-        model=model,
+    return Architecture(
+        model=tree.root,
+        body=body,
         blocks=tuple(found),
+        final_norm=norm,
         projection=projection,
         logit_rules=logit_rules(sizes.config),
-        names=MappingProxyType({part: names[part] for part in order if part in names}),
+        names=MappingProxyType(in_order(names)),
         n_layers=len(found),
         d_model=sizes.d_model,
         vocab=getattr(parts["unembedding"], "out_features", sizes.vocab),
         **parts,
     )
-    if verify:
-        verify_architecture(architecture)
-    return architecture
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,6 @@ class _Sizes:
     """What the text config says."""
 
     config: Any
-    n_layers: int
     d_model: int
     vocab: int
 
@@ -106,8 +125,11 @@ class _Sizes:
         fields = ("num_hidden_layers", "hidden_size", "vocab_size")
         sizes = {field: getattr(text, field, None) for field in fields}
         if missing := [field for field, size in sizes.items() if not isinstance(size, int)]:
-            raise _no_causal_lm(f"{type(text).__name__} without {', '.join(missing)}")
-        return cls(text, *(int(size) for size in sizes.values() if size is not None))
+            found = f"{type(text).__name__} without {', '.join(missing)}"
+            if reason := instead_of_a_stream(model):
+                raise no_single_stream(model, reason, found)
+            raise _no_causal_lm(found)
+        return cls(text, int(text.hidden_size), int(text.vocab_size))
 
 
 def _no_causal_lm(found: str) -> ArchitectureError:
@@ -148,44 +170,6 @@ def _asked(tree: Tree, part: str, method: str) -> nn.Module:
     )
 
 
-def _blocks_name(tree: Tree, embedding: str, sizes: _Sizes) -> str:
-    """Return the name of the only module list that can hold the decoder blocks."""
-    lists = tree.lists()
-    fitting = {name: m for name, m in lists.items() if len(m) == sizes.n_layers}
-    outer = [n for n in fitting if not any(n.startswith(f"{other}.") for other in fitting)]
-    depth = {name: _depth(tree.meeting(name, embedding)) for name in outer}
-    nearest = [name for name in outer if depth[name] == max(depth.values())]
-    same_class = [name for name in nearest if len({type(block) for block in lists[name]}) == 1]
-    best = same_class or nearest
-    if len(best) == 1:
-        return best[0]
-    raise ArchitectureError(
-        f"the decoder blocks of {type(tree.root).__name__} are not found",
-        found=listed({name: lists[name] for name in best} or lists),
-        expected=f"one nn.ModuleList of {sizes.n_layers} blocks "
-        f"({type(sizes.config).__name__}.num_hidden_layers) beside {embedding}",
-        do=by_hand(blocks=best[0] if best else None, final_norm=None),
-    )
-
-
-def _depth(name: str) -> int:
-    return len(name.split(".")) if name else 0
-
-
-def _block_list(tree: Tree, name: str, sizes: _Sizes) -> list[nn.Module]:
-    """Return the modules of the named list, which must be as many as the config says."""
-    module = tree.at("blocks", name)
-    if isinstance(module, nn.ModuleList | nn.Sequential) and len(module) == sizes.n_layers:
-        return list(module)
-    length = len(module) if isinstance(module, nn.ModuleList | nn.Sequential) else "no list"
-    raise ArchitectureError(
-        f"blocks={name!r} is not the list of decoder blocks",
-        found=f"{type(module).__name__} ({length}); lists in the model: {listed(tree.lists())}",
-        expected=f"{sizes.n_layers} blocks ({type(sizes.config).__name__}.num_hidden_layers)",
-        do="name the list of all decoder blocks, or leave blocks=… out to have it searched",
-    )
-
-
 def _norm_name(tree: Tree, blocks: str) -> str:
     """Return the norm nearest to the blocks: after them in the same module, else before, else out.
 
@@ -196,16 +180,12 @@ def _norm_name(tree: Tree, blocks: str) -> str:
     for scope, module in tree.upwards(blocks):
         children = [child for child, _ in module.named_children()]
         here = children.index(inner.rpartition(".")[2])
-        after = [c for c in children[here + 1 :] if _is_norm(module.get_submodule(c))]
-        before = [c for c in children[:here] if _is_norm(module.get_submodule(c))]
+        after = [c for c in children[here + 1 :] if is_norm(module.get_submodule(c))]
+        before = [c for c in children[:here] if is_norm(module.get_submodule(c))]
         if after or before:
             return ".".join(filter(None, (scope, after[0] if after else before[-1])))
         inner = scope
     return NO_NORM
-
-
-def _is_norm(module: nn.Module) -> bool:
-    return "norm" in type(module).__name__.lower()
 
 
 def _projection(tree: Tree, body: nn.Module, config: Any) -> nn.Module | None:

@@ -1,16 +1,18 @@
 """What happens between the final norm and the logits, apart from the unembedding itself.
 
-A new model family with a special case is one line in one of the three tables below. Whether a
-line is right is decided by the check at load, which compares logits.
+The tables below hold what families declare. The check at load compares logits: it decides whether
+a line holds for a model, and tries what else the config names if it does not.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 from torch import Tensor
 
-Kind = Literal["multiply", "divide", "cap"]
+Kind = Literal["multiply", "divide", "cap", "first"]
 
 # config field -> what the model does with it to the logits, in this order
 _RULES: Mapping[str, Kind] = {
@@ -20,7 +22,12 @@ _RULES: Mapping[str, Kind] = {
     "final_logit_softcapping": "cap",  # gemma2 to gemma4, nanochat, vaultgemma
     "logits_soft_cap": "cap",  # recurrent_gemma
     "output_logit_soft_cap": "cap",  # xlstm
+    "logits_mup_width_multiplier": "divide",  # inkling
+    "unpadded_vocab_size": "first",  # inkling, inkling2
 }
+
+# fields that may hold one more
+_OF_LOGITS = re.compile("logit|lm_head|mup|(output|head).*(scal|mult)")
 
 # (model type, config field) -> the exceptions; None where the field exists and is not used
 _EXCEPTIONS: Mapping[tuple[str, str], Kind | None] = {
@@ -39,7 +46,8 @@ _PROJECTIONS: Mapping[str, tuple[Literal["body", "model"], str]] = {
 class LogitRule:
     """One function of the logits that the model's config asks for.
 
-    ``multiply``: value · x; ``divide``: x / value; ``cap``: value · tanh(x / value).
+    ``multiply``: value · x; ``divide``: x / value; ``cap``: value · tanh(x / value); ``first``: the
+    first `value` logits, without those that pad the vocabulary.
 
     Args:
         field: The config field it comes from.
@@ -60,6 +68,8 @@ class LogitRule:
                 return logits / self.value
             case "cap":
                 return (logits / self.value).tanh() * self.value
+            case "first":
+                return logits[..., : int(self.value)]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.value:g} ({self.field})"
@@ -73,12 +83,43 @@ def logit_rules(config: Any) -> tuple[LogitRule, ...]:
     """
     rules = []
     for field, usual in _RULES.items():
-        value = getattr(config, field, None)
         kind = _EXCEPTIONS.get((config.model_type, field), usual)
-        neutral = kind != "cap" and value == 1
-        if isinstance(value, int | float) and kind is not None and not neutral:
-            rules.append(LogitRule(field, kind, float(value)))
+        if kind is not None:
+            rules += _rule(field, kind, getattr(config, field, None))
     return tuple(rules)
+
+
+def other_rules(
+    config: Any, text_config: Any, declared: Sequence[LogitRule]
+) -> Iterator[tuple[LogitRule, ...]]:
+    """Yield what a model may do to its logits instead of what its text config declares.
+
+    The fewest changes come first: rules left out, as by a multimodal head that does not apply what
+    its text config says, then one rule more, from a field whose name speaks of logits.
+
+    Args:
+        config: The model's config.
+        text_config: Its text config.
+        declared: The rules that the text config declares.
+    """
+    for size in reversed(range(len(declared))):
+        yield from combinations(declared, size)
+    known = {rule.field for rule in declared}
+    for field, value in {**config.to_dict(), **text_config.to_dict()}.items():
+        if field in known or not _OF_LOGITS.search(field):
+            continue
+        kinds: tuple[Kind, ...] = ("cap",) if "cap" in field else ("multiply", "divide")
+        for kind in kinds:
+            for rule in _rule(field, kind, value):
+                yield (*declared, rule)
+                yield (rule,)
+
+
+def _rule(field: str, kind: Kind, value: Any) -> list[LogitRule]:
+    """Return the rule of a field; none if it holds no number that changes logits."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value == 0:
+        return []
+    return [LogitRule(field, kind, float(value))] if value != 1 or kind == "cap" else []
 
 
 def projection_place(config: Any) -> tuple[Literal["body", "model"], str] | None:

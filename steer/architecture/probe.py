@@ -6,14 +6,18 @@ from itertools import chain, islice
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-ROWS, TOKENS = 2, 4
+from steer.errors import ArchitectureError
+
+ROWS, TOKENS = 3, 4
 
 
 def probe_ids(config: Any, embedding: nn.Module, vocab: int) -> Int[Tensor, "batch pos"]:
-    """Return token ids that are valid and, as far as possible, not special and all different.
+    """Return three texts of valid ids: two that share no token, and the first with another end.
+
+    As far as the vocabulary allows, no id is special and all of the first two rows differ.
 
     Args:
         config: The model's config.
@@ -22,13 +26,41 @@ def probe_ids(config: Any, embedding: nn.Module, vocab: int) -> Int[Tensor, "bat
     """
     size = min(vocab, getattr(embedding, "num_embeddings", vocab))
     special = _special_ids(config)
-    count, start = ROWS * TOKENS, size // 3
+    count, start = 2 * TOKENS, size // 3
     usual = (i for i in chain(range(start, size), range(start)) if i not in special)
-    ids = (list(islice(usual, count)) or [0]) * count
+    ids = ((list(islice(usual, count)) or [0]) * count)[:count]
+    ids += [*ids[: TOKENS - 1], ids[-1]]
     device = next(embedding.parameters()).device
     if device.type == "meta":  # offloaded: the model's own hooks move the ids
         device = torch.device("cpu")
-    return torch.tensor(ids[:count], device=device).view(ROWS, TOKENS)
+    return torch.tensor(ids, device=device).view(ROWS, TOKENS)
+
+
+def run(model: nn.Module, ids: Tensor, **inputs: Tensor) -> Float[Tensor, "batch pos vocab"]:
+    """Return the model's own logits.
+
+    Args:
+        model: The causal language model.
+        ids: Token ids.
+        **inputs: What else the call gets (`attention_mask`).
+
+    Raises:
+        ArchitectureError: The call fails, or gives something else.
+    """
+    try:
+        out = model(input_ids=ids, **inputs, use_cache=False)
+        logits = out.logits if hasattr(out, "logits") else out[0]
+        if not isinstance(logits, Tensor):
+            raise TypeError(f"logits are a {type(logits).__name__}")
+    except Exception as error:
+        given = ", ".join(["input_ids=ids", *(f"{name}=…" for name in inputs), "use_cache=False"])
+        raise ArchitectureError(
+            f"{type(model).__name__} cannot be run on {ROWS} × {TOKENS} token ids",
+            found=f"{type(error).__name__}: {error}",
+            expected=f"model({given}) gives logits",
+            do="make this call work: every text is run by it",
+        ) from error
+    return logits
 
 
 def _special_ids(config: Any) -> set[int]:

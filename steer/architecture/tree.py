@@ -1,11 +1,12 @@
 """Dotted names of the modules of a model, and where they meet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 
 from steer.errors import ArchitectureError
 
+NO_NORM = "none"  # the name of the final norm where there is none
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
@@ -65,6 +66,11 @@ class Tree:
             yield name, self.modules[name]
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a norm by its class."""
+    return "norm" in type(module).__name__.lower()
+
+
 def listed(lists: dict[str, nn.ModuleList], limit: int = 8) -> str:
     """Return names, lengths and classes of module lists, the ones inside others left out."""
     outer = {n: m for n, m in lists.items() if not any(n.startswith(f"{o}.") for o in lists)}
@@ -73,7 +79,7 @@ def listed(lists: dict[str, nn.ModuleList], limit: int = 8) -> str:
     return ", ".join(lines[:limit]) + more if lines else "no nn.ModuleList"
 
 
-def classes(modules: nn.ModuleList | nn.Sequential) -> str:
+def classes(modules: Iterable[nn.Module]) -> str:
     """Return the class names in a list of modules, each once."""
     return " / ".join(dict.fromkeys(type(module).__name__ for module in modules))
 

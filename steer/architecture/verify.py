@@ -1,6 +1,6 @@
 """Check the parts of a model against one small forward of the model itself."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,49 +9,95 @@ import torch
 from torch import Tensor, nn
 
 from steer.architecture.architecture import Architecture
+from steer.architecture.blocks import block_counts
+from steer.architecture.causal import check_causal
 from steer.architecture.output import block_output
-from steer.architecture.probe import ROWS, TOKENS, evaluating, probe_ids, same_random_state
-from steer.architecture.tree import by_hand
+from steer.architecture.probe import (
+    ROWS,
+    TOKENS,
+    evaluating,
+    probe_ids,
+    run,
+    same_random_state,
+)
+from steer.architecture.readout import fit_readout
+from steer.architecture.refused import instead_of_a_stream, no_single_stream, part_name, refused
+from steer.architecture.tree import by_hand, classes
 from steer.errors import ArchitectureError
 
 
-def verify_architecture(architecture: Architecture) -> None:
-    """Run the model once on eight tokens and compare what is seen with what should be.
+def verify_architecture(
+    candidates: Sequence[Architecture], named: Set[str] = frozenset()
+) -> Architecture:
+    """Return the first candidate that a small forward of the model confirms.
 
     The body runs once and the embedding gets the token ids; every block runs exactly once, in
-    order, and gives `[batch, pos, d_model]`; `unembed` of the last block's output equals the
-    model's logits.
+    order, and gives `[batch, pos, d_model]`; a readout of the last block's output equals the
+    model's logits. One more forward, over rows of which one is padded, checks that the model is
+    causal and that padding on the right changes nothing.
 
     Args:
-        architecture: The parts to check. The model's training flags, hooks and gradients and
-            the global random state are left as they were, also on failure.
+        candidates: The parts to check, of one model, the likeliest first. The model's training
+            flags, hooks and gradients and the global random state are left as they were, also on
+            failure.
+        named: Parts that were named by hand, in place of which no other is tried.
 
     Raises:
-        ArchitectureError: One of these does not hold, or the model cannot be run.
+        ArchitectureError: None of them holds, or the model cannot be run.
     """
-    _check_weights(architecture)
-    model = architecture.model
+    model = candidates[0].model
+    _check_weights(candidates[0])
     with torch.no_grad(), evaluating(model), same_random_state(model):
-        seen = _watched_forward(architecture)
-        _check_run(architecture, seen)
-        _check_logits(architecture, seen)
+        held, seen = _first_that_holds(candidates, named)
+        check_causal(held, seen.ids, seen.logits)
+    return held
+
+
+def _first_that_holds(
+    candidates: Sequence[Architecture], named: Set[str]
+) -> tuple[Architecture, "_Seen"]:
+    errors = []
+    for candidate in candidates:
+        try:
+            seen = _watched_forward(candidate)
+            _check_run(candidate, seen)
+            _check_finite(candidate, seen.logits)
+            h = block_output(seen.outputs[candidate.n_layers - 1])
+            return fit_readout(candidate, h, seen.ids, seen.logits, named), seen
+        except ArchitectureError as error:
+            errors.append(error)
+    if len(errors) == 1 or instead_of_a_stream(candidates[0].model):
+        raise errors[0]
+    tried = [
+        f"{part_name(candidate, 'blocks')}: {error.what}"
+        for candidate, error in zip(candidates, errors, strict=True)
+    ]
+    raise ArchitectureError(
+        f"the decoder blocks of {type(candidates[0].model).__name__} are not found",
+        found="; ".join(tried),
+        expected="one list of modules that run once each, in order, and lead to the logits",
+        do=by_hand(blocks=candidates[0].names["blocks"], final_norm=None),
+    ) from errors[0]
 
 
 @dataclass
 class _Seen:
     """What one forward of the model showed."""
 
+    ids: Tensor
+    logits: Tensor
     order: list[int] = field(default_factory=list)
     outputs: dict[int, Any] = field(default_factory=dict)
     body_calls: int = 0
     embedded: bool = False
-    logits: Any = None
+    outside: list[str] = field(default_factory=list)
 
 
 def _watched_forward(architecture: Architecture) -> _Seen:
     """Run the model with hooks on blocks, body and embedding."""
-    model, seen = architecture.model, _Seen()
+    model = architecture.model
     ids = probe_ids(model.config, architecture.embedding, architecture.vocab)
+    seen = _Seen(ids, torch.empty(0))
 
     def on_block(index: int, output: Any) -> None:
         seen.order.append(index)
@@ -72,29 +118,21 @@ def _watched_forward(architecture: Architecture) -> _Seen:
         for index, block in enumerate(architecture.blocks):
             handle = block.register_forward_hook(lambda _m, _i, out, at=index: on_block(at, out))
             hooks.callback(handle.remove)
-        seen.logits = _forward(model, ids)
+        for name, module in _outside(architecture).items():
+            handle = module.register_forward_hook(lambda *_, at=name: seen.outside.append(at))
+            hooks.callback(handle.remove)
+        seen.logits = _run(architecture, ids)
     return seen
 
 
-def _forward(model: nn.Module, ids: Tensor) -> Tensor:
-    """Return the model's own logits.
-
-    Raises:
-        ArchitectureError: The call fails, or gives something else.
-    """
+def _run(architecture: Architecture, ids: Tensor) -> Tensor:
+    """Return the model's own logits, or say why a text is not what it reads."""
     try:
-        out = model(input_ids=ids, use_cache=False)
-        logits = out.logits if hasattr(out, "logits") else out[0]
-        if not isinstance(logits, Tensor):
-            raise TypeError(f"logits are a {type(logits).__name__}")
-    except Exception as error:
-        raise ArchitectureError(
-            f"{type(model).__name__} cannot be run on {ROWS} × {TOKENS} token ids",
-            found=f"{type(error).__name__}: {error}",
-            expected="model(input_ids=ids, use_cache=False) gives logits",
-            do="make this call work: every text is run by it",
-        ) from error
-    return logits
+        return run(architecture.model, ids)
+    except ArchitectureError as error:
+        if reason := instead_of_a_stream(architecture.model):
+            raise no_single_stream(architecture.model, reason, str(error.found)) from error
+        raise
 
 
 def _check_weights(architecture: Architecture) -> None:
@@ -114,30 +152,32 @@ def _check_run(architecture: Architecture, seen: _Seen) -> None:
     """Raise unless every block ran once and in order and gave the right shape."""
     expected = list(range(architecture.n_layers))
     if seen.order != expected:
-        raise _refused(
+        raise _other_order(architecture, seen.order)
+    if seen.outside:
+        raise refused(
             architecture,
-            f"the blocks {architecture.names['blocks']} do not run one after the other",
-            found=f"blocks run in a forward over text: {_shortened(seen.order)}",
-            expected=f"each once, in order: {_shortened(expected)}",
+            f"{architecture.names['blocks']} does not hold all of the decoder blocks",
+            found=f"{', '.join(seen.outside)} ran too",
+            expected="one list of all blocks",
         )
     if seen.body_calls != 1:
-        raise _refused(
+        raise refused(
             architecture,
-            f"the body {_named(architecture, 'body')} does not run once in a forward",
+            f"the body {part_name(architecture, 'body')} does not run once in a forward",
             found=f"{seen.body_calls} calls",
             expected="1 call",
         )
     if not seen.embedded:
-        raise _refused(
+        raise refused(
             architecture,
-            f"the embedding {_named(architecture, 'embedding')} is not the token embedding",
+            f"the embedding {part_name(architecture, 'embedding')} is not the token embedding",
             found="it is not called with the token ids",
             expected="one call with them in a forward",
         )
     shape = (ROWS, TOKENS, architecture.d_model)
     for index, output in seen.outputs.items():
         if (found := tuple(block_output(output).shape)) != shape:
-            raise _refused(
+            raise refused(
                 architecture,
                 f"block {index} of {architecture.names['blocks']} gives no residual stream",
                 found=f"an output of shape {found}",
@@ -145,77 +185,52 @@ def _check_run(architecture: Architecture, seen: _Seen) -> None:
             )
 
 
-def _check_logits(architecture: Architecture, seen: _Seen) -> None:
-    """Raise unless unembed(last block output) equals the model's logits."""
-    h, logits = block_output(seen.outputs[architecture.n_layers - 1]), seen.logits
+def _other_order(architecture: Architecture, order: Sequence[int]) -> ArchitectureError:
+    """Return the error for blocks that do not run once each, one after the other."""
+    every = range(architecture.n_layers)
+    missing = [index for index in every if index not in order]
+    if order and len(set(order)) == len(order) and list(order) == sorted(order):
+        return refused(
+            architecture,
+            f"some blocks of {type(architecture.model).__name__} do not run on text alone",
+            found=f"{classes(architecture.blocks[i] for i in missing)} at {_shortened(missing)} "
+            "did not run",
+            expected=f"every block in every forward: {_shortened(every)}",
+            do="take the text model without these blocks: a layer of a vector is counted over all "
+            "blocks, and there is no stream to steer or record where one does not run",
+        )
+    return refused(
+        architecture,
+        f"the blocks {architecture.names['blocks']} do not run one after the other",
+        found=f"blocks run in a forward over text: {_shortened(order)}",
+        expected=f"each once, in order: {_shortened(every)}",
+    )
+
+
+def _check_finite(architecture: Architecture, logits: Tensor) -> None:
+    """Raise if the model's logits are no numbers to compare with."""
     if not torch.isfinite(logits).all():
-        raise _refused(
+        raise refused(
             architecture,
             f"{type(architecture.model).__name__} computes logits that are not finite",
             found=f"NaN or infinity in {logits.dtype}",
-            expected="finite logits for eight ordinary tokens",
+            expected="finite logits for a few ordinary tokens",
             do="load the model in bfloat16 or float32; check that its weights are loaded",
         )
-    ours = _unembedded(architecture, h)
-    expected = f"equal to the model's logits {tuple(logits.shape)}"
-    if ours.shape != logits.shape:
-        found = f"a shape of {tuple(ours.shape)}"
-        raise _refused(architecture, _UNEQUAL, found=found, expected=expected)
-    scale = logits.double().abs().max()
-    error = float((ours.to(logits.device).double() - logits.double()).abs().max() / scale)
-    limit = max(1e-5, 4 * max(torch.finfo(t.dtype).eps for t in (h, ours, logits)))
-    if not error <= limit:
-        raise _refused(
-            architecture,
-            _UNEQUAL,
-            found=f"a difference of {error:.1e} of the largest logit, for {_head(architecture)}",
-            expected=f"{expected} to {limit:.1e}",
-            do=by_hand(**_names_in_use(architecture)) + "; if they are right, the model does "
-            "something to its logits that steer.architecture.head has no rule for",
-        )
 
 
-_UNEQUAL = "unembed(output of the last block) does not give the model's logits"
-
-
-def _unembedded(architecture: Architecture, h: Tensor) -> Tensor:
-    try:
-        return architecture.unembed(h)
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        raise _refused(
-            architecture,
-            _UNEQUAL,
-            found=f"{type(error).__name__}: {error}, for {_head(architecture)}",
-            expected="logits",
-        ) from error
-
-
-def _head(architecture: Architecture) -> str:
-    """Return final norm, projection, unembedding and logit rules in words."""
-    parts = [
-        _named(architecture, part)
-        for part in ("final_norm", "projection", "unembedding")
-        if part in architecture.names
-    ]
-    return ", ".join(parts + [str(rule) for rule in architecture.logit_rules])
-
-
-def _named(architecture: Architecture, part: str) -> str:
-    """Return the name and class of a part."""
-    name = architecture.names[part] or "(the model itself)"
-    return f"{name} ({type(getattr(architecture, part)).__name__})"
-
-
-def _refused(
-    architecture: Architecture, what: str, *, found: str, expected: str, do: str | None = None
-) -> ArchitectureError:
-    advice = do or f"if these are wrong, {by_hand(**_names_in_use(architecture))}"
-    return ArchitectureError(what, found=found, expected=expected, do=advice)
-
-
-def _names_in_use(architecture: Architecture) -> dict[str, str]:
-    parts = ("blocks", "final_norm", "unembedding", "embedding")
-    return {part: architecture.names[part] for part in parts}
+def _outside(architecture: Architecture) -> dict[str, nn.Module]:
+    """Return modules of the blocks' classes beside a list of another length than the config's."""
+    config: Any = architecture.model.config
+    if architecture.n_layers in block_counts(config.get_text_config(decoder=True)):
+        return {}
+    inside = {id(module) for block in architecture.blocks for module in block.modules()}
+    kinds = tuple({type(block) for block in architecture.blocks})
+    return {
+        name: module
+        for name, module in architecture.model.named_modules()
+        if isinstance(module, kinds) and id(module) not in inside
+    }
 
 
 def _shortened(order: Sequence[int], limit: int = 12) -> str:

@@ -124,7 +124,7 @@ def test_verification_needs_weights() -> None:
 
 
 def test_byte_latent_model_without_one_stack_is_refused() -> None:
-    with pytest.raises(ArchitectureError, match="one stack") as caught:
+    with pytest.raises(ArchitectureError, match="has no single residual stream") as caught:
         find_architecture(on_meta("blt"), verify=False)
     assert "num_hidden_layers" in str(caught.value.found)
 

@@ -148,9 +148,10 @@ def test_several_streams_at_once_are_refused() -> None:
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": 128,
     }
-    with pytest.raises(ArchitectureError, match="no residual stream") as caught:
+    with pytest.raises(ArchitectureError, match="AltUp runs 4 streams") as caught:
         find_architecture(build("gemma3n_text", config))
-    assert "(4, 2, 4, 32)" in str(caught.value.found)
+    assert "(4, 3, 4, 32)" in str(caught.value.found)
+    assert "by hand" not in caught.value.do.partition(":")[0]
 
 
 def test_rescaling_after_the_last_block_is_refused() -> None:

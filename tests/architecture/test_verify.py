@@ -45,9 +45,14 @@ def test_unknown_name_says_what_is_there() -> None:
 def test_part_of_the_blocks() -> None:
     model = tiny_model("llama")
     model.model.first = nn.ModuleList(model.model.layers[:2])
-    error = refused(model, "not the list of decoder blocks", blocks="model.first")
-    assert "model.layers (4 × LlamaDecoderLayer)" in str(error.found)
-    assert "4 blocks" in error.expected
+    refused(model, "does not hold all of the decoder blocks", blocks="model.first")
+    model.model.last = nn.ModuleList(model.model.layers[2:])
+    error = refused(model, "does not hold all of the decoder blocks", blocks="model.last")
+    assert "model.layers.0, model.layers.1 ran too" in str(error.found)
+    with pytest.raises(ArchitectureError, match="not the list of decoder blocks") as caught:
+        find_architecture(model, blocks="model.first", verify=False)
+    assert "model.layers (4 × LlamaDecoderLayer)" in str(caught.value.found)
+    assert "4 blocks" in caught.value.expected
 
 
 def test_blocks_in_another_order() -> None:
@@ -106,14 +111,36 @@ def test_position_embedding_is_not_the_token_embedding() -> None:
 # ---- models that are not as they seem ------------------------------------------------------
 
 
-def test_two_lists_that_fit_are_both_shown() -> None:
+def test_of_two_lists_that_fit_the_one_that_runs_is_taken() -> None:
     model = tiny_model("llama")
+    layers = model.model.layers
+    del model.model.layers
     model.model.extra = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
-    error = refused(model, "not found")
+    model.model.layers = layers
+    assert find_architecture(model).names["blocks"] == "model.layers"
+    error = refused(model, "not found", verify=False)
     assert "model.layers (4 × LlamaDecoderLayer)" in str(error.found)
     assert "model.extra (4 × Linear)" in str(error.found)
+
+
+def test_two_lists_that_fit_and_do_not_hold_are_both_shown() -> None:
+    model = broken_order(tiny_model("llama"))
+    model.model.extra = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+    error = refused(model, "not found")
+    assert "model.layers (4 × LlamaDecoderLayer): the blocks model.layers do not" in str(
+        error.found
+    )
+    assert "model.extra (4 × Linear): the blocks model.extra do not run" in str(error.found)
     assert 'find_architecture(model, blocks="model.layers"' in error.do
-    assert find_architecture(model, blocks="model.layers").n_layers == 4
+
+
+def broken_order(model: PreTrainedModel) -> PreTrainedModel:
+    """Let the first block run again after the second."""
+    first, second = model.model.layers[:2]
+    second.register_forward_hook(
+        lambda _m, args, kwargs, out: first(out, **kwargs), with_kwargs=True
+    )
+    return model
 
 
 def test_no_list_that_fits() -> None:
@@ -165,8 +192,7 @@ def test_logits_that_are_changed_afterwards(change: Callable[[Tensor], Tensor]) 
 def test_logit_rule_that_the_model_does_not_follow() -> None:
     model = tiny_model("llama")
     model.config.logit_scale = 0.5
-    error = refused(model, "does not give the model's logits")
-    assert "multiply 0.5 (logit_scale)" in str(error.found)
+    assert find_architecture(model).logit_rules == ()
 
 
 def test_logits_that_are_not_finite() -> None:
@@ -215,8 +241,13 @@ def broken(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def off_by_a_little(model: PreTrainedModel) -> PreTrainedModel:
-    model.config.logit_scale = 0.9
+    model.register_forward_hook(_cut_the_last_logit)
     return model
+
+
+def _cut_the_last_logit(_m: nn.Module, _i: Any, out: Any) -> Any:
+    out["logits"] = out["logits"] * torch.ones(128).index_fill(0, torch.tensor([127]), 0.9)
+    return out
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
@@ -445,8 +476,8 @@ def test_block_output_of_another_width() -> None:
     model = tiny_model("llama")
     model.config.hidden_size = 16
     error = refused(model, "no residual stream")
-    assert "(2, 4, 32)" in str(error.found)
-    assert "(2, 4, 16)" in error.expected
+    assert "(3, 4, 32)" in str(error.found)
+    assert "(3, 4, 16)" in error.expected
 
 
 def test_special_tokens_are_not_used_for_the_check() -> None:

@@ -41,13 +41,10 @@ def test_the_copy_prefers_the_chosen_and_the_model_stays_as_it_was(lm, rank):
 @pytest.mark.parametrize("rank", [None, 4])
 def test_parts_that_were_named_by_hand_are_named_in_the_copy(rank):
     hf_model = tiny_model("llama")
-    norm = hf_model.model.norm
-    del hf_model.model.norm
-    hf_model.model.decoy = torch.nn.RMSNorm(32)  # is found before the norm that is used
-    hf_model.model.norm = norm
+    hf_model.config.num_hidden_layers = 6  # the blocks are four, which is not found by itself
     with pytest.raises(ArchitectureError):
         steer.Model(hf_model, tiny_tokenizer())
-    lm = steer.Model(hf_model, tiny_tokenizer(), final_norm="model.norm")
+    lm = steer.Model(hf_model, tiny_tokenizer(), blocks="model.layers")
     aligned = preference_tune(lm, PAIRS, lora_rank=rank, **QUICK)
     assert aligned.architecture.names == lm.architecture.names
 
