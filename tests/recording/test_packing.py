@@ -9,6 +9,7 @@ from steer.errors import RecordingError
 from steer.model import Model
 from steer.pairs import Pair, Pairs
 from steer.recording import packing_report, record
+from tests.models.tiny import tiny_causal_model
 from tests.recording.reference import EVERYWHERE, off, some_pairs, textbook, tiny, tokenizer
 from tests.tiny import FAMILIES, tiny_vlm
 
@@ -41,6 +42,18 @@ def test_packing_can_be_demanded(family: str) -> None:
         record(tiny(family), some_pairs(2), packing=True, progress=False)
     assert PADDED[family] in str(caught.value)
     assert str(packing_report(tiny(family))) == f"padded: {PADDED[family]}"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("axk2", "its forward fails where attention is ours and no mask is made"),
+        ("glm_moe_dsa", "its forward fails where attention is ours and no mask is made"),
+        ("rwkv", "its attention does not go through transformers' attention interface"),
+    ],
+)
+def test_a_failure_inside_the_model_is_no_reason_to_show(model_type: str, reason: str) -> None:
+    assert str(packing_report(Model(tiny_causal_model(model_type)))) == f"padded: {reason}"
 
 
 @pytest.mark.parametrize("family", ["mistral", "qwen3", "gemma3", "phi3"])
