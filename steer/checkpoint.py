@@ -13,6 +13,8 @@ from steer.errors import CheckpointError
 from steer.files import accessing, path_of, read_file
 
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 BESIDE = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]  # configuration, tokenizer

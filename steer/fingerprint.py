@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.architecture import Architecture
+from steer.checkpoint import TOKENIZERS
 from steer.provenance import ModelInfo
 from steer.text import template_of, unchanged
 
@@ -20,7 +21,6 @@ _CONFIG = (
     "num_key_value_heads",
     "intermediate_size",
 )
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _SAMPLED = 256  # numbers of each weight
 Marks = tuple[int, tuple[int, ...], str]
 _PROBE = "The quick brown fox, 1234 jumps\nover Größe 猫.  End"
@@ -96,7 +96,7 @@ def tokenizer_in(folder: Path) -> Any:
     Args:
         folder: The folder.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
+    if not any((folder / name).is_file() for name in TOKENIZERS):
         return None
     from transformers import AutoTokenizer
 

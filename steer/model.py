@@ -30,7 +30,7 @@ from steer.fingerprint import Marks, model_info, tokenizer_marks
 from steer.fit import check_fit
 from steer.gate import DomainGate
 from steer.listed import listed
-from steer.loading import load_tokenizer
+from steer.loading import load_model, load_tokenizer, located
 from steer.provenance import ModelInfo
 from steer.scope import Scope, parse_scope
 from steer.shown import Shown
@@ -99,36 +99,39 @@ class Model(Shown):
         final_norm: str | None = None,
         unembedding: str | None = None,
         embedding: str | None = None,
+        device: str | int | torch.device | None = None,
         **kwargs: Any,
     ) -> "Model":
         """Load a model and its tokenizer.
 
         Args:
-            name: Hub id or directory.
+            name: Hub id, folder of a model or of a LoRA adapter, or a GGUF file.
             tokenizer: A tokenizer, if it is not the model's own.
             blocks: See `Model`.
             final_norm: See `Model`.
             unembedding: See `Model`.
             embedding: See `Model`.
+            device: Where to load it: `"cpu"`, `"cuda:1"`, `"auto"`, …, as `device_map` takes it.
             **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
-                `revision`, …); where the files are found (`revision`, `token`, `cache_dir`,
-                `subfolder`, `local_files_only`, …) goes for the tokenizer too.
+                `gguf_file`, `revision`, …). What says where the files are (`gguf_file`, `revision`,
+                `token`, `cache_dir`, `subfolder`, `local_files_only`, …) holds for the tokenizer
+                too.
 
         Returns:
             The model, in evaluation mode.
 
         Raises:
             ArchitectureError: See `Model`.
-            OSError: There is no such model.
+            CapabilityError: There is no such option, device or precision.
+            CheckpointError: There is no such model, or it cannot be loaded.
+            MissingExtraError: A GGUF file, an adapter or a device map needs a package.
             TextError: It has no tokenizer that can be read.
         """
-        from transformers import AutoModelForCausalLM
-
+        place = located(name, kwargs, device)
         if tokenizer is None:
-            tokenizer = load_tokenizer(name, kwargs)
-        hf_model = AutoModelForCausalLM.from_pretrained(str(name), **kwargs)
+            tokenizer = load_tokenizer(place)
         return cls(
-            hf_model,
+            load_model(place),
             tokenizer,
             blocks=blocks,
             final_norm=final_norm,

@@ -24,7 +24,7 @@ from steer.errors import (
     RowsError,
     ScopeError,
 )
-from steer.loading import load_tokenizer, shared_options
+from steer.loading import load_tokenizer, loading, located, need, shared_options
 from steer.model import Model
 from steer.vector import Vector
 
@@ -93,6 +93,7 @@ class TracedModel(Model):
         final_norm: str | None = None,
         unembedding: str | None = None,
         embedding: str | None = None,
+        device: str | int | torch.device | None = None,
         remote: bool | str = False,
         **kwargs: Any,
     ) -> "TracedModel":
@@ -105,6 +106,7 @@ class TracedModel(Model):
             final_norm: See `Model`.
             unembedding: See `Model`.
             embedding: See `Model`.
+            device: See `Model.from_pretrained`.
             remote: See `TracedModel`.
             **kwargs: Passed on to `nnsight.TransformersModel` (`dtype`, `revision`, …).
 
@@ -113,16 +115,24 @@ class TracedModel(Model):
 
         Raises:
             ArchitectureError: See `TracedModel`.
-            OSError: There is no such model.
+            CapabilityError: There is no such option, device or precision.
+            CheckpointError: There is no such model, or it cannot be loaded.
+            TextError: It has no tokenizer that can be read.
         """
         from nnsight import TransformersModel
 
+        place = located(name, kwargs, device)
+        if place.device is not None:
+            need("a device for nnsight", "accelerate")
         if tokenizer is None:
-            tokenizer = load_tokenizer(name, kwargs)
+            tokenizer = load_tokenizer(place)
         own = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
-        loaded = TransformersModel(str(name), task="text-generation", tokenizer=own, **kwargs)
+        with loading(place):
+            loaded = TransformersModel(
+                place.name, task="text-generation", tokenizer=own, **place.options
+            )
         if remote:
-            _take_generation_config(loaded._module, name, shared_options(kwargs))
+            _take_generation_config(loaded._module, place.name, shared_options(place.options))
         return cls(
             loaded,
             tokenizer,

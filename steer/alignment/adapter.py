@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from steer.alignment.adapter_config import ADAPTER_CONFIG, AdapterConfig, read_adapter_config
+from steer.alignment.adapter_config import AdapterConfig, read_adapter_config
 from steer.alignment.source import Source
 from steer.alignment.subtract import subtract
-from steer.checkpoint import Checkpoint
+from steer.checkpoint import ADAPTER_CONFIG, Checkpoint
 from steer.errors import AlignmentError, CheckpointError
 from steer.parameters.layout import listed
 from steer.term import LowRank, Term, add, scale, tensors

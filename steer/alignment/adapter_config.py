@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from steer.checkpoint import ADAPTER_CONFIG
 from steer.errors import AlignmentError
 from steer.files import read_file
 
@@ -96,9 +97,6 @@ class AdapterConfig:
             )
         alpha: float = _by_pattern(self.alpha_pattern, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.stabilised else rank)
-
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 def read_adapter_config(folder: Path) -> AdapterConfig:

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from steer.alignment.adapter_config import ADAPTER_CONFIG
-from steer.checkpoint import BESIDE, Checkpoint, fetched
+from steer.checkpoint import ADAPTER_CONFIG, BESIDE, Checkpoint, fetched
 from steer.errors import AlignmentError, CheckpointError
 from steer.files import path_of
 from steer.fingerprint import config_info, tokenizer_in

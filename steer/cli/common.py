@@ -1,6 +1,6 @@
 """What several commands share: how a model is named and loaded."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from steer.model import Model
 
 ModelName = Annotated[
-    str, typer.Argument(help="Hugging Face id or directory, or 'demo' for the model that ships.")
+    str,
+    typer.Argument(help="Hub id, folder or GGUF file, or 'demo' for the model that ships."),
 ]
 Dtype = Annotated[str, typer.Option(help="Precision to load the model in: auto, float32, …")]
 Device = Annotated[str | None, typer.Option(help="Where to load it: cpu, cuda, auto, …")]
@@ -30,25 +31,24 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
     """Load a model by what the command line calls it.
 
     Args:
-        name: Hub id, directory, or `demo`.
+        name: Hub id, folder, GGUF file, or `demo`.
         dtype: Precision, as `from_pretrained` takes it.
-        device: Where to put it, as `device_map`; None for the default.
+        device: Where to put it; None for the default.
 
     Returns:
         The model.
 
     Raises:
-        OSError: There is no such model.
+        CapabilityError: There is no such device.
+        CheckpointError: There is no such model, or it cannot be loaded.
         TextError: It has no tokenizer that can be read.
     """
     from steer.demo import MODEL_PATH, NAME
     from steer.model import Model
 
-    options: dict[str, Any] = {"dtype": "auto" if dtype == "auto" else precision(dtype)}
-    if device is not None:
-        options["device_map"] = device
     source = str(MODEL_PATH) if name == "demo" else name
-    model = Model.from_pretrained(source, **options)
+    wanted = "auto" if dtype == "auto" else precision(dtype)
+    model = Model.from_pretrained(source, dtype=wanted, device=device)
     if name == "demo":
         model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
     return model
@@ -63,9 +63,8 @@ def precision(name: str) -> "torch.dtype":
     Raises:
         BadParameter: There is no such precision.
     """
-    import torch
+    from steer.loading import PRECISIONS
 
-    known = {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
-    if name not in known:
-        raise typer.BadParameter(f"expected one of {', '.join(known)}", param_hint="--dtype")
-    return known[name]
+    if name not in PRECISIONS:
+        raise typer.BadParameter(f"expected one of {', '.join(PRECISIONS)}", param_hint="--dtype")
+    return PRECISIONS[name]

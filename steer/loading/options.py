@@ -1,0 +1,169 @@
+"""Options of `from_pretrained`: which hold for the tokenizer too, and which are refused."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from steer.errors import CapabilityError, MissingExtraError
+
+PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
+    {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+)
+_OF_BOTH = (  # options of `from_pretrained` that say where to find model and tokenizer
+    "cache_dir",
+    "force_download",
+    "gguf_file",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+)
+_OPTIONS = (  # further ones that a misspelt option is compared with
+    "attn_implementation",
+    "blocks",
+    "config",
+    "device",
+    "device_map",
+    "dtype",
+    "embedding",
+    "final_norm",
+    "max_memory",
+    "offload_folder",
+    "quantization_config",
+    "tokenizer",
+    "unembedding",
+    "use_safetensors",
+)
+_SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # names of maps, not of devices
+
+
+def shared_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of a model's `from_pretrained` that say where its files are.
+
+    Args:
+        options: The options given for the model.
+    """
+    return {name: options[name] for name in _OF_BOTH if name in options}
+
+
+def placed(options: dict[str, Any], device: str | int | torch.device | None) -> torch.device | None:
+    """Enter a device into a model's options; return it where the model must be moved there.
+
+    Args:
+        options: Options of `from_pretrained`, which are changed.
+        device: The device, or the name of a device map; None leaves it to the options.
+
+    Raises:
+        CapabilityError: It is given twice, or torch has no such device here.
+        MissingExtraError: A device map needs accelerate.
+    """
+    if device is None:
+        if isinstance(options.get("device_map"), str | int | float | torch.device):
+            _check_device(options["device_map"])
+        return None
+    if options.get("device_map") is not None:
+        raise CapabilityError(
+            "the device is given twice",
+            found=f"device={device!r} and device_map={options['device_map']!r}",
+            expected="one of both",
+            do="leave out device_map; device takes what it takes",
+        )
+    known = _check_device(device)
+    if known is None or find_spec("accelerate") is not None:
+        need(f"device={device!r}", "accelerate")
+        options["device_map"] = device
+        return None
+    return known
+
+
+def _check_device(device: Any) -> torch.device | None:
+    """Return a device that tensors can be put on; None for a way to spread a model over several."""
+    if device in _SPREAD:
+        return None
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise CapabilityError(
+            "there is no such device",
+            found=f"{device!r}: {said(error)}",
+            expected=f"cpu, cuda, cuda:1, mps, …, or {' | '.join(_SPREAD)}",
+            do="leave it out for the default, or take one that torch has on this machine",
+        ) from error
+    return found
+
+
+def check_precisions(options: Mapping[str, Any]) -> None:
+    """Refuse a precision that no model can be loaded in.
+
+    Args:
+        options: Options of `from_pretrained`.
+
+    Raises:
+        CapabilityError: `dtype` names none.
+    """
+    for name in ("dtype", "torch_dtype"):
+        value = options.get(name)
+        if value is None or value == "auto" or isinstance(value, Mapping):
+            continue
+        if value not in PRECISIONS and value not in PRECISIONS.values():
+            raise CapabilityError(
+                "there is no such precision to load a model in",
+                found=f"{name}={value!r}",
+                expected=f"auto | {' | '.join(PRECISIONS)}, or one of torch's of these names",
+                do="leave it out for the model's own",
+            )
+
+
+def need(what: str, *packages: str, extra: str = "") -> None:
+    """Refuse what needs packages that are not installed.
+
+    Args:
+        what: What needs them.
+        packages: Their import names.
+        extra: The extra that brings them, if there is one.
+
+    Raises:
+        MissingExtraError: One is not installed.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"{what} needs {' and '.join(missing)}",
+            found="it is not installed",
+            expected=f"the extra {extra!r}" if extra else f"the package {missing[0]}",
+            do=f"pip install {f'residual-steer[{extra}]'!r}"
+            if extra
+            else f"pip install {missing[0]}",
+        )
+
+
+def unknown_option(name: str, value: object) -> CapabilityError:
+    """Return the error of an option that no model takes, with the one that was probably meant.
+
+    Args:
+        name: Its name.
+        value: What was given.
+    """
+    near = get_close_matches(name, sorted({*_OPTIONS, *_OF_BOTH}), n=1, cutoff=0.6)
+    return CapabilityError(
+        "this model takes no such option",
+        found=f"{name}={value!r}"[:200],
+        expected=f"an option of from_pretrained: {', '.join(_OPTIONS)}, …",
+        do=f"write {near[0]}" if near else "leave it out",
+    )
+
+
+def said(error: Exception) -> str:
+    """Return the class and the beginning of the message of another library's error.
+
+    Args:
+        error: The error.
+    """
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words if len(words) <= 400 else words[:400] + ' …'}"
