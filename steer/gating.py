@@ -1,7 +1,8 @@
 """Fitting a domain gate on the prompts of preference pairs, and measuring how it routes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from steer.model import Model
 from steer.pairs import Pair, Pairs, Prompt, as_pairs
 from steer.text import as_prompts
 
+_AT_ONCE = 32  # prompts of one call, after which the bar moves
 PromptsByDomain = Pairs | Sequence[Pair] | Mapping[str, Sequence[Prompt]]
 
 
@@ -25,10 +27,12 @@ def domain_gate(
     held_out: PromptsByDomain | None = None,
     background: Sequence[Prompt] = (),
     margin: float = 0.0,
+    progress: bool = True,
 ) -> DomainGate:
     """Fit the gate that opens a domain for the prompts nearest to its mean prompt.
 
     c_k = mean of the residual stream at `layer`, at the last prompt token, over domain k's prompts.
+    Blocks above that layer are not run.
 
     Args:
         model: The model; it must not be steered.
@@ -37,6 +41,7 @@ def domain_gate(
         held_out: Prompts that the centroids are not made from, to measure the routing accuracy.
         background: Prompts of no domain; a prompt nearest to their mean opens no gate.
         margin: How much farther than the nearest centroid still counts, in residual units.
+        progress: Whether to show a progress bar, if the output is a terminal.
 
     Returns:
         The gate; its `accuracy` is the share of held-out prompts that open their domain alone.
@@ -64,22 +69,26 @@ def domain_gate(
             expected="prompts of two domains at least, or background prompts of no domain",
             do="add the other domains' prompts, or background=steer.evaluate.NEUTRAL_PROMPTS",
         )
-    means = [last_prompt_activations(model, asked, layer).mean(dim=0) for asked in grouped.values()]
-    if background:
-        means.append(last_prompt_activations(model, background, layer).mean(dim=0))
-    gate = DomainGate(tuple(grouped), torch.stack(means).float(), layer, margin)
+    texts = [*grouped.values(), *([background] if background else [])]
+    with _bar("gate", texts, progress) as bar:
+        read = [last_prompt_activations(model, asked, layer, bar.update) for asked in texts]
+    means = torch.stack([rows.mean(dim=0) for rows in read])
+    gate = DomainGate(tuple(grouped), means.float(), layer, margin)
     if held_out is None:
         return gate
-    return replace(gate, accuracy=routing_accuracy(model, gate, held_out))
+    return replace(gate, accuracy=routing_accuracy(model, gate, held_out, progress=progress))
 
 
-def routing_accuracy(model: Model, gate: DomainGate, prompts: PromptsByDomain) -> float:
+def routing_accuracy(
+    model: Model, gate: DomainGate, prompts: PromptsByDomain, *, progress: bool = True
+) -> float:
     """Return the share of prompts that open their own domain and no other.
 
     Args:
         model: The model; it must not be steered.
         gate: The gate.
         prompts: Pairs that name their domains, or prompts by domain.
+        progress: Whether to show a progress bar, if the output is a terminal.
 
     Returns:
         A share in [0, 1].
@@ -90,18 +99,21 @@ def routing_accuracy(model: Model, gate: DomainGate, prompts: PromptsByDomain) -
         CapabilityError: The model is in training mode.
     """
     unsteered(model.engine, "routing_accuracy")
-    right = total = 0
-    for domain, asked in _by_domain(prompts).items():
-        opened = gate(last_prompt_activations(model, asked, gate.layer))
-        wanted = torch.zeros(len(gate.domains))
-        wanted[gate.columns([domain])] = 1.0
-        right += int((opened == wanted).all(dim=1).sum())
-        total += len(asked)
-    return right / total
+    grouped, right = _by_domain(prompts), 0
+    with _bar("routing", [*grouped.values()], progress) as bar:
+        for domain, asked in grouped.items():
+            wanted = torch.zeros(len(gate.domains))
+            wanted[gate.columns([domain])] = 1.0
+            opened = gate(last_prompt_activations(model, asked, gate.layer, bar.update))
+            right += int((opened == wanted).all(dim=1).sum())
+    return right / sum(map(len, grouped.values()))
 
 
 def last_prompt_activations(
-    model: Model, prompts: Sequence[Prompt], layer: int
+    model: Model,
+    prompts: Sequence[Prompt],
+    layer: int,
+    tell: Callable[[int], object] = lambda _: None,
 ) -> Float[Tensor, "batch d_model"]:
     """Return the residual stream of each prompt's last token at a layer.
 
@@ -109,12 +121,25 @@ def last_prompt_activations(
         model: The model.
         prompts: The prompts, through the chat template.
         layer: The block whose output is read; -1 is the embedding output.
+        tell: Called with the number of prompts that have been read since it was called last.
 
     Returns:
         `[batch d_model]` in float64, in residual units.
     """
-    rows = model.activations(prompts, layers=[layer])
-    return torch.stack([row[0, -1].double().cpu() for row in rows])
+    rows: list[Tensor] = []
+    for start in range(0, len(prompts), _AT_ONCE):
+        part = prompts[start : start + _AT_ONCE]
+        rows += [row[0, -1].double().cpu() for row in model.activations(part, layers=[layer])]
+        tell(len(part))
+    return torch.stack(rows)
+
+
+def _bar(doing: str, texts: Sequence[Sequence[Prompt]], progress: bool) -> Any:
+    """Return a progress bar over prompts, hidden where the output is no terminal."""
+    from tqdm.auto import tqdm
+
+    hidden = None if progress else True
+    return tqdm(total=sum(map(len, texts)), desc=doing, unit="prompt", disable=hidden)
 
 
 def _by_domain(prompts: PromptsByDomain) -> dict[str, list[Prompt]]:

@@ -10,7 +10,7 @@ _OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits")
 
 
 class Enough(Exception):  # noqa: N818 - no error: it ends a run that has given all it should
-    """Raised where the gate was read; caught by the injector, never seen by a caller."""
+    """Raised where the last that was wanted has been read; never seen by a caller."""
 
 
 def prompt_arguments(given: Mapping[str, Any], call: Call) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
 from steer.composition import Composition
+from steer.engine.ahead import Enough
 from steer.engine.base import (
     Batch,
     Capability,
@@ -127,7 +129,7 @@ class HooksEngine(Engine):
         layers: Sequence[int] = (),
         logits: Literal["response", "all", "none"] = "response",
     ) -> Forward:
-        """See `Engine.forward`; the unembedding runs only where logits are wanted."""
+        """See `Engine.forward`; without logits the forward stops after the last wanted layer."""
         architecture = self.architecture
         check_evaluating(architecture)
         device = device_of(architecture)
@@ -150,7 +152,7 @@ class HooksEngine(Engine):
 
         with injector.calling(call):
             injector.decide(run)
-            with _Captured(architecture, wanted) as captured:
+            with _Captured(architecture, wanted, stops=logits == "none") as captured:
                 run()
         streams = captured.streams
         return Forward(
@@ -189,11 +191,13 @@ def _part(batch: Batch) -> Part | None:
 class _Captured:
     """Keeps the outputs of some blocks of one forward, read after anything injected there.
 
-    Other threads may call the model meanwhile: of theirs nothing is kept.
+    Other threads may call the model meanwhile: of theirs nothing is kept. With `stops` the forward
+    ends, and the context with it, after the last of these blocks.
     """
 
-    def __init__(self, architecture: Architecture, layers: set[int]) -> None:
+    def __init__(self, architecture: Architecture, layers: set[int], *, stops: bool) -> None:
         self._thread = threading.get_ident()
+        self._last = max(layers) if stops and layers else None
         self.streams: dict[int, Tensor] = {}
         self._architecture = architecture
         self._layers = layers
@@ -208,24 +212,35 @@ class _Captured:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> bool:
         for handle in self._handles:
             handle.remove()
+        return isinstance(error, Enough)
+
+    def _keep(self, layer: int, stream: Tensor) -> None:
+        if elsewhere(self._thread):
+            return
+        self.streams[layer] = stream
+        if layer == self._last:
+            raise Enough
 
     def _hook(self, layer: int) -> RemovableHandle:
         block = self._architecture.blocks[max(layer, 0)]
         if layer == -1:
 
             def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                if not elsewhere(self._thread):
-                    self.streams[-1] = args[0] if args else kwargs["hidden_states"]
+                self._keep(-1, args[0] if args else kwargs["hidden_states"])
 
             handle: RemovableHandle = block.register_forward_pre_hook(before, with_kwargs=True)
             return handle
 
         def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if not elsewhere(self._thread):
-                self.streams[layer] = block_output(output)
+            self._keep(layer, block_output(output))
 
         kept: RemovableHandle = block.register_forward_hook(after)
         return kept

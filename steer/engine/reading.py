@@ -15,12 +15,9 @@ from torch import Tensor, nn
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
+from steer.engine.ahead import Enough
 from steer.engine.threads import elsewhere
 from steer.errors import BusyModelError
-
-
-class _Enough(Exception):  # noqa: N818 - no error: it ends a forward that has given all it should
-    """Raised after the last wanted block; caught by `run_blocks`, never seen by a caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,7 @@ def run_blocks(
                 raise busy_recording()
             read(index, block_output(output))
             if index == len(layers) - 1:
-                raise _Enough
+                raise Enough
 
         return after
 
@@ -130,7 +127,7 @@ def run_blocks(
             handles.append(architecture.blocks[layer].register_forward_hook(reader(index)))
         with torch.no_grad():
             architecture.body(**inputs, use_cache=False)
-    except _Enough:
+    except Enough:
         pass
     finally:
         for handle in handles:

@@ -13,6 +13,8 @@ from steer.search import calibrate, compare_at_kl
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PAIRS = Pairs.of([Pair("how are you", "fine", "no"), Pair("who", "the sea", "a boat")])
+PROMPTS = {"sea": ["the sea"], "town": ["the town", "a house"]}
+GATE = steer.DomainGate(("sea", "town"), torch.eye(2, 32), 1)
 VECTOR = steer.Vector.of({1: torch.linspace(-1, 1, 32)})
 
 
@@ -43,6 +45,8 @@ def lm():
         ),
         ("likelihoods", lambda lm, **how: steerability(lm, VECTOR, PAIRS, **how)),
         ("recording", lambda lm, **how: reliability(lm, PAIRS, **how)),
+        ("gate", lambda lm, **how: steer.domain_gate(lm, PROMPTS, layer=1, **how)),
+        ("routing", lambda lm, **how: steer.routing_accuracy(lm, GATE, PROMPTS, **how)),
         ("calibrate", lambda lm, **how: calibrate(lm, VECTOR, 0.01, neutral=["who"], **how)),
         (
             "compare",
