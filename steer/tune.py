@@ -59,7 +59,8 @@ def preference_tune(
         progress: Whether to show a progress bar, if the output is a terminal.
 
     Returns:
-        The aligned model with the same tokenizer; an adapter is merged into its weights.
+        The aligned model with the same tokenizer, named after the base and the tuning; an adapter
+        is merged into its weights.
 
     Raises:
         MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
@@ -114,6 +115,8 @@ def preference_tune(
             _save(tuned, adapter)
         tuned = tuned.merge_and_unload()
     tuned.config.use_cache = model.hf_model.config.use_cache
+    tuned.config._name_or_path = f"{model.info.model_id} tuned with {loss} on {len(pairs)} pairs"
+    tuned.config._commit_hash = None  # it is the base's
     named: dict[str, Any] = {part: model.architecture.names[part] or None for part in _PARTS}
     return Model(tuned.eval().requires_grad_(True), model.tokenizer, **named)
 

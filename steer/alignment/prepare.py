@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steer.alignment.adapter import adapter_terms
 from steer.alignment.check import (
@@ -26,6 +26,7 @@ from steer.alignment.table import TensorRow, TensorTable
 from steer.errors import AlignmentError
 from steer.fingerprint import text_marks, tokenizer_in
 from steer.kind import refuse_or_warn, text_differences
+from steer.model import Model
 from steer.provenance import Provenance
 from steer.site import Site, Weight
 from steer.term import Dense, LowRank, Term
@@ -134,7 +135,8 @@ def prepared(
     names = included(source, include)
     folder = adapter_folder(aligned)
     if folder is None:
-        label, term = _of_models(source, opened(aligned), include, strict)
+        other = opened(aligned)
+        label, term = other.label, _of_models(source, other, include, strict)
     else:
         label = str(aligned)
         names, term = _of_adapter(source, folder, names, strict)
@@ -146,7 +148,7 @@ def prepared(
         dtype=torch.float32 if dtype is None else dtype,
         provenance=Provenance(
             method="alignment_vector",
-            arguments={"base": source.label, "aligned": label, **options},
+            arguments={**_labels((base, source.label), (aligned, label)), **options},
             domain=domain,
             model=source.info,
             version=_version(),
@@ -168,7 +170,7 @@ def _base(base: ModelLike) -> Source:
 
 def _of_models(
     base: Source, aligned: Source, include: Sequence[str] | None, strict: bool
-) -> tuple[str, Callable[[str], Term | None]]:
+) -> Callable[[str], Term | None]:
     check_same_shape(base, aligned, include)
     check_same_kind(base, aligned, strict=strict)
     check_buffers(base, aligned)
@@ -176,7 +178,16 @@ def _of_models(
     def term(name: str) -> Term | None:
         return subtract(name, aligned.parameters.read(name), base.parameters.read(name))
 
-    return aligned.label, term
+    return term
+
+
+def _labels(base: tuple[ModelLike, str], aligned: tuple[ModelLike, str]) -> dict[str, str]:
+    """Return what both models are called; of two by one name, which was changed in memory."""
+    labels = {"base": base[1], "aligned": aligned[1]}
+    if base[1] == aligned[1]:
+        changed = "aligned" if isinstance(aligned[0], Model | nn.Module) else "base"
+        labels[changed] += ", changed in memory"
+    return labels
 
 
 def _of_adapter(

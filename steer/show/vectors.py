@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from steer.provenance import LayerStats, ModelInfo, Provenance, Tuning
 from steer.show.card import Bars, Block, Card, Row, Table, ends, number
 from steer.show.gates import gate_fact
-from steer.show.weights import Weighed, kinds_of, norm_of, numbers_in, weighed_table
+from steer.show.weights import Weighed, cost_of, kinds_of, norm_of, numbers_in, weighed_table
 from steer.site import Residual, Weight
 from steer.term import LowRank, Term, tensors
 from steer.vector import Vector
 
-_BUDGET = 2**21  # numbers of weight terms whose norms are taken to print a vector
+_BUDGET = 2**28  # numbers of weight terms gone through to print a vector
 _FOLDED = 400  # rows that are folded up in HTML
 _LAYER_HEAD = ("layer", "norm", "relative", "error/norm", "split-half")
 
@@ -19,7 +19,7 @@ _LAYER_HEAD = ("layer", "norm", "relative", "error/norm", "split-half")
 def vector_card(vector: Vector) -> Card:
     """Return a vector's card.
 
-    Norms of weight terms are taken of at most 2**21 numbers, which is some milliseconds; a larger
+    Norms of weight terms are taken of at most 2**28 numbers, which is a tenth of a second; a larger
     vector shows its shapes, and says how to take them.
 
     Args:
@@ -33,7 +33,7 @@ def vector_card(vector: Vector) -> Card:
     facts = _facts(vector)
     if weights:
         size = sum(map(numbers_in, weights.values()))
-        taken = size <= _BUDGET
+        taken = sum(map(cost_of, weights.values())) <= _BUDGET
         rows = [_weighed(name, term, taken=taken) for name, term in weights.items()]
         blocks += [*kinds_of(rows), weighed_table(rows)]
         total = math.hypot(*(row.size for row in rows))

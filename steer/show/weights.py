@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from steer.show.card import Bar, Bars, Block, Row, Table
 from steer.term import LowRank, Term, inner, tensors
@@ -13,6 +14,9 @@ _ALL = 12  # parameters up to which all are listed
 _LARGEST = 6
 _KINDS = 16
 _FOLDED = 400  # rows that are folded up in HTML
+_ROW = 1024  # numbers whose squares float32 adds up to 1e-9 of the norm
+_MANY = 2**20
+_SAFE = (1e-15, 1e15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,28 @@ def norm_of(term: Term) -> float:
         squares = inner(term, term)
         return math.sqrt(squares) if squares > 0 else 0.0 if squares <= 0 else math.nan
     (values,) = tensors(term).values()
-    return float(torch.linalg.vector_norm(values.detach().double()))
+    return _length(values.detach().reshape(-1))
+
+
+def _length(values: Tensor) -> float:
+    """Return the norm of numbers: of many, that of rows in float32, added up in float64."""
+    whole = values.numel() - values.numel() % _ROW
+    if whole >= _MANY and values.dtype != torch.float64:
+        parts = values[:whole].view(-1, _ROW).split(_MANY // _ROW)
+        rows = [torch.linalg.vector_norm(part.float(), dim=1).double() for part in parts]
+        found = math.hypot(*(float(row.norm()) for row in rows), _length(values[whole:]))
+        if _SAFE[0] < found < _SAFE[1]:  # else a square may have left the range of float32
+            return found
+    return float(torch.linalg.vector_norm(values.double()))
+
+
+def cost_of(term: Term) -> int:
+    """Return about how many numbers are gone through to take the norm of a term.
+
+    Args:
+        term: The term.
+    """
+    return numbers_in(term) * (term.rank if isinstance(term, LowRank) else 1)
 
 
 def numbers_in(term: Term) -> int:
@@ -84,14 +109,15 @@ def weighed_table(rows: Sequence[Weighed], more: tuple[str, ...] = ()) -> Table:
         rows: The parameters, in order.
         more: Names of the further columns.
     """
-    head = ("weight", "term", "shape", "norm", *more)
+    known = any(row.norm is not None for row in rows)
+    head = ("weight", "term", "shape", *(["norm"] if known else []), *more)
     if len(rows) <= _ALL:
         return Table(head, tuple(map(_row, rows)), words=2)
     order = sorted(rows, key=lambda row: -row.size if row.size == row.size else 0.0)
     largest = order[:_LARGEST]
     names = {row.name for row in largest}
     rest = [row for row in rows if row.name not in names]
-    what = "the first" if rows[0].norm is None else "the largest"
+    what = "the largest" if known else "the first"
     return Table(
         head,
         tuple(map(_row, largest)),
@@ -106,10 +132,13 @@ def kinds_of(rows: Sequence[Weighed]) -> list[Block]:
     """Return where the energy of many parameters lies: by layer as bars, by kind as a table.
 
     Args:
-        rows: The parameters; of a few there is nothing to sum up.
+        rows: The parameters; of a few there is nothing to sum up. Where their norms were not taken,
+            the table counts the parameters of each kind.
     """
     if len(rows) <= _ALL:
         return []
+    if any(row.norm is None for row in rows):
+        return [_counts(rows)]
     kinds: dict[str, list[Weighed]] = {}
     layers: dict[int, list[Weighed]] = {}
     for row in rows:
@@ -139,6 +168,17 @@ def kinds_of(rows: Sequence[Weighed]) -> list[Block]:
     return [Bars("norm by layer", labels, by_layer), table]
 
 
+def _counts(rows: Sequence[Weighed]) -> Table:
+    """Return how many weights and numbers there are of each kind, the most numbers first."""
+    kinds: dict[str, list[int]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(math.prod(row.shape))
+    named = sorted(kinds, key=lambda kind: -sum(kinds[kind]))
+    found = [(kind, f"{sum(kinds[kind]):,}", str(len(kinds[kind]))) for kind in named[:_KINDS]]
+    head = ("kind", "parameters", "weights")
+    return Table(head, tuple(found), words=1, left_out=max(len(named) - _KINDS, 0))
+
+
 def _share(norm: float, total: float) -> float:
     return (norm / total) ** 2 if total > 0 and math.isfinite(total) else math.nan
 
@@ -149,5 +189,5 @@ def _norm(rows: Iterable[Weighed]) -> float:
 
 def _row(row: Weighed) -> Row:
     shape = "×".join(map(str, row.shape)) or "scalar"
-    norm = "–" if row.norm is None else f"{row.norm:.4g}"
-    return (row.name, row.form, shape, norm, *row.more)
+    norm = [] if row.norm is None else [f"{row.norm:.4g}"]
+    return (row.name, row.form, shape, *norm, *row.more)

@@ -323,3 +323,24 @@ def test_a_quantised_checkpoint_of_floats_is_refused(tmp_path: Path) -> None:
     with pytest.raises(steer.errors.CheckpointError, match=r"lm_head.weight: quantised"):
         alignment_vector(base, folder, **QUIET)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_model_changed_in_memory_is_not_recorded_as_its_base(wrapped: bool) -> None:
+    base, aligned = pair("llama")
+    base.config._name_or_path = aligned.config._name_or_path = "owner/base"
+    sides = [steer.Model(m, tiny_tokenizer()) if wrapped else m for m in (base, aligned)]
+    arguments = alignment_vector(*sides, **QUIET).provenance.arguments
+    assert arguments["base"] == "owner/base"
+    assert arguments["aligned"] == "owner/base, changed in memory"
+
+
+def test_a_base_changed_in_memory_is_not_recorded_as_the_folder_it_came_from(
+    tmp_path: Path,
+) -> None:
+    base, aligned = pair("llama")
+    folder = saved(aligned, tmp_path, tokenizer=False)
+    base.config._name_or_path = str(folder)
+    arguments = alignment_vector(base, folder, strict=False, **QUIET).provenance.arguments
+    assert arguments["base"] == f"{folder}, changed in memory"
+    assert arguments["aligned"] == str(folder)

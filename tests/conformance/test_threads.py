@@ -258,7 +258,7 @@ def test_a_padded_recording_is_not_disturbed_by_a_call_of_another_thread(
 def test_what_is_read_of_a_call_is_not_that_of_another_threads_call(
     in_place: EngineFactory, read: str
 ) -> None:
-    """The other call comes between the last block and the unembedding, and is left alone too."""
+    """The other call comes before the last that is read, and is left alone too."""
     lm = in_place.fresh()
     ids = torch.tensor(cases.sequences([(6, 0)]))
     calls: dict[str, Callable[[], list[torch.Tensor]]] = {
@@ -273,7 +273,8 @@ def test_what_is_read_of_a_call_is_not_that_of_another_threads_call(
             met.append(in_thread(lambda: lm.hf_model(ids).logits))
 
     me = threading.get_ident()
-    handle = lm.architecture.final_norm.register_forward_pre_hook(meet)
+    parts = {"logprobs": lm.architecture.final_norm, "activations": lm.architecture.blocks[-1]}
+    handle = parts[read].register_forward_pre_hook(meet)
     try:
         found = calls[read]()
     finally:

@@ -146,6 +146,17 @@ def test_many_weights_are_summed_up_by_kind() -> None:
     assert [bar.find("title").text for bar in bars(many())[0]] == [f"{k}: 5" for k in range(12)]
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-30, 1e25, 0.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_norm_of_a_model_sized_vector_is_shown(size: float, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    large = size * torch.randn(2100, 1003, generator=generator, dtype=torch.float64)
+    term = Dense(large.to(dtype))
+    text = repr(Vector({Weight("w"): term}))
+    exact = float(term.W.double().square().sum().sqrt())
+    assert f"2,106,300 numbers, norm {exact:.4g}" in text
+
+
 def test_norms_of_a_large_vector_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     from steer.show import weights
 
@@ -154,6 +165,10 @@ def test_norms_of_a_large_vector_are_not_taken(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(weights.torch.linalg, "vector_norm", lambda *_, **__: pytest.fail("taken"))
     text = repr(large)
     assert "60 numbers" in text
+    assert "nan" not in text
+    assert "norm" not in text.replace("v.weight.norm()", "").replace("Norms are not taken", "")
+    kind = next(line.split() for line in text.splitlines() if line.split()[:1] == ["w.*"])
+    assert kind == ["w.*", "60", "20"]
     assert "v.weight.norm()" in text
     assert "the first 6 of 20" in text
 

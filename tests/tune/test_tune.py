@@ -60,6 +60,24 @@ def test_equal_seeds_give_equal_models_and_global_random_states_stay(lm):
     assert random.getstate() == states[1]
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_the_copy_is_named_after_what_was_done_to_it(rank):
+    hf_model = tiny_model("llama")
+    hf_model.config._name_or_path = "owner/base"
+    hf_model.config._commit_hash = "1234"
+    lm = steer.Model(hf_model, tiny_tokenizer())
+    aligned = preference_tune(lm, PAIRS, lora_rank=rank, **QUICK)
+    assert aligned.info.model_id == "owner/base tuned with ipo on 4 pairs"
+    assert aligned.info.revision is None
+    assert (lm.info.model_id, lm.info.revision) == ("owner/base", "1234")
+    made = steer.alignment_vector(lm, aligned, progress=False).provenance
+    assert made.arguments["base"] == "owner/base"
+    assert made.arguments["aligned"] == aligned.info.model_id
+    assert made.model == lm.info
+    with aligned.steered(steer.Vector.of({1: torch.ones(32)}), 0.5, weights="merge"):
+        aligned.generate("how are you", max_new_tokens=1)
+
+
 def test_an_adapter_is_saved(lm, tmp_path):
     preference_tune(lm, PAIRS, lora_rank=2, adapter=str(tmp_path / "adapter"), **QUICK)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
