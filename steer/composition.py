@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steer.errors import CompositionError
 from steer.gate import DomainGate
+from steer.keywords import check_keywords
 from steer.operator import get_operator
 from steer.scope import ALL, Scope, parse_scope
 from steer.shown import Shown
@@ -146,7 +147,7 @@ class Composition(Shown):
             CompositionError: No coefficients, an unknown domain, a wrong shape, or a value that is
                 not finite.
         """
-        value = given(coefficients, by_domain)
+        value = given(coefficients, by_domain, self.domains)
         if value is None:
             raise CompositionError(
                 "no coefficients are given",
@@ -223,6 +224,7 @@ def compose(
             expected="each domain once",
             do="name it in the mapping or as a keyword",
         )
+    check_keywords({k: v for k, v in by_domain.items() if not _is_part(v)}, (), ("gate",))
     named.update(by_domain)
     parts = {name: _part(name, value) for name, value in named.items()}
     return Composition(parts, torch.ones(1, max(len(parts), 1), dtype=torch.float64), gate)
@@ -257,17 +259,23 @@ def as_composition(what: Steerable) -> Composition:
 
 
 def given(
-    coefficients: CoefficientsLike | None, by_domain: Mapping[str, float]
+    coefficients: CoefficientsLike | None,
+    by_domain: Mapping[str, float],
+    domains: Sequence[str],
+    arguments: Sequence[str] = (),
 ) -> CoefficientsLike | None:
     """Return the coefficients given, as an argument or by keyword; None if there are none.
 
     Args:
         coefficients: See `Composition.__call__`.
         by_domain: Coefficients by keyword.
+        domains: Names of the domains that there are.
+        arguments: Names of the call's own keyword arguments, for the message.
 
     Raises:
-        CompositionError: They are given both ways.
+        CompositionError: They are given both ways, or a keyword names no domain.
     """
+    check_keywords(by_domain, domains, arguments)
     if coefficients is not None and by_domain:
         raise CompositionError(
             "coefficients given twice",
@@ -400,6 +408,10 @@ def number(value: object) -> float:
         return float(value)  # type: ignore[arg-type]  # is_number said so
     except OverflowError:
         return float("inf")  # refused with all that is not finite
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, Vector | Part | Composed)
 
 
 def _part(name: str, value: Vector | Part) -> Part:

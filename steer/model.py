@@ -23,7 +23,7 @@ from steer.composition import (
 )
 from steer.engine.base import Batch, Engine, Way
 from steer.engine.hooks import HooksEngine
-from steer.engine.options import new_tokens
+from steer.engine.options import known_options, new_tokens
 from steer.engine.patches import unwrapped
 from steer.errors import RecordingError, TextError
 from steer.fingerprint import Marks, model_info, tokenizer_marks
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from steer.show.card import Card
 
 _T = TypeVar("_T")
+_ARGUMENTS = ("gate", "operator", "scope", "strict", "weights")  # of `steered`
 _TOKENS = 4096  # tokens of one forward when scoring
 
 
@@ -217,10 +218,11 @@ class Model(Shown):
             CompositionError: Domains, coefficients, operator or gate do not go together.
             FitError: A vector does not fit this model.
         """
-        value = given(coefficients, by_domain)
+        knobs = as_composition(what)
+        value = given(coefficients, by_domain, knobs.domains, _ARGUMENTS)
         if value is None:
             _warn_of_tuning(what)
-        composition = _with(as_composition(what), value, operator, scope, gate)
+        composition = _with(knobs, value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
         return Steered(self.engine, composition, weights, self._tokenizer)
@@ -267,8 +269,9 @@ class Model(Shown):
             `num_return_sequences`, that many in a row for each prompt of a list.
 
         Raises:
-            TextError: A prompt cannot be rendered, several answers to a string are asked for, or
-                the model has no positions for a prompt and the new tokens.
+            TextError: A prompt cannot be rendered, several answers to a string are asked for,
+                there is no such option, or the model has no positions for a prompt and the new
+                tokens.
             CapabilityError: The model is in training mode, or it must run prompts one by one while
                 several rows for a prompt, or a stream of several prompts, are asked for.
         """
@@ -292,13 +295,10 @@ class Model(Shown):
         default = getattr(self.hf_model, "generation_config", None)
         new = new_tokens(options, default, max(map(len, batch.ids)))
         check_lengths(self.architecture, batch, prompts, new)
-        batch_size = rows_at_once(self.engine, len(batch.ids), batch_size, options)
-        if batch_size >= len(batch.ids):
-            rows = self.engine.generate(batch, **options)
-        else:
-            rows = in_order(
-                [(p, self.engine.generate(p, **options)) for p in batch.parts(batch_size)]
-            )
+        size = rows_at_once(self.engine, len(batch.ids), batch_size, options)
+        parts = [batch] if size >= len(batch.ids) else list(batch.parts(size))
+        with known_options(options):
+            rows = in_order([(part, self.engine.generate(part, **options)) for part in parts])
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
     def logprobs(

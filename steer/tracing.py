@@ -178,7 +178,7 @@ def injection(
         ScopeError: A scope needs the prompts' lengths, or they are no numbers of tokens.
     """
     composition = as_composition(what)
-    value = given(coefficients, by_domain)
+    value = given(coefficients, by_domain, composition.domains, ("prompt_lengths",))
     if value is not None:
         composition = composition(value)
     refuse(composition)

@@ -1,8 +1,14 @@
 """What the options of `generate` say, and where an answer ends."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from steer.errors import TextError
+from steer.keywords import meant
+
+_UNUSED = "`model_kwargs` are not used by the model"  # what transformers says of such options
 
 
 def setting(named: Mapping[str, Any], default: Any, name: str) -> Any:
@@ -70,3 +76,29 @@ def answer_of(row: Sequence[int], ends: Sequence[int]) -> list[int]:
         ends: Ids that end an answer.
     """
     return list(row[: next((k for k, token in enumerate(row) if token in ends), len(row))])
+
+
+@contextmanager
+def known_options(named: Mapping[str, Any]) -> Iterator[None]:
+    """Say which options of a call of `generate` nothing takes, and what was probably meant.
+
+    Args:
+        named: See `setting`.
+
+    Raises:
+        TextError: transformers found options that neither it nor the model knows.
+    """
+    try:
+        yield
+    except ValueError as error:
+        unknown = [name for name in named if repr(name) in str(error)]
+        if _UNUSED not in str(error) or not unknown:
+            raise
+        from transformers import GenerationConfig
+
+        raise TextError(
+            "generate takes no such option",
+            found=", ".join(f"{name}={named[name]!r}"[:60] for name in unknown[:4]),
+            expected="batch_size, and the options of Hugging Face's generate",
+            do=meant(unknown[0], [*GenerationConfig().to_dict(), "batch_size"]) or "leave it out",
+        ) from error

@@ -84,7 +84,7 @@ def _name_of(name: object) -> str:
 def _check_id(name: str) -> None:
     """Refuse what is neither there nor the form of a Hub id, before the Hub is asked."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)

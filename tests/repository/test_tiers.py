@@ -142,6 +142,7 @@ _STANDARD = {
     "abc",
     "collections",
     "dataclasses",
+    "difflib",
     "functools",
     "itertools",
     "math",

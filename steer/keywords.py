@@ -1,0 +1,71 @@
+"""Keyword arguments that are neither domains nor arguments: what was probably meant."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from steer.errors import CompositionError
+
+_LAYERS = "a vector acts at its own layers; restrict it: vector[16], or vector[10:20]"
+_TOKENS = "scope says on which tokens to act: scope='response', Part(vector, scope='response')"
+_STRENGTH = "the coefficient is the second argument, lm.steered(vector, 0.8), or a domain's keyword"
+_WRITING = "pass it to lm.generate(…), inside the context"
+_PART = "each domain has its own: Part(vector, operator='add', scope='response')"
+_MEANT: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("layer", "layers", "sites"), _LAYERS),
+        **dict.fromkeys(("position", "positions", "at", "token_pos", "tokens"), _TOKENS),
+        **dict.fromkeys(
+            (
+                "alpha",
+                "coef",
+                "coeff",
+                "coefficient",
+                "coefficients",
+                "multiplier",
+                "scale",
+                "strength",
+            ),
+            _STRENGTH,
+        ),
+        **dict.fromkeys(("batch_size", "do_sample", "max_new_tokens", "temperature"), _WRITING),
+        **dict.fromkeys(("operator", "scope"), _PART),
+    }
+)
+
+
+def check_keywords(
+    given: Mapping[str, object], domains: Iterable[str], arguments: Iterable[str] = ()
+) -> None:
+    """Refuse keywords that name no domain.
+
+    Args:
+        given: What was given by keyword, without the call's own arguments.
+        domains: Names of the domains that there are.
+        arguments: Names of the call's own arguments.
+
+    Raises:
+        CompositionError: A keyword names no domain.
+    """
+    known, own = list(domains), list(arguments)
+    unknown = [name for name in given if name not in known]
+    if not unknown:
+        return
+    among = f"a domain among {known}" + (f", or {', '.join(own)}" if own else "")
+    raise CompositionError(
+        "unknown domain or argument",
+        found=", ".join(f"{n}={given[n]!r}"[:60] for n in unknown[:4]),
+        expected=among,
+        do=meant(unknown[0], [*known, *own]) or "check the spelling, or compose a vector for it",
+    )
+
+
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """Return what to do about a keyword that nothing takes, if that can be told.
+
+    Args:
+        name: The keyword.
+        known: The names that the call takes.
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return _MEANT.get(name, f"write {near[0]}" if near else None)
