@@ -1,6 +1,7 @@
 """A safetensors checkpoint in a folder, read tensor by tensor."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -246,6 +247,14 @@ def fetched(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    if os.path.isfile(name):
+        raise CheckpointError(
+            f"{name}: this is a file, and a checkpoint is a folder",
+            found="a GGUF file" if name.lower().endswith(".gguf") else "a file",
+            expected=f"the folder with {CONFIG} and safetensors files, or the id of a model",
+            do="load it, and pass the model or the folder that its save_pretrained writes: "
+            "steer.Model.from_pretrained(file).hf_model",
+        )
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except (OSError, ValueError) as error:

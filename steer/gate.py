@@ -11,6 +11,7 @@ from torch import Tensor
 from steer.errors import CompositionError
 from steer.shown import Shown
 from steer.site import Residual
+from steer.vector_rules import is_number
 
 if TYPE_CHECKING:
     from steer.show.card import Card
@@ -54,10 +55,10 @@ class DomainGate(Shown):
                 expected="a tensor [domain + background, d_model]",
                 do="build the gate with steer.domain_gate(...)",
             )
-        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+        if self.accuracy is not None and not (is_number(self.accuracy) and 0 <= self.accuracy <= 1):
             raise CompositionError(
                 "a gate's accuracy is a share",
-                found=self.accuracy,
+                found=repr(self.accuracy),
                 expected="0 to 1",
                 do="leave it out if it was not measured",
             )
@@ -69,10 +70,11 @@ class DomainGate(Shown):
                 expected="distinct names and at least one centroid [d_model] for each",
                 do="build the gate with steer.domain_gate(...)",
             )
-        if not (bool(torch.isfinite(centroids).all()) and 0 <= self.margin < float("inf")):
+        usable = is_number(self.margin) and 0 <= self.margin < float("inf")
+        if not (usable and bool(torch.isfinite(centroids).all())):
             raise CompositionError(
                 "the gate holds an unusable value",
-                found=f"margin {self.margin}, finite centroids: "
+                found=f"margin {self.margin!r}, finite centroids: "
                 f"{bool(torch.isfinite(centroids).all())}",
                 expected="finite centroids and a finite margin of at least 0",
                 do="build the gate with steer.domain_gate(...)",

@@ -13,6 +13,7 @@ from steer.errors import CompositionError
 from steer.gate import DomainGate
 from steer.model import Model
 from steer.pairs import Pair, Pairs, Prompt, as_pairs
+from steer.site import whole
 from steer.text import as_prompts
 
 _AT_ONCE = 32  # prompts of one call, after which the bar moves
@@ -54,10 +55,11 @@ def domain_gate(
         CapabilityError: The model is in training mode.
     """
     unsteered(model.engine, "domain_gate")
-    if not -1 <= layer < model.n_layers:
+    at = whole(layer)
+    if at is None or not -1 <= at < model.n_layers:
         raise CompositionError(
             "a gate reads a layer that the model does not have",
-            found=f"layer {layer}",
+            found=f"layer {layer!r}",
             expected=f"-1 (the embedding) to {model.n_layers - 1}",
             do="take a layer at or below the first that is steered",
         )

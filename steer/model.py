@@ -30,7 +30,7 @@ from steer.fingerprint import Marks, model_info, tokenizer_marks
 from steer.fit import check_fit
 from steer.gate import DomainGate
 from steer.listed import listed
-from steer.loading import load_model, load_tokenizer, located
+from steer.loading import check_loaded, load_model, load_tokenizer, located
 from steer.provenance import ModelInfo
 from steer.scope import Scope, parse_scope
 from steer.shown import Shown
@@ -62,7 +62,8 @@ class Model(Shown):
             them only names and sizes are checked.
 
     Raises:
-        ArchitectureError: The parts are not found, or do not reproduce the model's logits.
+        ArchitectureError: It is no model, or its parts are not found or do not give its logits.
+        TextError: The tokenizer is none.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Model(Shown):
         engine: Callable[[Architecture], Engine] = HooksEngine,
         verify: bool = True,
     ) -> None:
+        check_loaded(hf_model, tokenizer)
         self.hf_model = hf_model
         self._tokenizer = tokenizer
         self.architecture: Architecture = find_architecture(
@@ -278,12 +280,14 @@ class Model(Shown):
         if isinstance(prompts, str):
             self._check_one_answer(options)
             return self.generate([prompts], batch_size=batch_size, **options)[0]
-        if not isinstance(prompts, Sequence) or (batch_size is not None and batch_size < 1):
+        if not isinstance(prompts, Sequence) or (
+            batch_size is not None and (whole(batch_size) or 0) < 1
+        ):
             raise TextError(
                 "there is nothing to generate from",
-                found=f"prompts {type(prompts).__name__}, batch_size {batch_size}",
+                found=f"prompts {type(prompts).__name__}, batch_size {batch_size!r}",
                 expected="a prompt or a sequence of prompts, at least one at a time",
-                do="pass texts or messages",
+                do="pass a text, or a list of texts or conversations: [[message, …]]",
             )
         if not prompts:
             return []

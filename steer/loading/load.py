@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
-from steer.errors import CheckpointError, TextError
+from steer.errors import ArchitectureError, CheckpointError, TextError
 from steer.loading.options import said, shared_options, unknown_option
 from steer.loading.place import Place
 
@@ -61,6 +62,34 @@ def load_model(place: Place) -> Any:
     if getattr(model, "_hf_peft_config_loaded", False):
         model.config._commit_hash = None  # it is the base's
     return model if place.device is None else model.to(place.device)
+
+
+def check_loaded(hf_model: object, tokenizer: object) -> None:
+    """Refuse what is not a loaded model, or not a loaded tokenizer.
+
+    Args:
+        hf_model: The model.
+        tokenizer: The tokenizer, or None.
+
+    Raises:
+        ArchitectureError: The model is no module.
+        TextError: The tokenizer cannot be called.
+    """
+    if not isinstance(hf_model, nn.Module):
+        raise ArchitectureError(
+            "this is no model",
+            found=f"{type(hf_model).__name__} {hf_model!r}"[:200],
+            expected="a causal language model of transformers, or what wraps one",
+            do="load one by its name: steer.Model.from_pretrained(name); of a steer.Model pass "
+            "its hf_model",
+        )
+    if tokenizer is not None and not callable(tokenizer):
+        raise TextError(
+            "this is no tokenizer",
+            found=f"{type(tokenizer).__name__} {tokenizer!r}"[:200],
+            expected="a Hugging Face tokenizer, or None",
+            do="load it: transformers.AutoTokenizer.from_pretrained(name)",
+        )
 
 
 @contextmanager

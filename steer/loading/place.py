@@ -65,6 +65,7 @@ def located(
         _check_id(given)
     if file is not None:
         need("reading a GGUF file", "gguf", "accelerate", extra="gguf")
+        options.setdefault("quantization_config", _dequantised())
     own = any(Path(given, options.get("subfolder") or "", f).is_file() for f in TOKENIZERS)
     return Place(given, options, given if own or base == given else base, called, moved)
 
@@ -102,6 +103,14 @@ def _check_id(name: str) -> None:
             expected="a folder or GGUF file that is there, or the id of a model on the Hub",
             do=f"check the path, which is relative to {Path.cwd()}; '~' is not expanded",
         ) from error
+
+
+def _dequantised() -> Any:
+    """Return the option that gives plain weights on every machine, whatever kernels it has."""
+    import transformers
+
+    known = getattr(transformers, "GgufConfig", None)  # versions without it do nothing else
+    return None if known is None else known(dequantize=True)
 
 
 def _split_file(name: str, options: Mapping[str, Any]) -> tuple[str, str]:

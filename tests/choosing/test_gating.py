@@ -57,10 +57,16 @@ def test_a_gate_needs_prompts(lm, prompts):
         steer.domain_gate(lm, prompts, layer=0)
 
 
-@pytest.mark.parametrize("layer", [-2, 4, 99])
+@pytest.mark.parametrize("layer", [-2, 4, 99, "1", None, 1.5])
 def test_a_gate_needs_a_layer_that_is_there(lm, layer):
     with pytest.raises(CompositionError, match="does not have"):
         steer.domain_gate(lm, {"sea": ["the sea"]}, layer=layer)
+
+
+@pytest.mark.parametrize("margin", ["wide", None, -1.0, float("nan")])
+def test_a_margin_is_a_number(lm, margin):
+    with pytest.raises(CompositionError, match="margin"):
+        steer.domain_gate(lm, {"sea": SEA, "town": TOWN}, layer=1, margin=margin)
 
 
 def test_a_gate_of_one_domain_is_refused_but_for_a_background(lm):

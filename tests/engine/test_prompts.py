@@ -25,8 +25,9 @@ def test_what_is_no_prompt_is_named(lm, prompts):
 
 
 def test_at_least_one_prompt_is_run_at_once(lm):
-    with pytest.raises(TextError, match="batch_size 0"):
-        lm.generate(["the sea"], batch_size=0)
+    for size in (0, -1, "2", 1.5):
+        with pytest.raises(TextError, match=f"batch_size {size!r}"):
+            lm.generate(["the sea"], batch_size=size)
 
 
 @pytest.mark.parametrize("value", [1e300, [1e39], {"vector": -1e300}, [[1e300]]])

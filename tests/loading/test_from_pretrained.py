@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import steer
-from steer.errors import CapabilityError, CheckpointError, TextError
+from steer.errors import ArchitectureError, CapabilityError, CheckpointError, TextError
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ASKED = ["Is the dose safe?", "What is the price of the bond?"]
@@ -150,3 +150,20 @@ def test_a_damaged_folder_is_refused_by_name(folder, tmp_path, damage):
 def test_a_model_that_the_hub_does_not_give_is_refused_by_name():
     with pytest.raises(CheckpointError, match="nobody/nothing"):
         steer.Model.from_pretrained("nobody/nothing", local_files_only=True)
+
+
+@pytest.mark.parametrize("given", ["owner/name", None, 3, tiny_tokenizer()])
+def test_what_is_no_model_is_not_wrapped(given):
+    with pytest.raises(ArchitectureError, match=r"no model[\s\S]*from_pretrained"):
+        steer.Model(given)
+
+
+def test_a_model_is_not_wrapped_twice(folder):
+    with pytest.raises(ArchitectureError, match="hf_model"):
+        steer.Model(steer.Model.from_pretrained(folder))
+
+
+@pytest.mark.parametrize("given", ["owner/name", 3])
+def test_what_is_no_tokenizer_is_refused(given):
+    with pytest.raises(TextError, match="no tokenizer"):
+        steer.Model(tiny_model("llama"), given)

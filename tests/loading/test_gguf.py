@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CheckpointError, MissingExtraError
+from steer.errors import AlignmentError, CheckpointError, MissingExtraError
+from steer.merge import merge_checkpoint
+from steer.tune import preference_tune
 from tests.loading.gguf_file import write_gguf
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -91,3 +93,27 @@ def test_without_the_package_the_extra_is_named(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MissingExtraError, match=r"residual-steer\[gguf\]"):
         steer.Model.from_pretrained(file)
+
+
+def test_the_weights_are_plain_whatever_kernels_there_are(file, lm, tmp_path):
+    found = loaded(file, "the file")
+    assert not getattr(found.hf_model.config, "quantization_config", None)
+    found.hf_model.save_pretrained(tmp_path)
+    found.tokenizer.save_pretrained(tmp_path)
+    again = steer.Model.from_pretrained(tmp_path)
+    assert again.generate(ASKED, max_new_tokens=4) == lm.generate(ASKED, max_new_tokens=4)
+    with pytest.raises(AlignmentError, match="the two models are the same"):
+        steer.alignment_vector(tmp_path, found, progress=False)
+
+
+def test_a_gguf_model_can_be_tuned(file):
+    pairs = steer.Pairs.of([steer.Pair("how are you", "fine", "no")])
+    tuned = preference_tune(loaded(file, "the file"), pairs, steps=1, progress=False)
+    assert tuned.info.model_id == f"{file} tuned with ipo on 1 pairs"
+
+
+def test_weights_are_compared_and_merged_from_folders(file, tmp_path):
+    with pytest.raises(CheckpointError, match=r"GGUF[\s\S]*save_pretrained"):
+        steer.alignment_vector(file, file, progress=False)
+    with pytest.raises(CheckpointError, match=r"GGUF[\s\S]*save_pretrained"):
+        merge_checkpoint(file, [(file, 1.0)], tmp_path / "out", progress=False)
