@@ -7,6 +7,7 @@ from typing import Any
 
 from steer.errors import TextError
 from steer.keywords import meant
+from steer.site import whole
 
 _UNUSED = "`model_kwargs` are not used by the model"  # what transformers says of such options
 
@@ -46,10 +47,22 @@ def new_tokens(named: Mapping[str, Any], default: Any, width: int) -> int:
 
     Returns:
         The number that was set; 0 where none was, and `generate` minds the positions itself.
+
+    Raises:
+        TextError: A number of tokens is no whole number.
     """
-    new, whole = (setting(named, default, name) for name in ("max_new_tokens", "max_length"))
-    if new is None and whole is not None:
-        new = whole - width
+    names = ("max_new_tokens", "max_length")
+    new, total = (setting(named, default, name) for name in names)
+    for name, value in zip(names, (new, total), strict=True):
+        if value is not None and whole(value) is None:
+            raise TextError(
+                f"{name} is no number of tokens",
+                found=f"{name}={value!r}"[:200],
+                expected="a whole number",
+                do="pass for instance 64",
+            )
+    if new is None and total is not None:
+        new = total - width
     return max(new or 0, 0)
 
 

@@ -66,6 +66,13 @@ def test_compose_takes_vectors_and_a_gate():
     assert steer.compose(layers=VECTOR).domains == ("layers",)  # a domain may be called so
 
 
+@pytest.mark.parametrize("name", ["max_new_tokens", "max_length"])
+@pytest.mark.parametrize("value", ["5", 2.5, True, [5]])
+def test_a_number_of_tokens_is_a_whole_number(lm, name, value):
+    with pytest.raises(TextError, match=f"{name} is no number"):
+        lm.generate("the sea", **{name: value})
+
+
 @pytest.mark.parametrize(
     ("name", "value", "meant"),
     [
