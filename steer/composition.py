@@ -224,7 +224,8 @@ def compose(
             expected="each domain once",
             do="name it in the mapping or as a keyword",
         )
-    check_keywords({k: v for k, v in by_domain.items() if not _is_part(v)}, (), ("gate",))
+    foreign = {k: v for k, v in by_domain.items() if not isinstance(v, Vector | Part | Composed)}
+    check_keywords(foreign, (), ("gate",))
     named.update(by_domain)
     parts = {name: _part(name, value) for name, value in named.items()}
     return Composition(parts, torch.ones(1, max(len(parts), 1), dtype=torch.float64), gate)
@@ -408,10 +409,6 @@ def number(value: object) -> float:
         return float(value)  # type: ignore[arg-type]  # is_number said so
     except OverflowError:
         return float("inf")  # refused with all that is not finite
-
-
-def _is_part(value: object) -> bool:
-    return isinstance(value, Vector | Part | Composed)
 
 
 def _part(name: str, value: Vector | Part) -> Part:
