@@ -127,6 +127,7 @@ _MODULES = {
     "harness",
     "report",
     "streaming",
+    "text",
     "tracing",
     "view",
 }

@@ -21,7 +21,7 @@ def prompt_batch(tokenizer: Any, prompts: Sequence[PromptLike]) -> Batch:
     """Return prompts as they are before an answer, through the chat template.
 
     Args:
-        tokenizer: The model's tokenizer.
+        tokenizer: The model's tokenizer, or a `Chat` of it.
         prompts: Texts or sequences of messages.
 
     Returns:
@@ -48,7 +48,7 @@ def exchange_batch(
     """Return prompts with given responses.
 
     Args:
-        tokenizer: The model's tokenizer.
+        tokenizer: The model's tokenizer, or a `Chat` of it.
         prompts: One prompt per response.
         responses: The responses, as the assistant's turn.
 

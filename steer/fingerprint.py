@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from steer.architecture import Architecture
+from steer.chat import as_chat, template_of
 from steer.checkpoint import TOKENIZERS
 from steer.provenance import ModelInfo
-from steer.text import template_of, unchanged
+from steer.text import unchanged
 
 _CONFIG = (
     "model_type",
@@ -62,32 +63,37 @@ def tokenizer_marks(tokenizer: Any) -> Marks:
     """Return what tells quickly whether a tokenizer or its chat template was changed.
 
     Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
 
     Returns:
         The size of its vocabulary, a probe text's tokens, and the template.
     """
-    return len(tokenizer), tuple(_probed(tokenizer)), template_of(tokenizer)
+    inner = as_chat(tokenizer).tokenizer
+    return len(inner), tuple(_probed(inner)), template_of(tokenizer)
 
 
 def template_fingerprint(tokenizer: Any) -> str:
     """Return the SHA-256 of the chat template, or of the plain format where there is none.
 
+    Arguments that every rendering passes to the template are part of it.
+
     Args:
-        tokenizer: A Hugging Face tokenizer.
+        tokenizer: A Hugging Face tokenizer, or a `Chat`.
     """
-    return _sha256(template_of(tokenizer))
+    template, arguments = template_of(tokenizer), dict(as_chat(tokenizer).arguments)
+    return _sha256([template, arguments] if arguments else template)
 
 
 def text_marks(tokenizer: Any) -> tuple[str, str]:
     """Return the fingerprints of a tokenizer and its chat template, empty for None.
 
     Args:
-        tokenizer: A Hugging Face tokenizer, or None.
+        tokenizer: A Hugging Face tokenizer, a `Chat`, or None.
     """
     if tokenizer is None:
         return "", ""
-    return tokenizer_fingerprint(tokenizer), template_fingerprint(tokenizer)
+    inner = as_chat(tokenizer).tokenizer
+    return tokenizer_fingerprint(inner), template_fingerprint(tokenizer)
 
 
 def tokenizer_in(folder: Path) -> Any:
@@ -122,7 +128,7 @@ def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> Mod
 
     Args:
         hf_model: The Hugging Face model.
-        tokenizer: Its tokenizer, or None.
+        tokenizer: Its tokenizer, a `Chat` of it, or None.
         architecture: The model's parts.
     """
     config = hf_model.config

@@ -1,5 +1,6 @@
 """A model that can be steered: engine, tokenizer and architecture together."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -36,7 +37,7 @@ from steer.scope import Scope, parse_scope
 from steer.shown import Shown
 from steer.site import whole
 from steer.steered import Steered
-from steer.text import PromptLike
+from steer.text import Chat, Continuation, PromptLike
 from steer.vector import Vector
 
 if TYPE_CHECKING:
@@ -57,13 +58,16 @@ class Model(Shown):
         final_norm: Dotted name of the norm after the last block, likewise.
         unembedding: Dotted name of the unembedding, likewise.
         embedding: Dotted name of the token embedding, likewise.
+        chat_template_kwargs: JSON values that every rendering passes to the chat template
+            (`enable_thinking`, `tools`, `documents`, …). They are part of its fingerprint.
         engine: What runs the model: makes an engine of the parts found.
         verify: Whether two short forwards check these parts, and that the model is causal; without
             them only names and sizes are checked.
 
     Raises:
         ArchitectureError: It is no model, or its parts are not found or do not give its logits.
-        TextError: The tokenizer is none.
+        TextError: The tokenizer is none, the chat template does not read an argument, or there is
+            no template.
     """
 
     def __init__(
@@ -75,12 +79,16 @@ class Model(Shown):
         final_norm: str | None = None,
         unembedding: str | None = None,
         embedding: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         engine: Callable[[Architecture], Engine] = HooksEngine,
         verify: bool = True,
     ) -> None:
         check_loaded(hf_model, tokenizer)
         self.hf_model = hf_model
         self._tokenizer = tokenizer
+        self._arguments: Mapping[str, Any] = chat_template_kwargs or {}
+        if chat_template_kwargs:
+            self._arguments = self.chat.arguments
         self.architecture: Architecture = find_architecture(
             hf_model,
             blocks=blocks,
@@ -103,6 +111,7 @@ class Model(Shown):
         unembedding: str | None = None,
         embedding: str | None = None,
         device: str | int | torch.device | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> "Model":
         """Load a model and its tokenizer.
@@ -115,6 +124,7 @@ class Model(Shown):
             unembedding: See `Model`.
             embedding: See `Model`.
             device: Where to load it: `"cpu"`, `"cuda:1"`, `"auto"`, …, as `device_map` takes it.
+            chat_template_kwargs: See `Model`.
             **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
                 `gguf_file`, `revision`, …). What says where the files are (`gguf_file`, `revision`,
                 `token`, `cache_dir`, `subfolder`, `local_files_only`, …) holds for the tokenizer
@@ -128,7 +138,7 @@ class Model(Shown):
             CapabilityError: There is no such option, device or precision.
             CheckpointError: There is no such model, or it cannot be loaded.
             MissingExtraError: A GGUF file, an adapter or a device map needs a package.
-            TextError: It has no tokenizer that can be read.
+            TextError: It has no tokenizer that can be read, or see `Model`.
         """
         place = located(name, kwargs, device)
         if tokenizer is None:
@@ -140,6 +150,7 @@ class Model(Shown):
             final_norm=final_norm,
             unembedding=unembedding,
             embedding=embedding,
+            chat_template_kwargs=chat_template_kwargs,
         )
 
     @property
@@ -159,6 +170,21 @@ class Model(Shown):
         return self._tokenizer
 
     @property
+    def chat(self) -> Chat:
+        """The tokenizer with the arguments of its chat template: what prompts are rendered with.
+
+        Raises:
+            TextError: The model was given no tokenizer, or its template was changed to one that
+                does not read the arguments.
+        """
+        return Chat(self.tokenizer, self._arguments)
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """A copy of the arguments that every rendering passes to the chat template."""
+        return copy.deepcopy(dict(self._arguments))
+
+    @property
     def n_layers(self) -> int:
         """Number of decoder blocks."""
         return self.architecture.n_layers
@@ -171,9 +197,10 @@ class Model(Shown):
     @property
     def info(self) -> ModelInfo:
         """What identifies the model and its tokenizer, as they are at this moment."""
-        marks = None if self._tokenizer is None else tokenizer_marks(self._tokenizer)
+        chat = None if self._tokenizer is None else self.chat
+        marks = None if chat is None else tokenizer_marks(chat)
         if self._info is None or self._info[0] != marks:
-            self._info = marks, model_info(self.hf_model, self._tokenizer, self.architecture)
+            self._info = marks, model_info(self.hf_model, chat, self.architecture)
         return self._info[1]
 
     # -- steering --------------------------------------------------------------------------------
@@ -295,7 +322,7 @@ class Model(Shown):
             if options.get("max_length") is None:
                 options.setdefault("max_new_tokens", 64)
             options.setdefault("do_sample", False)
-        batch = prompt_batch(self.tokenizer, prompts)
+        batch = prompt_batch(self.chat, prompts)
         default = getattr(self.hf_model, "generation_config", None)
         new = new_tokens(options, default, max(map(len, batch.ids)))
         check_lengths(self.architecture, batch, prompts, new)
@@ -303,7 +330,8 @@ class Model(Shown):
         parts = [batch] if size >= len(batch.ids) else list(batch.parts(size))
         with known_options(options):
             rows = in_order([(part, self.engine.generate(part, **options)) for part in parts])
-        return [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+        texts = (self.tokenizer.decode(row, skip_special_tokens=True) for row in rows)
+        return [Continuation(text) for text in texts]
 
     def logprobs(
         self, prompts: Sequence[PromptLike], responses: Sequence[str]
@@ -322,7 +350,7 @@ class Model(Shown):
             SelectionError: Prompts or responses are one text and no sequence.
         """
         prompts, responses = listed("prompts", prompts), listed("responses", responses)
-        batch = exchange_batch(self.tokenizer, prompts, responses)
+        batch = exchange_batch(self.chat, prompts, responses)
         check_lengths(self.architecture, batch, prompts)
         scored: list[tuple[Batch, list[Tensor]]] = []
         for piece in batch.pieces(_TOKENS):
@@ -348,7 +376,7 @@ class Model(Shown):
             SelectionError: Prompts or responses are one text and no sequence.
         """
         prompts, responses = listed("prompts", prompts), listed("responses", responses)
-        batch = exchange_batch(self.tokenizer, prompts, responses)
+        batch = exchange_batch(self.chat, prompts, responses)
         check_lengths(self.architecture, batch, prompts)
         return in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
 
@@ -378,11 +406,11 @@ class Model(Shown):
         """
         prompts = listed("prompts", prompts)
         wanted = range(self.n_layers) if layers is None else _checked_layers(layers, self.n_layers)
-        tokenizer = self.tokenizer
+        chat = self.chat
         batch = (
-            prompt_batch(tokenizer, prompts)
+            prompt_batch(chat, prompts)
             if responses is None
-            else exchange_batch(tokenizer, prompts, listed("responses", responses))
+            else exchange_batch(chat, prompts, listed("responses", responses))
         )
         check_lengths(self.architecture, batch, prompts)
         return in_order(

@@ -57,7 +57,7 @@ def plan(tokenizer: Any, pairs: Sequence[Pair], at: At) -> tuple[tuple[str, ...]
     """Encode pairs and find the tokens to read.
 
     Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
         pairs: The pairs, at least one.
         at: Positions: names, or functions from an `Exchange` to the tokens to average.
 

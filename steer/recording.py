@@ -89,7 +89,7 @@ def record(
     wanted = _checked(architecture, pairs, layers)
     _check_keep(keep)
     domains: tuple[str | None, ...] = pairs.domains or (None,)
-    positions, units = plan(model.tokenizer, pairs, at)
+    positions, units = plan(model.chat, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
     _check_length(architecture, longest)
     if max_tokens is not None and (whole(max_tokens) or 0) < 1:

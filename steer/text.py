@@ -1,33 +1,43 @@
-"""From text to token ids: chat templates, special tokens exactly once, and never any padding.
+"""From text to token ids: special tokens exactly once, and never any padding.
 
-A prompt goes through the tokenizer's chat template, up to where the assistant begins. A tokenizer
-without a template gets the plain format, one turn after the other::
-
-    System: You are terse.
-
-    User: Is it safe?
-
-    Assistant:
-
-with the response after one space. A rendered template holds its own special tokens and gets no
-more; the plain format gets those that the tokenizer puts in front of a text, and none at its end.
+What the text of a prompt is, `steer.chat` decides. A rendered template holds its own special tokens
+and gets no more; the plain format gets those that the tokenizer puts in front of a text, and none
+at its end.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from steer.beginning import common
-from steer.errors import PairsError, TextError
-from steer.listed import listed
-from steer.pairs import Message, Prompt
-from steer.pairs.conversation import read_messages
-from steer.pairs.pair import messages_of
+from steer.chat import (
+    Chat,
+    PromptLike,
+    as_chat,
+    as_prompt,
+    as_prompts,
+    render,
+    template_of,
+)
+from steer.errors import TextError
+from steer.thinking import Continuation, before_and_answer
 
-PromptLike: TypeAlias = str | Sequence[Message | Mapping[str, str]]
-PLAIN_FORMAT = "plain: 'System: …\\n\\nUser: …\\n\\nAssistant:', then ' ' and the response"
-_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
+__all__ = [
+    "Chat",
+    "Continuation",
+    "Exchange",
+    "PromptLike",
+    "as_prompt",
+    "as_prompts",
+    "encode_exchange",
+    "encode_in_user_slot",
+    "encode_prompt",
+    "render",
+    "slot_samples",
+    "template_of",
+    "unchanged",
+]
 _CONTENTS = ("a", "7")
 
 
@@ -55,73 +65,19 @@ class Exchange:
         return self.ids[self.response_start :]
 
 
-def template_of(tokenizer: Any) -> str:
-    """Return the chat template that prompts go through, or a description of the plain format.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer.
-
-    Raises:
-        TextError: It has several templates, and none is called `default`.
-    """
-    template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        if "default" not in template:
-            raise TextError(
-                "the tokenizer has several chat templates and none is the default",
-                found=f"templates {sorted(template)}",
-                expected="one called 'default'",
-                do="set tokenizer.chat_template to the one you want",
-            )
-        template = template["default"]
-    return PLAIN_FORMAT if template is None else str(template)
-
-
-def render(tokenizer: Any, prompt: PromptLike) -> str:
-    """Return a prompt as the text the model reads, up to where the assistant begins.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
-        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
-            `content`.
-
-    Raises:
-        TextError: The prompt is neither, or the chat template refuses the messages, for instance a
-            system message.
-    """
-    messages = messages_of(as_prompt(prompt))
-    if not _has_template(tokenizer):
-        turns = [f"{_NAMES.get(m.role, m.role.title())}: {m.content}\n\n" for m in messages]
-        return "".join(turns) + "Assistant:"
-    from jinja2 import TemplateError
-
-    conversation = [{"role": m.role, "content": m.content} for m in messages]
-    try:
-        text = tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=True
-        )
-    except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise TextError(
-            "the chat template refuses this prompt",
-            found=f"roles {[m.role for m in messages]}: {error}",
-            expected="messages that the model's template accepts",
-            do="move the system message into the user's, or give the tokenizer another template",
-        ) from error
-    return str(text)
-
-
 def encode_prompt(tokenizer: Any, prompt: PromptLike) -> tuple[int, ...]:
     """Return the token ids of a prompt, up to where the assistant begins.
 
     Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
         prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
             `content`.
 
     Raises:
         TextError: The prompt cannot be rendered, or has no token.
     """
-    return _encode(tokenizer, render(tokenizer, prompt))[0]
+    chat = as_chat(tokenizer)
+    return _encode(chat, render(chat, prompt))[0]
 
 
 def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchange:
@@ -131,7 +87,7 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
     tokens may differ from those of either part alone.
 
     Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
         prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
             `content`.
         response: What the assistant says.
@@ -140,11 +96,11 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
         TextError: The prompt cannot be rendered, the response has no token of its own, or there is
             none before it.
     """
-    before = render(tokenizer, prompt)
-    whole = before + ("" if _has_template(tokenizer) else " ") + response
-    ids, ends = _encode(tokenizer, whole)
+    chat = as_chat(tokenizer)
+    before, answer = before_and_answer(chat, as_prompt(prompt), render(chat, prompt), response)
+    ids, ends = _encode(chat, before + answer)
     if ends is None:
-        start = common(ids, _encode(tokenizer, before)[0])
+        start = common(ids, _encode(chat, before)[0])
     else:
         start = next((i for i, end in enumerate(ends) if end > len(before)), len(ids))
     if start >= len(ids):
@@ -168,7 +124,7 @@ def slot_samples(tokenizer: Any) -> tuple[tuple[int, ...], ...]:
     """Return the ids of user messages that end differently, to see what the template adds.
 
     Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
 
     Raises:
         TextError: The message cannot be rendered.
@@ -185,7 +141,7 @@ def encode_in_user_slot(
     the content: one that the tokenizer merged with the end of the content does not.
 
     Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
         response: The text for the user's slot.
         samples: What `slot_samples` returned, if many responses are encoded.
 
@@ -201,64 +157,15 @@ def encode_in_user_slot(
     return ids, min(common(ids[::-1], other[::-1]) for other in others)
 
 
-def as_prompt(prompt: PromptLike) -> Prompt:
-    """Return a prompt in the one form that it is kept and compared in.
-
-    Args:
-        prompt: A text, or messages: `Message`s or mappings with `role` and `content`.
-
-    Returns:
-        The text, or a tuple of `Message`.
-
-    Raises:
-        TextError: It is neither.
-    """
-    if isinstance(prompt, str):
-        return prompt
-    try:
-        messages = read_messages(list(prompt) if isinstance(prompt, Sequence) else prompt, "prompt")
-    except PairsError as error:
-        raise _no_prompt(error.what, error.found) from error
-    if not messages:
-        raise _no_prompt("there is no message in this prompt", repr(prompt))
-    return messages
-
-
-def as_prompts(prompts: Iterable[PromptLike], what: str = "prompts") -> list[Prompt]:
-    """Return several prompts, each in the form of `as_prompt`.
-
-    Args:
-        prompts: A list of prompts, or another iterable.
-        what: What they are, for the message.
-
-    Raises:
-        SelectionError: They are one text, or no iterable.
-        TextError: One of them is neither a text nor messages.
-    """
-    return [as_prompt(prompt) for prompt in listed(what, prompts)]
-
-
-def _no_prompt(what: str, found: object) -> TextError:
-    return TextError(
-        what,
-        found=found,
-        expected='a text, or messages like {"role": "user", "content": "…"} with text as content',
-        do="convert it; the roles are system, user and assistant",
-    )
-
-
-def _has_template(tokenizer: Any) -> bool:
-    return getattr(tokenizer, "chat_template", None) is not None
-
-
-def _encode(tokenizer: Any, text: str) -> tuple[tuple[int, ...], list[int] | None]:
+def _encode(chat: Chat, text: str) -> tuple[tuple[int, ...], list[int] | None]:
     """Return ids and, from a fast tokenizer, the end of each token's characters in the text."""
+    tokenizer = chat.tokenizer
     fast = bool(getattr(tokenizer, "is_fast", False))
     with unchanged(tokenizer):
         bare = tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
         ids = tuple(bare["input_ids"])
         front: tuple[int, ...] = ()
-        if not _has_template(tokenizer):
+        if not chat.has_template:
             front = _front(tuple(tokenizer(text, verbose=False)["input_ids"]), ids)
     if not ids:
         raise TextError(

@@ -1,7 +1,7 @@
 """Steering through nnsight: a model that it runs, and one line inside a trace of your own."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ class TracedModel(Model):
         final_norm: See `Model`.
         unembedding: See `Model`.
         embedding: See `Model`.
+        chat_template_kwargs: See `Model`.
 
     Raises:
         ArchitectureError: It is no model of nnsight, or its parts are not found. A model whose
@@ -63,6 +64,7 @@ class TracedModel(Model):
         final_norm: str | None = None,
         unembedding: str | None = None,
         embedding: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         skeleton = _module_of(language_model)
         if not remote:
@@ -79,6 +81,7 @@ class TracedModel(Model):
             final_norm=final_norm,
             unembedding=unembedding,
             embedding=embedding,
+            chat_template_kwargs=chat_template_kwargs,
             engine=lambda architecture: NNsightEngine(architecture, language_model, remote),
             verify=not elsewhere,
         )
@@ -94,6 +97,7 @@ class TracedModel(Model):
         unembedding: str | None = None,
         embedding: str | None = None,
         device: str | int | torch.device | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         remote: bool | str = False,
         **kwargs: Any,
     ) -> "TracedModel":
@@ -107,6 +111,7 @@ class TracedModel(Model):
             unembedding: See `Model`.
             embedding: See `Model`.
             device: See `Model.from_pretrained`.
+            chat_template_kwargs: See `Model`.
             remote: See `TracedModel`.
             **kwargs: Passed on to `nnsight.TransformersModel` (`dtype`, `revision`, …).
 
@@ -141,6 +146,7 @@ class TracedModel(Model):
             final_norm=final_norm,
             unembedding=unembedding,
             embedding=embedding,
+            chat_template_kwargs=chat_template_kwargs,
         )
 
 

@@ -19,6 +19,7 @@ from steer.pairs import Pair, Pairs, as_pairs
 from steer.pairs.pair import messages_of
 from steer.random_state import random_state_put_back
 from steer.text import render
+from steer.thinking import before_and_answer
 
 Loss = Literal["ipo", "sigmoid", "hinge"]
 _PARTS = ("blocks", "final_norm", "unembedding", "embedding")  # that a user may have named
@@ -64,7 +65,8 @@ def preference_tune(
 
     Raises:
         MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
-        PairsError: There are no pairs.
+        PairsError: There are no pairs, or a prompt ends with a message of the assistant or carries
+            fields besides role and content.
         AlignmentError: A folder for an adapter is named, and no rank.
         FileError: The adapter cannot be written.
         CapabilityError: The model's engine does not work on its modules.
@@ -118,6 +120,7 @@ def preference_tune(
     tuned.config._name_or_path = f"{model.info.model_id} tuned with {loss} on {len(pairs)} pairs"
     tuned.config._commit_hash = None  # it is the base's
     named: dict[str, Any] = {part: model.architecture.names[part] or None for part in _PARTS}
+    named["chat_template_kwargs"] = model.chat_template_kwargs
     return Model(tuned.eval().requires_grad_(True), model.tokenizer, **named)
 
 
@@ -164,7 +167,7 @@ def _trainer(model: Model, pairs: Pairs, folder: str, lora: Any, **options: Any)
         ref_model=None if lora is not None else copy.deepcopy(model.hf_model),
         args=trl.DPOConfig(**options),
         train_dataset=Dataset.from_list([_row(model, pair) for pair in pairs]),
-        processing_class=copy.deepcopy(model.tokenizer),
+        processing_class=_with_arguments(model),
         peft_config=lora,
     )
     trainer.remove_callback(PrinterCallback)
@@ -173,14 +176,36 @@ def _trainer(model: Model, pairs: Pairs, folder: str, lora: Any, **options: Any)
 
 def _row(model: Model, pair: Pair) -> dict[str, Any]:
     """Return a pair as TRL reads it: messages, or plain text where there is no chat template."""
-    if not model.tokenizer.chat_template:
-        prompt = render(model.tokenizer, pair.prompt)
-        return {"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-    turns = [{"role": m.role, "content": m.content} for m in messages_of(pair.prompt)]
+    if not model.chat.has_template:
+        prompt = render(model.chat, pair.prompt)
+        texts = {"chosen": pair.chosen, "rejected": pair.rejected}
+        return {"prompt": prompt} | {
+            name: before_and_answer(model.chat, pair.prompt, prompt, text)[1]
+            for name, text in texts.items()
+        }
+    messages = messages_of(pair.prompt)
+    if messages[-1].role != "user" or any(message.fields for message in messages):
+        raise PairsError(
+            "preference_tune cannot tune on this prompt",
+            found=f"roles {[m.role for m in messages]}, fields "
+            f"{sorted({name for m in messages for name in m.fields})}",
+            expected="messages of role and content, the last of them the user's",
+            do="leave these pairs out",
+        )
+    turns = [message.as_dict() for message in messages]
     answers = {"chosen": pair.chosen, "rejected": pair.rejected}
     return {"prompt": turns} | {
         name: [{"role": "assistant", "content": text}] for name, text in answers.items()
     }
+
+
+def _with_arguments(model: Model) -> Any:
+    """Return a copy of a model's tokenizer that passes the model's arguments to its template."""
+    tokenizer, arguments = copy.deepcopy(model.tokenizer), model.chat_template_kwargs
+    if arguments:
+        apply = tokenizer.apply_chat_template
+        tokenizer.apply_chat_template = lambda *a, **named: apply(*a, **named | arguments)
+    return tokenizer
 
 
 def _lora(rank: int | None) -> Any:

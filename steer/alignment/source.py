@@ -9,7 +9,7 @@ from torch import nn
 from steer.checkpoint import ADAPTER_CONFIG, BESIDE, Checkpoint, fetched
 from steer.errors import AlignmentError, CheckpointError
 from steer.files import path_of
-from steer.fingerprint import config_info, tokenizer_in
+from steer.fingerprint import config_info, text_marks, tokenizer_in
 from steer.model import Model
 from steer.parameters import Parameters, parameters_in, parameters_of
 from steer.parameters.layout import FLOATS
@@ -26,21 +26,19 @@ class Source:
         label: What it is called: id, folder, or class.
         parameters: Its parameters.
         info: What identifies it; None for a module without a configuration.
+        marks: Fingerprints of tokenizer and chat template, the latter without arguments; empty
+            where there is none.
     """
 
     label: str
     parameters: Parameters
     info: ModelInfo | None
+    marks: tuple[str, str] = ("", "")
 
     @property
     def config(self) -> Any:
         """The configuration; None if there is none."""
         return getattr(self.parameters.model, "config", None)
-
-    @property
-    def marks(self) -> tuple[str, str]:
-        """Fingerprints of tokenizer and chat template, empty where there is none."""
-        return ("", "") if self.info is None else (self.info.tokenizer, self.info.template)
 
 
 def opened(model: ModelLike) -> Source:
@@ -55,7 +53,9 @@ def opened(model: ModelLike) -> Source:
     """
     if isinstance(model, Model):
         _check_readable(model.hf_model)
-        return Source(model.info.model_id, parameters_of(model.hf_model), model.info)
+        info = model.info
+        marks = text_marks(model.tokenizer if info.tokenizer else None)
+        return Source(info.model_id, parameters_of(model.hf_model), info, marks)
     if isinstance(model, nn.Module):
         _check_readable(model)
         label = str(getattr(getattr(model, "config", None), "_name_or_path", ""))
@@ -89,7 +89,8 @@ def _source(label: str, revision: str | None, parameters: Parameters, tokenizer:
     config: Any = getattr(parameters.model, "config", None)
     if config is None:
         return Source(label, parameters, None)
-    return Source(label, parameters, config_info(label, revision, config, tokenizer))
+    info = config_info(label, revision, config, tokenizer)
+    return Source(label, parameters, info, (info.tokenizer, info.template))
 
 
 def _commit(folder: Path) -> str | None:

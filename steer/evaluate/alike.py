@@ -16,7 +16,7 @@ def warn_of_alike(model: Model, tied: Sequence[Pair]) -> None:
         tied: Pairs whose answers scored exactly alike.
     """
     encoded = (
-        [encode_exchange(model.tokenizer, p.prompt, text).ids for text in (p.chosen, p.rejected)]
+        [encode_exchange(model.chat, p.prompt, text).ids for text in (p.chosen, p.rejected)]
         for p in tied
     )
     alike = [pair for pair, (a, b) in zip(tied, encoded, strict=True) if a == b]

@@ -67,6 +67,7 @@ def language_model(
         backend="causal",
         batch_size=1 if batch_size > 1 and model.engine.one_by_one() else batch_size,
         add_bos_token=False if chat else None,
+        chat_template_args=model.chat_template_kwargs,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer.errors import PairsError
+from steer.pairs.conversation import is_filled
 from steer.pairs.pair import shown
 
 FIELDS = ("prompt", "chosen", "rejected", "system", "domain")
@@ -14,6 +15,22 @@ ANSWER_ALIASES = (
     ("matching", "not_matching"),
     ("positive", "negative"),
 )
+_OF_THE_MODEL = "give it to the model: Model(…, chat_template_kwargs={…}), and remove the column"
+_OF_THE_PROMPT = "write it into the messages of the prompt, and remove the column"
+_OF_THE_SYSTEM = 'say that it is the system message: columns={{"system": "{}"}}'
+_OF_THE_ANSWERS = "write it into the answers as the model writes it, and remove the column"
+_NO_TEXT = "leave these rows out, or remove the column if the text says everything"
+_NOT_CARRIED = {  # columns that change what a model reads, and what to do about them
+    "tools": _OF_THE_MODEL,
+    "documents": _OF_THE_MODEL,
+    "chat_template_kwargs": _OF_THE_MODEL,
+    "history": _OF_THE_PROMPT,
+    "tool_calls": _OF_THE_PROMPT,
+    "system_prompt": _OF_THE_SYSTEM.format("system_prompt"),
+    "system_message": _OF_THE_SYSTEM.format("system_message"),
+    "reasoning_content": _OF_THE_ANSWERS,
+    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), _NO_TEXT),
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,8 @@ def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
         The values under our names.
 
     Raises:
-        PairsError: The row is no mapping, or a column that is needed is not there.
+        PairsError: The row is no mapping, a column that is needed is not there, or one holds what
+            a model would read and a pair does not carry.
     """
     if not isinstance(row, Mapping):
         raise PairsError(
@@ -88,6 +106,14 @@ def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
     for field in ("chosen", "rejected"):
         if field not in names:
             raise missing_field(field, known)
+    for column, do in _NOT_CARRIED.items():
+        if column in row and column not in names.values() and is_filled(row[column]):
+            raise PairsError(
+                f"field '{column}' is not carried by a pair",
+                found=shown(row[column]),
+                expected="prompt, chosen and rejected that say all that the model reads",
+                do=do,
+            )
     return Fields({field: row[column] for field, column in names.items()}, names, known)
 
 

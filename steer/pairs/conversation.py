@@ -9,6 +9,21 @@ from steer.pairs.pair import Message, shown
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _SPEAKER = {"Human": "user", "Assistant": "assistant"}
+_CARRIED = (  # what chat templates read of a message besides role and content
+    "name",
+    "reasoning",
+    "reasoning_content",
+    "thinking",
+    "tool_call_id",
+    "tool_calls",
+)
+_EMPTY = ("", "[]", "{}", "null", "None")  # of a list or a mapping written as text
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+
+
+def is_filled(value: object) -> bool:
+    """Return whether a value says something: not None, and no empty text, list or mapping."""
+    return value.strip() not in _EMPTY if isinstance(value, str) else bool(value)
 
 
 def is_transcript(text: str) -> bool:
@@ -24,10 +39,12 @@ def read_messages(value: object, field: str) -> tuple[Message, ...]:
         field: The name of the field, for the error.
 
     Returns:
-        The messages; keys besides role and content are not read.
+        The messages, with the fields that chat templates know (`tool_calls`, `reasoning_content`,
+        …); other keys are left alone.
 
     Raises:
-        PairsError: It is no list, or a message lacks a role or its content.
+        PairsError: It is no list, a message lacks a role or its content, or it holds what is no
+            text (images).
     """
     if not isinstance(value, list | tuple):
         raise _not_messages(f"field '{field}' has the wrong type", value)
@@ -38,8 +55,16 @@ def read_messages(value: object, field: str) -> tuple[Message, ...]:
             continue
         if not isinstance(item, Mapping) or "role" not in item or "content" not in item:
             raise _not_messages(f"message {number} of field '{field}' cannot be read", item)
+        if media := [key for key in _MEDIA if is_filled(item.get(key))]:
+            raise PairsError(
+                f"message {number} of field '{field}' holds what is no text",
+                found=f"{media[0]}: {shown(item[media[0]])}",
+                expected="messages of text",
+                do="leave the row out",
+            )
+        more = {key: item[key] for key in _CARRIED if is_filled(item.get(key))}
         try:
-            messages.append(Message(item["role"], item["content"]))
+            messages.append(Message(item["role"], item["content"], more))
         except PairsError as error:
             raise PairsError(
                 f"message {number} of field '{field}': {error.what}",
@@ -114,6 +139,15 @@ def part_conversations(
             expected="conversations that differ in their last message only",
             do="cut both conversations after the first answer that differs, or leave the row out",
         )
+    for field, message in (("chosen", chosen[-1]), ("rejected", rejected[-1])):
+        check_answer(message, field)
+    if chosen[:-1] and chosen[-2].role == "assistant":
+        raise PairsError(
+            "chosen and rejected end with two messages of the assistant",
+            found=f"roles {[message.role for message in chosen]}",
+            expected="one message of the assistant after one of the user",
+            do="put what both answers continue at the end of the prompt, in a column of its own",
+        )
     if len(chosen) == 1:
         raise PairsError(
             "chosen and rejected have no prompt",
@@ -122,6 +156,26 @@ def part_conversations(
             do='say which column holds the prompt: columns={"prompt": ...}',
         )
     return chosen[:-1], chosen[-1].content, rejected[-1].content
+
+
+def check_answer(message: Message, field: str) -> None:
+    """Refuse an answer with fields: an answer is text.
+
+    Args:
+        message: The answer.
+        field: The name of the field, for the error.
+
+    Raises:
+        PairsError: The message has fields besides role and content.
+    """
+    if message.fields:
+        raise PairsError(
+            f"field '{field}' is an answer with {', '.join(message.fields)}, which is not carried",
+            found=shown(dict(message.fields)),
+            expected="an answer of role and content",
+            do="write it into the content as the model writes it (<think>…</think>), remove it, or "
+            "leave the row out",
+        )
 
 
 def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:

@@ -1,8 +1,10 @@
 """One preference pair and the messages its prompt may consist of."""
 
 import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steer.errors import PairsError
 from steer.shown import Shown
@@ -21,13 +23,17 @@ class Message:
     Args:
         role: ``"system"``, ``"user"`` or ``"assistant"``.
         content: The text of the turn, kept to the letter.
+        fields: What else the chat template is given of it, by name (`tool_calls`,
+            `reasoning_content`, …); JSON values.
 
     Raises:
-        PairsError: The role is none of the three, or the content is not valid text.
+        PairsError: The role is none of the three, the content is not valid text, or a field holds
+            no JSON value.
     """
 
     role: str
     content: str
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -38,6 +44,18 @@ class Message:
                 do="rename the role, or leave the row out",
             )
         _check_text(self.content, "content of a message")
+        object.__setattr__(self, "fields", MappingProxyType(_json_copy(self.fields)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the message as a chat template takes it."""
+        return {"role": self.role, "content": self.content, **_json_copy(self.fields)}
+
+    def __repr__(self) -> str:
+        more = f", fields={dict(self.fields)!r}" if self.fields else ""
+        return f"Message(role={self.role!r}, content={self.content!r}{more})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Message, (self.role, self.content, dict(self.fields))
 
 
 Prompt: TypeAlias = str | tuple[Message, ...]
@@ -50,7 +68,8 @@ class Pair(Shown):
     Text is kept to the letter: ``" Yes"`` keeps its leading space.
 
     Args:
-        prompt: One user turn as plain text, or a conversation that ends with a user turn.
+        prompt: One user turn as plain text, or a conversation that ends with a user turn, or with
+            a message of the assistant that both answers continue.
         chosen: The wanted answer.
         rejected: The unwanted answer; it differs from ``chosen``.
         domain: The knob that this pair belongs to, or ``None``.
@@ -67,8 +86,9 @@ class Pair(Shown):
 
     def __post_init__(self) -> None:
         _check_prompt(self.prompt)
-        for field in ("chosen", "rejected"):
-            _check_filled(getattr(self, field), f"field '{field}'")
+        for name in ("chosen", "rejected"):
+            _check_filled(getattr(self, name), f"field '{name}'")
+            object.__setattr__(self, name, str(getattr(self, name)))  # of a subclass: plain text
         if self.chosen == self.rejected:
             raise PairsError(
                 "chosen and rejected are equal",
@@ -108,7 +128,7 @@ def messages_of(prompt: Prompt) -> tuple[Message, ...]:
 
 def canonical(value: Pair | Prompt) -> str:
     """Return a pair or a prompt as canonical JSON: ASCII only, no spaces, fixed order."""
-    return json.dumps(_plain(value), ensure_ascii=True, separators=(",", ":"))
+    return json.dumps(_plain(value), ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
 
 def _plain(value: Pair | Prompt) -> object:
@@ -116,7 +136,29 @@ def _plain(value: Pair | Prompt) -> object:
         return [_plain(value.prompt), value.chosen, value.rejected, value.domain]
     if isinstance(value, str):
         return value
-    return [[message.role, message.content] for message in value]
+    return [
+        [message.role, message.content, *([dict(message.fields)] if message.fields else [])]
+        for message in value
+    ]
+
+
+def _json_copy(fields: object) -> dict[str, Any]:
+    """Return the fields of a message as a deep copy of JSON values."""
+    if isinstance(fields, Mapping) and not fields:
+        return {}
+    if isinstance(fields, Mapping) and not {"role", "content"} & set(fields):
+        try:
+            copy = json.loads(json.dumps(dict(fields), allow_nan=False))
+            if copy == fields:
+                return dict(copy)
+        except (TypeError, ValueError, RecursionError):
+            pass
+    raise PairsError(
+        "the fields of a message cannot be kept",
+        found=shown(fields),
+        expected="a mapping of names other than role and content to JSON values",
+        do="convert the values, or leave the row out",
+    )
 
 
 def _check_prompt(prompt: object) -> None:
@@ -124,14 +166,15 @@ def _check_prompt(prompt: object) -> None:
         _check_filled(prompt, "field 'prompt'", wanted="a str, or a tuple of Message")
         return
     roles = [message.role for message in prompt]
-    if not roles or roles[-1] != "user" or "system" in roles[1:]:
+    if not roles or roles[-1] == "system" or "system" in roles[1:]:
         raise PairsError(
             "field 'prompt' has its messages in an impossible order",
             found=f"roles {roles}",
-            expected="an optional system message first, and a user message last",
-            do="move what the assistant says last to the answers, or leave the row out",
+            expected="an optional system message first; last a message of the user, or one of the "
+            "assistant that the answers continue",
+            do="correct the order, or leave the row out",
         )
-    _check_filled(prompt[-1].content, "last user message of field 'prompt'")
+    _check_filled(prompt[-1].content, f"last {roles[-1]} message of field 'prompt'")
 
 
 def _check_filled(value: object, name: str, wanted: str = "a str") -> None:

@@ -103,8 +103,12 @@ class Pairs(Shown, Sequence[Pair]):
         - ``"whole_text"``: two texts that share a beginning, cut in front of the word in which
           they first differ; the space before that word goes with the answers.
 
-        Columns ``domain`` and ``system`` (a system message) are read where they exist, other
-        columns are left alone. Text is taken to the letter: nothing is trimmed.
+        Columns ``domain`` and ``system`` (a system message) are read where they exist. Columns
+        that change what a model reads and that a pair does not carry are refused where they are
+        filled: ``tools``, ``documents``, ``chat_template_kwargs``, ``history``, ``tool_calls``,
+        ``reasoning_content``, ``system_prompt``, ``system_message``, and images, videos and audio.
+        Other columns are left alone. Messages of a prompt keep the fields that chat templates read
+        (``tool_calls``, ``reasoning_content``, …). Text is taken to the letter: nothing is trimmed.
 
         Args:
             source: A ``.jsonl``, ``.json``, ``.csv`` (each also ``.gz``) or ``.parquet`` file;
@@ -342,7 +346,7 @@ def as_pairs(pairs: Iterable[Pair], what: str = "pairs") -> Pairs:
 def _row(pair: Pair, plain: bool) -> dict[str, Any]:
     if plain:
         return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-    prompt = [{"role": m.role, "content": m.content} for m in messages_of(pair.prompt)]
+    prompt = [message.as_dict() for message in messages_of(pair.prompt)]
     answers = {
         name: [{"role": "assistant", "content": text}]
         for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected))

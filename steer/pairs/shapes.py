@@ -7,6 +7,7 @@ from types import MappingProxyType
 from steer.errors import PairsError
 from steer.pairs.columns import Fields
 from steer.pairs.conversation import (
+    check_answer,
     is_transcript,
     part_conversations,
     part_texts,
@@ -184,6 +185,7 @@ def _answer(fields: Fields, field: str) -> str:
             expected="text, or a list of exactly one assistant message",
             do="put everything before the answer into the prompt",
         )
+    check_answer(messages[0], field)
     return messages[0].content
 
 

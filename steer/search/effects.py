@@ -35,7 +35,7 @@ class SideEffects:
         self._tokens = [
             torch.tensor(e.ids[e.response_start :])
             for e in (
-                encode_exchange(model.tokenizer, p, r)
+                encode_exchange(model.chat, p, r)
                 for p, r in zip(text.prompts, text.responses, strict=True)
             )
         ]

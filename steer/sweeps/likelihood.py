@@ -109,7 +109,7 @@ class Scorer:
         self._model, self._composition = model, composition
         self._prompts, self._responses = list(prompts), list(responses)
         self._max_tokens, self._foreseen = max_tokens, foreseen
-        self._batch = exchange_batch(model.tokenizer, prompts, responses)
+        self._batch = exchange_batch(model.chat, prompts, responses)
         check_lengths(model.architecture, self._batch, prompts)
         self._plain = ""
         self._patterns: dict[_Pattern, list[int]] | None = None

@@ -127,4 +127,4 @@ def _data(part: Pairs | Answers) -> Any:
 def _prompt(prompt: Prompt) -> Any:
     if isinstance(prompt, str):
         return prompt
-    return [[m.role, m.content] for m in prompt]
+    return [[m.role, m.content, *([dict(m.fields)] if m.fields else [])] for m in prompt]

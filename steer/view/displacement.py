@@ -240,9 +240,9 @@ def _texts(
 ) -> list[_Text]:
     """Return how long each text is, and which of its tokens are read."""
     if responses is None:
-        batch = prompt_batch(model.tokenizer, prompts)
+        batch = prompt_batch(model.chat, prompts)
     else:
-        batch = exchange_batch(model.tokenizer, prompts, responses)
+        batch = exchange_batch(model.chat, prompts, responses)
     span = {
         "last_prompt": lambda start: slice(start - 1, start),
         "prompt": lambda start: slice(0, start),

@@ -86,7 +86,7 @@ def read_pairs(
             expected=f"layers from 0 to {model.n_layers - 1}, ascending, each once",
             do="count the blocks from 0; layer l is the output of block l",
         )
-    labels, units = plan(model.tokenizer, pairs, position.split("[")[0])
+    labels, units = plan(model.chat, pairs, position.split("[")[0])
     if position not in labels:
         raise RecordingError(
             "there is no such position",

@@ -237,7 +237,7 @@ def trajectory(
     if response is None:
         response = model.generate([prompt], **options)[0]
     check_kind("response", response, str)
-    exchange = encode_exchange(model.tokenizer, prompt, response)
+    exchange = encode_exchange(model.chat, prompt, response)
     stream = model.activations([prompt], [response], layers=wanted)[0][0]
     check_finite("the stream", stream)
     found = stream.double().cpu() @ along

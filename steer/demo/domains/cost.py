@@ -98,8 +98,8 @@ def prompting(
         with model.steered(knobs):
             model.generate(plain, max_new_tokens=NEW_TOKENS)
         steered.append(time.process_time() - start)
-    tokens = [len(encode_prompt(model.tokenizer, prompt)) for prompt in tagged]
-    bare = [len(encode_prompt(model.tokenizer, text)) for text in plain]
+    tokens = [len(encode_prompt(model.chat, prompt)) for prompt in tagged]
+    bare = [len(encode_prompt(model.chat, text)) for text in plain]
     return Prompting(
         sum(tokens) / len(tokens), sum(bare) / len(bare), median(told), median(steered)
     )
