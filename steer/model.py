@@ -24,7 +24,7 @@ from steer.composition import (
 )
 from steer.engine.base import Batch, Engine, Way
 from steer.engine.hooks import HooksEngine
-from steer.engine.options import known_options, new_tokens
+from steer.engine.options import known_options, new_tokens, setting
 from steer.engine.patches import unwrapped
 from steer.errors import RecordingError, TextError
 from steer.fingerprint import Marks, model_info, tokenizer_marks
@@ -37,7 +37,7 @@ from steer.scope import Scope, parse_scope
 from steer.shown import Shown
 from steer.site import whole
 from steer.steered import Steered
-from steer.text import Chat, Continuation, PromptLike
+from steer.text import Chat, Continuation, PromptLike, stopped
 from steer.vector import Vector
 
 if TYPE_CHECKING:
@@ -286,16 +286,18 @@ class Model(Shown):
 
         Args:
             prompts: A prompt, or several: texts or sequences of messages, each a `Message`
-                or a mapping with `role` and `content`. They go through the chat template.
+                or a mapping with `role` and `content`. They go through the chat template; a last
+                message of the assistant is continued.
             batch_size: Prompts run at once, all by default; coefficient rows stay with theirs. A
                 model in which a batch changes its rows, as left padding does in some, runs them
                 one by one and warns once.
             **options: As for Hugging Face's `generate`. Without a `generation_config` of your own,
-                `max_new_tokens` is 64 where neither it nor `max_length` is given.
+                `max_new_tokens` is 64 where neither it nor `max_length` is given. `stop_strings`
+                needs no tokenizer; an answer ends with the token that completes one of them.
 
         Returns:
-            The answers, without special tokens; a string for a string. With
-            `num_return_sequences`, that many in a row for each prompt of a list.
+            The answers, without special tokens and without what they continue; a string for a
+            string. With `num_return_sequences`, that many in a row for each prompt of a list.
 
         Raises:
             TextError: A prompt cannot be rendered, several answers to a string are asked for,
@@ -324,12 +326,16 @@ class Model(Shown):
             options.setdefault("do_sample", False)
         batch = prompt_batch(self.chat, prompts)
         default = getattr(self.hf_model, "generation_config", None)
+        if stops := setting(options, default, "stop_strings"):
+            options.setdefault("tokenizer", self.tokenizer)
         new = new_tokens(options, default, max(map(len, batch.ids)))
         check_lengths(self.architecture, batch, prompts, new)
         size = rows_at_once(self.engine, len(batch.ids), batch_size, options)
         parts = [batch] if size >= len(batch.ids) else list(batch.parts(size))
         with known_options(options):
             rows = in_order([(part, self.engine.generate(part, **options)) for part in parts])
+        if stops:
+            rows = [stopped(self.tokenizer, row, stops) for row in rows]
         texts = (self.tokenizer.decode(row, skip_special_tokens=True) for row in rows)
         return [Continuation(text) for text in texts]
 

@@ -5,6 +5,7 @@ and gets no more; the plain format gets those that the tokenizer puts in front o
 at its end.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = [
     "encode_prompt",
     "render",
     "slot_samples",
+    "stopped",
     "template_of",
     "unchanged",
 ]
@@ -118,6 +120,25 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
             do="give a prompt, or a chat template that writes something of its own",
         )
     return Exchange(ids, start)
+
+
+def stopped(tokenizer: Any, ids: Sequence[int], stops: str | Sequence[str]) -> list[int]:
+    """Return generated tokens up to the first whose text completes a stop string, and with it.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer; it is not changed.
+        ids: Generated token ids; a row of a batch may go on until all rows have stopped.
+        stops: One stop string, or several.
+    """
+    wanted = (stops,) if isinstance(stops, str) else tuple(stops)
+
+    def holds(length: int) -> bool:
+        text = tokenizer.decode(ids[:length], skip_special_tokens=False)
+        return any(stop in text for stop in wanted)
+
+    if not holds(len(ids)):
+        return list(ids)
+    return list(ids[: bisect_left(range(len(ids)), True, key=holds)])
 
 
 def slot_samples(tokenizer: Any) -> tuple[tuple[int, ...], ...]:

@@ -130,3 +130,23 @@ def test_a_model_without_a_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path)
     with pytest.raises(TextError, match="no tokenizer that can be read"):
         steer.Model.from_pretrained(tmp_path)
+
+
+def test_stop_strings_need_no_tokenizer_and_end_every_row_where_it_stops(lm):
+    """The model never ends an answer by itself: other rows go on until all have stopped."""
+    asked = [ASKED, "the wind", "a"]
+    whole = lm.generate(asked, max_new_tokens=24)
+    stops = [whole[0][3:5], whole[1][8:10]]
+    found = lm.generate(asked, max_new_tokens=24, stop_strings=stops)
+    for prompt, text, full in zip(asked, found, whole, strict=True):
+        assert full.startswith(text)
+        assert text == lm.generate(prompt, max_new_tokens=24, stop_strings=stops)
+        end = min((full.find(s) + len(s) for s in stops if s in full), default=len(full))
+        assert text.startswith(full[:end])
+        ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        without_last = lm.tokenizer.decode(ids[:-1])
+        assert text == full or not any(stop in without_last for stop in stops)
+    config = GenerationConfig(max_new_tokens=24, stop_strings=stops)
+    assert lm.generate(asked, generation_config=config) == found
+    assert lm.generate(asked, max_new_tokens=24, stop_strings=stops, batch_size=2) == found
+    assert lm.generate(ASKED, stop_strings=stops[0]).startswith(whole[0][:5])
