@@ -12,6 +12,7 @@ From preference pairs to steered text::
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from steer import errors
@@ -139,7 +140,7 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
         """Return what `import steer` leaves out, loaded when it is first named (PEP 562)."""
         if name in _HOMES:
             value = getattr(import_module(f"steer.{_HOMES[name]}"), name)
-        elif name in _MODULES:
+        elif name in _MODULES or (not name.startswith("_") and find_spec(f"steer.{name}")):
             value = import_module(f"steer.{name}")
         else:
             raise AttributeError(f"module 'steer' has no attribute {name!r}")
