@@ -1,14 +1,16 @@
 """Rows → pairs: one shape for the whole source, and every row either read or reported."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from steer.errors import PairsError
 from steer.pairs.columns import Fields, check_columns, missing_field, name_fields
-from steer.pairs.pair import Pair
+from steer.pairs.pair import Pair, shown
 from steer.pairs.read import Row
 from steer.pairs.shapes import SHAPES, find_shape, read_pair
+from steer.site import whole
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,10 @@ class Request:
         check_columns(self.columns)
         _check_choice("shape", self.shape, (None, *SHAPES))
         _check_choice("on_bad", self.on_bad, ("error", "report"))
-        whole = isinstance(self.limit, int) and not isinstance(self.limit, bool)
-        if self.limit is not None and not (whole and self.limit > 0):
+        if self.limit is not None and (whole(self.limit) or 0) < 1:
             raise PairsError(
                 "`limit` is not a number of pairs",
-                found=repr(self.limit),
+                found=shown(self.limit),
                 expected="an int of at least 1, or None",
                 do="leave it out to read everything",
             )
@@ -81,7 +82,8 @@ def read_pairs(
     """
     rejected: list[RejectedRow] = []
     good = _valid_pairs(rows, request, rejected)
-    pairs = tuple(islice(good, request.limit))
+    limit = None if request.limit is None else min(whole(request.limit) or 0, sys.maxsize)
+    pairs = tuple(islice(good, limit))
     if pairs:
         return pairs, tuple(rejected)
     raise PairsError(
@@ -138,7 +140,7 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
     if value not in choices:
         raise PairsError(
             f"`{name}` is not known",
-            found=repr(value),
+            found=shown(value),
             expected=f"one of {', '.join(repr(choice) for choice in choices)}",
             do="choose one of them",
         )

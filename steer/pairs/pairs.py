@@ -209,15 +209,16 @@ class Pairs(Shown, Sequence[Pair]):
         ([8, 2], [7, 3])
 
         Args:
-            *parts: Fractions of all pairs (float), or numbers of pairs (int). What they leave
-                over is returned as one more part.
+            *parts: Fractions of all pairs (float), or numbers of pairs (int). One alone is the
+                first of two parts; several must use up all pairs.
             seed: Another seed gives another division.
 
         Returns:
             The parts, each in the order of the whole.
 
         Raises:
-            PairsError: The sizes do not fit, or a part would have no pair of some domain.
+            PairsError: The sizes do not fit or leave pairs over, or a part would have no pair of
+                some domain.
         """
         numbers = part_numbers(self.items, parts, seed)
         return tuple(

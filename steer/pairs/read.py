@@ -1,17 +1,16 @@
 """Files → rows with their positions: JSON Lines, JSON, CSV and Parquet, the first three gzipped."""
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from steer.errors import PairsError
+from steer.pairs.lines import check_unique, read_lines, read_text
 from steer.pairs.pair import shown
-
+from steer.pairs.parquet import read_parquet
 
 class Row(NamedTuple):
     """A row as read, and the words that say where it stands."""
@@ -58,13 +57,13 @@ def file_suffix(name: str) -> str | None:
 
 
 def _read_jsonl(path: Path, name: str) -> Iterator[Row]:
-    for number, line in enumerate(_read_text(path, name).split("\n"), start=1):
+    for number, line in enumerate(read_lines(path, name), start=1):
         if line.strip():
             yield Row(f"{name}, line {number}", _parse(line, name, first_line=number))
 
 
 def _read_json(path: Path, name: str) -> Iterator[Row]:
-    rows = _parse(_read_text(path, name), name)
+    rows = _parse(read_text(path, name), name)
     if not isinstance(rows, list):
         keys = f"an object with the keys {list(rows)}" if isinstance(rows, dict) else shown(rows)
         raise PairsError(
@@ -78,17 +77,18 @@ def _read_json(path: Path, name: str) -> Iterator[Row]:
 
 
 def _read_csv(path: Path, name: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(_read_text(path, name), newline=""), strict=True)
+    text = (part for line in read_lines(path, name) for part in io.StringIO(line, newline=""))
+    reader = csv.reader(text, strict=True)
     lines = _csv_lines(reader, name)
     _, header = next(lines)
-    _check_unique(header, name)
+    check_unique(header, name)
     for number, cells in lines:
         where = f"{name}, line {number}"
         if len(cells) != len(header):
             raise PairsError(
                 f"{where}: too {'many' if len(cells) > len(header) else 'few'} fields",
                 found=f"{len(cells)} fields: {shown(cells)}",
-                expected=f"{len(header)}: {header}",
+                expected=f"{len(header)}: {shown(header)}",
                 do='put fields that hold a comma, a quote or a line end in "quotes"',
             )
         yield Row(where, dict(zip(header, cells, strict=True)))
@@ -114,42 +114,8 @@ def _csv_lines(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.stat().st_size:
-        raise _empty(name)
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_unique(file.schema_arrow.names, name)
-            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
-            for number, row in enumerate(rows):
-                yield Row(f"{name}, row {number} (counted from 0)", row)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(name, error, "a Parquet file") from None
-
-
-def _read_text(path: Path, name: str) -> str:
-    """Return the text of a file; a byte order mark in front of it is not part of the text."""
-    gzipped = path.name.lower().endswith(".gz")
-    try:
-        data = gzip.decompress(path.read_bytes()) if gzipped else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(name, error, "a gzip file" if gzipped else "a file") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        line = data.count(b"\n", 0, at) + 1
-        raise PairsError(
-            f"{name} is not UTF-8",
-            found=f"byte 0x{data[at]:02x} at offset {at}, in line {line}",
-            expected="text encoded as UTF-8",
-            do="convert the file to UTF-8",
-        ) from None
-    if not text.strip():
-        raise _empty(name)
-    return text
+    for number, row in enumerate(read_parquet(path, name)):
+        yield Row(f"{name}, row {number} (counted from 0)", row)
 
 
 def _parse(text: str, name: str, first_line: int = 1) -> object:
@@ -175,38 +141,8 @@ def _parse(text: str, name: str, first_line: int = 1) -> object:
 def _unique_object(items: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(items)
     if len(found) != len(items):
-        names = [key for key, _ in items]
-        raise ValueError(f"an object with a repeated key: {names}")
+        raise ValueError(f"an object with a repeated key: {shown([key for key, _ in items])}")
     return found
-
-
-def _check_unique(header: list[str], name: str) -> None:
-    repeated = sorted({column for column in header if header.count(column) > 1})
-    if repeated:
-        raise PairsError(
-            f"{name} has columns of the same name",
-            found=f"{repeated} more than once in {header}",
-            expected="a name of its own for each column",
-            do="rename or remove the repeated columns",
-        )
-
-
-def _empty(name: str) -> PairsError:
-    return PairsError(
-        f"{name} is empty",
-        found="no text",
-        expected="at least one pair",
-        do="check that the file was written to its end",
-    )
-
-
-def _unreadable(name: str, error: Exception, kind: str) -> PairsError:
-    return PairsError(
-        f"{name} cannot be read",
-        found=f"{type(error).__name__}: {error}",
-        expected=f"{kind} that is whole and readable",
-        do="check the file, or fetch it again",
-    )
 
 
 _SUFFIXES: dict[str, Callable[[Path, str], Iterator[Row]]] = {

@@ -1,8 +1,10 @@
 """What ``Pairs.load`` accepts → rows: files, directories, data sets by name, and rows in memory."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from steer.pairs.pair import shown
 from steer.pairs.read import Row, file_suffix, read_file
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_LONGEST = 200  # characters of a name on the Hub, with room to spare
+_FILES = 10_000  # of the directory of a data set
 _SAVED = ("state.json", "dataset_dict.json")
 
 
@@ -29,13 +33,14 @@ def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
         PairsError: The source is of no known kind, cannot be read, or has no such split.
     """
     if isinstance(source, str | Path) and source != "":
-        path = Path(source).expanduser()
-        if any((path / file).is_file() for file in _SAVED):
+        path, kind = _looked_at(source)
+        if kind == "saved":
             return _dataset_rows(_load_saved(path, str(source)), str(source), split)
-        if path.is_dir():
+        if kind == "folder":
+            _check_folder(path, str(source))
             return _dataset_rows(_load_named(str(path), split), str(source), None)
-        if isinstance(source, str) and _is_hub_name(source, path):
-            return _dataset_rows(_load_named(source, split), source, None)
+        if kind == "name":
+            return _dataset_rows(_load_named(str(source), split), str(source), None)
         _refuse_split(split, str(source))
         return str(source), read_file(path, str(source))
     if _is_dataset(source):
@@ -51,9 +56,40 @@ def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
     )
 
 
-def _is_hub_name(source: str, path: Path) -> bool:
+def _looked_at(source: str | Path) -> tuple[Path, str]:
+    """Return the path of a source, and what it is: `saved`, `folder`, `name` or `file`."""
+    try:
+        path = Path(source).expanduser()
+        os.lstat(path)
+    except FileNotFoundError:
+        return path, "name" if isinstance(source, str) and _is_hub_name(source) else "file"
+    except (OSError, ValueError, RuntimeError) as error:  # too long, NUL, no such user
+        raise PairsError(
+            "this path cannot be looked at",
+            found=f"{shown(str(source))}: {error}"[:300],
+            expected="a file, a directory, or the name of a data set on the Hub",
+            do="check the path",
+        ) from None
+    if any((path / file).is_file() for file in _SAVED):
+        return path, "saved"
+    return path, "folder" if path.is_dir() else "file"
+
+
+def _check_folder(path: Path, name: str) -> None:
+    """Refuse a folder of so many files that it is no data set: `datasets` would look at each."""
+    entries = (entry for _, folders, files in os.walk(path) for entry in (*folders, *files))
+    if len(list(islice(entries, _FILES + 1))) > _FILES:
+        raise PairsError(
+            f"{name} holds too many files for a data set",
+            found=f"more than {_FILES} files and directories below it",
+            expected=f"the directory of a data set, with at most {_FILES}",
+            do="name the directory or the file with the pairs",
+        )
+
+
+def _is_hub_name(source: str) -> bool:
     looks = _HUB_NAME.fullmatch(source) is not None and file_suffix(source) is None
-    return looks and not path.exists() and ("/" in source or "." not in source)
+    return looks and len(source) <= _LONGEST and ("/" in source or "." not in source)
 
 
 def _is_dataset(source: object) -> bool:
@@ -77,7 +113,7 @@ def _load_named(name: str, split: str | None) -> Any:
 
     try:
         return datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise _not_loaded(name, error) from error
 
 

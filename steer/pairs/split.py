@@ -4,9 +4,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
+from numbers import Real
 
 from steer.errors import PairsError
-from steer.pairs.pair import Pair, canonical, messages_of
+from steer.pairs.pair import Pair, canonical, messages_of, shown
+from steer.site import whole
 
 _ROUNDING = 1e-9
 
@@ -19,25 +21,26 @@ def part_numbers(pairs: Sequence[Pair], parts: Sequence[float], seed: int) -> tu
 
     Args:
         pairs: The pairs.
-        parts: Fractions of all pairs, or numbers of pairs; what they leave over is a last part.
+        parts: Fractions of all pairs, or numbers of pairs, that use up all pairs; what a single one
+            leaves over is a second part.
         seed: Any int; another seed orders the prompts in another way.
 
     Returns:
         One number per pair, from 0.
 
     Raises:
-        PairsError: The sizes are none, or a part would lack a domain.
+        PairsError: The sizes are none, leave pairs over, or a part would lack a domain.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if (number := whole(seed)) is None:
         raise PairsError(
-            "`seed` is not a whole number", found=repr(seed), expected="an int", do="use 0"
+            "`seed` is not a whole number", found=shown(seed), expected="an int", do="use 0"
         )
     ends = _part_ends(parts, len(pairs))
     prompts = [canonical(messages_of(pair.prompt)) for pair in pairs]
     sizes = Counter(prompts)
     part_of = {}
     start = 0
-    for prompt in _ordered_prompts(pairs, prompts, seed):
+    for prompt in _ordered_prompts(pairs, prompts, number):
         middle = 2 * start + sizes[prompt]
         part_of[prompt] = next(part for part, end in enumerate(ends) if middle <= 2 * end)
         start += sizes[prompt]
@@ -68,23 +71,39 @@ def _digest(seed: int, prompt: str) -> str:
 
 def _part_ends(parts: Sequence[float], total: int) -> list[int]:
     """Return where each part ends in a sequence of ``total`` pairs; the last end is ``total``."""
-    whole = all(isinstance(part, int) and not isinstance(part, bool) for part in parts)
-    share = all(isinstance(part, float) for part in parts)
-    if not total or not parts or not (whole or share) or not all(part > 0 for part in parts):
+    counts = all(whole(part) is not None for part in parts)
+    shares = not counts and all(_is_fraction(part) for part in parts)
+    if not total or not parts or not (counts or shares) or not all(part > 0 for part in parts):
         raise _bad_sizes(parts, total)
-    room = total if whole else 1 + _ROUNDING
-    sums = list(accumulate(parts))
+    room = total if counts else 1 + _ROUNDING
+    sums = list(accumulate(whole(part) or 0 if counts else float(part) for part in parts))
     if sums[-1] > room:
         raise _bad_sizes(parts, total)
-    ends = [int(s) if whole else min(total, int(s * total + 0.5)) for s in sums]
-    left_over = ends[-1] < total if whole else sums[-1] < 1 - _ROUNDING
+    ends = [int(s) if counts else min(total, int(s * total + 0.5)) for s in sums]
+    left_over = ends[-1] < total if counts else sums[-1] < 1 - _ROUNDING
+    if left_over and len(parts) > 1:
+        raise _left_over(parts, total - int(sums[-1]) if counts else 1 - sums[-1], total)
     return [*ends, total] if left_over else [*ends[:-1], total]
+
+
+def _is_fraction(part: object) -> bool:
+    return isinstance(part, Real) and whole(part) is None and not isinstance(part, bool)
+
+
+def _left_over(parts: Sequence[float], rest: float, total: int) -> PairsError:
+    sizes = ", ".join(f"{part:g}" for part in (*parts, rest))
+    return PairsError(
+        "the parts leave pairs over",
+        found=f"{', '.join(f'{part:g}' for part in parts)} of {total} pairs, and {rest:g} more",
+        expected="sizes that use up all pairs, or one size, of which the rest is the second part",
+        do=f"name every part: split({sizes})",
+    )
 
 
 def _bad_sizes(parts: Sequence[float], total: int) -> PairsError:
     return PairsError(
         "pairs cannot be divided into parts of these sizes",
-        found=f"{', '.join(map(repr, parts)) or 'no size'}, for {total} pairs",
+        found=f"{', '.join(map(shown, parts)) or 'no size'}, for {total} pairs",
         expected=f"fractions (float) that sum to at most 1.0, or numbers of pairs (int) that sum "
         f"to at most {total}, all above 0",
         do="write for example split(0.8, 0.2) or split(100, 50)",
