@@ -11,7 +11,7 @@ from torch import Tensor
 from steer.engine.base import unsteered
 from steer.errors import CompositionError
 from steer.gate import DomainGate
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pair, Pairs, Prompt, as_pairs
 from steer.site import whole
 from steer.text import as_prompts
@@ -54,6 +54,7 @@ def domain_gate(
         SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """
+    check_model(model)
     unsteered(model.engine, "domain_gate")
     at = whole(layer)
     if at is None or not -1 <= at < model.n_layers:
@@ -100,6 +101,7 @@ def routing_accuracy(
         SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """
+    check_model(model)
     unsteered(model.engine, "routing_accuracy")
     grouped, right = _by_domain(prompts), 0
     with _bar("routing", [*grouped.values()], progress) as bar:

@@ -1,7 +1,6 @@
 """A model that can be steered: engine, tokenizer and architecture together."""
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,30 +14,27 @@ from steer.architecture import Architecture, find_architecture
 from steer.batch import check_lengths, exchange_batch, in_order, prompt_batch, rows_at_once
 from steer.composition import (
     CoefficientsLike,
-    Composition,
-    Part,
     Steerable,
     as_composition,
-    coefficient_rows,
     given,
 )
 from steer.engine.base import Batch, Engine, Way
 from steer.engine.hooks import HooksEngine
 from steer.engine.options import known_options, new_tokens, setting
 from steer.engine.patches import unwrapped
-from steer.errors import RecordingError, TextError
+from steer.errors import RecordingError, SelectionError, TextError
 from steer.fingerprint import Marks, model_info, tokenizer_marks
 from steer.fit import check_fit
 from steer.gate import DomainGate
 from steer.listed import listed
 from steer.loading import check_loaded, load_model, load_tokenizer, located
+from steer.overrides import warn_of_tuning, with_own
 from steer.provenance import ModelInfo
-from steer.scope import Scope, parse_scope
+from steer.scope import Scope
 from steer.shown import Shown
 from steer.site import whole
 from steer.steered import Steered
 from steer.text import Chat, Continuation, PromptLike, stopped
-from steer.vector import Vector
 
 if TYPE_CHECKING:
     from steer.show.card import Card
@@ -250,8 +246,8 @@ class Model(Shown):
         knobs = as_composition(what)
         value = given(coefficients, by_domain, knobs.domains, _ARGUMENTS)
         if value is None:
-            _warn_of_tuning(what)
-        composition = _with(knobs, value, operator, scope, gate)
+            warn_of_tuning(what)
+        composition = with_own(knobs, value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
         return Steered(self.engine, composition, weights, self._tokenizer)
@@ -470,39 +466,19 @@ def _token_logprobs(
     return torch.log_softmax(logits.float(), dim=-1).gather(1, wanted)[:, 0].cpu()
 
 
-def _with(
-    composition: Composition,
-    value: CoefficientsLike | None,
-    operator: str | None,
-    scope: Scope | str | None,
-    gate: DomainGate | None,
-) -> Composition:
-    """Return a composition with what is given in place of its own."""
-    parts = {
-        name: Part(
-            part.vector,
-            part.operator if operator is None else operator,
-            part.scope if scope is None else parse_scope(scope),
+def check_model(model: object) -> None:
+    """Refuse what is no `Model`, for functions that take one first.
+
+    Args:
+        model: What was given.
+
+    Raises:
+        SelectionError: It is something else.
+    """
+    if not isinstance(model, Model):
+        raise SelectionError(
+            "the first argument is no model",
+            found=f"{type(model).__module__}.{type(model).__name__}",
+            expected="a steer.Model, and after it what it works on",
+            do="wrap it: steer.Model(hf_model, tokenizer), or exchange the arguments",
         )
-        for name, part in composition.parts.items()
-    }
-    rows, per_row = composition.coefficients, composition.per_row
-    if value is not None:
-        rows, per_row = coefficient_rows(value, composition.domains)
-    return Composition(parts, rows, gate or composition.gate, per_row)
-
-
-def _warn_of_tuning(what: object) -> None:
-    """Warn of vectors that are given without a coefficient, and were tuned to another than 1."""
-    named = what if isinstance(what, Mapping) else {"": what}
-    tuned = [v.tuning.coefficient for v in named.values() if isinstance(v, Vector) and v.tuning]
-    if any(c != 1 for c in tuned):
-        warnings.warn(
-            f"no coefficient is given, so it is 1; the vector was tuned to {_listed(tuned)}; pass "
-            "what you mean: lm.steered(vector, vector.tuning.coefficient) or (vector, 1.0)",
-            stacklevel=3,
-        )
-
-
-def _listed(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{c:g}" for c in numbers)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -17,13 +17,11 @@ from steer.engine.tree import unique_tokens
 from steer.errors import RecordingError
 from steer.kept import KeptPairs
 from steer.listed import listed
+from steer.model import Model, check_model
 from steer.moments import Moments
 from steer.pairs import Pair, Pairs, as_pairs
 from steer.positions import At, Unit, plan
 from steer.site import whole
-
-if TYPE_CHECKING:
-    from steer.model import Model
 
 _READ_BYTES = 32 * 2**20  # of averages held at once, before they are merged into the moments
 _MAX_TOKENS = {"cpu": 1024}
@@ -34,7 +32,7 @@ _Key = tuple[str | None, str]
 
 
 def record(
-    model: "Model",
+    model: Model,
     pairs: Iterable[Pair],
     at: At = "template",
     *,
@@ -76,12 +74,14 @@ def record(
         RecordingError: No pairs, an unknown position, layer or `keep`, a model in training mode, a
             text longer than the model's positions, values that are not finite, `max_tokens` below
             1, or `packing=True` for a model that cannot.
+        SelectionError: The first argument is no `Model`.
         SteeringError: The model is being steered.
         CapabilityError: The model's engine does not work on its modules.
         TextError: A pair cannot be encoded.
         PairsError: Some pairs name a domain and others none.
         SelectionError: Pairs or layers are given as one value and in no sequence.
     """
+    check_model(model)
     in_place(model.engine, "recording")
     unsteered(model.engine, "record")
     pairs = as_pairs(pairs)
@@ -120,13 +120,14 @@ def record(
     )
 
 
-def packing_report(model: "Model", longest: int = 32) -> Packing:
+def packing_report(model: Model, longest: int = 32) -> Packing:
     """Return whether recording packs this model's texts, and if not, why.
 
     Args:
         model: The model.
         longest: Longest text to be recorded, in tokens.
     """
+    check_model(model)
     return packing_of(model.architecture, longest)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from steer.engine.base import in_place, unsteered
 from steer.errors import AlignmentError, FileError, MissingExtraError, PairsError
 from steer.files import PathLike, accessing, folder_of, write_bytes
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pair, Pairs, as_pairs
 from steer.pairs.pair import messages_of
 from steer.random_state import random_state_put_back
@@ -75,6 +75,7 @@ def preference_tune(
     Reference:
         arXiv 2310.12036 (the loss), 2410.19206 (its use for alignment vectors).
     """
+    check_model(model)
     in_place(model.engine, "tuning")
     unsteered(model.engine, "preference_tune")
     pairs = as_pairs(pairs)

@@ -13,7 +13,7 @@ from steer.evaluate.kl import NeutralText
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
 from steer.gate import DomainGate
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.scope import ALL, Scope
 from steer.search.checked import ByDomain
@@ -102,6 +102,7 @@ def select(
         SelectionError: Nothing to choose from, limits that no setting keeps, or test pairs that
             are also used to choose.
     """
+    check_model(model)
     held_out = held_out if isinstance(held_out, Mapping) else as_pairs(held_out)
     whole = isinstance(vectors, Composition | Part | Composed)
     several = whole or isinstance(held_out, Mapping)

@@ -17,7 +17,7 @@ from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce, preference
 from steer.gate import DomainGate
 from steer.listed import listed
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.provenance import Tuning
 from steer.scope import ALL, Scope, parse_scope
@@ -85,6 +85,7 @@ def select_one(
         SelectionError: No candidate, a budget that no setting keeps, or test pairs that are also
             used to choose.
     """
+    check_model(model)
     unsteered(model.engine, "select")
     if not (is_number(kl_budget) and kl_budget >= 0):
         raise SelectionError(

@@ -10,7 +10,7 @@ from steer.engine.base import unsteered
 from steer.evaluate.alike import warn_of_alike
 from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs
 from steer.sweeps.likelihood import likelihoods
 
@@ -45,6 +45,7 @@ def preferences(
         SteeringError: The model is being steered.
         SelectionError: A score is not finite, or `reduce` is neither mean nor sum.
     """
+    check_model(model)
     unsteered(model.engine, "measuring preferences")
     check_reduce(reduce)
     pairs = [pair for part in data.values() for pair in part]

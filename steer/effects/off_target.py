@@ -22,7 +22,7 @@ from steer.errors import SelectionError
 from steer.evaluate.judge.protocol import Judge
 from steer.evaluate.judge.result import Judged, check_wanted, judge_answers
 from steer.evaluate.preference import Reduce
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs
 from steer.sweeps.measures import pairs_by_domain
 
@@ -65,6 +65,7 @@ def off_target(
         CompositionError: An unknown domain, or a coefficient that cannot be used.
     """
     composition = as_composition(what)
+    check_model(model)
     unsteered(model.engine, "off_target")
     parts = pairs_by_domain(data)
     own = _coefficients(composition, coefficients)

@@ -11,7 +11,7 @@ from steer.errors import SelectionError
 from steer.evaluate.preference import Reduce
 from steer.evaluate.steerability import Steerability
 from steer.listed import listed
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs, as_pairs
 from steer.sweeps.measures import pairs_by_domain
 
@@ -55,6 +55,7 @@ def steerability(
     Reference:
         arXiv 2407.12404.
     """
+    check_model(model)
     unsteered(model.engine, "steerability")
     composition = as_composition(what)
     if domain is None and len(composition.domains) > 1:

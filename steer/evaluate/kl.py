@@ -14,7 +14,7 @@ from steer.errors import SelectionError
 from steer.evaluate.estimate import Estimate, mapped, ratio_of, within
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.listed import listed
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Prompt
 from steer.shown import Shown
 from steer.text import as_prompts
@@ -73,6 +73,7 @@ def neutral_text(
         SteeringError: The model is being steered.
         TextError: Prompts and responses given differ in number, or a response has no token.
     """
+    check_model(model)
     unsteered(model.engine, "neutral_text")
     prompts = as_prompts(prompts)
     if responses is not None:
@@ -102,6 +103,7 @@ def kl_per_token(model: Model, text: NeutralText) -> float:
     Returns:
         Nats per response token, at least 0 up to rounding.
     """
+    check_model(model)
     return sum(_divergences(model, text)) / text.tokens
 
 
@@ -115,6 +117,7 @@ def kl_divergence(model: Model, text: NeutralText) -> Estimate:
     Returns:
         Nats per response token; each item is the mean of one text.
     """
+    check_model(model)
     tokens = [float(len(row)) for row in text.logits]
     name = "KL(steered‖unsteered) in nats per token"
     return within(ratio_of(name, _divergences(model, text), tokens), 0.0, math.inf)
@@ -139,6 +142,7 @@ def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]
         SelectionError: There are no texts, or a log-probability is not finite.
         TextError: Prompts and responses differ in number, or a response has no token.
     """
+    check_model(model)
     prompts, responses = listed("prompts", prompts), listed("responses", responses)
     scored = model.logprobs(prompts, responses)
     nats = [-float(row.double().sum()) for row in scored]

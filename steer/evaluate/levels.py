@@ -13,7 +13,7 @@ from steer.evaluate.preference import with_prefix
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.evaluate.table import Row, Tabled, estimate_row
 from steer.listed import listed
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Message, Prompt
 from steer.text import as_prompts
 
@@ -106,6 +106,7 @@ def level_preference(
         The likelihood preference accuracy of arXiv 2410.19206; whether it takes mean or sum is
         not known, so it is an argument.
     """
+    check_model(model)
     check_reduce(reduce)
     prompts = as_prompts(prompts)
     answers = {level: listed(f"answers of {level!r}", texts) for level, texts in answers.items()}

@@ -13,7 +13,7 @@ from steer.evaluate.interval import Share
 from steer.evaluate.reduce import Reduce as Reduce
 from steer.evaluate.reduce import check_reduce, reduced
 from steer.evaluate.table import Row, Tabled, estimate_row
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Message, Pairs, Prompt, as_pairs
 
 
@@ -101,6 +101,7 @@ def preference(
         SelectionError: There are no pairs, `reduce` is neither, or a log-probability is not finite.
         TextError: A prompt or answer cannot be rendered.
     """
+    check_model(model)
     check_reduce(reduce)
     pairs = as_pairs(pairs)
     if len(pairs) == 0:

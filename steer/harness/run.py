@@ -22,7 +22,7 @@ from steer.harness.load import Shape, load_tasks
 from steer.harness.result import Condition, HarnessResult, Score, number_of
 from steer.harness.sandbox import SandboxLimits, code_execution, isolation
 from steer.harness.written import plain
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.random_state import random_state_put_back
 from steer.vector import Vector
 
@@ -137,6 +137,7 @@ def _check(model: Model, composition: Composition | None) -> None:
             expected="the extra 'eval'",
             do="pip install 'residual-steer[eval]'",
         ) from error
+    check_model(model)
     in_place(model.engine, "a harness")
     if composition is not None and composition.per_row:
         raise CapabilityError(

@@ -13,7 +13,7 @@ from steer.pairs.pair import shown
 
 MIB = 2**20
 _LINE = 16 * MIB  # bytes of one line: no model reads a pair of that length
-_FLOOR, _RATIO = 16 * MIB, 50  # what a compressed file may hold: bytes, or times its own size
+_FLOOR, _RATIO = 4 * MIB, 50  # what a compressed file may hold: bytes, or times its own size
 _BOM = b"\xef\xbb\xbf"
 
 

@@ -1,4 +1,4 @@
-"""Parquet files → rows, a few at a time and within bounds: what repeats is stored there only once."""
+"""Parquet files → rows, a few at a time and within bounds: what repeats is stored only once."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,6 +12,7 @@ from steer.pairs.lines import check_unique, read_lines, read_text
 from steer.pairs.pair import shown
 from steer.pairs.parquet import read_parquet
 
+
 class Row(NamedTuple):
     """A row as read, and the words that say where it stands."""
 

@@ -101,9 +101,10 @@ def _left_over(parts: Sequence[float], rest: float, total: int) -> PairsError:
 
 
 def _bad_sizes(parts: Sequence[float], total: int) -> PairsError:
+    sizes = ", ".join(f"{part!r}"[:40] for part in parts)
     return PairsError(
         "pairs cannot be divided into parts of these sizes",
-        found=f"{', '.join(map(shown, parts)) or 'no size'}, for {total} pairs",
+        found=f"{sizes or 'no size'}, for {total} pairs",
         expected=f"fractions (float) that sum to at most 1.0, or numbers of pairs (int) that sum "
         f"to at most {total}, all above 0",
         do="write for example split(0.8, 0.2) or split(100, 50)",

@@ -15,7 +15,7 @@ from steer.errors import SelectionError
 from steer.evaluate import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.report.page import Report
 from steer.report.sections.provenance import Setup
@@ -81,6 +81,7 @@ def report(
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
+    check_model(model)
     unsteered(model.engine, "report")
     if examples < 0:
         raise SelectionError(

@@ -14,7 +14,7 @@ from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
 from steer.evaluate.table import Row, Tabled
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.search.at_settings import at_settings
 from steer.search.effects import SideEffects
@@ -58,6 +58,7 @@ def calibrate(
             vector or its coefficients are 0.
         FitError: A vector does not fit this model.
     """
+    check_model(model)
     unsteered(model.engine, "calibrate")
     if not (kl > 0 and most > 0 and tolerance > 0):
         raise SelectionError(
@@ -206,6 +207,7 @@ def compare_at_kl(
         SteeringError: The model is being steered.
         SelectionError: There are no pairs, or a vector does not reach the KL.
     """
+    check_model(model)
     unsteered(model.engine, "compare_at_kl")
     pairs = as_pairs(pairs)
     if not len(pairs):

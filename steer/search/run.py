@@ -11,7 +11,7 @@ from steer.evaluate.baselines import prompt_prefix
 from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce, preference
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt
 from steer.search.checked import ByDomain, check, check_budget, named, split_by_domain
 from steer.search.evaluator import Evaluator
@@ -81,6 +81,7 @@ def select_coefficients(
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
+    check_model(model)
     unsteered(model.engine, "select")
     composition = as_composition(what)
     limits = limits or Limits()

@@ -15,7 +15,7 @@ from steer.engine.branches.trial import fastest_tokens
 from steer.errors import SelectionError
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.files import PathLike
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs
 from steer.scope import Scope
 from steer.sweeps.grid import Grid, Setting, composed, settings_of
@@ -89,6 +89,7 @@ def sweep(
         CompositionError: Domains, coefficients or scopes that cannot be used.
         FitError: A vector does not fit this model.
     """
+    check_model(model)
     unsteered(model.engine, "sweep")
     check_reduce(reduce)
     _check_tokens(max_tokens)

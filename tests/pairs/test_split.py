@@ -2,7 +2,9 @@
 
 import random
 from collections import Counter
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,10 +76,10 @@ def test_domains_of_equal_size_get_equal_shares():
         assert Counter(pair.domain for pair in part) == dict.fromkeys(THREE.domains, size)
 
 
-def test_what_is_left_over_is_one_more_part():
-    assert [len(part) for part in THREE.split(150, 60)] == [150, 60, 90]
-    assert [len(part) for part in THREE.split(150, 150)] == [150, 150]
-    assert [len(part) for part in THREE.split(0.5, 0.25)] == [150, 75, 75]
+def test_what_one_size_leaves_over_is_the_second_part():
+    assert [len(part) for part in THREE.split(150)] == [150, 150]
+    assert [len(part) for part in THREE.split(0.25)] == [75, 225]
+    assert [len(part) for part in THREE.split(150, 60, 90)] == [150, 60, 90]
     assert [len(part) for part in THREE.split(*[0.1] * 10)] == [30] * 10
     assert THREE.split(1.0) == (THREE,)
 
@@ -117,6 +119,12 @@ def test_text_and_one_user_message_are_the_same_prompt():
         ((0.5, 10), "fractions"),
         ((True,), "cannot be divided"),
         (("0.5",), "cannot be divided"),
+        ((10**30,), "sum to at most 300"),
+        (
+            (100, 150),
+            r"leave pairs over\n.*100, 150 of 300 pairs, and 50 more",
+        ),
+        ((0.5, 0.25), r"leave pairs over(.|\n)*split\(0.5, 0.25, 0.25\)"),
     ],
 )
 def test_sizes_that_make_no_sense(parts, message):
@@ -135,6 +143,12 @@ def test_a_part_must_not_be_empty():
         same.split(0.5, 0.5)
     with pytest.raises(PairsError, match=r"part \d .* no pair of domain 'rare'\n.*1 pairs"):
         Pairs.of(numbered(50, "legal") + numbered(1, "rare")).split(0.5, 0.5)
+
+
+def test_sizes_and_seeds_of_a_library_are_numbers():
+    assert THREE.split(np.int64(100), np.int32(200)) == THREE.split(100, 200)
+    assert THREE.split(np.float32(0.5), Fraction(1, 2)) == THREE.split(0.5, 0.5)
+    assert THREE.split(0.5, seed=np.int64(3)) == THREE.split(0.5, seed=3)
 
 
 @pytest.mark.parametrize("seed", [1.0, True, None])
