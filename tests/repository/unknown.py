@@ -25,6 +25,7 @@ def unknown_words(page: str) -> Iterator[list[str]]:
 
     def watched(tokenizer: Any, prompt: Any) -> str:
         text = render(tokenizer, prompt)
+        tokenizer = texts.as_chat(tokenizer).tokenizer
         if getattr(tokenizer, "chat_template", None) == CHAT_TEMPLATE:
             said = [turn for turn in _TURN.split(text) if turn and turn in page]
             found.update((turn, None) for turn in said if _unknown(tokenizer, turn))
