@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import PairsError
+from steer.files import path_of
 from steer.pairs.pair import shown
 from steer.pairs.read import Row, file_suffix, read_file
 
@@ -59,17 +60,16 @@ def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
 def _looked_at(source: str | Path) -> tuple[Path, str]:
     """Return the path of a source, and what it is: `saved`, `folder`, `name` or `file`."""
     try:
-        path = Path(source).expanduser()
-        os.lstat(path)
-    except FileNotFoundError:
-        return path, "name" if isinstance(source, str) and _is_hub_name(source) else "file"
-    except (OSError, ValueError, RuntimeError) as error:  # too long, NUL, no such user
+        path = path_of(path_of(source, PairsError).expanduser(), PairsError)
+    except RuntimeError as error:  # there is no such user
         raise PairsError(
-            "this path cannot be looked at",
-            found=f"{shown(str(source))}: {error}"[:300],
+            "no file can have this name",
+            found=f"{shown(str(source))}: {error}",
             expected="a file, a directory, or the name of a data set on the Hub",
-            do="check the path",
+            do="write the path in full",
         ) from None
+    if not os.path.lexists(path):
+        return path, "name" if isinstance(source, str) and _is_hub_name(source) else "file"
     if any((path / file).is_file() for file in _SAVED):
         return path, "saved"
     return path, "folder" if path.is_dir() else "file"
