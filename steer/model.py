@@ -250,7 +250,8 @@ class Model(Shown):
         composition = with_own(knobs, value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
-        return Steered(self.engine, composition, weights, self._tokenizer)
+        chat = None if self._tokenizer is None else self.chat
+        return Steered(self.engine, composition, weights, chat)
 
     @property
     def steering(self) -> tuple[Steered, ...]:

@@ -29,6 +29,7 @@ __all__ = [
     "Continuation",
     "Exchange",
     "PromptLike",
+    "as_chat",
     "as_prompt",
     "as_prompts",
     "encode_exchange",

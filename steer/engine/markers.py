@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from steer.beginning import common
+from steer.chat import as_chat
 from steer.composition import Composition
 from steer.engine.call import Call
 from steer.errors import CompositionError, ScopeError
@@ -20,7 +21,7 @@ class Marker:
     """Finds a text among token ids, however the tokenizer cuts it.
 
     Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
         text: What is looked for.
 
     Raises:
@@ -29,6 +30,8 @@ class Marker:
     """
 
     def __init__(self, tokenizer: Any, text: str) -> None:
+        chat = as_chat(tokenizer)
+        tokenizer = chat.tokenizer
         self.tokenizer, self.text = tokenizer, text
         self._reach = len(text.encode())  # a token writes at least one byte
         with unchanged(tokenizer):
@@ -41,7 +44,7 @@ class Marker:
                 do="name the marker as the model writes it",
             )
         added = getattr(tokenizer, "added_tokens_decoder", {})
-        begins = {k for k in encode_prompt(tokenizer, "a") if k in added}  # the template's own
+        begins = {k for k in encode_prompt(chat, "a") if k in added}  # the template's own
         begins = {k for k in begins if self._decoded([k]).strip()}
         self._turns = (begins | set(tokenizer.all_special_ids)) - set(own)
 

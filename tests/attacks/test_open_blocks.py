@@ -128,3 +128,18 @@ def test_what_a_model_writes_inside_the_block_stays_there() -> None:
         logits = lm.hf_model(torch.tensor([ids])).logits[0]
     n = len(neutral.logits[0])
     torch.testing.assert_close(neutral.logits[0], logits[-n - 1 : -1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_plain_answer_stands_behind_the_marker_that_closes_the_block() -> None:
+    lm = steer.Model(tiny_model("llama"), with_template(R1))
+    vector = steer.Vector.of({1: torch.ones(32)})
+    (plain,) = lm.logprobs(["Safe?"], ["No way."])
+    found = []
+    for scope in ("after:</think>", "response"):
+        with lm.steered(vector, 0.5, scope=scope):
+            found += lm.logprobs(["Safe?"], ["No way."])
+    assert not torch.equal(found[0], plain)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+    with lm.steered(vector, 0.5, scope="before:</think>"):
+        (thinking,) = lm.logprobs(["Safe?"], ["No way."])
+    assert torch.equal(thinking, plain), "the empty block is part of the prompt"

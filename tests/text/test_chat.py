@@ -132,6 +132,8 @@ def test_every_rendering_passes_the_arguments() -> None:
     vector = steer.mean_difference(kept, domain="a", position="response_mean")
     lm.generate("Safe?", max_new_tokens=2)
     stream(lm, "Safe?", lambda _: None, max_new_tokens=2)
+    with lm.steered(vector, 0.5, scope="after:#"):
+        lm.generate("Safe?", max_new_tokens=2)
     lm.logits(["Safe?"], ["No."])
     lm.activations(["Safe?"])
     lm.activations(["Safe?"], ["No."])
