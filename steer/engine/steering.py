@@ -1,6 +1,7 @@
 """One active composition: its steps at each layer, bound to the rows of the current call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,15 +15,17 @@ from steer.engine.call import Call
 from steer.engine.markers import Marker
 from steer.engine.rows import Rows, unseen
 from steer.engine.weights import bounds
+from steer.engine.weights.merging import Merging
 from steer.engine.weights.patched import patches
 from steer.engine.weights.plan import Unit
 from steer.engine.weights.strength import Calls, Strengths
 from steer.errors import RowsError
-from steer.operator import Operator, cast, get_operator
+from steer.operator import Operator, Prepared, cast, get_operator
 from steer.scope import Scope
 from steer.site import Weight
 
 _NONE: Mapping[str, Marker] = MappingProxyType({})
+Bound = dict[int, list[Prepared]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,11 +86,14 @@ class Steering:
     `reads_ahead` tells whether its gate must be decided in a run of its own, since weights are
     displaced that the prompt meets before the layer where the gate is read.
 
+    `merging` is what is merged into the weights for it, if anything is.
+
     Args:
         composition: What to inject.
         units: Its weight sites that are taken by hook.
         calls: Knows the call under way.
         markers: What finds the markers of its scopes, by their text.
+        merging: Its weight sites that are merged.
 
     Raises:
         CompositionError: The model's dtype cannot hold a coefficient of a weight site.
@@ -99,18 +105,21 @@ class Steering:
         units: Sequence[Unit] = (),
         calls: Calls | None = None,
         markers: Mapping[str, Marker] = _NONE,
+        merging: Merging | None = None,
     ) -> None:
         self.markers = markers
         self._held = bounds.held(units)
         self.check(composition)
         self.composition = composition
+        self.merging = merging
         self.steps = plan(composition)
-        self._bound: dict[int, list[tuple[Tensor, ...]]] = {}
+        self._bound: Bound = {}
+        self._laid: Bound = {}  # the same in the dtype and on the device last met
         self._bound_to: Rows | None = None
         self.needs_call = _needs_call(composition)
         gate = composition.gate
         self.reads_ahead = gate is not None and any(unit.layer <= gate.layer for unit in units)
-        self._strengths = Strengths(self, composition, not self.needs_call, calls or _Unseen())
+        self._strengths = Strengths(self, not self.needs_call, calls or _Unseen())
         self.patches = patches(units, self._strengths)
         if not self.needs_call:
             self._bind(Rows())
@@ -151,7 +160,7 @@ class Steering:
             )
 
     def update(self, composition: Composition) -> None:
-        """Take other coefficients of the same vectors.
+        """Take other coefficients of the same vectors; if that fails, all is as before.
 
         Where no call must be seen they are written into the bound tensors, so that compiled
         graphs stay valid.
@@ -159,18 +168,29 @@ class Steering:
         Args:
             composition: The same vectors at other coefficients.
         """
-        self.composition = composition
-        self._strengths.update(composition)
-        if self.needs_call:
-            self._bound_to = None
+        if composition is self.composition:
             return
-        before = self._bound
-        self._bind(Rows())
-        for layer, steps in self._bound.items():
-            for old, new in zip(before[layer], steps, strict=True):
-                for a, b in zip(old, new, strict=True):
-                    a.copy_(b)
-        self._bound = before
+        writes = [*self._writes(composition), *self._strengths.writes(composition)]
+        with ExitStack() as undo:
+            undo.callback(self._strengths.renew)  # the last to be undone
+            undo.callback(setattr, self, "composition", self.composition)
+            for target, value in writes:
+                undo.callback(target.copy_, target.clone())
+                target.copy_(value)
+            self.composition = composition
+            self._strengths.renew()
+            self._bound_to = None if self.needs_call else self._bound_to
+            undo.pop_all()
+
+    def _writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the bound tensors of one setting for everything, and what they are to hold."""
+        if self.needs_call:
+            return
+        fresh = self._prepared(composition, Rows())
+        for bound in (self._bound, self._laid):
+            for layer, steps in bound.items():
+                for held, new in zip(steps, fresh[layer], strict=True):
+                    yield from zip(held, new, strict=True)
 
     def apply(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
         """Return the residual stream after this composition's steps at a layer.
@@ -206,15 +226,15 @@ class Steering:
         return self._run(layer, h, call)
 
     def _run(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
-        bound = self._bound[layer]
+        laid = self._laid[layer]
         for k, step in enumerate(self.steps[layer]):
             mask = None if call is None else call.token_mask(step.scope, h.device)
             if mask is False:
                 continue
-            prepared = bound[k]
+            prepared = laid[k]
             if prepared[0].dtype != h.dtype or prepared[0].device != h.device:
                 with torch.inference_mode(False):  # they outlive the call
-                    prepared = bound[k] = cast(prepared, h)
+                    prepared = laid[k] = cast(self._bound[layer][k], h)
             changed = step.operator.apply(h, prepared)
             h = changed if mask is None else torch.where(mask, changed, h)
         return h
@@ -227,18 +247,22 @@ class Steering:
         x = h[torch.arange(h.shape[0], device=h.device), columns]
         return gate(x)[:, gate.columns(self.composition.domains)].cpu()
 
-    @torch.inference_mode(False)  # what is bound outlives the call
     def _bind(self, rows: Rows) -> None:
         """Prepare every step's tensors for the rows of a call."""
-        c = rows.coefficients(self.composition)
-        self._bound = {
+        bound = self._prepared(self.composition, rows)
+        self._laid = {layer: list(steps) for layer, steps in bound.items()}
+        self._bound, self._bound_to = bound, rows
+
+    @torch.inference_mode(False)  # what is bound outlives the call
+    def _prepared(self, composition: Composition, rows: Rows) -> Bound:
+        c = rows.coefficients(composition)
+        return {
             layer: [
                 step.operator.prepare(step.V, c[:, list(step.columns)].to(step.V.dtype))
                 for step in steps
             ]
             for layer, steps in self.steps.items()
         }
-        self._bound_to = rows
 
 
 def _needs_call(composition: Composition) -> bool:

@@ -1,0 +1,1 @@
+"""Attacks that once succeeded, each as a small program with the right outcome."""

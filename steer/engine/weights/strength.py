@@ -1,5 +1,6 @@
 """The coefficients at work in the call of this moment, in the widths that the sites need."""
 
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -46,9 +47,8 @@ class Strength:
 
     def __init__(self, c: Float[Tensor, "batch pos domain"], fixed: bool = False) -> None:
         self.c, self.fixed = c, fixed
-        self.idle = bool((c == 0).all())
         self.silent: Bool[Tensor, "batch pos one"] = (c == 0).all(dim=2, keepdim=True)
-        self.some = bool(self.silent.any())
+        self.idle, self.some = bool((c == 0).all()), bool(self.silent.any())
         self._cast: dict[tuple[Columns | None, torch.dtype, torch.device], Tensor] = {}
 
     def over(self, columns: Columns, like: Tensor) -> Float[Tensor, "batch pos rank"]:
@@ -71,49 +71,62 @@ class Strength:
         key = (None, torch.bool, like.device)
         found = self._cast.get(key)
         if found is None:
-            found = self._cast[key] = self.silent.to(like.device)
+            with torch.inference_mode(False):  # they outlive the call
+                found = self._cast[key] = self.silent.to(like.device)
         return found
 
-    def take(self, c: Float[Tensor, "batch pos domain"]) -> None:
-        """Take other coefficients into the tensors already handed out: graphs stay valid."""
+    def writes(self, c: Float[Tensor, "batch pos domain"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tensors already handed out, and what they hold at other coefficients."""
         fresh = Strength(c)
         for (columns, _, _), tensor in self._cast.items():
-            tensor.copy_(fresh.silent if columns is None else fresh.over(columns, tensor))
-        self.c.copy_(c)
-        self.silent.copy_(fresh.silent)
-        self.idle, self.some = fresh.idle, fresh.some
+            yield tensor, fresh.silent if columns is None else fresh.over(columns, tensor)
+        yield self.silent, fresh.silent
+        yield self.c, c
+
+    def renew(self) -> None:
+        """Look at the coefficients again, after they were written."""
+        self.idle, self.some = bool((self.c == 0).all()), bool(self.silent.any())
+
+
+class Owner(Protocol):
+    """A composition at work, under which its gate's decisions are kept.
+
+    Args:
+        composition: The composition, with its coefficients of this moment.
+    """
+
+    @property
+    def composition(self) -> Composition: ...  # noqa: D102 - described above
 
 
 class Strengths:
     """Gives the coefficients of one composition at the call of this moment.
 
     Args:
-        owner: The composition at work, under which its gate's decisions are kept.
-        composition: Its coefficients and scopes.
+        owner: The composition at work.
         fixed: Whether one setting holds for everything, so that no call must be known.
         calls: Knows the call under way.
     """
 
-    def __init__(
-        self,
-        owner: object,
-        composition: Composition,
-        fixed: bool,
-        calls: "Calls",
-    ) -> None:
-        self._owner, self._composition, self.calls = owner, composition, calls
+    def __init__(self, owner: Owner, fixed: bool, calls: "Calls") -> None:
+        self._owner, self.calls = owner, calls
+        composition = owner.composition
         self._scopes = [part.scope for part in composition.parts.values()]
         self._rows: Rows | None = None
         self._whole: dict[tuple[bool, ...], Strength] = {}
         self._last: tuple[Call, Strength] | None = None
         self._one = Strength(composition.coefficients.clone()[:, None, :], True) if fixed else None
 
-    def update(self, composition: Composition) -> None:
-        """Take other coefficients of the same vectors."""
-        self._composition = composition
+    def writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tensors of one setting for everything, and what they hold at another."""
+        if self._one is not None:
+            yield from self._one.writes(composition.coefficients[:, None, :])
+
+    def renew(self) -> None:
+        """Forget what was worked out of the coefficients before they changed."""
         self._rows = self._last = None
         if self._one is not None:
-            self._one.take(composition.coefficients[:, None, :])
+            self._one.renew()
 
     def prepare(self, columns: Columns, like: Tensor) -> None:
         """Make what compiled code would otherwise make and see change at its first run.
@@ -148,7 +161,7 @@ class Strengths:
         return None if last[1].idle else last[1]
 
     def _at(self, call: Call, device: torch.device) -> Strength:
-        if self._composition.gate is not None and self._owner not in call.gates:
+        if self._owner.composition.gate is not None and self._owner not in call.gates:
             raise unseen()
         rows = Rows.of(call, self._owner)
         if self._rows is None or not self._rows.same(rows):
@@ -166,7 +179,7 @@ class Strengths:
         self, rows: Rows, masks: Masks, device: torch.device
     ) -> Float[Tensor, "batch pos domain"]:
         wide = torch.float32 if device.type == "mps" else torch.float64  # there is no float64
-        c = rows.coefficients(self._composition).to(wide).to(device)[:, None, :]
+        c = rows.coefficients(self._owner.composition).to(wide).to(device)[:, None, :]
         on = [
             torch.tensor(mask is None, device=device).view(1, 1, 1)
             if not isinstance(mask, Tensor)

@@ -111,11 +111,14 @@ class ScaledForward(Uncopied):
         position: int,
     ) -> None:
         super().__init__(forward)
-        self._gain = None if constant else gain(module, leaf, getattr(module, leaf).detach())
+        self._module, self._leaf, self._constant = module, leaf, constant
         self._deltas, self._columns = deltas, Columns(tuple(columns))
         self._strengths, self._position = strengths, position
+        self._D: Tensor
+        self._gain: tuple[nn.Module, nn.Module] | None = None
+        self._met: tuple[torch.dtype, torch.device] | None = None
         held = getattr(module, leaf)
-        self._D = laid([delta[None] for delta in deltas], 0, held)
+        self._lay(held)
         strengths.prepare(self._columns, held)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -125,10 +128,19 @@ class ScaledForward(Uncopied):
         if strength is None:
             return y
         if self._D.dtype != y.dtype or self._D.device != y.device:
-            self._D = laid([delta[None] for delta in self._deltas], 0, y)
+            self._lay(y)
         d = strength.over(self._columns, y) @ self._D
         d = spread(d, y.shape[:-1], self._strengths.calls.call, self._position)
         if self._gain is not None:
             one, zero = self._gain
             d = d * (run(one, *args, **kwargs) - run(zero, *args, **kwargs))
         return kept(y, y + d, strength, self._strengths, self._position)
+
+    def _lay(self, y: Tensor) -> None:
+        """Bring the deltas, and the modules that show g, to where the module works now."""
+        held = getattr(self._module, self._leaf).detach()
+        if not self._constant and self._met != (held.dtype, held.device):
+            with torch.inference_mode(False):  # they outlive the call
+                self._gain = gain(self._module, self._leaf, held)
+            self._met = held.dtype, held.device
+        self._D = laid([delta[None] for delta in self._deltas], 0, y)
