@@ -158,12 +158,16 @@ def weights_sample(hf_model: Any) -> str:
     for name, value in hf_model.state_dict().items():
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-            digest.update(_sampled(value.detach()))
+            digest.update(sampled(value.detach()))
     return digest.hexdigest()
 
 
-def _sampled(value: Tensor) -> bytes:
-    """Return the bytes of numbers that are evenly spread over a tensor, its last among them."""
+def sampled(value: Tensor) -> bytes:
+    """Return the bytes of numbers that are evenly spread over a tensor, its last among them.
+
+    Args:
+        value: The tensor; of one that is not in memory there are none.
+    """
     if value.is_meta or not value.numel():
         return b""
     steps = min(_SAMPLED, value.numel())

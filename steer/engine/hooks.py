@@ -13,6 +13,7 @@ from steer.architecture import Architecture
 from steer.architecture.output import block_output
 from steer.composition import Composition
 from steer.engine.ahead import Enough
+from steer.engine.attachment import HookAttachment
 from steer.engine.base import (
     Batch,
     Capability,
@@ -22,76 +23,14 @@ from steer.engine.base import (
     check_evaluating,
 )
 from steer.engine.call import Call, Part
-from steer.engine.injector import Injector, injector_of
-from steer.engine.markers import ends_in, markers_of
+from steer.engine.injector import injector_of
+from steer.engine.markers import ends_in
 from steer.engine.options import answer_of, end_tokens, with_padding
 from steer.engine.reading import device_of
-from steer.engine.steering import Steering
 from steer.engine.threads import elsewhere
 from steer.engine.together import one_by_one
-from steer.engine.weights.merging import Merging
-from steer.engine.weights.plan import Plan, plan
-from steer.site import Weight
 
 
-class HookAttachment:
-    """A composition injected by hooks, or merged where hooks are not exact.
-
-    Args:
-        injector: The model's injector.
-        architecture: The model's parts.
-        composition: What to inject.
-        weights: How its weight sites are taken.
-        tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
-    """
-
-    def __init__(
-        self,
-        injector: Injector,
-        architecture: Architecture,
-        composition: Composition,
-        weights: Way,
-        tokenizer: Any = None,
-    ) -> None:
-        self.composition, self.weights = composition, weights
-        self._injector = injector
-        self._merging: Merging | None = None
-        markers = markers_of(composition, tokenizer)
-        found = Plan()
-        if any(isinstance(site, Weight) for site in composition.sites):
-            with injector.aside():
-                found = plan(composition, architecture, weights)
-        self._steering = Steering(composition, found.units, injector, markers)
-        injector.enter(self._steering)
-        if found.merged:
-            try:
-                self._merging = Merging(architecture.model, found.merged, composition)
-            except BaseException:
-                injector.leave(self._steering)
-                raise
-        injector.attached.append(self)
-
-    @property
-    def active(self) -> bool:
-        """Whether it has not been removed."""
-        return self in self._injector.attached
-
-    def update(self, composition: Composition) -> None:
-        """Take other coefficients of the same vectors; on an error all is as before."""
-        self._steering.check(composition)
-        if self._merging is not None:  # it may be refused, and then leaves the weights as they were
-            self._merging.update(composition)
-        self._steering.update(composition)
-        self.composition = composition
-
-    def remove(self) -> None:
-        """Stop injecting; doing so twice does nothing."""
-        if self.active:
-            self._injector.attached.remove(self)
-        self._injector.leave(self._steering)
-        if self._merging is not None:
-            merging, self._merging = self._merging, None
-            merging.leave()
 
 
 class HooksEngine(Engine):

@@ -16,11 +16,19 @@ from torch.utils.hooks import RemovableHandle
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
+from steer.composition import Composition
 from steer.engine.ahead import Enough, prompt_arguments
+from steer.engine.backward import (
+    checkpoints,
+    inside_checkpoint,
+    warn_of_reentrant,
+    watch_backward,
+)
 from steer.engine.call import Call, Part, Prompts, describe, prompts_of
 from steer.engine.markers import Marker, ends_of
 from steer.engine.options import setting
 from steer.engine.patches import Uncopied, replace, unwrapped
+from steer.engine.saving import guard
 from steer.engine.steering import Steering
 from steer.engine.threads import elsewhere
 from steer.errors import BusyModelError, CapabilityError, SteeringError
@@ -65,6 +73,7 @@ class Injector:
 
     def __init__(self, model: nn.Module, architecture: Architecture) -> None:
         self._model = weakref.ref(model)
+        self._body = weakref.ref(architecture.body)
         self._blocks = tuple(weakref.ref(block) for block in architecture.blocks)
         self._stack: list[Steering] = []
         self.attached: list[Any] = []  # what put them there; holds no model, so that it can go
@@ -76,6 +85,9 @@ class Injector:
         self._call: Call | None = None
         self._prompts: Prompts | None = None
         self._announced = _Announced()
+        self._graded = False  # whether the forward under way may have a backward pass
+        self._recomputed = False  # whether that would run our hooks on blocks again
+        self._inner = False  # whether it would run what is inside blocks again
 
     @property
     def call(self) -> Call | None:
@@ -105,12 +117,12 @@ class Injector:
         """
         me = threading.get_ident()
         _check_markers(self.markers, steering.markers)
-        with _LOCK:
-            if self._stack and self._owner != me:
-                raise _busy("steered", self._owner)
-            self._owner = me
-            self._stack.append(steering)
         try:
+            with _LOCK:
+                if self._stack and self._owner != me:
+                    raise _busy("steered", self._owner)
+                self._owner = me
+                self._stack.append(steering)
             self._install()
             _forget_compiled_code()
         except BaseException:
@@ -173,8 +185,8 @@ class Injector:
         with _LOCK:
             if self._stack and self._owner != threading.get_ident():
                 raise _busy("steered", self._owner)
-        self._uninstall()
         try:
+            self._uninstall()
             yield
         finally:
             self._install()
@@ -246,27 +258,76 @@ class Injector:
     # -- hooks -----------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        """Make the hooks match the stack: all of ours are removed, then put where needed."""
+        """Make the hooks match the stack; what was interrupted is done again before it raises."""
+        try:
+            self._put()
+        except BaseException:
+            self._put()
+            raise
+
+    def _put(self) -> None:
+        """Remove all of ours, then put what is needed."""
         self._uninstall()
         model = self._model()
         if not self._stack or model is None:
             return
         for steering in self._stack:
             for module, patch in steering.patches:
-                self._restore.append(replace(module, "forward", patch(module.forward)))
+                replace(module, "forward", patch(module.forward), self._restore.append)
+            if steering.merging is not None:
+                guard(model, steering.merging.names, self._restore.append)
         for layer in sorted({layer for steering in self._stack for layer in steering.layers}):
             block = self._blocks[max(layer, 0)]()
             if block is not None:
                 self._hook_block(block, layer)
+        self._hook_ends(model)
         if any(steering.needs_call for steering in self._stack):
             self._watch(model)
 
     def _uninstall(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        for restore in reversed(self._restore):
-            restore()
-        self._handles, self._restore = [], []
+        while self._handles:
+            self._handles[-1].remove()
+            self._handles.pop()
+        while self._restore:
+            self._restore[-1]()
+            self._restore.pop()
+
+    def _hook_ends(self, model: nn.Module) -> None:
+        """Watch where a forward begins and ends, for what its backward pass needs."""
+        body = self._body()
+        if body is None:
+            return
+        self._handles.append(body.register_forward_pre_hook(Uncopied(self._begin), prepend=True))
+        for module in dict.fromkeys((body, model)):
+            self._handles.append(module.register_forward_hook(Uncopied(self._end)))
+
+    def _begin(self, *_: object) -> None:
+        if torch.compiler.is_compiling():
+            return
+        for steering in self._stack:
+            if steering.merging is not None:
+                steering.merging.check()
+        self._graded, self._recomputed = torch.is_grad_enabled(), False
+        if not self._graded and inside_checkpoint():
+            warn_of_reentrant()
+
+    def _end(self, module: nn.Module, _: object, output: object) -> None:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        if module is self._body():
+            self._recomputed |= inside_checkpoint()
+            self._inner = checkpoints(module)
+        hooks, inner = self._recomputed, self._inner
+
+        def needed() -> list[tuple[Steering, Composition]]:
+            return [
+                (s, s.composition)
+                for s in self._stack
+                if hooks or s.merging is not None or (inner and s.patches)
+            ]
+
+        if was := needed():
+            watch_backward(output, lambda: needed() == was)
 
     def _hook_block(self, block: nn.Module, layer: int) -> None:
         if layer == -1:
@@ -279,6 +340,7 @@ class Injector:
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             h = stream = block_output(output)
+            self._note_checkpoint()
             for steering in active:
                 h = steering.apply(layer, h, self.call)
             return None if h is stream else replace_output(output, h)
@@ -289,22 +351,27 @@ class Injector:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         h: Tensor = args[0] if args else kwargs["hidden_states"]
+        self._note_checkpoint()
         for steering in self._stack:
             if -1 in steering.layers:
                 h = steering.apply(-1, h, self.call)
         return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
 
+    def _note_checkpoint(self) -> None:
+        """Note whether this hook will run again in a backward pass."""
+        if not torch.compiler.is_compiling() and self._graded and not self._recomputed:
+            self._recomputed = inside_checkpoint()
+
     def _watch(self, model: nn.Module) -> None:
         """Watch the ways into the model, on the instance."""
-        self._restore.append(replace(model, "forward", Uncopied(self._watched_forward(model))))
+        undo = self._restore.append
+        replace(model, "forward", Uncopied(self._watched_forward(model)), undo)
         if hasattr(model, "generate"):
-            self._restore.append(
-                replace(model, "generate", Uncopied(self._watched_generate(model)))
-            )
+            replace(model, "generate", Uncopied(self._watched_generate(model)), undo)
         if hasattr(model, _PREPARE):
-            self._restore.append(replace(model, _PREPARE, Uncopied(self._watched_prepare(model))))
+            replace(model, _PREPARE, Uncopied(self._watched_prepare(model)), undo)
         if hasattr(model, _PAGED):
-            self._restore.append(replace(model, _PAGED, Uncopied(_refuse_continuous_batching)))
+            replace(model, _PAGED, Uncopied(_refuse_continuous_batching), undo)
 
     def _watched_forward(self, model: nn.Module) -> Callable[..., Any]:
         forward = model.forward

@@ -33,19 +33,19 @@ class Uncopied:
         )
 
 
-def replace(module: nn.Module, name: str, value: Uncopied) -> Callable[[], None]:
-    """Set an instance attribute and return what puts back exactly what was there.
+def replace(
+    module: nn.Module, name: str, value: Uncopied, undo: Callable[[Callable[[], None]], object]
+) -> None:
+    """Set an instance attribute, after handing over what puts back exactly what was there.
 
     Args:
         module: The module.
         name: The attribute, for instance `forward`.
         value: What stands there instead.
-
-    Returns:
-        A function that restores the instance, to be called in reverse order of the replacements.
+        undo: Is given a function that restores the instance, to be called in reverse order of the
+            replacements; calling it twice does no harm.
     """
     had, old = name in module.__dict__, module.__dict__.get(name)
-    module.__dict__[name] = value
 
     def restore() -> None:
         if had:
@@ -53,7 +53,8 @@ def replace(module: nn.Module, name: str, value: Uncopied) -> Callable[[], None]
         else:
             module.__dict__.pop(name, None)
 
-    return restore
+    undo(restore)
+    module.__dict__[name] = value
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 """The merged settings of one model in memory, with a way back that is exact to the bit."""
 
 import threading
+import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from steer.errors import BusyModelError, MergeError
+from steer.merge.marks import Mark
 from steer.merge.memory import check_disjoint, check_writable
 from steer.merge.pristine import Pristine, Spill, secured
 from steer.merge.rounding import rounded, rounded_blocks
@@ -47,6 +49,10 @@ class Merger:
     Pristine values are views of mapped files: of the checkpoint that the model was loaded from,
     where its bits are the parameter's, else of a temporary file.
 
+    What somebody else writes to a merged parameter (an optimizer, a conversion) belongs neither to
+    the pristine value nor to a setting. It is refused at the next change or `check`, and a warning
+    says that it is dropped where the last setting leaves.
+
     Args:
         model: The causal model.
     """
@@ -55,6 +61,7 @@ class Merger:
         self._model = weakref.ref(model)
         self._entries: dict[object, tuple[tuple[str, Term, float], ...]] = {}
         self._pristine: dict[str, Pristine] = {}
+        self._marks: dict[str, Mark] = {}
         self._unfinished: set[str] = set()  # hold neither their setting nor pristine values
         self._owner: int | None = None
         self._lock = threading.Lock()
@@ -79,8 +86,9 @@ class Merger:
                 name add up.
 
         Raises:
-            MergeError: The key is in use, a parameter does not exist or cannot be written, a term
-                does not fit, or a sum exceeds the parameter's dtype. Nothing has changed then.
+            MergeError: The key is in use, a parameter does not exist or cannot be written, was
+                changed while it was merged, a term does not fit, or a sum exceeds the parameter's
+                dtype. Nothing has changed then.
             BusyModelError: Another thread has merged into this model.
         """
         with self._lock:
@@ -123,7 +131,8 @@ class Merger:
             key: The key given to `enter`.
 
         A parameter that was converted to another dtype meanwhile gets its pristine value in that
-        dtype: what it would hold, had the model been converted unmerged.
+        dtype: what it would hold, had the model been converted unmerged. Whatever else was
+        written to merged parameters is dropped, and a warning says so.
 
         Raises:
             MergeError: The pristine weights were lost, since their checkpoint was written to, or
@@ -134,7 +143,9 @@ class Merger:
         with self._lock:
             if key not in self._entries or self._model() is None:
                 return
-            names = _names(self._entries.pop(key))
+            names = _names(self._entries[key])
+            dropped = self._foreign(names)
+            self._entries.pop(key)
             try:
                 self._write(names)
             except KeyboardInterrupt:
@@ -142,6 +153,24 @@ class Merger:
                 raise
             finally:
                 self._release()
+        if dropped:
+            warnings.warn(_dropped(dropped), stacklevel=2)
+
+    def check(self) -> None:
+        """Refuse to go on if merged values were changed by somebody else.
+
+        It reads no numbers where nothing shows that they were, so that it may be called before
+        every forward.
+
+        Raises:
+            MergeError: A merged parameter was written to, or converted.
+        """
+        touched = [name for name, mark in self._marks.items() if not mark.untouched]
+        if touched:
+            with self._lock:
+                self._refuse_changed(touched)
+                parameters = dict(self._alive().named_parameters())
+                self._marks |= {name: Mark.of(parameters[name]) for name in touched}
 
     def _claim(self) -> None:
         me = threading.get_ident()
@@ -158,6 +187,9 @@ class Merger:
         """Set one entry, and bring the parameters in line; on any error all is as before."""
         before = self._entries.get(key)
         touched = _names((*(before or ()), *deltas))
+        if deltas == before and self._unfinished.isdisjoint(touched):
+            return
+        self._refuse_changed(touched)
         try:
             self._secure(touched)
             self._entries[key] = deltas
@@ -196,13 +228,57 @@ class Merger:
                 errors.append(error)
             else:
                 self._unfinished.discard(name)
+        done = [name for name in names if name in parameters and name not in self._unfinished]
+        self._marks |= {name: Mark.of(parameters[name]) for name in done}
         if errors:
             raise errors[0]
 
+    def _changed(self, names: Iterable[str]) -> list[str]:
+        """Return the parameters whose merged values were changed by somebody else."""
+        model = self._model()
+        parameters = {} if model is None else dict(model.named_parameters())
+        marked = [name for name in names if name in self._marks and name in parameters]
+        return [name for name in marked if not self._holds(name, parameters[name])]
+
+    def _holds(self, name: str, parameter: Tensor) -> bool:
+        """Return whether a parameter holds what was merged; all of it is compared if in doubt."""
+        mark, pristine = self._marks[name], self._pristine[name].checked()
+        if parameter.shape != pristine.shape or not mark.holds(parameter):
+            return False
+        if not mark.written(parameter):
+            return True
+        with torch.no_grad():
+            expected = torch.empty_like(parameter, device="cpu")
+            _fill(expected, pristine, self._deltas_at(name), name, Scratch())
+            return torch.equal(expected, parameter.detach().cpu())
+
+    def _refuse_changed(self, names: Iterable[str]) -> None:
+        if changed := self._changed(names):
+            raise MergeError(
+                f"{changed[0]}: the model was changed while it was merged",
+                found=f"{len(changed)} merged parameter(s) with other values: trained, converted, "
+                "or loaded",
+                expected="merged parameters that nothing else writes to",
+                do="leave the context before training, converting or loading the model; to train "
+                "while it is steered, use weights='hook', which writes to no parameter",
+            )
+
+    def _foreign(self, names: Iterable[str]) -> list[str]:
+        """Return the parameters that hold what was written to them by somebody else."""
+        try:
+            changed = self._changed(names)
+        except MergeError:  # the unmerged weights are lost, as putting them back will say
+            return []
+        get = self._alive().get_parameter
+        return [name for name in changed if get(name).dtype == self._pristine[name].tensor.dtype]
+
+    def _deltas_at(self, name: str) -> list[tuple[Term, float]]:
+        entries = self._entries.values()
+        return [(term, c) for own in entries for other, term, c in own if other == name]
+
     def _write_one(self, name: str, parameter: Tensor | None, scratch: Scratch) -> None:
         pristine = self._pristine[name].checked()
-        entries = self._entries.values()
-        deltas = [(term, c) for own in entries for other, term, c in own if other == name]
+        deltas = self._deltas_at(name)
         if (
             parameter is None
             or parameter.shape != pristine.shape
@@ -217,6 +293,7 @@ class Merger:
         needed = {name for deltas in self._entries.values() for name, _, _ in deltas}
         needed |= self._unfinished
         self._pristine = {name: p for name, p in self._pristine.items() if name in needed}
+        self._marks = {name: mark for name, mark in self._marks.items() if name in needed}
 
     def _alive(self) -> nn.Module:
         model = self._model()
@@ -228,6 +305,14 @@ class Merger:
                 do="keep a reference to the model",
             )
         return model
+
+
+def _dropped(names: Sequence[str]) -> str:
+    return (
+        f"{len(names)} parameter(s), such as {names[0]}, were written to while they were merged; "
+        "that is dropped, and the unmerged values stand in their place. To train a model while it "
+        "is steered, use weights='hook', which writes to no parameter."
+    )
 
 
 def _names(deltas: Iterable[tuple[str, Term, float]]) -> tuple[str, ...]:

@@ -124,14 +124,17 @@ def _given(architecture: Architecture, layer: int, below: Any) -> Iterator[None]
     blocks: Mapping[str, Any] = {name: held._modules[name] for name in names}
     if tuple(blocks.values()) != architecture.blocks[:layer]:
         raise UnpackableError("its blocks do not stand in one list")
-    restore = replace(architecture.blocks[layer], "forward", Uncopied(lambda *_, **__: below))
+    undo: list[Callable[[], None]] = []
     try:
+        given = Uncopied(lambda *_, **__: below)
+        replace(architecture.blocks[layer], "forward", given, undo.append)
         for name, block in blocks.items():
             held._modules[name] = _Given(block, below)
         yield
     finally:
         held._modules.update(blocks)
-        restore()
+        for restore in undo:
+            restore()
 
 
 @contextmanager

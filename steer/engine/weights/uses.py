@@ -183,7 +183,7 @@ def _watched(architecture: Architecture, modules: tuple[int, ...]) -> Uses:
         for name, module in model.named_modules():
             if name:
                 patch = Uncopied(watch.watched(name, module))
-                stack.callback(replace(module, "forward", patch))
+                replace(module, "forward", patch, stack.callback)
         stack.enter_context(torch.inference_mode(False))  # versions of tensors are counted
         stack.enter_context(torch.no_grad())
         stack.enter_context(evaluating(model))
