@@ -108,7 +108,8 @@ class Composition(Shown):
             )
         _check_widths(self.parts)
         _check_coefficients(self.coefficients, self.domains, self.per_row)
-        exact = self.coefficients.detach().cpu().to(torch.float64, copy=True)
+        with torch.inference_mode(False):  # they outlive the call in which they are given
+            exact = self.coefficients.detach().cpu().to(torch.float64, copy=True)
         object.__setattr__(self, "coefficients", exact)
         for k, part in enumerate(self.parts.values()):
             get_operator(part.operator).check(self.coefficients[:, k : k + 1].float())

@@ -79,7 +79,8 @@ class DomainGate(Shown):
                 expected="finite centroids and a finite margin of at least 0",
                 do="build the gate with steer.domain_gate(...)",
             )
-        object.__setattr__(self, "centroids", centroids.clone())
+        with torch.inference_mode(False):  # it outlives the call in which it is made
+            object.__setattr__(self, "centroids", centroids.clone())
 
     def distances(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch domain"]:
         """Return ‖x − c_k‖ for every centroid, background included, in residual units."""

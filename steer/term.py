@@ -63,7 +63,8 @@ class Direction:
                 expected="finite numbers",
                 do="look where they come from: an overflow in float16, a division by zero",
             )
-        object.__setattr__(self, "v", self.v.clone())
+        with torch.inference_mode(False):  # it outlives the call in which it is made
+            object.__setattr__(self, "v", self.v.clone())
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -399,7 +399,8 @@ class Vector(Shown):
         """
         from steer.store import load
 
-        return load(path)
+        with torch.inference_mode(False):  # its tensors outlive the call
+            return load(path)
 
     def __iter__(self) -> Iterator[Site]:
         return iter(self.terms)

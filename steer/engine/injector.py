@@ -340,7 +340,7 @@ class Injector:
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             h = stream = block_output(output)
-            self._note_checkpoint()
+            self.note_checkpoint()
             for steering in active:
                 h = steering.apply(layer, h, self.call)
             return None if h is stream else replace_output(output, h)
@@ -351,14 +351,14 @@ class Injector:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         h: Tensor = args[0] if args else kwargs["hidden_states"]
-        self._note_checkpoint()
+        self.note_checkpoint()
         for steering in self._stack:
             if -1 in steering.layers:
                 h = steering.apply(-1, h, self.call)
         return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
 
-    def _note_checkpoint(self) -> None:
-        """Note whether this hook will run again in a backward pass."""
+    def note_checkpoint(self) -> None:
+        """Note whether what runs now will run again in a backward pass."""
         if not torch.compiler.is_compiling() and self._graded and not self._recomputed:
             self._recomputed = inside_checkpoint()
 

@@ -19,6 +19,7 @@ def guard(
 
     `state_dict` is guarded at the modules that hold them, so that it is refused however it is
     reached; the writers of `transformers` also, since they make folders and repositories first.
+    Loading is guarded at the modules around them too, before anything else is loaded.
 
     Args:
         model: The causal model.
@@ -27,13 +28,17 @@ def guard(
     """
     for writer in _WRITERS:
         if hasattr(model, writer):
-            replace(model, writer, Uncopied(_refuse_writing), undo)
-    held = owners(model)
-    for name in names:
-        for owner, leaf in held.get(name, ()):
-            module, loading = model.get_submodule(owner), Uncopied(_refusing_to_load(leaf))
-            undo(module.register_state_dict_pre_hook(Uncopied(_refuse_writing)).remove)
-            undo(module.register_load_state_dict_pre_hook(loading).remove)
+            replace(model, writer, _WRITING, undo)
+    held, inside = owners(model), dict[str, list[str]]()
+    for owner, leaf in dict.fromkeys(place for name in names for place in held.get(name, ())):
+        undo(model.get_submodule(owner).register_state_dict_pre_hook(_WRITING).remove)
+        around = [] if not owner else owner.split(".")
+        for depth in range(len(around) + 1):
+            inner = ".".join((*around[depth:], leaf))
+            inside.setdefault(".".join(around[:depth]), []).append(inner)
+    for outer, inner_names in inside.items():
+        loading = Uncopied(_refusing_to_load(inner_names))
+        undo(model.get_submodule(outer).register_load_state_dict_pre_hook(loading).remove)
 
 
 def _refuse_writing(*_: object, **__: object) -> None:
@@ -45,14 +50,18 @@ def _refuse_writing(*_: object, **__: object) -> None:
     )
 
 
-def _refusing_to_load(leaf: str) -> Callable[..., None]:
+_WRITING = Uncopied(_refuse_writing)
+
+
+def _refusing_to_load(names: Sequence[str]) -> Callable[..., None]:
     def refuse(
         module: nn.Module, state: Mapping[str, Any], prefix: str, *_: object, **__: object
     ) -> None:
-        if f"{prefix}{leaf}" in state:
+        found = [f"{prefix}{name}" for name in names if f"{prefix}{name}" in state]
+        if found:
             raise SteeringError(
                 "weights cannot be loaded while a setting is merged into them",
-                found=f"load_state_dict with {prefix}{leaf} inside steered()",
+                found=f"load_state_dict with {found[0]} inside steered()",
                 expected="loading into the base weights",
                 do="leave the context first, and steer the loaded model",
             )

@@ -274,3 +274,6 @@ class _Unseen:
     """No call is known: for a composition without weight sites."""
 
     call: Call | None = None
+
+    def note_checkpoint(self) -> None:
+        """Nothing is noted."""

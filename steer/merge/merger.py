@@ -145,10 +145,13 @@ class Merger:
                 return
             names = _names(self._entries[key])
             dropped = self._foreign(names)
-            self._entries.pop(key)
             try:
+                self._entries.pop(key)
                 self._write(names)
-            except KeyboardInterrupt:
+            except MergeError:
+                raise
+            except BaseException:  # what was interrupted is done again
+                self._entries.pop(key, None)
                 self._write(names)
                 raise
             finally:

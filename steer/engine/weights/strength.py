@@ -24,6 +24,9 @@ class Calls(Protocol):
     @property
     def call(self) -> Call | None: ...  # noqa: D102 - described above
 
+    def note_checkpoint(self) -> None:
+        """Note whether what runs now will run again in a backward pass."""
+
 
 class Columns:
     """The domain of each column of some joined factors.
@@ -148,6 +151,7 @@ class Strengths:
         Raises:
             ScopeError: The call must be known and is not.
         """
+        self.calls.note_checkpoint()
         if self._one is not None:  # a compiled graph must not depend on what the values are
             return self._one if torch.compiler.is_compiling() or not self._one.idle else None
         call = self.calls.call
