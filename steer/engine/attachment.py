@@ -45,6 +45,7 @@ class HookAttachment:
         merging = Merging(architecture.model, found.merged) if found.merged else None
         self._steering = Steering(composition, found.units, injector, markers, merging)
         with ExitStack() as undo:
+            undo.callback(self._forget)
             undo.callback(injector.leave, self._steering)
             injector.enter(self._steering)
             if merging is not None:

@@ -240,7 +240,8 @@ class Merger:
         """Return the parameters whose merged values were changed by somebody else."""
         model = self._model()
         parameters = {} if model is None else dict(model.named_parameters())
-        marked = [name for name in names if name in self._marks and name in parameters]
+        known = self._marks.keys() & self._pristine.keys() & parameters.keys()
+        marked = [name for name in names if name in known]
         return [name for name in marked if not self._holds(name, parameters[name])]
 
     def _holds(self, name: str, parameter: Tensor) -> bool:
