@@ -12,7 +12,7 @@ from steer.files import path_of
 from steer.fingerprint import config_info, text_marks, tokenizer_in
 from steer.model import Model
 from steer.parameters import Parameters, parameters_in, parameters_of
-from steer.parameters.layout import FLOATS
+from steer.parameters.plain import not_plain
 from steer.provenance import ModelInfo
 
 ModelLike = str | Path | Checkpoint | Model | nn.Module
@@ -107,16 +107,16 @@ def _check_readable(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise _unreadable(f"{name} is offloaded", "pass the checkpoint's folder instead")
-        if parameter.dtype not in FLOATS:
-            raise _unreadable(
-                f"{name} is quantised ({parameter.dtype})", "load the model with dtype='auto'"
-            )
+    found = next(not_plain(model), None)
+    if found is not None:
+        raise _unreadable(found, "load the model that it was quantised from, with dtype='auto'")
 
 
 def _unreadable(found: str, do: str) -> AlignmentError:
     return AlignmentError(
         "the weights of this model cannot be read",
         found=found,
-        expected="a plain model with weights of float16 to float64 in memory",
+        expected="plain tensors of float16 to float64 in memory: the difference of quantised "
+        "weights is mostly the error of their quantisation",
         do=do,
     )

@@ -12,6 +12,7 @@ from steer.errors import CheckpointError, MergeError
 from steer.files import AtomicFolder, accessing, path_of, write_text
 from steer.merge.beside import RECORD, copy_files, files_beside
 from steer.merge.mapped import mapped_vector
+from steer.merge.parts import paired
 from steer.merge.plan import Part, Plan, planned
 from steer.merge.rounding import rounded_blocks
 from steer.merge.scratch import Scratch
@@ -55,8 +56,10 @@ def merge_checkpoint(
         VectorFileError: A vector file cannot be read.
         FitError: A vector does not fit the model.
         MergeError: The folder is in use or cannot be written, the disk is full, parts do not
-            belong to the model, or a merged weight exceeds its dtype.
+            belong to the model, a coefficient is no finite number, or a merged weight exceeds its
+            dtype.
     """
+    parts = paired(parts)
     target = Path(os.path.realpath(path_of(out, MergeError)))
     with accessing(target, MergeError):
         _check_target(target)

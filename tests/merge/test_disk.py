@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -405,6 +406,35 @@ def test_too_large_a_coefficient_is_refused_with_the_tensors_name(tmp_path: Path
     with pytest.raises(MergeError, match=r"\S+.weight: a merged weight is not finite"):
         merge_checkpoint(base, [(weight_vector(base), 1e39)], tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "coefficient", ["1", True, None, float("nan"), float("inf"), 10**400, 1j, [1.0], b"1"]
+)
+def test_a_coefficient_that_is_no_number_is_refused(tmp_path: Path, coefficient: Any) -> None:
+    base = saved(tmp_path / "base")
+    with pytest.raises(MergeError, match="a coefficient is no finite number"):
+        merge_checkpoint(
+            base, [(weight_vector(base), coefficient)], tmp_path / "out", progress=False
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [None, 0.5, ("a", 1.0, 2.0), (0.5, "folder"), "ab", {}])
+def test_what_is_no_pair_is_refused(tmp_path: Path, wrong: Any) -> None:
+    base = saved(tmp_path / "base")
+    with pytest.raises(MergeError, match="this is no part to be merged"):
+        merge_checkpoint(base, [wrong], tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.float64, torch.tensor])
+def test_numbers_of_libraries_are_coefficients(tmp_path: Path, kind: Any) -> None:
+    base = saved(tmp_path / "base")
+    parts = [(weight_vector(base), 2)]
+    merge_checkpoint(base, parts, tmp_path / "plain", progress=False)
+    merge_checkpoint(base, [(parts[0][0], kind(2))], tmp_path / "out", progress=False)
+    for name, value in tensors(tmp_path / "plain").items():
+        assert torch.equal(tensors(tmp_path / "out")[name], value)
 
 
 # -- memory ------------------------------------------------------------------------------------
