@@ -68,10 +68,13 @@ class HookAttachment:
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors; if that fails, all is as before."""
         self._steering.check(composition)
+        steering, before = self._steering, self.composition
         with ExitStack() as undo:
-            for part in filter(None, (self._steering.merging, self._steering)):
-                undo.callback(part.update, self.composition)
-                part.update(composition)
+            if steering.merging is not None:
+                undo.callback(steering.merging.update, before)
+                steering.merging.update(composition)
+            undo.callback(steering.update, before)
+            steering.update(composition)
             undo.pop_all()
 
     @outliving()

@@ -31,8 +31,6 @@ from steer.engine.threads import elsewhere
 from steer.engine.together import one_by_one
 
 
-
-
 class HooksEngine(Engine):
     """Runs a local model; capture and injection are hooks on its decoder blocks.
 
