@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo model test lint types unit docs notebook models browser bench newcomer demo-model clean
+.PHONY: help setup demo model test test-kernels lint types unit docs notebook models browser bench newcomer demo-model clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,9 @@ model: $(INSTALLED)  ## fetch the real model that tests and demo use, into a cac
 	$(BIN)/python -c 'from steer.demo import smollm2; smollm2.model_folder()'
 
 test: lint types unit docs notebook  ## everything that guards the project
+
+test-kernels: $(INSTALLED)  ## the numerical tests under other kernels and numbers of threads; takes an hour
+	$(BIN)/python -m tests.kernels
 
 lint: $(INSTALLED)  ## style and format
 	$(BIN)/ruff check .

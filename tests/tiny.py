@@ -57,6 +57,7 @@ _TABLE: Mapping[str, tuple[str, tuple[str, str, str, str], Mapping[str, Any]]] =
     }
 )
 FAMILIES: tuple[str, ...] = tuple(_TABLE)
+MIXTURES = ("mixtral", "qwen3_moe")  # of experts: one multiplies the tokens of all rows at once
 _ALTERNATING = ("gemma2", "gemma3")  # local and global attention in turn
 _WIDTH_NAMES = {"word_embed_proj_dim"}  # opt: follows the width unless overridden
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from steer.view.directions import directions, position_of, unit
 from steer.view.drawing import layer_axis, line
 from steer.view.look import GREY, category
 from steer.view.reading import read_pairs
-from steer.view.separate import auc, d_prime, rounded
+from steer.view.separate import auc, d_prime, resolution
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -28,14 +29,17 @@ class Separation(View):
     """Projections of chosen and rejected answers on a direction at each layer.
 
     Args:
-        chosen: `[pair layer]`, (h · v)/‖v‖ in residual units, in steps of the stream's rounding.
+        chosen: `[pair layer]`, (h · v)/‖v‖ in residual units.
         rejected: `[pair layer]` likewise.
+        resolution: `[layer]`, the largest difference of two projections that rounding alone can
+            make, in residual units. Differences up to it are ties.
         layers: The layers.
         position: Where the stream was read.
     """
 
     chosen: Float[Tensor, "pair layer"]
     rejected: Float[Tensor, "pair layer"]
+    resolution: Float[Tensor, " layer"]
     layers: tuple[int, ...]
     position: str
 
@@ -49,8 +53,8 @@ class Separation(View):
         """At each layer the distance of the mean projections in standard deviations."""
         return tuple(d_prime(*sides) for sides in self._sides())
 
-    def _sides(self) -> Iterable[tuple[Tensor, Tensor]]:
-        return zip(self.chosen.T, self.rejected.T, strict=True)
+    def _sides(self) -> Iterable[tuple[Tensor, Tensor, float]]:
+        return zip(self.chosen.T, self.rejected.T, self.resolution.tolist(), strict=True)
 
     @property
     def table(self) -> list[Row]:
@@ -134,6 +138,6 @@ def separation(
     along = unit(wanted, along)
     found = read_pairs(model, pairs, where, wanted)
     both = [stream * along for stream in (found.chosen, found.rejected)]
-    size = sum(products.norm(dim=-1).mean(dim=0) for products in both) / 2
-    sides = [rounded(products.sum(dim=-1), size, found.eps) for products in both]
-    return Separation(sides[0], sides[1], wanted, where)
+    ties = resolution(torch.cat(both), found.eps)
+    sides = [products.sum(dim=-1) for products in both]
+    return Separation(sides[0], sides[1], ties, wanted, where)

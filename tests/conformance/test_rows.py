@@ -45,7 +45,7 @@ def test_a_row_equals_its_prompt_alone_in_every_family(
     with lm.steered(cases.knobs(*MIXED, layers), ROWS):
         steered = lm.logits(PROMPTS, RESPONSES)
     plain = lm.logits(PROMPTS, RESPONSES)
-    assert torch.equal(plain[1], steered[1])
+    cases.idle(family, steered[1], plain[1])
     for r in (0, 2, 3):
         far(steered[r], plain[r])
 

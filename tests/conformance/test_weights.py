@@ -59,12 +59,9 @@ def test_zero_and_an_empty_row_in_every_family(
         assert all(map(same_bits, plain, lm.logits(PROMPTS, RESPONSES)))
     with lm.steered(knobs, ROWS):
         steered = lm.logits(PROMPTS, RESPONSES)
-    assert [same_bits(a, b) for a, b in zip(plain, steered, strict=True)] == [
-        False,
-        True,
-        False,
-        False,
-    ]
+    cases.idle(family, steered[1], plain[1])
+    for r in (0, 2, 3):
+        far(steered[r], plain[r])
 
 
 def test_a_closed_gate_is_bit_identical(engine_factory: EngineFactory) -> None:
@@ -194,7 +191,8 @@ def test_a_gate_reads_the_prompt_without_the_weights_it_opens(
         gated = lm.logits(PROMPTS[:3] + PROMPTS[:1], RESPONSES)
     for r, domain in enumerate(cases.DOMAINS):
         with lm.steered(cases.mixed(lm, "weights", size=3.0), {domain: 1.0}):
-            close(gated[r], lm.logits([PROMPTS[r]], [RESPONSES[r]])[0])
+            alone = lm.logits([PROMPTS[r]], [RESPONSES[r]])[0]
+            close(gated[r], alone, cases.displaced_bound(3.0))
 
 
 def test_scoring_equals_the_textbook(engine_factory: EngineFactory) -> None:

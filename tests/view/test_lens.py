@@ -99,11 +99,11 @@ def test_other_norms_and_soft_caps_are_the_models_own(family: str) -> None:
     v = torch.linspace(-1, 1, lm.d_model)
     found = view.lens(lm, steer.Vector.of({last: v}), ["Is it safe?"])
     h = lm.activations(["Is it safe?"], layers=[last])[0][0, -1]
-    logits = lm.architecture.unembed
-    with torch.no_grad():
-        slope = (logits(h + 1e-4 * v) - logits(h - 1e-4 * v)) / 2e-4
-    tokens = found.effects.shape[1]
-    torch.testing.assert_close(found.effects[0], slope.double()[:tokens], rtol=1e-3, atol=1e-3)
+    # Reverse mode; gemma's norm rounds to float32 inside, some ε of the largest effect.
+    slope = torch.autograd.functional.jacobian(lm.architecture.unembed, h) @ v.to(h)
+    bound = 32 * torch.finfo(torch.float32).eps * float(slope.abs().max())
+    expected = slope.double()[: found.effects.shape[1]]
+    torch.testing.assert_close(found.effects[0], expected, rtol=0, atol=bound)
 
 
 def test_the_effect_is_the_mean_over_prompts() -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 import steer
 from steer import view
 from steer.errors import RecordingError
-from steer.view.separate import auc, d_prime
+from steer.view.reading import read_pairs
+from steer.view.separate import auc, d_prime, resolution
 from tests.view.setting import (
     AT,
     LAYER,
@@ -38,8 +39,26 @@ def test_removing_the_direction_removes_the_separation() -> None:
     low, high = after.auc[row].interval
     assert after.auc[row].value == 0.5
     assert low < 0.5 < high
-    assert abs(after.d_prime[row].value) < 1e-6
+    assert after.d_prime[row].value == 0.0
     assert torch.equal(before.chosen[:, :row], after.chosen[:, :row])
+
+
+@pytest.mark.parametrize("order", range(8))
+@pytest.mark.parametrize("shift", [0.0, 1 / 3, 1e3])
+def test_what_any_order_of_summing_leaves_is_a_tie(order: int, shift: float) -> None:
+    """Summed one by one: the order of a machine, and where all projections lie, decide nothing."""
+    stream = read_pairs(model(), held_out(), AT, [LAYER])
+    h = torch.cat([stream.chosen, stream.rejected])[:, 0].float()
+    u = everywhere().direction(LAYER).double()
+    u = u / u.norm()
+    places = torch.randperm(len(u), generator=torch.Generator().manual_seed(order))
+    along = (h * u.float())[:, places].cumsum(dim=1)[:, -1:]
+    left = h - (along - shift) * u.float()
+    products = left.double() * u
+    tie = float(resolution(products[:, None], torch.finfo(torch.float32).eps))
+    sides = products.sum(dim=-1).chunk(2)
+    assert auc(*sides, tie).value == 0.5
+    assert d_prime(*sides, tie).value == 0.0
 
 
 def test_half_of_an_ablation_halves_the_difference_but_not_the_separation() -> None:
@@ -109,6 +128,15 @@ def test_half_precision_does_not_round_the_separation_away() -> None:
     with half().steered(everywhere()[LAYER], 1.0, operator="ablate"):
         after = view.separation(half(), everywhere()[LAYER], held_out(), position=AT)
     assert after.auc[0].value == 0.5
+
+
+def test_differences_up_to_the_tie_are_ties() -> None:
+    a, b = row([1.0, 2.0]), row([1.25, 1.5])
+    assert auc(a, b, 0.25).value == (2 + 0.5) / 4  # 1 and 1.25 tie, and 2 is above both
+    assert auc(a, b, 0.5).value == (1 + 1.5) / 4
+    assert auc(a, b, 1.0).value == 0.5
+    assert d_prime(a, a + 0.25, 0.25).value == 0.0
+    assert d_prime(row([1.0, 1.25]), row([0.0, 0.25]), 0.25).value == math.inf
 
 
 @settings(max_examples=40)

@@ -1,0 +1,61 @@
+"""`python -m tests.kernels`: the numerical tests under the kernels of other machines.
+
+No test, threshold or tie may depend on the last bits that one machine's kernels give. The settings
+are those that torch, oneDNN and MKL read from the environment on x86-64; elsewhere they change
+nothing. `reordered` sums every product in another order (`tests/reordered.py`).
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+NUMERICAL = (
+    *("laws", "architecture", "engine", "conformance", "text", "extract", "recording", "choosing"),
+    *("search", "evaluate", "sweeps", "view", "alignment", "merge", "tune", "demo", "store"),
+    *("report", "console", "nnsight", "oracle"),
+)
+KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "none": {},
+        "avx2": {
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        },
+        "default": {
+            "ATEN_CPU_CAPABILITY": "default",
+            "ONEDNN_MAX_CPU_ISA": "SSE41",
+            "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        },
+        "compatible": {"MKL_CBWR": "COMPATIBLE"},
+        "reordered": {"PYTEST_ADDOPTS": "-p tests.reordered"},
+    }
+)
+THREADS = (1, 2)
+
+
+def settings() -> Iterator[tuple[str, dict[str, str]]]:
+    """Names of the settings, and the environment of each."""
+    for name, variables in KERNELS.items():
+        for threads in THREADS:
+            own = {"STEER_TEST_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+            yield f"{name}, {threads} thread(s)", {**os.environ, **variables, **own}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tests that are named, or all numerical ones, under every setting."""
+    tests = arguments or [f"tests/{folder}" for folder in NUMERICAL]
+    failed = []
+    for name, environment in settings():
+        sys.stderr.write(f"\n== {name}\n")
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *tests]
+        if subprocess.run(command, env=environment, check=False).returncode:
+            failed.append(name)
+    sys.stderr.write(f"\nfailed under: {'; '.join(failed) or 'none of the settings'}\n")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
