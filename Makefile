@@ -28,7 +28,7 @@ model: $(INSTALLED)  ## fetch the real model that tests and demo use, into a cac
 
 test: lint types unit docs notebook  ## everything that guards the project
 
-test-kernels: $(INSTALLED)  ## the numerical tests under other kernels and numbers of threads; takes an hour
+test-kernels: $(INSTALLED)  ## the numerical tests under other kernels and numbers of threads; takes hours
 	$(BIN)/python -m tests.kernels
 
 lint: $(INSTALLED)  ## style and format

@@ -22,14 +22,20 @@ def _order(inner: int, rows: int) -> Tensor:
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
     """a b, `[m k]` times `[k n]`."""
-    order, out = _order(a.shape[1], a.shape[0]), a.new_empty(a.shape[0], b.shape[1])
-    return torch.ops.aten.mm.out(a[:, order], b[order], out=out)  # type: ignore[no-any-return]
+    out = a.new_empty(a.shape[0], b.shape[1])
+    if a.shape[1] == b.shape[0]:  # else torch says what is wrong
+        order = _order(a.shape[1], a.shape[0])
+        a, b = a[:, order], b[order]
+    return torch.ops.aten.mm.out(a, b, out=out)  # type: ignore[no-any-return]
 
 
 def bmm(a: Tensor, b: Tensor) -> Tensor:
     """The same for each of a batch."""
-    order, out = _order(a.shape[2], a.shape[1]), a.new_empty(*a.shape[:2], b.shape[2])
-    return torch.ops.aten.bmm.out(a[:, :, order], b[:, order], out=out)  # type: ignore[no-any-return]
+    out = a.new_empty(*a.shape[:2], b.shape[2])
+    if a.shape[2] == b.shape[1]:
+        order = _order(a.shape[2], a.shape[1])
+        a, b = a[:, :, order], b[:, order]
+    return torch.ops.aten.bmm.out(a, b, out=out)  # type: ignore[no-any-return]
 
 
 def addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
