@@ -1,6 +1,5 @@
 """What all tests share: a known number of threads each, and the same examples in every run."""
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,7 +9,9 @@ import torch
 from hypothesis import settings
 from torch.nn.functional import scaled_dot_product_attention
 
-torch.set_num_threads(int(os.environ.get("STEER_TEST_THREADS", "1")))
+from tests.kernels import apply
+
+apply()
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 

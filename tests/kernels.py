@@ -1,4 +1,4 @@
-"""`python -m tests.kernels`: the numerical tests under the kernels of other machines.
+"""The kernels that tests run with; `python -m tests.kernels` tries those of other machines.
 
 No test, threshold or tie may depend on the last bits that one machine's kernels give. The settings
 are those that torch, oneDNN and MKL read from the environment on x86-64; elsewhere they change
@@ -30,10 +30,19 @@ KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
         },
         "compatible": {"MKL_CBWR": "COMPATIBLE"},
-        "reordered": {"PYTEST_ADDOPTS": "-p tests.reordered"},
+        "reordered": {"STEER_TEST_KERNELS": "reordered"},
     }
 )
 THREADS = (1, 2)
+
+
+def apply() -> None:
+    """Set the kernels and the number of threads, by default one, that the environment names."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("STEER_TEST_THREADS", "1")))
+    if os.environ.get("STEER_TEST_KERNELS") == "reordered":
+        import tests.reordered  # noqa: F401
 
 
 def settings() -> Iterator[tuple[str, dict[str, str]]]:

@@ -1,4 +1,4 @@
-"""A pytest plugin, `-p tests.reordered`: matrix products are summed in another order than here.
+"""Importing this makes torch sum matrix products in another order than this machine's kernels.
 
 It stands for the kernels of machines that are not at hand. The inner dimension of every product is
 permuted, differently for every number of rows, and attention is computed step by step. Equal shapes

@@ -1,7 +1,9 @@
 """Texts, settings and comparisons that the tests of sweeping share."""
 
 from functools import cache
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -39,6 +41,11 @@ def one_by_one(lm: steer.Model, knobs: steer.Composition, settings: Tensor) -> l
         with lm.steered(knobs, setting):
             found.append(lm.logprobs(ASKED, GIVEN))
     return found
+
+
+def near(margin: float, score: float) -> Any:
+    """Equal to a margin: the difference of two scores, each known to 1e-5 of its size."""
+    return pytest.approx(margin, abs=2e-5 * abs(score))
 
 
 def check_equal(together: tuple[Tensor, ...], alone: list[list[Tensor]]) -> None:

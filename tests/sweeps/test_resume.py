@@ -18,7 +18,7 @@ from steer.errors import SelectionError, TextError
 from steer.evaluate import preference
 from steer.sweeps import sweep
 from tests.conformance.cases import vector
-from tests.sweeps.setting import model, pairs
+from tests.sweeps.setting import model, near, pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 
 GRID = torch.linspace(-1, 1, 70)  # more than are measured together
@@ -102,7 +102,7 @@ def test_a_line_cut_short_is_measured_again(tmp_path) -> None:
         again = run(path)
         for a, b in zip(again.rows, whole.rows, strict=True):
             assert a["accuracy"] == b["accuracy"]
-            assert a["margin"] == pytest.approx(b["margin"], abs=1e-6)
+            assert a["margin"] == near(b["margin"], b["likelihood"])
         assert path.read_bytes().count(b"\n") == len(GRID) + 1
         assert run(path).way == "resumed"
 
@@ -255,7 +255,7 @@ def refused_or_equal(path, whole) -> None:
         assert a.keys() == b.keys()
         assert a["coefficient.vector"] == b["coefficient.vector"]
         assert a["accuracy"] == b["accuracy"]
-        assert a["margin"] == pytest.approx(b["margin"], abs=1e-6)
+        assert a["margin"] == near(b["margin"], b["likelihood"])
 
 
 @FUZZ
@@ -294,8 +294,8 @@ def test_what_is_no_sweep_is_refused_and_left_alone(saved, content) -> None:
 _SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
-import torch
-torch.set_num_threads(1)
+from tests.kernels import apply
+apply()
 import os, signal
 from tests.sweeps.test_resume import run
 from steer.sweeps.journal import Journal

@@ -14,7 +14,7 @@ from steer.evaluate import level_preference, preference
 from steer.provenance import Provenance
 from steer.sweeps import Answers, likelihood, sweep
 from tests.conformance.cases import gate, knobs, mixed, vector
-from tests.sweeps.setting import CHOSEN, PROMPTS, REJECTED, model, pairs
+from tests.sweeps.setting import CHOSEN, PROMPTS, REJECTED, model, near, pairs
 
 GRID = (-1.0, 0.0, 0.5)
 ANSWERS = Answers(PROMPTS, {"low": REJECTED, "high": CHOSEN, "other": ("a b", "c d e", "f g")})
@@ -50,11 +50,10 @@ def test_layers_scopes_coefficients_and_domains(reduce) -> None:
                         expected = preference(lm, data.of_domain(on), reduce=reduce)
                     assert own["accuracy"] == expected.accuracy.value
                     assert (own["low"], own["high"]) == expected.accuracy.interval
-                    assert own["margin"] == pytest.approx(expected.margin, abs=1e-5)
+                    score = float(expected.chosen.mean())
+                    assert own["margin"] == near(expected.margin, score)
                     assert own["n"] == len(data.of_domain(on))
-                    assert own["likelihood"] == pytest.approx(
-                        float(expected.chosen.mean()), rel=1e-5
-                    )
+                    assert own["likelihood"] == pytest.approx(score, rel=1e-5)
 
 
 def test_levels_with_three_domains_and_a_gate() -> None:
@@ -79,7 +78,7 @@ def test_weights_are_swept_the_plain_way() -> None:
     for row in found.rows:
         with lm.steered(composed, {k: row[f"coefficient.{k}"] for k in composed.domains}):
             expected = preference(lm, pairs().of_domain(row["on"]))
-        assert row["margin"] == pytest.approx(expected.margin, abs=1e-5)
+        assert row["margin"] == near(expected.margin, row["likelihood"])
 
 
 def test_a_function_is_given_the_steered_model_and_the_data() -> None:
@@ -92,7 +91,7 @@ def test_a_function_is_given_the_steered_model_and_the_data() -> None:
     ours = sweep(lm, v, pairs(), GRID, progress=False)
     assert [r["n"] for r in found.rows] == [r["n"] for r in ours.rows]
     for a, b in zip(found.rows, ours.rows, strict=True):
-        assert a["margin"] == pytest.approx(b["margin"], abs=1e-5)
+        assert a["margin"] == near(b["margin"], b["likelihood"])
     assert found.way == "one by one"
     assert "margin" in found.measure
 
@@ -135,7 +134,7 @@ def test_more_settings_than_run_together() -> None:
     with model().steered(vector(2), float(grid[66])):
         expected = preference(model(), pairs().of_domain("legal"))
     row = the(found.rows, on="legal", **{"coefficient.vector": float(grid[66])})
-    assert row["margin"] == pytest.approx(expected.margin, abs=1e-5)
+    assert row["margin"] == near(expected.margin, row["likelihood"])
 
 
 def test_equal_sweeps_are_equal() -> None:
