@@ -115,4 +115,5 @@ def resolution(
     """
     stored = _ROUNDINGS * eps * products.norm(dim=-1)
     summed = min(eps, _SUMS) / 2 * math.sqrt(products.shape[-1]) * products.abs().sum(dim=-1)
-    return 2 * (stored + summed).mean(dim=0)
+    bound: Tensor = 2 * (stored + summed).mean(dim=0)
+    return bound
