@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from steer.data_checks import problems
 from steer.errors import RecordingError
 from steer.kept import KeptPairs
 from steer.moments import Moments
 from steer.provenance import ModelInfo
+from steer.responses import Responses
 from steer.shown import Shown
 from steer.store import Recording, load_recording, save_recording
 
@@ -34,6 +36,8 @@ class Activations(Shown):
         path: `packed`, or `padded: ` and why.
         kept: The activations of single pairs, of each `(domain, position)`; None where `record`
             was not asked to keep them.
+        responses: Counts over the texts of the responses of each domain; a domain recorded before
+            they were counted has none.
     """
 
     moments: Mapping[_Key, Moments]
@@ -42,17 +46,19 @@ class Activations(Shown):
     model: ModelInfo | None
     path: str
     kept: Mapping[_Key, KeptPairs] | None = None
+    responses: Mapping[str | None, Responses] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "moments", MappingProxyType(dict(self.moments)))
         object.__setattr__(self, "recordings", MappingProxyType(dict(self.recordings)))
+        object.__setattr__(self, "responses", MappingProxyType(dict(self.responses)))
         if self.kept is not None:
             object.__setattr__(self, "kept", MappingProxyType(dict(self.kept)))
 
     def __reduce__(self) -> tuple[object, ...]:
         maps = dict(self.moments), self.layers, dict(self.recordings)
         kept = None if self.kept is None else dict(self.kept)
-        return (Activations, (*maps, self.model, self.path, kept))
+        return (Activations, (*maps, self.model, self.path, kept, dict(self.responses)))
 
     def __add__(self, other: "Activations") -> "Activations":
         """Return two recordings of different pairs as one.
@@ -79,7 +85,8 @@ class Activations(Shown):
             kept = dict(self.kept)
             for key, pairs in other.kept.items():
                 kept[key] = kept[key].join(pairs) if key in kept else pairs
-        return Activations(moments, self.layers, recordings, self.model, path, kept)
+        responses = _responses(self, other)
+        return Activations(moments, self.layers, recordings, self.model, path, kept, responses)
 
     def __radd__(self, other: int) -> "Activations":
         return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
@@ -88,6 +95,11 @@ class Activations(Shown):
     def pairs_fingerprints(self) -> Mapping[str | None, str]:
         """SHA-256 of the pairs of each domain; of several recordings, of their fingerprints."""
         return {domain: _joined(marks) for domain, marks in self.recordings.items()}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with these pairs, a sentence each; see `steer.errors.DataWarning`."""
+        return problems(self.moments, self.responses)
 
     @property
     def domains(self) -> tuple[str | None, ...]:
@@ -170,8 +182,8 @@ class Activations(Shown):
         Raises:
             VectorFileError: The file cannot be written, or a value is not finite.
         """
-        found = self.moments, self.layers, self.recordings, self.model, self.path, self.kept
-        save_recording(Recording(*found), path)
+        found = self.moments, self.layers, self.recordings, self.model, self.path
+        save_recording(Recording(*found, self.kept, self.responses), path)
 
     @classmethod
     def load(cls, path: "str | os.PathLike[str]") -> "Activations":
@@ -188,14 +200,13 @@ class Activations(Shown):
                 cannot be used.
         """
         found = load_recording(path)
-        return cls(
-            found.moments, found.layers, found.recordings, found.model, found.path, found.kept
-        )
+        what = found.moments, found.layers, found.recordings, found.model, found.path
+        return cls(*what, found.kept, found.responses)
 
     def _card(self) -> "Card":
         from steer.show.activations import activations_card
 
-        return activations_card(self.moments, self.layers, self.model, self.path)
+        return activations_card(self.moments, self.layers, self.model, self.path, self.warnings)
 
 
 def _check_alike(left: Activations, right: Activations) -> None:
@@ -223,6 +234,17 @@ def _check_alike(left: Activations, right: Activations) -> None:
             expected="different pairs, or other domains",
             do="join each recording once",
         )
+
+
+def _responses(left: Activations, right: Activations) -> dict[str | None, Responses]:
+    """Return the counts of the domains whose every pair was counted."""
+    found = {}
+    for domain in (*left.recordings, *right.recordings):
+        parts = [a.responses.get(domain) for a in (left, right) if domain in a.recordings]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            found[domain] = known[0] if len(known) == 1 else known[0].join(known[1])
+    return found
 
 
 def _widths(activations: Activations) -> list[int]:

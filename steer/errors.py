@@ -25,6 +25,8 @@
     ├── HarnessError        a task of an evaluation harness cannot be run as asked
     └── MissingExtraError   an optional package is not installed
 
+What may be meant but rarely is, in the pairs that are recorded, is a ``DataWarning``, no error.
+
 A message always says what is wrong, what was found, what was expected and what to do, in at most
 4096 bytes of UTF-8.
 """
@@ -80,6 +82,10 @@ def _shortened(data: bytes, most: int) -> str:
     kept = (most - len(_CUT.format(len(data)).encode())) // 2
     begin, end = data[:kept].decode(errors="ignore"), data[-kept:].decode(errors="ignore")
     return begin + _CUT.format(len(data) - 2 * kept) + end
+
+
+class DataWarning(UserWarning):
+    """The pairs look as if no vector made of them would steer the behaviour they are meant for."""
 
 
 class PairsError(SteerError, ValueError):

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer.shuffled import Shuffled
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Moments:
-    """What is kept of the pairs of one domain at one position; all tensors are float64.
+    """Statistics of the pairs of one domain at one position; all tensors are float64.
 
     Args:
         count: Number of pairs n.
@@ -25,6 +27,7 @@ class Moments:
             each `[layer d_model]`, in residual units; zero for an empty half.
         half_counts: Number of pairs in each half.
         norm: `[layer]`: mean ‖h‖ over chosen and rejected tokens, in residual units.
+        shuffled: The same pairs under random labels; None where a file does not hold them.
     """
 
     count: int
@@ -34,6 +37,7 @@ class Moments:
     halves: tuple[Float[Tensor, "layer d_model"], Float[Tensor, "layer d_model"]]
     half_counts: tuple[int, int]
     norm: Float[Tensor, " layer"]
+    shuffled: Shuffled | None = None
 
     @classmethod
     def of(
@@ -49,7 +53,8 @@ class Moments:
             chosen: `[pair layer d_model]`, in residual units.
             rejected: `[pair layer d_model]`, in residual units.
             norm: `[pair layer]`: mean ‖h‖ of each pair.
-            numbers: The number of each pair; even and odd ones make the halves.
+            numbers: The number of each pair; even and odd ones make the halves, and random labels
+                are drawn by number.
         """
         chosen, rejected = chosen.double(), rejected.double()
         difference = chosen - rejected
@@ -64,6 +69,7 @@ class Moments:
             (even, odd),
             (len(half[0]), len(half[1])),
             norm.double().mean(dim=0),
+            Shuffled.of(difference, numbers),
         )
 
     def merge(self, other: "Moments") -> "Moments":
@@ -81,6 +87,9 @@ class Moments:
             _weighted(a, b, m1, m2)
             for a, b, m1, m2 in zip(self.halves, other.halves, c1, c2, strict=True)
         )
+        shuffled = None
+        if self.shuffled is not None and other.shuffled is not None:
+            shuffled = self.shuffled.join(other.shuffled)
         return Moments(
             n1 + n2,
             _weighted(self.mean_chosen, other.mean_chosen, n1, n2),
@@ -89,6 +98,7 @@ class Moments:
             (even, odd),
             (c1[0] + c2[0], c1[1] + c2[1]),
             _weighted(self.norm, other.norm, n1, n2),
+            shuffled,
         )
 
     @property

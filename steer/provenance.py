@@ -63,6 +63,12 @@ class Provenance:
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", _frozen(self.arguments))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was wrong with the pairs, a sentence each, as `Activations.warnings` says it."""
+        said = self.arguments.get("warnings")
+        return tuple(map(str, said)) if isinstance(said, tuple) else ()
+
     def __reduce__(self) -> tuple[object, ...]:
         state = {f.name: getattr(self, f.name) for f in fields(self)}
         values = {**state, "arguments": thawed(self.arguments)}
@@ -95,7 +101,8 @@ def combined(left: Provenance, right: Provenance) -> Provenance:
 
     Returns:
         A provenance with method `combination` and the pairs of both, each recording's counted once.
-        Where there is more than one, its arguments list their numbers by fingerprint as `pairs`.
+        Where there is more than one, its arguments list their numbers by fingerprint as `pairs`;
+        `warnings` of either's pairs stand there too.
 
     Raises:
         AlgebraError: The vectors belong to models of different configurations.
@@ -111,12 +118,14 @@ def combined(left: Provenance, right: Provenance) -> Provenance:
     recordings = {**_recordings(left), **_recordings(right)}
     unknown = sum(max(p.pairs - sum(_recordings(p).values()), 0) for p in (left, right))
     one = len(recordings) == 1 and not unknown
+    warned = tuple(sorted({**dict.fromkeys(left.warnings), **dict.fromkeys(right.warnings)}))
     made_for = left.arguments.get("made_for", right.arguments.get("made_for"))
     return Provenance(
         method="combination",
         arguments={
             **({"pairs": recordings} if recordings and not one else {}),
             **({} if made_for is None else {"made_for": made_for}),
+            **({"warnings": warned} if warned else {}),
         },
         domain=left.domain if left.domain == right.domain else None,
         pairs=sum(recordings.values()) + unknown,

@@ -8,6 +8,7 @@ import torch
 
 from steer.activations import Activations
 from steer.architecture import Architecture
+from steer.data_checks import warn_of
 from steer.engine.base import check_evaluating, in_place, unsteered
 from steer.engine.packed import read_packed
 from steer.engine.packing import Packing, packing_of, position_limit, scaled_by_length
@@ -21,6 +22,7 @@ from steer.model import Model, check_model
 from steer.moments import Moments
 from steer.pairs import Pair, Pairs, as_pairs
 from steer.positions import At, Unit, plan
+from steer.responses import Responses
 from steer.site import whole
 
 _READ_BYTES = 32 * 2**20  # of averages held at once, before they are merged into the moments
@@ -48,6 +50,9 @@ def record(
     token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982), such a label,
     `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
     response), or a function from an `Exchange` to the indices of the tokens to average.
+
+    A `steer.errors.DataWarning` says why a vector of these pairs may not steer what they are meant
+    for, where 20 pairs of a domain or more show it; `Activations.warnings` and the card repeat it.
 
     Float64 moments are kept: domains × positions × layers × d_model; with `keep="pairs"` also the
     activations of every single pair in float32, which `reliability`, some views and methods such as
@@ -110,14 +115,18 @@ def record(
     for batch in _shown(_batches(units, limit, room), units, progress):
         _take(moments, kept, batch, positions, _read(batch, read))
     _check_finite(moments, wanted)
-    return Activations(
+    parts = pairs.by_domain()
+    found = Activations(
         {(d, p): moments[d, p] for d in domains for p in positions},
         wanted,
-        {domain: (part.fingerprint,) for domain, part in pairs.by_domain().items()},
+        {domain: (part.fingerprint,) for domain, part in parts.items()},
         getattr(model, "info", None),
         path,
-        None if kept is None else {key: _in_one(parts) for key, parts in kept.items()},
+        None if kept is None else {key: _in_one(batches) for key, batches in kept.items()},
+        {d: Responses.of((p.chosen, p.rejected) for p in part) for d, part in parts.items()},
     )
+    warn_of(found.warnings)
+    return found
 
 
 def packing_report(model: Model, longest: int = 32) -> Packing:

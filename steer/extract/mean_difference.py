@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from steer.activations import Activations
+from steer.data_checks import problems
 from steer.errors import RecordingError
 from steer.extract.registry import method
 from steer.moments import Moments
@@ -79,9 +80,11 @@ def built(
         factor = scale_of(moments, row) if rescale else 1.0
         terms[Residual(layer)] = Direction((v * factor).float())
         stats[layer] = _stats(moments, row, factor)
+    own = {(domain, position): moments}
+    warned = problems(own, activations.responses, noise=False)  # noise is told by `stats`
     provenance = Provenance(
         method=name,
-        arguments=arguments,
+        arguments=arguments | ({"warnings": warned} if warned else {}),
         domain=domain,
         pairs=moments.count,
         pairs_fingerprint=activations.pairs_fingerprints.get(domain),

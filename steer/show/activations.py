@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from steer.moments import Moments
 from steer.provenance import ModelInfo
-from steer.show.card import Card, Curves, Point, Row, Table
+from steer.show.card import Card, Curves, Point, Row, Table, ranges
 from steer.show.vectors import model_fact
 
 _BUDGET = 2**20  # entries [layer d_model] that are read
@@ -22,6 +22,7 @@ def activations_card(
     layers: Sequence[int],
     model: ModelInfo | None,
     path: str,
+    warnings: Sequence[str] = (),
 ) -> Card:
     """Return the card of recorded activations.
 
@@ -30,6 +31,7 @@ def activations_card(
         layers: The layers recorded.
         model: The model they were recorded on.
         path: How they were recorded.
+        warnings: What is wrong with the pairs.
     """
     shown = dict(list(moments.items())[:_ROWS])
     width = next(iter(moments.values())).second.shape[-1] if moments else 0
@@ -45,13 +47,14 @@ def activations_card(
         curves.append(Curves(caption, "layer", series))
     first = next((position for _, position in moments), None)
     pairs = sum(m.count for (_, position), m in moments.items() if position == first)
-    said = f"{pairs} pairs · layers {_ranges(layers)} · d_model {width} · {path}"
+    said = f"{pairs} pairs · layers {ranges(layers)} · d_model {width} · {path}"
     facts = [("model", model_fact(model))] if model else []
     if step > 1:
         facts.append(("shown of", f"{len(taken)} of {len(layers)} layers, evenly spaced"))
     table = Table(_HEAD, tuple(rows), words=2, left_out=len(moments) - len(shown),
                   caption="median over layers")  # fmt: skip
-    return Card(f"Activations · {said}", tuple(facts), (*curves, table))
+    notes = tuple(f"Warning: {problem}." for problem in warnings)
+    return Card(f"Activations · {said}", tuple(facts), (*curves, table), notes)
 
 
 _Columns = tuple[list[float], list[float], list[float]]
@@ -100,11 +103,3 @@ def _name(key: tuple[str | None, str], moments: Mapping[tuple[str | None, str], 
     words = [str(key[0] or "–")] if len(domains) > 1 else []
     words += [key[1]] if len(positions) > 1 else []
     return " ".join(words)
-
-
-def _ranges(layers: Sequence[int]) -> str:
-    """Return layers in brief: `0–11`, or a list."""
-    if len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]}–{layers[-1]}"
-    listed = [str(layer) for layer in layers]
-    return ", ".join(listed if len(listed) <= 12 else [*listed[:6], "…", *listed[-5:]])

@@ -157,3 +157,15 @@ def number(value: object) -> str:
     if value is None or value != value:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def ranges(layers: Sequence[int]) -> str:
+    """Return layers in brief: `0–11`, or a list.
+
+    Args:
+        layers: The layers, ascending.
+    """
+    if len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]}–{layers[-1]}"
+    listed = [str(layer) for layer in layers]
+    return ", ".join(listed if len(listed) <= 12 else [*listed[:6], "…", *listed[-5:]])

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping
 
+from steer.data_checks import ERROR, MIN_PAIRS, noisy_layers
 from steer.provenance import LayerStats, ModelInfo, Provenance, Tuning
-from steer.show.card import Bars, Block, Card, Row, Table, ends, number
+from steer.show.card import Bars, Block, Card, Row, Table, ends, number, ranges
 from steer.show.gates import gate_fact
 from steer.show.weights import Weighed, cost_of, kinds_of, norm_of, numbers_in, weighed_table
 from steer.site import Residual, Weight
@@ -26,7 +27,7 @@ def vector_card(vector: Vector) -> Card:
         vector: The vector.
     """
     blocks: list[Block] = []
-    notes: list[str] = []
+    notes = _warnings(vector)
     if vector.layers:
         blocks += _layers(vector)
     weights = {s.name: t for s, t in vector.terms.items() if isinstance(s, Weight)}
@@ -41,6 +42,20 @@ def vector_card(vector: Vector) -> Card:
         if not taken:
             notes.append("Norms are not taken of so many numbers to print them: v.weight.norm().")
     return Card(title(vector), tuple(facts), tuple(blocks), tuple(notes))
+
+
+def _warnings(vector: Vector) -> list[str]:
+    """Return what was wrong with the pairs of a vector, and at which layers it is mostly noise."""
+    notes = [f"Warning: {sentence}." for sentence in vector.provenance.warnings]
+    norms = {layer: norm_of(vector.terms[Residual(layer)]) for layer in vector.layers}
+    noisy = noisy_layers(vector.stats, norms)
+    if noisy and vector.provenance.pairs >= MIN_PAIRS:
+        notes.append(f"Warning: error/norm is above {ERROR:g} at {_layers_named(noisy)}.")
+    return notes
+
+
+def _layers_named(layers: list[int]) -> str:
+    return f"layer{'s' if len(layers) > 1 else ''} {ranges(layers)}"
 
 
 def title(vector: Vector) -> str:
@@ -81,7 +96,7 @@ def _facts(vector: Vector) -> list[tuple[str, str]]:
 def _made(made: Provenance) -> list[tuple[str, str]]:
     facts = []
     if made.arguments:
-        named = sorted(made.arguments.items())
+        named = sorted(item for item in made.arguments.items() if item[0] != "warnings")
         said = ", ".join(f"{name}={_brief(value)}" for name, value in named)
         facts.append(("made", f"{made.method}({said})"))
     if made.pairs_fingerprint:

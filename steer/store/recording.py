@@ -1,13 +1,14 @@
 """Recorded activations as a file: float64 moments with a description, verified when read.
 
 The moments of all domains and positions are stacked, so that there are six tensors however many
-there are: five `[entry layer d_model]`, and `norm` `[entry layer]`. Where single pairs are kept
-(format version 2), `pairs.<k>` holds those of entry k in float32: `[2 pair layer d_model]`, chosen
-before rejected.
+there are: five `[entry layer d_model]`, and `norm` `[entry layer]`. Format version 2 adds counts
+over the responses of each domain, and tensors of entry k: `shuffled.<k>`, the sums of its
+label-shuffled controls in float64, `[16 layer d_model]` at up to four layers, and `pairs.<k>`,
+single pairs in float32, `[2 pair layer d_model]`, chosen before rejected.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from steer.files import PathLike
 from steer.kept import KeptPairs
 from steer.moments import Moments
 from steer.provenance import ModelInfo
+from steer.responses import Responses
+from steer.shuffled import CONTROLS, Shuffled, layers_read
 from steer.store import fields, strict_json
 from steer.store.container import header_bytes, read_container, read_shape, read_tensor
 from steer.store.describe import checksum, describe_model, describe_tensor
@@ -29,11 +32,13 @@ from steer.store.file import (
     write_file,
 )
 from steer.store.layout import RECORDING_KEY
+from steer.store.statistics import describe_responses, read_responses, read_signs
 
 _DIGEST_KEY = f"{RECORDING_KEY}.sha256"
 _VERSION = 2
 _TOP = ("format_version", "model", "path", "layers", "domains", "moments", "tensors")
 _NAMES = ("half.even", "half.odd", "mean_chosen", "mean_rejected", "norm", "second")
+_PAIRS, _SHUFFLED = "pairs", "shuffled"  # tensors of one entry
 _POSITIVE = ("norm", "second")  # whose values are lengths or squares
 _Key = tuple[str | None, str]
 
@@ -48,15 +53,17 @@ class Recording:
     model: ModelInfo | None
     path: str
     kept: Mapping[_Key, KeptPairs] | None = None
+    responses: Mapping[str | None, Responses] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One entry of `moments`: which it is, its number of pairs and those of its halves."""
+    """One entry of `moments`: which it is, its numbers of pairs, the signs of its random labels."""
 
     key: _Key
     count: int
     halves: tuple[int, int]
+    signs: tuple[int, ...] | None
 
 
 def save_recording(recording: Recording, path: PathLike) -> None:
@@ -70,7 +77,8 @@ def save_recording(recording: Recording, path: PathLike) -> None:
         VectorFileError: The file cannot be written, or a value is not finite.
     """
     with about(path):
-        tensors = _stacked(list(recording.moments.values())) | _kept(recording)
+        moments = list(recording.moments.values())
+        tensors = _stacked(moments) | _shuffled(moments) | _kept(recording)
         for name, tensor in tensors.items():
             _check_values(name, tensor)
         text = strict_json.dumps(_described(recording, tensors))
@@ -113,17 +121,23 @@ def load_recording(path: PathLike) -> Recording:
             raise damaged(f"tensors that are not described: {sorted(held)[:4]}", "none")
     moments = {entry.key: _moments(entry, k, tensors) for k, entry in enumerate(entries)}
     kept = None
-    if _pairs_name(0) in tensors:
-        kept = {e.key: KeptPairs(*tensors[_pairs_name(k)]) for k, e in enumerate(entries)}
-    return Recording(moments, known.layers, known.recordings, known.model, known.path, kept)
+    if _of(_PAIRS, 0) in tensors:
+        kept = {e.key: KeptPairs(*tensors[_of(_PAIRS, k)]) for k, e in enumerate(entries)}
+    return replace(known, moments=moments, kept=kept)
 
 
-def _pairs_name(entry: int) -> str:
-    return f"pairs.{entry}"
+def _of(kind: str, entry: int) -> str:
+    return f"{kind}.{entry}"
 
 
 def _dtype(name: str) -> str:
-    return "F64" if name in _NAMES else "F32"
+    return "F32" if name.startswith(_PAIRS) else "F64"
+
+
+def _shuffled(moments: list[Moments]) -> dict[str, Tensor]:
+    """Return the label-shuffled sums of the entries that have them."""
+    found = {_of(_SHUFFLED, k): m.shuffled for k, m in enumerate(moments)}
+    return {name: s.sums.double().contiguous() for name, s in found.items() if s is not None}
 
 
 def _kept(recording: Recording) -> dict[str, Tensor]:
@@ -132,7 +146,7 @@ def _kept(recording: Recording) -> dict[str, Tensor]:
         return {}
     found = [recording.kept[key] for key in recording.moments]
     return {
-        _pairs_name(k): torch.stack([p.chosen, p.rejected]).float() for k, p in enumerate(found)
+        _of(_PAIRS, k): torch.stack([p.chosen, p.rejected]).float() for k, p in enumerate(found)
     }
 
 
@@ -155,7 +169,10 @@ def _stacked(moments: list[Moments]) -> dict[str, Tensor]:
 
 def _moments(entry: _Entry, k: int, tensors: Mapping[str, Tensor]) -> Moments:
     even, odd, chosen, rejected, norm, second = (tensors[name][k] for name in _NAMES)
-    return Moments(entry.count, chosen, rejected, second, (even, odd), entry.halves, norm)
+    sums = tensors.get(_of(_SHUFFLED, k))
+    shuffled = None if sums is None or entry.signs is None else Shuffled(entry.signs, sums)
+    halves = even, odd
+    return Moments(entry.count, chosen, rejected, second, halves, entry.halves, norm, shuffled)
 
 
 def _described(recording: Recording, tensors: Mapping[str, Tensor]) -> dict[str, object]:
@@ -165,11 +182,21 @@ def _described(recording: Recording, tensors: Mapping[str, Tensor]) -> dict[str,
         "path": recording.path,
         "layers": list(recording.layers),
         "domains": [
-            {"domain": domain, "recordings": [*marks]}
+            {
+                "domain": domain,
+                "recordings": [*marks],
+                "responses": describe_responses(recording.responses.get(domain)),
+            }
             for domain, marks in recording.recordings.items()
         ],
         "moments": [
-            {"domain": domain, "position": position, "pairs": m.count, "halves": [*m.half_counts]}
+            {
+                "domain": domain,
+                "position": position,
+                "pairs": m.count,
+                "halves": [*m.half_counts],
+                "signs": None if m.shuffled is None else [*m.shuffled.signs],
+            }
             for (domain, position), m in recording.moments.items()
         ],
         "tensors": {name: describe_tensor(t, checksum(t)) for name, t in tensors.items()},
@@ -187,25 +214,30 @@ def _read(
         raise fields.wrong("layers", list(layers), "different layers, ascending, at least one")
     if model is not None and layers[-1] >= model.n_layers:
         raise fields.wrong("layers", f"layer {layers[-1]}", f"layers below {model.n_layers}")
-    recordings = _recordings(top["domains"])
-    entries = [_entry(item) for item in fields.array("moments", top["moments"])]
+    version = fields.integer("format_version", top["format_version"])
+    recordings, responses = _domains(top["domains"], version)
+    entries = [_entry(item, version) for item in fields.array("moments", top["moments"])]
     keys = [entry.key for entry in entries]
     expected = {(domain, position) for domain in recordings for _, position in keys}
     if not keys or len(keys) != len(set(keys)) or set(keys) != expected:
         raise fields.wrong("moments", f"{len(keys)} entries", "each domain at each position once")
-    checksums = _checksums(top["tensors"], entries, len(layers), top["format_version"] != 1)
+    checksums = _checksums(top["tensors"], entries, len(layers), version)
     width = checksums["second"][0][-1]
     if model is not None and width != model.d_model:
         raise fields.wrong("tensors", f"width {width}", f"the model's d_model, {model.d_model}")
     path = fields.text("path", top["path"])
-    return Recording({}, layers, recordings, model, path), entries, checksums
+    return Recording({}, layers, recordings, model, path, None, responses), entries, checksums
 
 
-def _recordings(value: object) -> dict[str | None, tuple[str, ...]]:
-    """Return the fingerprints of the recordings in each domain."""
+def _domains(
+    value: object, version: int
+) -> tuple[dict[str | None, tuple[str, ...]], dict[str | None, Responses]]:
+    """Return the fingerprints of the recordings in each domain, and the counts of its responses."""
     found: dict[str | None, tuple[str, ...]] = {}
+    responses: dict[str | None, Responses] = {}
+    names = ("domain", "recordings") + (("responses",) if version > 1 else ())
     for item in fields.array("domains", value):
-        part = fields.members("an entry of domains", item, ("domain", "recordings"))
+        part = fields.members("an entry of domains", item, names)
         domain = fields.optional_text("a domain", part["domain"])
         if domain in found:
             raise fields.wrong("domains", f"{domain!r} twice"[:80], "each domain once")
@@ -215,11 +247,14 @@ def _recordings(value: object) -> dict[str | None, tuple[str, ...]]:
             expected = "different fingerprints, ascending, at least one"
             raise fields.wrong("recordings", f"{len(marks)} fingerprints", expected)
         found[domain] = tuple(marks)
-    return found
+        if (counted := part.get("responses")) is not None:
+            responses[domain] = read_responses(counted)
+    return found, responses
 
 
-def _entry(value: object) -> _Entry:
-    entry = fields.members("an entry of moments", value, ("domain", "position", "pairs", "halves"))
+def _entry(value: object, version: int) -> _Entry:
+    names = ("domain", "position", "pairs", "halves") + (("signs",) if version > 1 else ())
+    entry = fields.members("an entry of moments", value, names)
     key = (
         fields.optional_text("a domain", entry["domain"]),
         fields.text("a position", entry["position"]),
@@ -228,16 +263,22 @@ def _entry(value: object) -> _Entry:
     halves = [fields.integer("halves", n) for n in fields.array("halves", entry["halves"])]
     if len(halves) != 2 or sum(halves) != count:
         raise fields.wrong("halves", halves, f"two numbers that add up to {count} pairs")
-    return _Entry(key, count, (halves[0], halves[1]))
+    return _Entry(key, count, (halves[0], halves[1]), read_signs(entry.get("signs"), count))
 
 
 def _checksums(
-    value: object, entries: list[_Entry], layers: int, may_keep: bool
+    value: object, entries: list[_Entry], layers: int, version: int
 ) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and checksum of each tensor."""
-    kept = {_pairs_name(k): entry.count for k, entry in enumerate(entries)}
     mapping = fields.mapping("tensors", value)
-    names = (*_NAMES, *kept) if may_keep and _pairs_name(0) in mapping else _NAMES
+    some = {
+        _of(_SHUFFLED, k): (CONTROLS, len(layers_read(layers)))
+        for k, entry in enumerate(entries)
+        if entry.signs is not None
+    }
+    if version > 1 and _of(_PAIRS, 0) in mapping:
+        some |= {_of(_PAIRS, k): (2, entry.count, layers) for k, entry in enumerate(entries)}
+    names = (*_NAMES, *some)
     found = fields.members("tensors", mapping, names)
     checksums = {}
     for name in names:
@@ -249,9 +290,7 @@ def _checksums(
         checksums[name] = shape, fields.text(f"the checksum of {name}", item["sha256"])
     width = checksums["second"][0][-1:]
     for name, (shape, _) in checksums.items():
-        wanted = (len(entries), layers) if name == "norm" else (len(entries), layers, *width)
-        if name in kept:
-            wanted = (2, kept[name], layers, *width)
+        wanted = (*some.get(name, (len(entries), layers)), *(() if name == "norm" else width))
         if shape != wanted or len(width) != 1:
             raise fields.wrong(f"tensors.{name}", f"shape {shape}", f"shape {wanted}")
     return checksums

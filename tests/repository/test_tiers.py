@@ -152,4 +152,5 @@ _STANDARD = {
     "re",
     "types",
     "typing",
+    "warnings",
 }
