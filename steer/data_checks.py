@@ -1,4 +1,4 @@
-"""What is wrong with pairs, as far as their texts and their recorded moments show it."""
+"""Checks of pairs by their texts and recorded moments: why a vector of them may not steer."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,10 +92,8 @@ def _of_texts(responses: Responses | None) -> Iterator[str]:
         return
     n, counts = responses.pairs, responses.counts
     if counts is None:
-        for word, count in (
-            ("longer than", responses.much_longer),
-            ("shorter than", responses.much_shorter),
-        ):
+        longer, shorter = responses.much_longer, responses.much_shorter
+        for word, count in (("longer than", longer), ("shorter than", shorter)):
             if count >= MUCH_LONGER * n:
                 yield (
                     f"the chosen response is much {word} the rejected one in {count} of {n} pairs, "
@@ -105,18 +103,17 @@ def _of_texts(responses: Responses | None) -> Iterator[str]:
         return
     yield (
         f"the {2 * n} responses are only {len(counts)} different texts ({_listed(counts)}): the "
-        "direction says which of these texts comes, not what it stands for. Write the responses "
-        "out as sentences"
+        "direction encodes which of these is written, not what it means. Write the responses out "
+        "as sentences"
     )
     fixed = sum(max(sides) for sides in counts.values()) / (2 * n)
     if fixed >= IMBALANCE:
-        text, (chosen, rejected) = max(
-            counts.items(), key=lambda item: abs(item[1][0] - item[1][1])
-        )
+        text = max(counts, key=lambda name: counts[name][0] - counts[name][1])
+        chosen, rejected = counts[text]
         yield (
-            f"which response is chosen hardly depends on the prompt ({text[:20]!r} is chosen "
-            f"{chosen} times and rejected {rejected} times; the more frequent side is right in "
-            f"{fixed:.0%}). Add prompts for which the other response is the wanted one"
+            f"which response is chosen hardly depends on the prompt: {text[:20]!r} is chosen "
+            f"{chosen} times and rejected {rejected} times. Add prompts for which another response "
+            "is the wanted one"
         )
 
 
@@ -129,8 +126,8 @@ def _of_positions(moments: Mapping[str, Moments], noise: bool) -> Iterator[str]:
     parallel = [position for position, m in rest.items() if _is_parallel(m)]
     if blind:
         yield (
-            f"chosen and rejected do not differ at {_places(blind, moments)}: nothing of the "
-            "responses reaches these tokens. Record at template or response_mean"
+            f"chosen and rejected do not differ at {_places(blind, moments)}: these tokens see "
+            "nothing of the responses. Record at template or response_mean"
         )
     if noisy:
         yield (
@@ -141,8 +138,8 @@ def _of_positions(moments: Mapping[str, Moments], noise: bool) -> Iterator[str]:
     if parallel:
         yield (
             f"the direction is nearly parallel to those of label-shuffled controls at "
-            f"{_places(parallel, moments)}: pairs differ along one line and disagree on its "
-            "sign, as letters do. Look for what is chosen in some pairs and rejected in others"
+            f"{_places(parallel, moments)}: the pairs differ along one line and disagree on its "
+            "sign, as with letters. Look for what is chosen in some pairs and rejected in others"
         )
 
 

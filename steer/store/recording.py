@@ -271,7 +271,7 @@ def _checksums(
 ) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and checksum of each tensor."""
     mapping = fields.mapping("tensors", value)
-    some = {
+    some: dict[str, tuple[int, ...]] = {
         _of(_SHUFFLED, k): (CONTROLS, len(layers_read(layers)))
         for k, entry in enumerate(entries)
         if entry.signs is not None
