@@ -190,7 +190,10 @@ def test_the_cosine_with_controls_is_the_share_of_variance_along_the_mean() -> N
         cosine = found.shuffled.cosine(found.difference)
         assert cosine.shape == (4,)
         # the mean of 16 squared normal numbers: a standard deviation of √(2/16) = 0.35
-        torch.testing.assert_close(cosine.square(), expected.expand(4), rtol=1.1, atol=0)
+        torch.testing.assert_close(cosine.square(), expected.expand(4), rtol=0.7, atol=0)
+    line = made_of((1 + draws(40, 1)) * shift).moments[None, "here"]
+    assert line.shuffled is not None
+    torch.testing.assert_close(line.shuffled.cosine(line.difference), torch.ones(4).double())
 
 
 def test_controls_do_not_depend_on_batches() -> None:
