@@ -276,6 +276,7 @@ def test_several_are_given_in_a_sequence(lm, pairs, planted, option):
             )
 
 
+@pytest.mark.filterwarnings("ignore::steer.errors.DataWarning")
 def test_of_a_few_pairs_nothing_can_be_said_and_pairs_used_before_are_noticed(lm, pairs, planted):
     few = steer.select(lm, planted, pairs[:8], coefficients=(1.0,), layers=[3], **OPTIONS)
     assert few.test.n < few.evidence.needed
