@@ -122,18 +122,16 @@ def _of_positions(moments: Mapping[str, Moments], noise: bool) -> Iterator[str]:
     every = {position: m for position, m in moments.items() if m.count >= MIN_PAIRS}
     blind = [position for position, m in every.items() if _sees_nothing(m)]
     rest = {position: m for position, m in every.items() if position not in blind}
-    noisy = [position for position, m in rest.items() if noise and _is_noise(m)]
     parallel = [position for position, m in rest.items() if _is_parallel(m)]
     if blind:
         yield (
             f"chosen and rejected do not differ at {_places(blind, moments)}: these tokens see "
             "nothing of the responses. Record at template or response_mean"
         )
-    if noisy:
+    if noise and rest and all(map(_is_noise, rest.values())):
         yield (
-            f"error/norm is above {ERROR:g} at every layer at {_places(noisy, moments)}: more "
-            "than a quarter of the direction's squared length is noise. Record more pairs, or "
-            "pairs that agree more"
+            f"error/norm is above {ERROR:g} at every position and layer: more than a quarter of "
+            "the direction's squared length is noise. Record more pairs, or pairs that agree more"
         )
     if parallel:
         yield (

@@ -156,6 +156,8 @@ def test_noise_is_named_where_no_layer_is_better() -> None:
     activations = made_of(noise)
     both = replace(activations, moments={(None, "here"): replace(mixed, shuffled=None, **one)})
     assert said(both) == []
+    places = {(None, "here"): made_of(noise).of(), (None, "there"): made_of(noise + shift).of()}
+    assert said(replace(both, moments=places)) == []  # the better position can be chosen
     vector = mean_difference(both)
     assert "error/norm is above 0.5 at layers 0–2." in repr(vector)
     assert "error/norm is above" not in repr(vector[3])
