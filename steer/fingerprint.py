@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.architecture import Architecture
+from steer.architecture.probe import original
 from steer.chat import as_chat, template_of
 from steer.checkpoint import TOKENIZERS
 from steer.provenance import ModelInfo
@@ -131,6 +132,7 @@ def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> Mod
         tokenizer: Its tokenizer, a `Chat` of it, or None.
         architecture: The model's parts.
     """
+    hf_model = original(hf_model)
     config = hf_model.config
     tokenizer_mark, template_mark = text_marks(tokenizer)
     return ModelInfo(
@@ -155,7 +157,7 @@ def weights_sample(hf_model: Any) -> str:
         hf_model: The Hugging Face model; it is not changed.
     """
     digest = hashlib.sha256()
-    for name, value in hf_model.state_dict().items():
+    for name, value in original(hf_model).state_dict().items():
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
             digest.update(sampled(value.detach()))

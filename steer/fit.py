@@ -1,5 +1,6 @@
 """Whether a composition fits a model: widths, layers, weight names and fingerprints."""
 
+import re
 import warnings
 import weakref
 from typing import Any
@@ -79,8 +80,24 @@ def _check_weights(
                 f"the vector of domain {domain!r} does not fit this model's weights",
                 found=f"{site.name} of shape {term.shape} (made for {_maker(vector)})",
                 expected=f"shape {parameters.get(site.name, 'none: no such parameter')}",
-                do=f"take the difference of checkpoints of {info.model_id}",
+                do=_advice(site.name, term.shape, info, parameters),
             )
+
+
+def _advice(
+    name: str, shape: tuple[int, ...], info: ModelInfo, parameters: dict[str, tuple[int, ...]]
+) -> str:
+    """Return what to do about a parameter that is not there; an adapter's layers hide those."""
+    owner, _, leaf = name.rpartition(".")
+    inside = re.compile(rf"{re.escape(owner)}\.[^.]+\.{re.escape(leaf)}")
+    hidden = [n for n, s in parameters.items() if s == shape and inside.fullmatch(n)]
+    if name in parameters or not hidden:
+        return f"take the difference of checkpoints of {info.model_id}"
+    return (
+        f"an adapter's layer hides it, as {hidden[0]}: pass Model(adapted.merge_and_unload(), "
+        "tokenizer), in which the adapter is part of the weights, or Model(adapted.unload(), "
+        "tokenizer), which leaves it out"
+    )
 
 
 def _quantised(model: nn.Module, name: str, shape: tuple[int, ...]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from steer.architecture.probe import original
 from steer.checkpoint import ADAPTER_CONFIG, BESIDE, Checkpoint, fetched
 from steer.errors import AlignmentError, CheckpointError
 from steer.files import path_of
@@ -52,11 +53,12 @@ def opened(model: ModelLike) -> Source:
         AlignmentError: Weights are quantised or elsewhere, or an adapter hides the model.
     """
     if isinstance(model, Model):
-        _check_readable(model.hf_model)
-        info = model.info
+        hf_model, info = original(model.hf_model), model.info
+        _check_readable(hf_model)
         marks = text_marks(model.tokenizer if info.tokenizer else None)
-        return Source(info.model_id, parameters_of(model.hf_model), info, marks)
+        return Source(info.model_id, parameters_of(hf_model), info, marks)
     if isinstance(model, nn.Module):
+        model = original(model)
         _check_readable(model)
         label = str(getattr(getattr(model, "config", None), "_name_or_path", ""))
         return _source(label or type(model).__name__, None, parameters_of(model), None)

@@ -13,6 +13,7 @@ from torch import nn
 from steer.architecture.architecture import Architecture, in_order
 from steer.architecture.blocks import block_lists, named_blocks
 from steer.architecture.head import logit_rules, projection_place
+from steer.architecture.probe import original
 from steer.architecture.refused import instead_of_a_stream, no_single_stream
 from steer.architecture.tree import NO_NORM, Tree, by_hand, is_norm
 from steer.architecture.verify import verify_architecture
@@ -31,7 +32,8 @@ def find_architecture(
     """Find the decoder blocks, final norm, embedding and unembedding of a causal language model.
 
     Args:
-        model: Any `AutoModelForCausalLM`, or what wraps one and passes attributes on (PEFT).
+        model: Any `AutoModelForCausalLM`, or what wraps one and passes attributes on (PEFT). Of
+            what torch.compile returns, the module inside is meant.
         blocks: Dotted name of the list of decoder blocks, if it is not found by itself.
         final_norm: Dotted name of the norm after the last block; ``"none"`` for a model that
             has none.
@@ -50,6 +52,7 @@ def find_architecture(
         ArchitectureError: A part is not found, or is not what it should be, or the model is not
             causal.
     """
+    model = original(model)
     tree, sizes = Tree(model), _Sizes.of(model)
     parts: dict[str, nn.Module] = {
         "embedding": _embedding(tree, embedding),

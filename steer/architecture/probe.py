@@ -1,5 +1,6 @@
 """Run a model on a few tokens and leave it, and the random state, as they were."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -48,7 +49,8 @@ def run(model: nn.Module, ids: Tensor, **inputs: Tensor) -> Float[Tensor, "batch
         ArchitectureError: The call fails, or gives something else.
     """
     try:
-        out = model(input_ids=ids, **inputs, use_cache=False)
+        with uncompiled():
+            out = model(input_ids=ids, **inputs, use_cache=False)
         logits = out.logits if hasattr(out, "logits") else out[0]
         if not isinstance(logits, Tensor):
             raise TypeError(f"logits are a {type(logits).__name__}")
@@ -75,6 +77,26 @@ def _special_ids(config: Any) -> set[int]:
                 values = value if isinstance(value, list) else [value]
                 found |= {i for i in values if isinstance(i, int)}
     return found
+
+
+def original(model: nn.Module) -> nn.Module:
+    """Return the module that torch.compile was given, under whose own names its parts are.
+
+    Args:
+        model: A module, or what torch.compile returned for one.
+    """
+    inner = getattr(model, "_orig_mod", None)
+    return original(inner) if isinstance(inner, nn.Module) else model
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run compiled modules as they were written: compiled code takes no hooks of ours."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

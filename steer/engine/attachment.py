@@ -39,13 +39,14 @@ class HookAttachment:
         self._injector = injector
         markers = markers_of(composition, tokenizer)
         found = Plan()
-        if any(isinstance(site, Weight) for site in composition.sites):
-            with injector.aside():
-                found = plan(composition, architecture, weights)
-        merging = Merging(architecture.model, found.merged) if found.merged else None
-        self._steering = Steering(composition, found.units, injector, markers, merging)
         with ExitStack() as undo:
             undo.callback(self._forget)
+            undo.callback(injector.settle)
+            if any(isinstance(site, Weight) for site in composition.sites):
+                with injector.aside():
+                    found = plan(composition, architecture, weights)
+            merging = Merging(architecture.model, found.merged) if found.merged else None
+            self._steering = Steering(composition, found.units, injector, markers, merging)
             undo.callback(injector.leave, self._steering)
             injector.enter(self._steering)
             if merging is not None:
@@ -82,6 +83,7 @@ class HookAttachment:
         """Stop injecting; doing so twice does nothing."""
         with ExitStack() as leaving:  # all of it, also if a part of it fails
             leaving.callback(self._forget)
+            leaving.callback(self._injector.settle)
             if self._steering.merging is not None:
                 leaving.callback(self._steering.merging.leave)
             leaving.callback(self._injector.leave, self._steering)

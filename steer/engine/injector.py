@@ -2,11 +2,9 @@
 
 import functools
 import inspect
-import sys
 import threading
-import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,22 +14,18 @@ from torch.utils.hooks import RemovableHandle
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
-from steer.composition import Composition
 from steer.engine.ahead import Enough, prompt_arguments
-from steer.engine.backward import (
-    checkpoints,
-    inside_checkpoint,
-    warn_of_reentrant,
-    watch_backward,
-)
+from steer.engine.backward import Backward
 from steer.engine.call import Call, Part, Prompts, describe, prompts_of
+from steer.engine.compiled import forget_compiled_code
 from steer.engine.markers import Marker, ends_of
 from steer.engine.options import setting
 from steer.engine.patches import Uncopied, replace, unwrapped
 from steer.engine.saving import guard
 from steer.engine.steering import Steering
 from steer.engine.threads import elsewhere
-from steer.errors import BusyModelError, CapabilityError, SteeringError
+from steer.engine.ways import refuse_continuous_batching, refuse_ways
+from steer.errors import BusyModelError, SteeringError
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
 _PREPARE = "prepare_inputs_for_generation"  # what `generate` calls before each forward
@@ -76,6 +70,7 @@ class Injector:
         self._body = weakref.ref(architecture.body)
         self._blocks = tuple(weakref.ref(block) for block in architecture.blocks)
         self._stack: list[Steering] = []
+        self._installed: list[Steering] | None = []  # whose hooks are there; None in between
         self.attached: list[Any] = []  # what put them there; holds no model, so that it can go
         self._handles: list[RemovableHandle] = []
         self._restore: list[Callable[[], None]] = []
@@ -85,9 +80,7 @@ class Injector:
         self._call: Call | None = None
         self._prompts: Prompts | None = None
         self._announced = _Announced()
-        self._graded = False  # whether the forward under way may have a backward pass
-        self._recomputed = False  # whether that would run our hooks on blocks again
-        self._inner = False  # whether it would run what is inside blocks again
+        self._backward = Backward(lambda: self._stack)
 
     @property
     def call(self) -> Call | None:
@@ -99,6 +92,10 @@ class Injector:
     def stack(self) -> tuple[Steering, ...]:
         """The active compositions, in the order of entry."""
         return tuple(self._stack)
+
+    def note_checkpoint(self) -> None:
+        """Note whether what runs now will run again in a backward pass."""
+        self._backward.note_checkpoint()
 
     @property
     def markers(self) -> dict[str, Marker]:
@@ -124,7 +121,7 @@ class Injector:
                 self._owner = me
                 self._stack.append(steering)
             self._install()
-            _forget_compiled_code()
+            forget_compiled_code()
         except BaseException:
             self.leave(steering)
             raise
@@ -136,10 +133,14 @@ class Injector:
             steering: The composition at work.
         """
         with _LOCK:
-            if steering not in self._stack:
-                return
-            self._stack.remove(steering)
-        self._install()
+            if steering in self._stack:
+                self._stack.remove(steering)
+        self.settle()
+
+    def settle(self) -> None:
+        """Make the hooks match what is active, where an interrupted call left them otherwise."""
+        if self._installed != self._stack:
+            self._install()
 
     @contextmanager
     def taking(self, part: Part | None) -> Iterator[None]:
@@ -258,76 +259,45 @@ class Injector:
     # -- hooks -----------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        """Make the hooks match the stack; what was interrupted is done again before it raises."""
+        """Make the hooks match the stack: all of ours are removed, then put where needed."""
         try:
-            self._put()
-        except BaseException:
-            self._put()
-            raise
+            self._put(self._stack)
+        finally:
+            if self._installed != self._stack:  # it was interrupted
+                self._put(self._stack)
 
-    def _put(self) -> None:
-        """Remove all of ours, then put what is needed."""
+    def _put(self, stack: Sequence[Steering]) -> None:
+        """Have the hooks of some compositions on the model, and no others of ours."""
         self._uninstall()
         model = self._model()
-        if not self._stack or model is None:
-            return
-        for steering in self._stack:
+        if stack and model is not None:
+            self._put_all(stack, model)
+        self._installed = list(stack)
+
+    def _put_all(self, stack: Sequence[Steering], model: nn.Module) -> None:
+        for steering in stack:
             for module, patch in steering.patches:
                 replace(module, "forward", patch(module.forward), self._restore.append)
             if steering.merging is not None:
                 guard(model, steering.merging.names, self._restore.append)
-        for layer in sorted({layer for steering in self._stack for layer in steering.layers}):
+        for layer in sorted({layer for steering in stack for layer in steering.layers}):
             block = self._blocks[max(layer, 0)]()
             if block is not None:
                 self._hook_block(block, layer)
-        self._hook_ends(model)
-        if any(steering.needs_call for steering in self._stack):
+        body = self._body()
+        if body is not None:
+            self._backward.hook(body, model, self._restore.append)
+        if any(steering.needs_call for steering in stack):
             self._watch(model)
 
     def _uninstall(self) -> None:
+        self._installed = None
         while self._handles:
             self._handles[-1].remove()
             self._handles.pop()
         while self._restore:
             self._restore[-1]()
             self._restore.pop()
-
-    def _hook_ends(self, model: nn.Module) -> None:
-        """Watch where a forward begins and ends, for what its backward pass needs."""
-        body = self._body()
-        if body is None:
-            return
-        self._handles.append(body.register_forward_pre_hook(Uncopied(self._begin), prepend=True))
-        for module in dict.fromkeys((body, model)):
-            self._handles.append(module.register_forward_hook(Uncopied(self._end)))
-
-    def _begin(self, *_: object) -> None:
-        if torch.compiler.is_compiling():
-            return
-        for steering in self._stack:
-            if steering.merging is not None:
-                steering.merging.check()
-        self._graded, self._recomputed = torch.is_grad_enabled(), False
-        if not self._graded and inside_checkpoint():
-            warn_of_reentrant()
-
-    def _end(self, module: nn.Module, _: object, output: object) -> None:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return
-        if module is self._body():
-            self._recomputed |= inside_checkpoint()
-            self._inner = checkpoints(module)
-        hooks, inner = self._recomputed, self._inner
-
-        def needed() -> list[tuple[Steering, Composition]]:
-            return [
-                (s, s.composition)
-                for s in self._stack
-                if hooks or s.merging is not None or (inner and s.patches)
-            ]
-
-        if was := needed():
-            watch_backward(output, lambda: needed() == was)
 
     def _hook_block(self, block: nn.Module, layer: int) -> None:
         if layer == -1:
@@ -340,7 +310,7 @@ class Injector:
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             h = stream = block_output(output)
-            self.note_checkpoint()
+            self._backward.note_checkpoint()
             for steering in active:
                 h = steering.apply(layer, h, self.call)
             return None if h is stream else replace_output(output, h)
@@ -351,16 +321,11 @@ class Injector:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         h: Tensor = args[0] if args else kwargs["hidden_states"]
-        self.note_checkpoint()
+        self._backward.note_checkpoint()
         for steering in self._stack:
             if -1 in steering.layers:
                 h = steering.apply(-1, h, self.call)
         return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
-
-    def note_checkpoint(self) -> None:
-        """Note whether what runs now will run again in a backward pass."""
-        if not torch.compiler.is_compiling() and self._graded and not self._recomputed:
-            self._recomputed = inside_checkpoint()
 
     def _watch(self, model: nn.Module) -> None:
         """Watch the ways into the model, on the instance."""
@@ -371,7 +336,7 @@ class Injector:
         if hasattr(model, _PREPARE):
             replace(model, _PREPARE, Uncopied(self._watched_prepare(model)), undo)
         if hasattr(model, _PAGED):
-            replace(model, _PAGED, Uncopied(_refuse_continuous_batching), undo)
+            replace(model, _PAGED, Uncopied(refuse_continuous_batching), undo)
 
     def _watched_forward(self, model: nn.Module) -> Callable[..., Any]:
         forward = model.forward
@@ -406,7 +371,7 @@ class Injector:
             try:
                 named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
                 setting_of = functools.partial(setting, named, model.generation_config)
-                self._refuse(setting_of)
+                refuse_ways(self._stack, setting_of)
                 pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
                 part = self._announced.part
                 self._prompts = prompts = prompts_of(named, pad, eos, part)
@@ -430,26 +395,6 @@ class Injector:
 
         return watched
 
-    def _refuse(self, setting_of: Callable[[str], object]) -> None:
-        """Refuse ways to generate in which gates or positions are not those of the prompts."""
-        gated = any(steering.composition.gate is not None for steering in self._stack)
-        if gated and setting_of("assistant_early_exit") is not None:
-            raise CapabilityError(
-                "a gate cannot read the prompt again when the model drafts for itself",
-                found=f"assistant_early_exit={setting_of('assistant_early_exit')}",
-                expected="another model as assistant, prompt lookup, or no assistance",
-                do="leave out assistant_early_exit, or take the gate away",
-            )
-        parts = [part for s in self._stack for part in s.composition.parts.values()]
-        placed = any(not part.scope.everything for part in parts)
-        if placed and setting_of("guidance_scale") not in (None, 1, 1.0):
-            raise CapabilityError(
-                "classifier-free guidance runs a second text whose prompt is another",
-                found=f"guidance_scale={setting_of('guidance_scale')!r}",
-                expected="no guidance, or the scope 'all'",
-                do="leave out guidance_scale, or steer with the scope 'all'",
-            )
-
 
 def _check_markers(known: Mapping[str, Marker], new: Mapping[str, Marker]) -> None:
     """Refuse a marker that another tokenizer is looking for."""
@@ -472,26 +417,3 @@ def _busy(
         expected=expected,
         do="use one copy of the model per thread, or a coefficient row per prompt",
     )
-
-
-def _refuse_continuous_batching(*_: object, **__: object) -> None:
-    raise CapabilityError(
-        "continuous batching mixes prompts in one row",
-        found="generate_batch, or cache_implementation='paged'",
-        expected="one row per prompt",
-        do="use generate() with another cache, or scope 'all' with one setting for all prompts",
-    )
-
-
-def _forget_compiled_code() -> None:
-    """Have compiled code traced again: torch.compile does not notice hooks added later."""
-    dynamo: Any = sys.modules.get("torch._dynamo")
-    if dynamo is None or not dynamo.convert_frame.FRAME_COUNTER:
-        return
-    warnings.warn(
-        "torch.compile ran before steering began: its code is dropped and traced again, since "
-        "compiled code does not notice new hooks. Attach once, then change coefficients with "
-        "update().",
-        stacklevel=4,
-    )
-    dynamo.reset()

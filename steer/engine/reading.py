@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
+from steer.architecture.probe import uncompiled
 from steer.engine.ahead import Enough
 from steer.engine.threads import elsewhere
 from steer.errors import BusyModelError
@@ -125,7 +126,7 @@ def run_blocks(
     try:
         for index, layer in enumerate(layers):
             handles.append(architecture.blocks[layer].register_forward_hook(reader(index)))
-        with torch.no_grad():
+        with torch.no_grad(), uncompiled():
             architecture.body(**inputs, use_cache=False)
     except Enough:
         pass

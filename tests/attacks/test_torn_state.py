@@ -69,8 +69,8 @@ def logits(lm: Model, per_row: bool) -> Tensor:
 def failing_line(number: int) -> Iterator[list[int]]:
     """Raise at the n-th line of this library that runs; count the lines.
 
-    Lines that begin a `with` are no steps: they run again at its end, where tracing could raise
-    before a lock is released, which no signal can.
+    Lines that begin a `with` or a `try` are no steps: tracing could raise where no signal can,
+    before a lock is released and before what is guarded begins.
     """
     seen = [0]
 
@@ -78,7 +78,8 @@ def failing_line(number: int) -> Iterator[list[int]]:
         path = frame.f_code.co_filename
         if not path.startswith(_PACKAGE):
             return None
-        if event == "line" and not getline(path, frame.f_lineno).lstrip().startswith("with "):
+        guards = getline(path, frame.f_lineno).lstrip().startswith(("with ", "try:", "finally:"))
+        if event == "line" and not guards:
             seen[0] += 1
             if seen[0] == number:
                 sys.settrace(None)

@@ -423,6 +423,33 @@ def test_a_wrapper_is_displaced_under_the_names_of_the_model_inside() -> None:
         close(logits(adapted), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize(
+    ("options", "name", "inner"),
+    [
+        ({}, "model.layers.0.self_attn.q_proj.weight", "q_proj.base_layer.weight"),
+        ({"modules_to_save": ["lm_head"]}, "lm_head.weight", "lm_head.original_module.weight"),
+    ],
+)
+@pytest.mark.parametrize("way", ["hook", "merge"])
+def test_a_weight_that_an_adapter_hides_is_refused_with_what_to_pass(
+    options: dict[str, Any], name: str, inner: str, way: Any
+) -> None:
+    peft: Any = pytest.importorskip("peft", reason="peft is not installed")
+    hf = tiny_model("llama")
+    v = everywhere(hf, keep=lambda n: n == name)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], **options)
+    adapted = peft.get_peft_model(hf, config).eval()
+    with pytest.raises(FitError) as caught:
+        Model(adapted).steered(v, 0.75, weights=way)
+    for part in (inner, "Model(adapted.merge_and_unload(), tokenizer)", "Model(adapted.unload()"):
+        assert part in str(caught.value)
+    lm = Model(adapted.merge_and_unload())  # what it says works
+    plain = logits(lm.hf_model)
+    with lm.steered(v, 0.75, weights=way):
+        far(logits(lm.hf_model), plain)
+
+
 def test_a_gate_reads_prompts_under_compositions_that_act_already() -> None:
     lm = Model(tiny_model("llama"), tiny_tokenizer())
     shift = cases.vector(0, size=3.0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from steer.architecture import Architecture
-from steer.architecture.probe import evaluating, probe_ids, same_random_state
+from steer.architecture.probe import evaluating, probe_ids, same_random_state, uncompiled
 from steer.engine.patches import Uncopied, replace, unwrapped
 
 ROWS, LENGTH = 3, 11  # unlike each other and any usual number of heads
@@ -187,6 +187,7 @@ def _watched(architecture: Architecture, modules: tuple[int, ...]) -> Uses:
         stack.enter_context(torch.inference_mode(False))  # versions of tensors are counted
         stack.enter_context(torch.no_grad())
         stack.enter_context(evaluating(model))
+        stack.enter_context(uncompiled())
         stack.enter_context(same_random_state(model))
         with watch:
             model(input_ids=ids[:1, :1].repeat(ROWS, LENGTH), use_cache=False)
