@@ -111,8 +111,8 @@ def test_what_the_library_runs_itself_is_as_without_compiling(way: str) -> None:
     pairs = Pairs([Pair(p, "Yes, it is.", "No.") for p in PROMPTS])
     for ours, theirs in zip(lm.activations(PROMPTS), plain.activations(PROMPTS), strict=True):
         close(ours, theirs)
-    recorded = record(lm, pairs, progress=False)
-    expected = record(plain, pairs, progress=False)
+    recorded = record(lm, pairs, at="response_mean", progress=False)
+    expected = record(plain, pairs, at="response_mean", progress=False)
     assert recorded.path == expected.path
     for layer in range(2):
         found = mean_difference(recorded).direction(layer)
