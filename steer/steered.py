@@ -108,7 +108,8 @@ class Steered(Shown):
 
         Raises:
             CompositionError: The coefficients cannot be used, or there are none.
-            MergeError: Merged weights cannot take them. All is as before then.
+            MergeError: Merged weights cannot take them. All is as before then, as after any
+                failure.
         """
         changed = self.composition(coefficients, **by_domain)
         if changed.per_row != self.composition.per_row and self.active:

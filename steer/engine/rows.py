@@ -62,7 +62,8 @@ def unseen() -> ScopeError:
     """Return the error for modules that run outside a call that was seen."""
     return ScopeError(
         "the steered blocks ran outside the model's own forward",
-        found="a call of the inner text model, below the top-level forward",
+        found="a call of the inner text model, below the top-level forward, or checkpointed "
+        "activations that a backward pass computes again",
         expected="a call of the model itself: rows, scopes and gates are read there",
         do="call the causal language model, or steer with scope 'all' and one setting",
     )

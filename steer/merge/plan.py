@@ -97,8 +97,7 @@ def _of_vector(base: Checkpoint, vector: Vector, layout: Layout) -> Mapping[str,
                 f"{site.name} is stored in pieces",
                 found=f"{len(layout.sources[site.name])} tensors: {layout.sources[site.name][0]} …",
                 expected="a parameter that is one tensor of the checkpoint",
-                do="name the aligned checkpoint in place of its vector, or merge in memory and "
-                "call model.save_pretrained(folder)",
+                do="name the aligned checkpoint in place of its vector",
             )
         for name in (site.name, *other_names.get(site.name, ())):
             for stored in layout.sources.get(name, ()):
