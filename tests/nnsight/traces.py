@@ -412,3 +412,32 @@ def test_an_operator_that_cannot_be_sent_is_refused(plain: Model, language_model
     with pytest.raises(CapabilityError, match="'callable' cannot be sent"):
         injection(replace(knobs, parts={"v": replace(knobs.parts["v"], operator="callable")}),
                   language_model, 1.0)  # fmt: skip
+
+
+# -- steps in inference mode, and a model that is converted meanwhile ------------------------------
+
+
+def test_attaching_in_inference_mode_and_updating_outside(lm: TracedModel) -> None:
+    knobs = MIXED.gated(cases.gate(layer=-1, margin=9))
+    with lm.steered(knobs, ROWS):
+        expected = lm.logits(PROMPTS, RESPONSES)
+    with torch.inference_mode():
+        handle = lm.steered(knobs, ROWS[::-1]).attach()
+        lm.logits(PROMPTS, RESPONSES)
+    handle.update(ROWS)
+    found = lm.logits(PROMPTS, RESPONSES)
+    with torch.inference_mode():
+        handle.remove()
+    assert all(map(torch.equal, found, expected))
+
+
+def test_after_a_dtype_detour_steering_equals_attaching_anew() -> None:
+    hf = tiny_model("llama")
+    model = TransformersModel(hf, tokenizer=tiny_tokenizer(), task="text-generation")
+    lm = TracedModel(model, tiny_tokenizer())
+    with lm.steered(MIXED, ROWS):
+        for convert in (hf.half, hf.float):
+            convert()
+            found = lm.logits(PROMPTS, RESPONSES)
+    with lm.steered(MIXED, ROWS):
+        assert all(map(torch.equal, lm.logits(PROMPTS, RESPONSES), found))
