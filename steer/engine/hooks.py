@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output
+from steer.architecture.probe import uncompiled
 from steer.composition import Composition
 from steer.engine.ahead import Enough
 from steer.engine.attachment import HookAttachment
@@ -80,7 +81,8 @@ class HooksEngine(Engine):
         wanted = {*layers, *([last] if logits != "none" else [])}
 
         def run() -> None:
-            architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+            with uncompiled():
+                architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)
 
         def unembed(row: int) -> Tensor:
             at = batch.wanted(row, logits)
