@@ -14,7 +14,7 @@ from types import MappingProxyType
 NUMERICAL = (
     *("laws", "architecture", "engine", "conformance", "text", "extract", "recording", "choosing"),
     *("search", "evaluate", "sweeps", "view", "alignment", "merge", "tune", "demo", "store"),
-    *("report", "console", "nnsight", "oracle"),
+    *("report", "console", "nnsight", "oracle", "loading", "models", "attacks", "real"),
 )
 KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
