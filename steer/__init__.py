@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from steer.alignment.difference import alignment_vector, write_alignment_vector
     from steer.alignment.factors import low_rank
     from steer.alignment.sparse import dare, magnitude, ties
-    from steer.choice import Choice
-    from steer.choosing import select
     from steer.evaluate.kl import kl_per_token, neutral_text
     from steer.evaluate.levels import level_preference
     from steer.evaluate.preference import preference
@@ -41,8 +39,7 @@ if TYPE_CHECKING:
     from steer.merge import merge_checkpoint
     from steer.model import Model
     from steer.recording import packing_report, record
-    from steer.search import Limits, Selection
-    from steer.search.calibrate import calibrate, compare_at_kl
+    from steer.selection import Limits, Selection, calibrate, compare_at_kl, select
     from steer.sweeps import Answers, Sweep, sweep
     from steer.tune import preference_tune
 
@@ -51,7 +48,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Activations",
     "Answers",
-    "Choice",
     "Composition",
     "Dense",
     "Direction",
@@ -107,15 +103,13 @@ _NAMES = {
         "ties",
         "write_alignment_vector",
     ),
-    "choice": ("Choice",),
-    "choosing": ("select",),
     "evaluate": ("kl_per_token", "level_preference", "neutral_text", "preference"),
     "extract": ("mean_difference", "palrs"),
     "gating": ("domain_gate", "routing_accuracy"),
     "merge": ("merge_checkpoint",),
     "model": ("Model",),
     "recording": ("packing_report", "record"),
-    "search": ("Limits", "Selection", "calibrate", "compare_at_kl"),
+    "selection": ("Limits", "Selection", "calibrate", "compare_at_kl", "select"),
     "sweeps": ("Answers", "Sweep", "sweep"),
     "tune": ("preference_tune",),
 }

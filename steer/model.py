@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from steer.show.card import Card
 
 _T = TypeVar("_T")
-_ARGUMENTS = ("gate", "operator", "scope", "strict", "weights")  # of `steered`
+_ARGUMENTS = ("gate", "kl", "operator", "relative", "scope", "strict", "weights")  # of `steered`
 _TOKENS = 4096  # tokens of one forward when scoring
 
 
@@ -207,6 +207,8 @@ class Model(Shown):
         coefficients: CoefficientsLike | None = None,
         /,
         *,
+        relative: float | None = None,
+        kl: float | None = None,
         gate: DomainGate | None = None,
         operator: str | None = None,
         scope: Scope | str | None = None,
@@ -224,6 +226,9 @@ class Model(Shown):
             coefficients: A number, one per domain, or one row per prompt of the next call;
                 dimensionless. Left out, a composition and a choice keep their own, and a vector
                 has 1; one that was tuned to another coefficient is then warned of.
+            relative: Instead of coefficients: how far each vector displaces the residual stream,
+                as a share of the median norm of its tokens; 0.15 to 0.4 often shows in the text.
+            kl: Instead of coefficients: KL(steered‖unsteered) on neutral text, nats per token.
             gate: A domain gate, instead of the composition's own. None keeps that one;
                 `knobs.gated(None)` takes it away. A gate that is stored with a vector acts only
                 where it is named: `gate=vector.gate`.
@@ -240,16 +245,22 @@ class Model(Shown):
             A context manager that is also a handle. Nothing happens before it is entered.
 
         Raises:
-            CompositionError: Domains, coefficients, operator or gate do not go together.
+            CompositionError: Domains, coefficients, operator or gate do not go together, or a
+                strength is given twice.
             FitError: A vector does not fit this model.
+            SelectionError: The KL is not reached.
         """
         knobs = as_composition(what)
         value = given(coefficients, by_domain, knobs.domains, _ARGUMENTS)
-        if value is None:
+        if value is None and relative is None and kl is None:
             warn_of_tuning(what)
         composition = with_own(knobs, value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
         check_fit(composition, self.info, model, strict=strict)
+        if relative is not None or kl is not None:
+            from steer.strength import in_units
+
+            composition = in_units(self, composition, value is not None, relative, kl)
         chat = None if self._tokenizer is None else self.chat
         return Steered(self.engine, composition, weights, chat)
 

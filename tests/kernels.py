@@ -12,8 +12,18 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 NUMERICAL = (
-    *("laws", "architecture", "engine", "conformance", "text", "extract", "recording", "choosing"),
-    *("search", "evaluate", "sweeps", "view", "alignment", "merge", "tune", "demo", "store"),
+    *(
+        "laws",
+        "architecture",
+        "engine",
+        "conformance",
+        "text",
+        "extract",
+        "recording",
+        "choosing",
+        "selection",
+    ),
+    *("strength", "evaluate", "sweeps", "view", "alignment", "merge", "tune", "demo", "store"),
     *("report", "console", "nnsight", "oracle", "loading", "models", "attacks", "real"),
 )
 KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(

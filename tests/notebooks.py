@@ -41,8 +41,8 @@ assert all(vector.provenance.pairs == 100 for vector in vectors.values())
 assert {vector.layers for vector in vectors.values()} == {(3,)}, "the gate is fitted at layer 3"
 assert min(vectors["medical"].cosine(vectors[d]) for d in DOMAINS) > 0.5, "not much the same way"
 assert gate.accuracy >= 0.98, gate.accuracy
-assert choice.works, choice
-assert choice.test.value > choice.baselines["base"].value, choice
+assert choice.likelihood_effect, choice
+assert choice.test["medical"].value > choice.baselines["medical"]["base"].value, choice
 assert choice.best.kl <= 3.0
 assert shares["avoidance"][0] >= 0.95 and shares["expert"][-1] >= 0.85, shares
 assert shares["generic"][0] == shares["generic"][-1] == 0, shares
@@ -64,7 +64,8 @@ assert all(e.value >= 0.9 for e in agree.measures["split-half cosine"]), agree
 assert all(e.value >= 3 for e in agree.measures["d′ across halves"]), agree
 at = {(r["coefficient.medical"], r["on"]): r["accuracy"] for r in swept.rows}
 assert min(at[1.0, d] for d in validation) >= 0.8 and max(at[-1.0, d] for d in validation) <= 0.2
-assert choice.works and choice.coefficients["medical"] > 0 > choice.coefficients["legal"], choice
+assert choice.likelihood_effect, choice
+assert choice.coefficients["medical"] > 0 > choice.coefficients["legal"], choice
 assert min(s.value for s in choice.test.values()) >= 0.8, choice.test
 assert choice.best.kl <= 0.5 and choice.best.off_target <= 0.1 and choice.best in choice.front
 assert all(abs(kl - 0.2) <= 0.02 for kl in equal.reached.values()), equal
@@ -114,8 +115,9 @@ assert loaded.sites == hybrid.sites and not __import__("pathlib").Path("refused"
 assert (len(train), len(validation), len(test)) == (60, 30, 30), everything
 assert not set(train) & set(validation) and not (set(train) | set(validation)) & set(test)
 assert max(halves.values()) > 0.95 and max(apart.values()) > 3, (halves, apart)
-assert choice.works and choice.best.kl <= KL_BUDGET and choice.test.value >= 0.9, choice
-assert choice.test.value > choice.baselines["base"].value, choice
+((found_at,),) = [choice.held_out.values()]
+assert choice.likelihood_effect and choice.best.kl <= KL_BUDGET, choice
+assert found_at.steered.value >= 0.9 and found_at.steered.value > found_at.base.value, choice
 assert all(found.rows[0]["margin"] < 0 < found.rows[-1]["margin"] for found in swept.values())
 assert again == answers[1] and len({tuple(texts) for texts in answers.values()}) == 3, answers
 assert loaded.tuning.layer == choice.layer and max(repeated.values()) < 0.1, repeated

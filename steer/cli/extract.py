@@ -135,14 +135,14 @@ def _extracted(
     kl_budget: float,
     console: "Console",
 ) -> "list[tuple[str | None, Vector]]":
-    from steer.choosing import select
+    from steer.selection import Limits, select
 
     found = []
     for name in names:
         vector = method(activations, name)
         if choosing is not None:
             held_out = choosing if name is None else choosing.of_domain(name)
-            choice = select(lm, vector, held_out, kl_budget=kl_budget)
+            choice = select(lm, vector, held_out, limits=Limits(kl=kl_budget))
             console.print(choice)
             vector = choice.vector
         found.append((name, vector))

@@ -42,7 +42,8 @@ def _choices(study: Study, console: Console) -> None:
     for name in ("steered", "base", "random", "prompted"):
         table.add_column(name, justify="right", no_wrap=True)
     for domain, choice in study.choices.items():
-        shares = [choice.test, *(choice.baselines[b] for b in ("base", "random", "prompted"))]
+        (found,) = choice.held_out.values()
+        shares = [found.steered, *(found.baselines[b] for b in ("base", "random", "prompted"))]
         table.add_row(
             domain,
             choice.position.removeprefix("template"),
@@ -52,7 +53,8 @@ def _choices(study: Study, console: Console) -> None:
             *(f"{share.value:.0%}" for share in shares),
         )
         if choice.back is not None:
-            turned = (choice.back.steered, choice.back.base, choice.back.random)
+            (back,) = choice.back.values()
+            turned = (back.steered, back.base, back.random)
             shown = [f"{share.value:.0%}" for share in turned]
             table.add_row("", "", "", f"{-choice.coefficient:g}", "", *shown, "–")
     console.print(table)

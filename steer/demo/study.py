@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from steer.activations import Activations
-from steer.choice import Choice
-from steer.choosing import select
 from steer.composition import Composition, compose
 from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS, LEVELS
@@ -20,6 +18,7 @@ from steer.gating import domain_gate
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.recording import record
+from steer.selection import Limits, Selection, select
 from steer.vector import Vector
 
 KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
@@ -49,7 +48,7 @@ class Study:
 
     vectors: Mapping[str, Vector]
     gate: DomainGate
-    choices: Mapping[str, Choice]
+    choices: Mapping[str, Selection]
     knob: tuple[float, ...]
     dose: Mapping[tuple[str, float], Shares]
     matrix: Mapping[tuple[bool, str, str], float]
@@ -117,7 +116,7 @@ def study(
 
 def choose(
     model: Model, activations: Activations, n_questions: int, seed: int, progress: bool
-) -> dict[str, Choice]:
+) -> dict[str, Selection]:
     """Choose layer, position and strength for each domain, on topics that occur in no pair.
 
     Args:
@@ -144,7 +143,8 @@ def choose(
             ladder(domain, n_questions, seed, "validation"),
             test=ladder(domain, n_questions, seed, "test"),
             coefficients=COEFFICIENTS,
-            kl_budget=KL_BUDGET,
+            limits=Limits(kl=KL_BUDGET),
+            answers=False,
             both_ways=True,
             neutral=text,
             instruction=system_tags({domain: "expert"}),

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from steer.choice import Choice
 from steer.composition import Composition, Steerable, as_composition
 from steer.effects import off_target
 from steer.engine.base import unsteered
@@ -21,8 +20,8 @@ from steer.report.page import Report
 from steer.report.sections.provenance import Setup
 from steer.report.sections.registry import Section, sections_of
 from steer.report.work import Work, pairs_of
-from steer.search import Selection
-from steer.search.checked import named
+from steer.selection import Selection
+from steer.selection.checked import named
 
 _SHOTS = 2  # pairs of a domain that the prompted baseline shows
 
@@ -90,7 +89,7 @@ def report(
             expected="0 or more of each domain",
             do="leave it out, or pass 0 for none",
         )
-    chosen = what if isinstance(what, Choice | Selection) else None
+    chosen = what if isinstance(what, Selection) else None
     composition = as_composition(what)
     parts = named(composition, data)
     train = None if train is None else as_pairs(train)

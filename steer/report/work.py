@@ -21,7 +21,7 @@ from steer.pairs import Pairs
 from steer.positions import is_position
 from steer.report.sections.examples import Examples, answered
 from steer.report.sections.side_effects import Cost, Costs
-from steer.search.effects import SideEffects
+from steer.selection.effects import SideEffects
 from steer.sweeps import Sweep, sweep
 
 _POINTS = 9  # coefficients of a dose-response
@@ -83,7 +83,7 @@ class Work:
 
     def costs(self, budget: float | None) -> Costs:
         """Return worst accuracy and KL of every setting."""
-        effects = SideEffects(self.model, self.composition, self.text)(self.settings)
+        effects = SideEffects(self.model, self.text)(self.composition, self.settings)
         rows = self.settings.tolist()
         objectives = [
             min(float(measured[name]["accuracy"]) for name in self.moved)

@@ -12,7 +12,7 @@ from steer.activations import Activations
 from steer.checkpoint import Checkpoint
 from steer.errors import SteerError
 from steer.harness import available_tasks, run_harness
-from steer.search.studies import Optuna
+from steer.selection.studies import Optuna
 from steer.store import inspect_header
 from steer.store.folder import save_by_domain
 from tests.attacks.writers import FILES, FOLDERS, checkpoint, swept
@@ -88,11 +88,11 @@ def test_a_study_has_a_name_too(bad: str, tmp_path: Path, monkeypatch: pytest.Mo
     vector = steer.Vector.of({1: torch.ones(model().architecture.d_model)})
     how = Optuna(storage=BAD[bad])
     with pytest.raises(SteerError):
-        steer.search.select_coefficients(
+        steer.select(
             model(),
-            {"medical": vector},
+            steer.compose(medical=vector),
             {"medical": pairs() + pairs()},
-            how=how,
+            strategy=how,
             neutral=None,
             coefficients=[0.0, 1.0],
             progress=False,

@@ -216,12 +216,12 @@ def test_another_objective_does_not_go_on_with_a_study(case: str, tmp_path: Path
     def chosen(program: str) -> Any:
         text = program.replace("(lm, part)", "(part)").replace("return {'x': ", "return (")
         objective = defined(text.replace("}\n", ")\n"))
-        return steer.search.select_coefficients(
+        return steer.select(
             model(),
-            {"medical": vector},
+            steer.compose(medical=vector),
             {"medical": asked[:2]},
             test={"medical": asked[2:]},
-            how=steer.search.Optuna(storage=tmp_path / "study.log", budget=2),
+            strategy=steer.selection.Optuna(storage=tmp_path / "study.log", budget=2),
             coefficients=[0.0, 1.0],
             objective=objective,
             neutral=None,

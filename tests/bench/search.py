@@ -23,11 +23,11 @@ from steer.demo.language import pairs
 from steer.evaluate.baselines import random_like
 from steer.evaluate.reduce import reduced
 from steer.gating import domain_gate
-from steer.search import CoarseToFine, Limits, Space, Task, Tried
+from steer.selection import CoarseToFine, Limits, SettingResult, Space, Task
 from steer.sweeps.likelihood import Scorer
 from tests.bench.lines import Limit, Line, estimate, exact
 from tests.bench.registry import Options, bench
-from tests.search.candidates import COEFFICIENTS, evidence_of, sides
+from tests.selection.candidates import COEFFICIENTS, evidence_of, sides
 
 VALUES = tuple(k / 10 for k in range(-10, 11))
 SPACE = Space(tuple(DOMAINS), (VALUES,) * len(DOMAINS))
@@ -145,7 +145,7 @@ def _search(margins: Float[Tensor, "setting domain pair"], seed: int) -> tuple[f
     table = torch.stack(rights, dim=1)
     place = {SPACE.coefficients(index): k for k, index in enumerate(SPACE)}
     task = Task(SPACE, partial(_looked_up, table, place), Limits(), seed=seed, budget=_BUDGET)
-    CoarseToFine().search(task)
+    CoarseToFine().search([task])
     found = task.tried[task.best(1)[0]].objective
     return float(table.min(dim=1).values.max()), found, task.evaluated
 
@@ -154,10 +154,10 @@ def _looked_up(
     table: Float[Tensor, "setting domain"],
     place: dict[tuple[float, ...], int],
     settings: Sequence[tuple[float, ...]],
-) -> list[Tried]:
+) -> list[SettingResult]:
     rows = [table[place[c]] for c in settings]
     return [
-        Tried(
+        SettingResult(
             c,
             float(row.min()),
             {d: {"accuracy": float(x)} for d, x in zip(DOMAINS, row, strict=True)},

@@ -9,7 +9,7 @@ import steer
 from steer.effects import off_target, steerability
 from steer.evaluate import baselines, reliability
 from steer.pairs import Pair, Pairs
-from steer.search import calibrate, compare_at_kl
+from steer.selection import calibrate, compare_at_kl
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PAIRS = Pairs.of([Pair("how are you", "fine", "no"), Pair("who", "the sea", "a boat")])

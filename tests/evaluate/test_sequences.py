@@ -20,7 +20,7 @@ from steer.evaluate import (
     repetition,
 )
 from steer.pairs import Pair, Pairs
-from steer.search import calibrate
+from steer.selection import calibrate
 from steer.sweeps import Answers
 from tests.tiny import tiny_model, tiny_tokenizer
 

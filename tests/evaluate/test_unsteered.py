@@ -11,7 +11,7 @@ from steer.errors import SteeringError
 from steer.gating import routing_accuracy
 from steer.report import report
 from steer.report.sections.examples import answered
-from steer.search import calibrate, compare_at_kl
+from steer.selection import calibrate, compare_at_kl
 from steer.sweeps import sweep
 from steer.tune import preference_tune
 from tests.letters import letter_pairs

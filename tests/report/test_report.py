@@ -28,7 +28,7 @@ from steer.report import (
     report,
     vector_fingerprint,
 )
-from steer.search import Limits
+from steer.selection import Limits
 from steer.sweeps import sweep
 from tests.report.setting import HOSTILE, knobs, measured, model, page, text, unseen
 
@@ -198,10 +198,10 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
     options: dict[str, Any] = {"coefficients": (0.25, 0.5), "neutral": text(), "progress": False}
     chosen: Any = (
         steer.select(
-            model(), {"medical": vector}, {"medical": held_out}, limits=Limits(kl=9.0), **options
+            model(), steer.compose(medical=vector), held_out, limits=Limits(kl=9.0), **options
         )
         if many
-        else steer.select(model(), vector, held_out, kl_budget=9.0, **options)
+        else steer.select(model(), vector, held_out, limits=Limits(kl=9.0), **options)
     )
     costs = costs_of(chosen)
     assert len(costs.settings) == len(chosen.trials)
@@ -210,7 +210,7 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
     assert costs.settings[costs.chosen].kl == chosen.best.kl
     found = Report.of(chosen)
     assert [part.title for part in found.sections] == ["Choice", "Side effects"]
-    share = chosen.test["medical"] if many else chosen.test
+    (share,) = chosen.test.values()
     assert f"{share.value:.3g} [" in body(found, "Choice")
     for name in ("steered", "base", "random", "prompted"):
         assert name in body(found, "Choice")

@@ -13,8 +13,9 @@ from tests.repository.blocks import ROOT
 PACKAGE = ROOT / "steer"
 UPWARDS = {
     ("vector", "store"),
+    ("model", "strength"),
     *((value, "show") for value in ("shown", "vector", "gate", "composition")),
-}  # inside methods: a vector saves itself, values show themselves
+}  # inside methods: a vector saves itself, a model measures a strength, values show themselves
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

@@ -6,15 +6,17 @@ import torch
 
 import steer
 from steer.alignment import TensorRow, TensorTable
-from steer.choice import Trial
 from steer.evaluate.estimate import mean_of
 from steer.evaluate.interval import Share, ShareChange
 from steer.evaluate.levels import LevelPreference
 from steer.evaluate.preference import Preference
 from steer.evaluate.reliability import Reliability
 from steer.moments import Moments
-from steer.search.significance import Evidence
-from steer.search.tried import Tried
+from steer.selection.answers import AnswerPair, Visible
+from steer.selection.held_out import HeldOutResult
+from steer.selection.outcome import Screened
+from steer.selection.setting import SettingResult
+from steer.selection.significance import Evidence
 from steer.sweeps.grid import Setting
 from tests.store.samples import full
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -50,23 +52,32 @@ def evidence() -> Evidence:
     return Evidence(0.001, 0.002, 9, 8, 1, 4, 0.4, 0.9)
 
 
-def choice() -> steer.Choice:
-    trials = [Trial(EVIL, k % 2, k / 9, k / 9, -1.0, 0.1) for k in range(9)]
-    shares = {"base": Share(4, 10), "random": Share(5, 10)}
-    return steer.Choice(
-        vector(), trials[-1], tuple(trials), 0.5, Share(9, 10), shares, "mean", evidence()
-    )
-
-
-def selection() -> steer.Selection:
+def selection(strategy: str = "exhaustive", candidate: str = "") -> steer.Selection:
     composition = steer.compose({EVIL: vector()})
-    tried = [Tried((k / 9,), k / 9, {EVIL: {"accuracy": k / 9, "margin": 0.0}}, k / 9, None, k / 90)
-             for k in range(9)]  # fmt: skip
-    tests = {EVIL: Share(9, 10)}
+    numbers = {EVIL: {"accuracy": 0.5, "margin": 0.0, "likelihood": -1.0}}
+    layer = 1 if candidate else None
+    tried = [
+        SettingResult((k / 9,), k / 9, numbers, k / 9, None, k / 90, None, candidate, layer)
+        for k in range(9)
+    ]
+    held_out = HeldOutResult(Share(9, 10), Share(4, 10), Share(5, 10), None, evidence())
+    answers = Visible((AnswerPair(EVIL, "a plain answer", EVIL),))
     return steer.Selection(
-        composition(tried[-1].coefficients[0]), tried[-1], tuple(tried), steer.Limits(kl=1.0), 9, 9,
-        tests, {EVIL: {"base": Share(5, 10)}}, {EVIL: evidence()}, "mean", "grid",
-    )  # fmt: skip
+        composition(tried[-1].coefficients[0]),
+        tried[-1],
+        tuple(tried),
+        steer.Limits(kl=1.0),
+        9,
+        9,
+        {EVIL: held_out},
+        None,
+        answers,
+        0.125,
+        0.31,
+        Screened(9, 4, 8, 0.75) if candidate else None,
+        "mean",
+        strategy,
+    )
 
 
 def results() -> dict[str, Any]:
@@ -103,8 +114,8 @@ def nouns() -> dict[str, Any]:
         "Composition by row": knobs([{EVIL: 1.0}, {EVIL: -0.5}]),
         "Sweep": sweep(),
         "Answers": steer.Answers((EVIL,), {EVIL: (EVIL,), "b": ("c",)}),
-        "Choice": choice(),
         "Selection": selection(),
+        "Selection of alternatives": selection("race", EVIL),
         "TensorTable": TensorTable((row,)),
         **results(),
     }

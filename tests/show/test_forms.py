@@ -57,8 +57,11 @@ def test_every_public_noun_is_among_them() -> None:
         ("Composition by row", ["2, one for each prompt", "-0.5", "+1"]),
         ("Sweep", ["Sweep of 9 settings", "0.8889"]),
         ("Answers", ["1 prompts, 2 levels"]),
-        ("Choice", ["layer 0, coefficient 0.888889", "0.100 of 0.5", "90.0% [59.6%, 98.2%]"]),
-        ("Selection", ["Selection (grid)", "+0.888889", "No limit is active"]),
+        ("Selection", ["Selection (exhaustive)", "+0.8889", "No limit is active"]),
+        (
+            "Selection of alternatives",
+            ["layer 1", "0.125 nats per token", "90.0% [59.6%, 98.2%]", "4 raced", "plain answer"],
+        ),
         ("TensorTable", ["1 tensors", "90.00%", "2×3", "rank 2"]),
         ("Preference", ["0.6667"]),
         ("Share", ["0.25"]),

@@ -2,36 +2,30 @@
 
 from collections.abc import Iterator, Mapping
 
-from steer.choice import Choice
 from steer.evaluate.interval import Share
 from steer.evaluate.table import Row
 from steer.report.charts.intervals import intervals
 from steer.report.html import figure, figures, interval, paragraph, table
-from steer.search import Selection
+from steer.selection import Selection
 
 
-def choice(result: Choice | Selection) -> str:
+def choice(result: Selection) -> str:
     """Return the setting, the reason, and the held-out accuracies beside the baselines.
 
     Args:
         result: What `steer.select` returned.
     """
-    said = "" if result.works else " It is not shown to do more than the baselines."
-    if isinstance(result, Choice):
-        best = result.best
-        what = f"{best.candidate}, layer {best.layer}, coefficient {best.coefficient:g}"
-        why = f"Of {len(result.trials)} settings, within KL {result.kl_budget:g}. {result.evidence}"
-        shares = {"": {"steered": result.test, **result.baselines}}
-    else:
-        what = ", ".join(f"{d} {c:g}" for d, c in result.coefficients.items())
-        proofs = " ".join(f"{d}: {found}." for d, found in result.evidence.items())
-        why = f"{result.why} {proofs}"
-        shares = {d: {"steered": share, **result.baselines[d]} for d, share in result.test.items()}
+    said = "" if result.likelihood_effect else " No effect is shown beyond chance."
+    what = ", ".join(f"{d} {c:.4g}" for d, c in result.coefficients.items())
+    at = f"{result.best.name}, " if result.best.name else ""
+    proofs = " ".join(f"{d}: {found}." for d, found in result.evidence.items())
+    shares = {d: {"steered": share, **result.baselines[d]} for d, share in result.test.items()}
     pictures = [
-        figure(_picture(found), f"{domain} on {found['steered'].n} unseen pairs".strip())
+        figure(_picture(found), f"{domain} on {found['steered'].n} unseen pairs")
         for domain, found in shares.items()
     ]
-    head = paragraph(f"Chosen: {what}.{said}") + paragraph(why)
+    seen = "" if result.visible is None else paragraph(str(result.visible))
+    head = paragraph(f"Chosen: {at}{what}.{said}") + paragraph(f"{result.why} {proofs}") + seen
     return head + figures(pictures) + table(list(_rows(shares)))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steer.choice import Choice
 from steer.effects import OffTarget
 from steer.errors import SelectionError
 from steer.evaluate import Baselines, Reliability
@@ -18,14 +17,12 @@ from steer.report.sections.interference import interference
 from steer.report.sections.provenance import Setup, provenance
 from steer.report.sections.reliability import reliability
 from steer.report.sections.side_effects import Costs, chosen_side_effects, side_effects
-from steer.search import Selection
+from steer.selection import Selection
 from steer.sweeps import Sweep
 from steer.view.dose_response import DoseResponse
 
 # result, title, function from the result to HTML
 SECTIONS: tuple[tuple[type, str, Callable[[Any], str]], ...] = (
-    (Choice, "Choice", choice),
-    (Choice, "Side effects", chosen_side_effects),
     (Selection, "Choice", choice),
     (Selection, "Side effects", chosen_side_effects),
     (Sweep, "Dose-response", sweep),

@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steer.choice import Choice
 from steer.evaluate.table import Row, Tabled
 from steer.report.charts.scatter import scatter
 from steer.report.html import figure, numbers, paragraph
-from steer.search import Selection
-from steer.search.tried import front
+from steer.selection import Selection
+from steer.selection.setting import front
 
 _OBJECTIVE = "preference accuracy"
 
@@ -60,30 +59,24 @@ class Costs(Tabled):
         return front(self.settings)
 
 
-def costs_of(choice: Choice | Selection) -> Costs:
-    """Return the settings that a selection tried.
+def costs_of(selection: Selection) -> Costs:
+    """Return the settings that a selection measured.
 
     Args:
-        choice: What `steer.select` returned.
+        selection: What `steer.select` returned.
     """
-    if isinstance(choice, Choice):
-        tried = [
-            Cost(f"{t.candidate}, layer {t.layer}, {t.coefficient:g}", t.kl, t.accuracy)
-            for t in choice.trials
-        ]
-        named = _OBJECTIVE + ("" if choice.back is None else ", mean of both ends")
-        return Costs(tuple(tried), choice.trials.index(choice.best), choice.kl_budget, named)
-    domains = choice.composition.domains
+    domains = selection.composition.domains
     tried = [
         Cost(
-            ", ".join(f"{d}={c:g}" for d, c in zip(domains, t.coefficients, strict=True)),
+            f"{t.name} " * bool(t.name)
+            + ", ".join(f"{d}={c:.4g}" for d, c in zip(domains, t.coefficients, strict=True)),
             math.nan if t.kl is None else t.kl,
             t.objective,
         )
-        for t in choice.trials
+        for t in selection.trials
     ]
-    at = choice.trials.index(choice.best)
-    return Costs(tuple(tried), at, choice.limits.kl, "objective")
+    at = selection.trials.index(selection.best)
+    return Costs(tuple(tried), at, selection.limits.kl, "objective")
 
 
 def side_effects(result: Costs) -> str:
@@ -109,7 +102,7 @@ def side_effects(result: Costs) -> str:
     return figure(picture, caption) + numbers(front)
 
 
-def chosen_side_effects(result: Choice | Selection) -> str:
+def chosen_side_effects(result: Selection) -> str:
     """Return the same picture of what a selection tried.
 
     Args:

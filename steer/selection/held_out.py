@@ -1,0 +1,123 @@
+"""A chosen setting on pairs that the choice never saw, beside what it is compared with."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from steer.composition import Composition
+from steer.engine.reading import dtype_of
+from steer.evaluate.baselines import prompt_prefix, random_like
+from steer.evaluate.interval import Share
+from steer.evaluate.preference import Reduce, preference
+from steer.model import Model
+from steer.pairs import Pair, Pairs
+from steer.selection.at_settings import at_settings
+from steer.selection.significance import Evidence, evidence, rounding
+
+REFERENCES = 16  # random vectors that a choice is compared with
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutResult:
+    """What one setting does on unseen pairs of one domain.
+
+    Args:
+        steered: Preference accuracy at the setting.
+        base: The same of the unsteered model.
+        random: The same of a random vector of equal norm at the setting.
+        prompted: The same of the unsteered model after an instruction or worked examples; None
+            where it was not measured.
+        evidence: Tests of the margins against the unsteered model and random vectors.
+    """
+
+    steered: Share
+    base: Share
+    random: Share
+    prompted: Share | None
+    evidence: Evidence
+
+    @property
+    def baselines(self) -> dict[str, Share]:
+        """The accuracies that the steered one is compared with, by name."""
+        found = {"base": self.base, "random": self.random}
+        return found if self.prompted is None else {**found, "prompted": self.prompted}
+
+
+def held_out(
+    model: Model,
+    setting: Composition,
+    unseen: Mapping[str, Pairs],
+    reduce: Reduce,
+    seed: int,
+    settings: int,
+) -> dict[str, HeldOutResult]:
+    """Measure a setting on unseen pairs, beside the unsteered model and random vectors.
+
+    Args:
+        model: The model; it must not be steered.
+        setting: The composition at the coefficients chosen.
+        unseen: Pairs by domain.
+        reduce: How scores are made of tokens.
+        seed: Seed of the random vectors.
+        settings: Settings that were measured to choose this one.
+
+    Returns:
+        What was found, by domain of the pairs, without a prompted baseline.
+
+    Raises:
+        SelectionError: A margin is not finite.
+    """
+    compared = [setting(0.0), setting, *references(setting, seed)]
+    base, steered, *others = at_settings(model, compared, unseen, reduce)
+    dtype = dtype_of(model.architecture)
+    return {
+        name: HeldOutResult(
+            steered[name].accuracy,
+            base[name].accuracy,
+            others[0][name].accuracy,
+            None,
+            evidence(
+                base[name].margins.tolist(),
+                steered[name].margins.tolist(),
+                [other[name].margins.tolist() for other in others],
+                settings,
+                rounding(base[name], steered[name], dtype),
+            ),
+        )
+        for name in unseen
+    }
+
+
+def prompted(
+    model: Model,
+    unseen: Pairs,
+    instruction: str | None,
+    shots: Sequence[Pair],
+    reduce: Reduce,
+) -> Share:
+    """Return the preference accuracy of the unsteered model after an instruction or examples.
+
+    Args:
+        model: The model; it must not be steered.
+        unseen: The pairs.
+        instruction: A system message; without it two chosen answers are shown as earlier turns.
+        shots: Pairs to show answers of.
+        reduce: How scores are made of tokens.
+    """
+    prefix = prompt_prefix(instruction, shots)
+    return preference(model, unseen, reduce=reduce, prefix=prefix).accuracy
+
+
+def references(setting: Composition, seed: int) -> list[Composition]:
+    """Return random vectors of equal norm at a setting; other seeds share none of them.
+
+    Args:
+        setting: The composition at its coefficients.
+        seed: Seed of all of them.
+    """
+    return [random_like(setting, _seed(seed, k)) for k in range(REFERENCES)]
+
+
+def _seed(seed: int, k: int) -> int:
+    """Return a seed of its own for the k-th draw under a seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {k}".encode()).digest()[:6])

@@ -1,0 +1,132 @@
+"""One setting that was measured, and which of two is better."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+Numbers = Mapping[str, float]
+Objective = Callable[[Mapping[str, Numbers]], float]
+Rank = tuple[float, ...]
+
+
+class Costing(Protocol):
+    """A setting with what it reaches and what it costs."""
+
+    @property
+    def objective(self) -> float:
+        """What is to be large."""
+
+    @property
+    def kl(self) -> float | None:
+        """KL(steered‖unsteered), nats per response token; None if it was not measured."""
+
+
+_Setting = TypeVar("_Setting", bound=Costing)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingResult:
+    """What was measured at one setting, on the pairs that settings are chosen with.
+
+    Args:
+        coefficients: One for each domain, dimensionless.
+        objective: What is to be large; NaN where the model overflows.
+        measured: For each domain of the pairs: `n`, `accuracy` with `low` and `high`, `margin`,
+            `likelihood` (mean score of the chosen answers), in nats.
+        mean: Mean accuracy over the domains that are asked to move.
+        off_target: Largest drop of accuracy on the other domains; None if there is none.
+        kl: KL(steered‖unsteered) on neutral text, nats per response token; None if not measured.
+        perplexity: Perplexity there, as a factor of the unsteered model's; likewise.
+        candidate: Name of the candidate, for instance its position; empty for a composition.
+        layer: Its one layer; None where it acts at several, or on weights.
+        complete: Whether all pairs and side effects were measured; in the heats of a race they
+            are not, and such a setting is never chosen.
+    """
+
+    coefficients: tuple[float, ...]
+    objective: float
+    measured: Mapping[str, Numbers]
+    mean: float
+    off_target: float | None = None
+    kl: float | None = None
+    perplexity: float | None = None
+    candidate: str = ""
+    layer: int | None = None
+    complete: bool = True
+
+    @property
+    def finite(self) -> bool:
+        """Whether the objective is finite and no side effect is NaN; else it is never chosen."""
+        costs = [x for x in (self.kl, self.perplexity, self.off_target) if x is not None]
+        return math.isfinite(self.objective) and not any(map(math.isnan, costs))
+
+    @property
+    def accuracy(self) -> float:
+        """Mean accuracy over the domains that are asked to move, in [0, 1]."""
+        return self.mean
+
+    @property
+    def name(self) -> str:
+        """The candidate and its layer, in words."""
+        at = "" if self.layer is None else f"layer {self.layer}"
+        return " ".join(word for word in (self.candidate, at) if word)
+
+    @property
+    def size(self) -> float:
+        """Sum of the squared coefficients."""
+        return sum(c * c for c in self.coefficients)
+
+    @property
+    def likelihood(self) -> float:
+        """Mean score of the preferred answers over all domains, in nats."""
+        scores = [numbers.get("likelihood", 0.0) for numbers in self.measured.values()]
+        return sum(scores) / len(scores) if scores else 0.0
+
+    def rank(self, violation: float) -> Rank:
+        """Return what orders settings, the best last.
+
+        The least violation of the limits comes first, then the objective, then the mean accuracy.
+        Accuracy saturates. Ties among alternatives, whose coefficients cannot be compared, go to
+        the setting under which the preferred answers are likeliest: too strong a push makes every
+        answer unlikely. Ties among settings of a composition go to the smaller coefficients.
+
+        Args:
+            violation: How far its limits are exceeded, at least 0.
+        """
+        if not self.finite:
+            least = -math.inf
+            return least, least, least, least, -self.size
+        likelihood = self.likelihood if self.candidate else 0.0
+        return -violation, self.objective, self.mean, likelihood, -self.size
+
+
+def worst_accuracy(measured: Mapping[str, Numbers]) -> float:
+    """Return the preference accuracy of the domain where it is lowest.
+
+    Args:
+        measured: Numbers of each domain that is asked to move.
+    """
+    return min(numbers["accuracy"] for numbers in measured.values())
+
+
+def front(settings: Sequence[_Setting]) -> tuple[_Setting, ...]:
+    """Return the Pareto front: settings to which no other is at least as good in both respects.
+
+    One setting is beyond another if its objective is not lower and its KL not higher, and one of
+    them is better. Of equals the one tried first is kept. Where no KL was measured, it is the best
+    alone; a KL that is NaN is on no front.
+
+    Args:
+        settings: Settings that were tried.
+
+    Returns:
+        The front by rising KL, and so by rising objective.
+    """
+    found: list[_Setting] = []
+    known = [(0.0 if s.kl is None else s.kl, s) for s in settings]
+    ordered = [(kl, s) for kl, s in known if not math.isnan(kl)]
+    for _, one in sorted(ordered, key=lambda both: (both[0], -both[1].objective)):
+        if not found or one.objective > found[-1].objective:
+            found.append(one)
+    return tuple(found)

@@ -1,0 +1,162 @@
+"""Strengths in units that travel: displacement relative to the residual stream, and KL."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+
+from steer.batch import exchange_batch
+from steer.composition import Composition
+from steer.engine.base import unsteered
+from steer.errors import CompositionError
+from steer.evaluate.kl import NeutralText, neutral_text
+from steer.evaluate.neutral import NEUTRAL_PROMPTS
+from steer.scope import Scope
+from steer.vector_rules import is_number
+
+if TYPE_CHECKING:
+    from steer.model import Model
+
+_PROMPTS, _TOKENS = 4, 16  # of the text on which norms are measured
+_known: "WeakKeyDictionary[Model, dict[tuple[int, str], float]]" = WeakKeyDictionary()
+
+
+def stream_norm(model: "Model", layer: int, scope: Scope, text: NeutralText | None = None) -> float:
+    """Return the median ‖h‖ of the unsteered stream over the tokens of a scope.
+
+    The first token and special tokens are left out: models use them as attention sinks, and their
+    norms can be a hundred times those of the others.
+
+    Args:
+        model: The model; it must not be steered.
+        layer: The layer (block output, 0-based).
+        scope: The tokens.
+        text: Neutral text; by default continuations of a few neutral prompts, measured once.
+
+    Returns:
+        A norm in residual units.
+
+    Raises:
+        CompositionError: The scope means no token of the text that is not a special one.
+        SteeringError: The model is being steered.
+    """
+    unsteered(model.engine, "stream_norm")
+    known = _known.setdefault(model, {})
+    key = (layer, str(scope))
+    if text is None and key in known:
+        return known[key]
+    read = text or neutral_text(model, NEUTRAL_PROMPTS[:_PROMPTS], max_new_tokens=_TOKENS)
+    norms: list[float] = []
+    batch = exchange_batch(model.chat, read.prompts, read.responses)
+    streams = model.engine.forward(batch, layers=[layer], logits="none").residual
+    special = {*model.tokenizer.all_special_ids}
+    for ids, prompt, stream in zip(batch.ids, batch.prompt_lengths, streams, strict=True):
+        chosen = scope.mask(torch.arange(len(ids))[None], torch.tensor([prompt]))[0].tolist()
+        of_token = torch.linalg.vector_norm(stream[0].double(), dim=-1).tolist()
+        whole = zip(ids, chosen, of_token, strict=True)
+        norms += [n for k, (i, c, n) in enumerate(whole) if c and k and i not in special]
+    if not norms:
+        raise CompositionError(
+            "a strength cannot be given relative to the stream here",
+            found=f"scope {str(scope)!r}, which means special tokens only",
+            expected="a scope with tokens of the prompt or the response",
+            do="give a coefficient, or kl=…",
+        )
+    if text is None:
+        known[key] = median(norms)
+    return median(norms)
+
+
+def displacement(
+    model: "Model", composition: Composition, coefficients: Sequence[float]
+) -> float | None:
+    """Return how far a setting displaces the stream, relative to its median norm.
+
+    max over domains and layers of |c| ‖v_l‖ / median ‖h_l‖.
+
+    Args:
+        model: The model; it must not be steered.
+        composition: What is added; its own coefficients are not used.
+        coefficients: One for each domain, dimensionless.
+
+    Returns:
+        The displacement, dimensionless; None where nothing is added to the stream.
+    """
+    found = [
+        abs(c) * vector.direction(layer).norm().item() / stream_norm(model, layer, part.scope)
+        for c, part in zip(coefficients, composition.parts.values(), strict=True)
+        for vector in (part.vector,)
+        for layer in vector.layers
+        if part.operator == "add" and layer >= 0 and part.scope.marker is None
+    ]
+    return max(found, default=None)
+
+
+def at_displacement(model: "Model", composition: Composition, relative: float) -> Composition:
+    """Return a composition at coefficients that displace the stream by a share of its norm.
+
+    Each domain gets c = r / max_l (‖v_l‖ / median ‖h_l‖), times its own coefficient.
+
+    Args:
+        model: The model; it must not be steered.
+        composition: What is added, at the coefficients to be scaled (1 for vectors).
+        relative: r, the displacement wanted, dimensionless; negative for the other way.
+
+    Raises:
+        CompositionError: r is no number, or a domain adds nothing to the stream.
+    """
+    if not is_number(relative):
+        raise CompositionError(
+            "this is no displacement",
+            found=f"relative={relative!r}"[:80],
+            expected="a number, for instance 0.3 for 30% of the stream's norm",
+            do="lm.steered(vector, relative=0.3)",
+        )
+    scaled = []
+    for name, part in composition.parts.items():
+        alone = Composition({name: part}, torch.ones(1, 1, dtype=torch.float64))
+        full = displacement(model, alone, [1.0])
+        if not full:
+            raise CompositionError(
+                "a strength relative to the stream needs a vector that is added to it",
+                found=f"{name!r}: {part.operator} of {'weights' if full is None else 'zero'}",
+                expected="a residual vector, with the operator 'add' and a scope without a marker",
+                do="give a coefficient, or kl=…",
+            )
+        scaled.append(relative / full)
+    rows = composition.coefficients * torch.tensor(scaled, dtype=torch.float64)
+    return composition(rows if composition.per_row else rows[0])
+
+
+def in_units(
+    model: "Model", composition: Composition, given: bool, relative: float | None, kl: float | None
+) -> Composition:
+    """Return a composition at the strength asked for in one of two units.
+
+    Args:
+        model: The model; it must not be steered.
+        composition: What is injected, at the coefficients to be scaled (1 for vectors).
+        given: Whether coefficients were given too.
+        relative: The displacement wanted, relative to the stream; see `at_displacement`.
+        kl: The KL wanted on neutral text, above 0, nats per response token.
+
+    Raises:
+        CompositionError: A strength is given twice, or `relative` does not suit the vectors.
+        SelectionError: The KL is not reached.
+        SteeringError: The model is being steered.
+    """
+    if given + (relative is not None) + (kl is not None) > 1:
+        raise CompositionError(
+            "the strength is given twice",
+            found=f"coefficients: {given}, relative={relative!r}, kl={kl!r}",
+            expected="one of coefficients, relative and kl",
+            do="leave the others out",
+        )
+    if relative is not None:
+        return at_displacement(model, composition, relative)
+    from steer.selection import calibrate
+
+    c = calibrate(model, composition, kl or 0.0, most=1e4, tolerance=0.05, progress=False)
+    return composition(composition.coefficients[0] * c)

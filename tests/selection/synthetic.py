@@ -1,0 +1,50 @@
+"""Searches without a model: numbers made up from the coefficients."""
+
+from collections.abc import Callable, Sequence
+
+from steer.selection import Limits, SettingResult, Space, Task
+
+VALUES = tuple(k / 10 for k in range(-10, 11))
+
+
+def tried(
+    c: tuple[float, ...], accuracies: Sequence[float], kl: float | None = None
+) -> SettingResult:
+    measured = {str(k): {"accuracy": a} for k, a in enumerate(accuracies)}
+    return SettingResult(c, min(accuracies), measured, sum(accuracies) / len(accuracies), kl=kl)
+
+
+def peak(c: tuple[float, ...]) -> SettingResult:
+    """Two near-parallel knobs that are asked for opposite things, in steps of 1/20; KL is ‖c‖²."""
+    a = 0.9 - abs(c[0] + 0.7 * c[1] - 0.3)
+    b = 0.9 - abs(c[1] + 0.7 * c[0] + 0.2)
+    return tried(c, (round(a * 20) / 20, round(b * 20) / 20), sum(x * x for x in c))
+
+
+class Counted:
+    """Measures settings, and remembers which, and how many at a time."""
+
+    def __init__(self, one: Callable[[tuple[float, ...]], SettingResult] = peak) -> None:
+        self.one = one
+        self.seen: list[tuple[float, ...]] = []
+        self.calls = 0
+
+    def __call__(self, settings: Sequence[tuple[float, ...]]) -> list[SettingResult]:
+        self.seen += settings
+        self.calls += 1
+        return [self.one(c) for c in settings]
+
+
+def task(
+    measure: Counted,
+    *,
+    limits: Limits | None = None,
+    seed: int = 0,
+    budget: int | None = None,
+    fingerprint: str = "request",
+    domains: int = 2,
+) -> Task:
+    space = Space(tuple("abcdefghij"[:domains]), (VALUES,) * domains)
+    return Task(
+        space, measure, limits or Limits(), seed=seed, budget=budget, fingerprint=fingerprint
+    )
