@@ -1,0 +1,207 @@
+"""A race: predictions are derivatives, candidates stand at equal KL, and the planted one wins."""
+
+import math
+
+import pytest
+import torch
+
+import steer
+from steer.batch import exchange_batch
+from steer.engine.gradients import stream_gradients
+from steer.errors import SelectionError
+from steer.selection import Race
+from steer.selection.candidates import candidates_of
+from steer.selection.screen import rank_correlation, screen, unscreened
+from tests.letters import letter_pairs, planted
+from tests.tiny import tiny_model, tiny_tokenizer
+
+NEUTRAL = ("how are you", "what is it", "a b c", "b c a", "c a b", "x y z")
+
+
+@pytest.fixture(scope="module")
+def lm() -> steer.Model:
+    return steer.Model(tiny_model("llama"), tiny_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def double() -> steer.Model:
+    return steer.Model(tiny_model("llama").double(), tiny_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def vectors(lm: steer.Model) -> dict[str, steer.Vector]:
+    generator = torch.Generator().manual_seed(0)
+    noise = {k: torch.randn(lm.d_model, generator=generator) for k in range(lm.n_layers)}
+    return {"noise": steer.Vector.of(noise), "planted": planted(lm)}
+
+
+def margins(lm: steer.Model, pairs: steer.Pairs, reduce: str) -> torch.Tensor:
+    """The margin of each pair in float64, from the logits."""
+    prompts = [pair.prompt for pair in pairs] * 2
+    answers = [p.chosen for p in pairs] + [p.rejected for p in pairs]
+    batch = exchange_batch(lm.chat, prompts, answers)
+    scores = []
+    whole = zip(lm.logits(prompts, answers), batch.ids, batch.prompt_lengths, strict=True)
+    for logits, ids, start in whole:
+        table = torch.log_softmax(logits.double(), dim=-1)
+        own = table.gather(1, torch.tensor(ids[start:])[:, None])
+        scores.append(own.mean() if reduce == "mean" else own.sum())
+    chosen, rejected = torch.stack(scores).chunk(2)
+    return chosen - rejected
+
+
+@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("scope", ["all", "prompt", "response", "last_prompt"])
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+def test_a_predicted_slope_is_the_derivative_of_the_margin(
+    double: steer.Model, vectors: dict[str, steer.Vector], operator: str, scope: str, reduce: str
+) -> None:
+    """A one-sided difference of third order: norms and rotations are float32 even in this model.
+
+    Scores of a few nats are known to about 1e-6, so the difference to 22/6 · 1e-6 / h; its own
+    error is h³/4 of a fourth derivative.
+    """
+    pairs, h = letter_pairs(4), 0.01
+    given = candidates_of(vectors["noise"], None, operator, scope, None)
+    text = steer.neutral_text(double, NEUTRAL[:2], max_new_tokens=4)
+    found = screen(double, given, pairs, text, reduce, 0, False)  # type: ignore[arg-type]
+    base = margins(double, pairs, reduce)
+    for candidate, prediction in zip(given, found, strict=True):
+        moved = []
+        for c in (h, 2 * h, 3 * h):
+            with double.steered(candidate.composition, c):
+                moved.append(margins(double, pairs, reduce))
+        expected = (18 * moved[0] - 9 * moved[1] + 2 * moved[2] - 11 * base) / (6 * h)
+        scale = float(prediction.slopes.abs().max())
+        torch.testing.assert_close(prediction.slopes, expected, rtol=2e-3, atol=2e-3 * max(scale, 1.0))
+
+
+def test_the_predicted_curvature_is_that_of_the_kl(double: steer.Model) -> None:
+    """KL of a small step / step², on the same text; the prediction has a standard error."""
+    given = candidates_of(planted(double), None, None, None, None)
+    prompts = [f"{a} {b} {c}" for a in "abc" for b in "xyz" for c in "abc"]
+    text = steer.neutral_text(double, prompts, max_new_tokens=8)
+    (found,) = screen(double, given, letter_pairs(2), text, "mean", 0, False)
+    step = 1e-3
+    with double.steered(given[0].composition, step):
+        measured = steer.kl_per_token(double, text) / step**2
+    assert abs(found.curvature - measured) < 5 * found.curvature_error + 0.02 * measured
+    assert found.curvature_error < measured
+
+
+def test_gradients_leave_the_model_and_its_parameters_alone(lm: steer.Model) -> None:
+    batch = exchange_batch(lm.chat, ["a b"], ["c"])
+    frozen = [parameter.requires_grad_(False) for parameter in lm.hf_model.parameters()]
+    before = lm.logits(["a b"], ["c"])[0]
+    (found,) = stream_gradients(
+        lm.architecture, batch, [1, 3], steer.Scope("all"), [lambda row, logits: logits.sum()]
+    )
+    assert found[0].gradient.shape == found[0].stream.shape == (2, len(batch.ids[0]), lm.d_model)
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in frozen)
+    assert torch.equal(before, lm.logits(["a b"], ["c"])[0])
+    assert not any(block._forward_hooks for block in lm.architecture.blocks)
+
+
+def test_the_planted_vector_wins_at_the_budget(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    found = steer.select(
+        lm, vectors, letter_pairs(40), limits=steer.Limits(kl=0.3), neutral=NEUTRAL, progress=False
+    )
+    assert (found.position, found.strategy) == ("planted", "race")
+    assert found.best.kl is not None
+    assert 0 < found.best.kl <= 0.3
+    assert found.likelihood_effect
+    assert found.screened is not None
+    assert found.screened.candidates == lm.n_layers + len(vectors["planted"].layers)
+    assert found.kl is not None  # on prompts of its own
+    assert {t.candidate for t in found.trials} == {"noise", "planted"}
+    assert all(t.complete for t in found.allowed)
+    assert "screened" in repr(found)
+
+
+def test_an_equal_seed_gives_an_equal_race(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    state = torch.get_rng_state()
+    one, other = (
+        steer.select(lm, vectors, letter_pairs(24), neutral=NEUTRAL, seed=3, progress=False)
+        for _ in range(2)
+    )
+    assert [t.coefficients for t in one.trials] == [t.coefficients for t in other.trials]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_recording_is_a_set_of_alternatives_without_positions_that_see_nothing(
+    lm: steer.Model,
+) -> None:
+    recording = steer.record(
+        lm, letter_pairs(12), at=["response_mean", "prompt_last"], progress=False
+    )
+    names = {c.name for c in candidates_of(recording, None, None, None, None)}
+    assert names == {"response_mean"}
+    found = steer.select(lm, recording, letter_pairs(30)[12:], neutral=NEUTRAL, progress=False)
+    assert found.position == "response_mean"
+    assert found.vector.layers == (found.layer,)
+
+
+def test_few_enter_and_they_are_spread(lm: steer.Model) -> None:
+    generator = torch.Generator().manual_seed(1)
+    many = {
+        f"p{k}": steer.Vector.of(
+            {layer: torch.randn(lm.d_model, generator=generator) for layer in range(lm.n_layers)}
+        )
+        for k in range(5)
+    }
+    race = Race(keep=8, at_random=2)
+    found = steer.select(
+        lm, many, letter_pairs(24), strategy=race, neutral=NEUTRAL, answers=False, progress=False
+    )
+    assert found.screened is not None
+    assert (found.screened.candidates, found.screened.kept) == (20, 8)
+    raced = {(t.candidate, t.layer) for t in found.trials}
+    assert len(raced) == 8
+    assert len({name for name, _ in raced}) >= 3
+    assert len({layer for _, layer in raced}) >= 3
+
+
+def test_judged_answers_order_settings_that_accuracy_cannot_tell_apart(lm: steer.Model) -> None:
+    vector = planted(lm)
+    asked: list[str] = []
+
+    def judge(prompt: object, answer: str) -> float:
+        asked.append(answer)
+        return float(len(answer))
+
+    found = steer.select(lm, vector, letter_pairs(24), judge=judge, neutral=NEUTRAL, progress=False)
+    assert found.visible is not None
+    assert found.visible.judged is not None
+    assert len(asked) >= 2 * len(found.visible.answers)
+
+
+def test_what_cannot_be_raced_is_refused_by_name(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    options = {"neutral": NEUTRAL, "progress": False, "strategy": "race"}
+    both = steer.compose(a=vectors["noise"], b=vectors["planted"])
+    data = {"a": letter_pairs(8), "b": letter_pairs(8)}
+    with pytest.raises(SelectionError, match="alternatives of one domain"):
+        steer.select(lm, both, data, limits=steer.Limits(kl=0.5), **options)
+    with pytest.raises(SelectionError, match="at equal KL"):
+        steer.select(lm, vectors, letter_pairs(8), limits=steer.Limits(), **options)
+
+
+def test_what_has_no_rule_is_raced_without_a_prediction(lm: steer.Model) -> None:
+    gate = steer.domain_gate(
+        lm, {"vector": ["a b c", "b a c"], "other": ["x y", "y z"]}, layer=0, progress=False
+    )
+    given = candidates_of(planted(lm), None, None, None, gate)
+    assert unscreened(lm, given[0]) == "it is gated"
+    assert unscreened(lm, candidates_of(planted(lm), None, None, None, None)[0]) == ""
+
+
+def test_a_rank_correlation_is_spearmans() -> None:
+    assert rank_correlation([1, 2, 3, 4], [10, 20, 25, 100]) == pytest.approx(1.0)
+    assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1.0)
+    assert math.isnan(rank_correlation([1, 2], [1, 2]))
+    assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
