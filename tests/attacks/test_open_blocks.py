@@ -8,6 +8,7 @@ import torch
 import steer
 from steer.errors import TextError
 from steer.text import Continuation, encode_exchange, encode_prompt
+from tests.conformance.cases import close
 from tests.tiny import plain_tokenizer, tiny_model
 
 _TURNS = "{% for m in messages %}<|{{ m.role }}|>"
@@ -111,9 +112,7 @@ def test_likelihoods_and_recordings_are_those_of_the_closed_text() -> None:
     assert found.tolist() == pytest.approx(wanted, rel=1e-5)
     pairs = [steer.Pair("Safe?", "No.", "Yes.")]
     kept = steer.record(lm, pairs, at="response_first", layers=[1], progress=False)
-    assert kept.of().mean_chosen[0].tolist() == pytest.approx(
-        stream[len(before)].tolist(), rel=1e-5, abs=1e-6
-    )
+    close(kept.of().mean_chosen[0], stream[len(before)])
 
 
 def test_what_a_model_writes_inside_the_block_stays_there() -> None:
