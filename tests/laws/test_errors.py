@@ -6,7 +6,11 @@ import pytest
 
 from steer import errors
 
-KINDS = sorted(name for name, kind in vars(errors).items() if isinstance(kind, type))
+KINDS = sorted(
+    name
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.SteerError)
+)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -141,7 +141,7 @@ def test_an_option_that_there_is_not_is_refused(lm, pairs, planted):
         steer.select(lm, planted, pairs, colour="red")
     with pytest.raises(SelectionError, match="layers for alternatives only"):
         steer.select(lm, steer.compose(letters=planted), pairs, layers=[3])
-    with pytest.raises(SelectionError, match="limits cannot be used"):
+    with pytest.raises(SelectionError, match="these are no limits"):
         steer.select(lm, planted, pairs, limits={"kl": 1.0})
 
 

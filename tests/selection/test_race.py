@@ -73,7 +73,9 @@ def test_a_predicted_slope_is_the_derivative_of_the_margin(
                 moved.append(margins(double, pairs, reduce))
         expected = (18 * moved[0] - 9 * moved[1] + 2 * moved[2] - 11 * base) / (6 * h)
         scale = float(prediction.slopes.abs().max())
-        torch.testing.assert_close(prediction.slopes, expected, rtol=2e-3, atol=2e-3 * max(scale, 1.0))
+        torch.testing.assert_close(
+            prediction.slopes, expected, rtol=2e-3, atol=2e-3 * max(scale, 1.0)
+        )
 
 
 def test_the_predicted_curvature_is_that_of_the_kl(double: steer.Model) -> None:

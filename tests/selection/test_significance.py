@@ -52,12 +52,13 @@ def test_beyond_falls_as_the_value_rises(others: list[float], value: float) -> N
 
 
 def test_too_few_pairs_are_said_to_be_too_few() -> None:
-    others = [[0.01 * k] * 12 for k in range(16)]
-    for pairs, enough in ((11, False), (12, True)):
+    """The sign test of one setting needs seven pairs, however many settings were measured."""
+    others = [[0.01 * k] * 7 for k in range(16)]
+    for pairs, enough in ((6, False), (7, True)):
         found = evidence([0.0] * pairs, [9.0] * pairs, [o[:pairs] for o in others], 25)
-        assert found.needed == 12
+        assert found.needed == 7
         assert found.holds() == enough
-        assert ("at least 12 are needed" in str(found)) != enough
+        assert ("too few pairs to tell" in str(found)) != enough
 
 
 def test_equal_references_are_no_comparison() -> None:
@@ -84,13 +85,20 @@ def test_an_effect_within_rounding_is_none() -> None:
     lm = load_model()
     real = residual_vectors(lm)["financial"]
     held_out = language.pairs("financial", 60, split="validation")
-    options = {"coefficients": (1.0,), "kl_budget": 50.0, "neutral": ("hello",), "progress": False}
+    options = {
+        "coefficients": (1.0,),
+        "limits": steer.Limits(kl=50.0),
+        "neutral": ("hello",),
+        "progress": False,
+    }
     one, other = (steer.select(lm, v, held_out, **options) for v in (real, real * 1e-7))
+    ((end,), (none,)) = (found.held_out.values() for found in (one, other))
     assert one.likelihood_effect
-    assert one.evidence.after == one.test.value > one.evidence.before
-    assert f"accuracy {one.evidence.before:.1%} → {one.test.value:.1%}" in repr(one)
+    assert end.evidence.after == end.steered.value > end.evidence.before
+    said = " ".join(repr(one).split())
+    assert f"accuracy {end.evidence.before:.1%} → {end.steered.value:.1%}" in said
     assert not other.likelihood_effect
-    assert (other.evidence.gained, other.evidence.lost) == (0, 0)
+    assert (none.evidence.gained, none.evidence.lost) == (0, 0)
 
 
 def test_rounding_is_that_of_the_dtype() -> None:
