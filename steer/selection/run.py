@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -174,8 +175,9 @@ def select(
     )
     if coefficients is None:
         coefficients = _ALTERNATIVES if one else _COMPOSITION
-    tasks = _tasks(field, how, coefficients, budget)
-    outcome = how.search(tasks, field) or chosen(tasks, limits)
+    tasks, bar = _tasks(field, how, coefficients, budget)
+    with bar:
+        outcome = how.search(tasks, field) or chosen(tasks, limits)
     setting = found[outcome.candidate].composition(list(outcome.best.coefficients))
     trials = tuple(result for task in tasks for result in task.results)
     tested = {domain: unseen[domain] for domain in moved}
@@ -253,26 +255,30 @@ def _texts(
     return parts[0], parts[1], parts[2]
 
 
-def _tasks(field: Field, how: Strategy, coefficients: Axes, budget: int | None) -> list[Task]:
-    """Return one search for each candidate."""
+def _tasks(
+    field: Field, how: Strategy, coefficients: Axes, budget: int | None
+) -> tuple[list[Task], Any]:
+    """Return one search for each candidate, and the bar that counts their settings."""
     evaluator = field.evaluator(field.pairs, None if isinstance(how, Race) else field.text)
     spaces = [space_of(c.composition, coefficients) for c in field.candidates]
     most = getattr(how, "budget", None) if budget is None else budget
     total = min(sum(map(len, spaces)), (most or math.inf) * len(spaces))
     hidden = not field.progress or isinstance(how, Race)
     bar = tqdm(total=total, desc="select", unit="setting", disable=hidden)
-    return [
+    alone = len(spaces) == 1  # a study, which alone is told apart by it, is of one candidate
+    tasks = [
         Task(
             space,
             partial(evaluator, candidate),
             field.limits,
             seed=field.seed,
             budget=budget,
-            fingerprint=_request(field, candidate, space),
+            fingerprint=_request(field, candidate, space) if alone else "",
             bar=bar,
         )
         for candidate, space in zip(field.candidates, spaces, strict=True)
     ]
+    return tasks, bar
 
 
 def _held_out(

@@ -64,7 +64,7 @@ def _tests(found: "Selection") -> Table:
 
 
 def _curves(found: "Selection") -> list[Curves]:
-    """Return the best objective within a KL, or accuracy against the coefficient of candidates."""
+    """Return the best objective that is reached within a KL, against that KL."""
     front = [(t.kl, t.objective) for t in found.front if t.kl is not None]
     if not front:
         return []
