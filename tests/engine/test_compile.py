@@ -1,17 +1,15 @@
 """torch.compile: coefficients change without recompiling; late hooks are not silently ignored."""
 
-import logging
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-import torch._dynamo as dynamo
 from torch import Tensor
 
 from steer import Model
 from steer.engine.injector import injector_of
+from tests.compiler import fresh_compiler  # noqa: F401  # pytest finds it by its name
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, padded
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -20,17 +18,6 @@ BATCH = padded(cases.sequences(), "right")
 LENGTHS = {"prompt_lengths": [12, 5, 17, 8]}
 KNOBS = cases.knobs(["add", "ablate", "add"], layers=[(0,)] * 3)
 V, W = cases.vector(0), cases.vector(0, seed=1)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    dynamo.reset()
-    logging.disable(logging.DEBUG)  # pytest would keep every record of the compiler
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        yield
-    logging.disable(logging.NOTSET)
-    dynamo.reset()
 
 
 def model(dtype: torch.dtype = torch.float32) -> Model:

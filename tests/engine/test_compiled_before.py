@@ -1,17 +1,15 @@
 """A model that was given to torch.compile(fullgraph=True) before it was given to this library."""
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
-import torch._dynamo as dynamo
 from torch import Tensor
 
 from steer import Model, Pair, Pairs, alignment_vector, mean_difference, record
+from tests.compiler import fresh_compiler  # noqa: F401  # pytest finds it by its name
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, Snapshot, close, far, padded
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -19,17 +17,6 @@ from tests.weights import everywhere
 
 BATCH = padded(cases.sequences(), "right")
 OPTIONS: Any = {"fullgraph": True, "backend": "eager"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    dynamo.reset()
-    logging.disable(logging.DEBUG)  # pytest would keep every record of the compiler
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        yield
-    logging.disable(logging.NOTSET)
-    dynamo.reset()
 
 
 def _wrapped(hf: Any) -> Any:
