@@ -60,7 +60,7 @@ def stream_norm(model: "Model", layer: int, scope: Scope, text: NeutralText | No
     if not norms:
         raise CompositionError(
             "a strength cannot be given relative to the stream here",
-            found=f"scope {str(scope)!r}, which means special tokens only",
+            found=f"scope {str(scope)!r}, which means special tokens or the first one only",
             expected="a scope with tokens of the prompt or the response",
             do="give a coefficient, or kl=…",
         )

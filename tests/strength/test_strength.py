@@ -8,7 +8,7 @@ from steer.errors import CompositionError, SelectionError, SteeringError
 from steer.selection import SettingResult
 from steer.strength import displacement, stream_norm
 from tests.letters import letter_pairs, planted
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import plain_tokenizer, tiny_model, tiny_tokenizer
 
 PROMPTS = ("how are you", "what is it", "a b c")
 
@@ -45,6 +45,18 @@ def test_the_norm_is_the_median_over_the_tokens_of_the_scope(lm, text, scope) ->
     half = len(middle) // 2
     expected = middle[half] if len(middle) % 2 else (middle[half - 1] + middle[half]) / 2
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_first_token_does_not_count_whatever_it_is() -> None:
+    """It is where attention goes when nothing else asks for it, also without a special token."""
+    tokenizer = plain_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = None
+    lm = steer.Model(tiny_model("llama"), tokenizer)
+    text = steer.neutral_text(lm, PROMPTS, max_new_tokens=8)
+    assert tokenizer("how are you").input_ids[0] not in tokenizer.all_special_ids
+    with pytest.raises(CompositionError, match="relative to the stream"):
+        stream_norm(lm, 2, steer.Scope("all", 0, 1), text)
+    assert stream_norm(lm, 2, steer.Scope("all", 1, 2), text) > 0
 
 
 @pytest.mark.parametrize("size", [0.01, 1.0, 300.0])
