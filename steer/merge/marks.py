@@ -13,19 +13,20 @@ class Mark:
     """A parameter as it was when it was merged.
 
     In-place operations of torch count a version. Code that goes around it (`.data`, kernels of
-    other libraries) is seen by a sample of the numbers, and a conversion by another address.
+    other libraries) is seen by a sample of the numbers, and a conversion by another address: the
+    mark holds the memory, so that nothing new can stand at the old one.
 
     Args:
         parameter: The parameter.
         version: How often it was written to; None for one that was made in inference mode.
-        pointer: Its address.
+        memory: Its memory.
         dtype: Its dtype.
         sample: The bytes of some of its numbers.
     """
 
     parameter: Tensor
     version: int | None
-    pointer: int
+    memory: Tensor
     dtype: torch.dtype
     sample: bytes
 
@@ -37,13 +38,14 @@ class Mark:
             parameter: The parameter.
         """
         sample = sampled(parameter.detach())
-        return cls(parameter, _version(parameter), parameter.data_ptr(), parameter.dtype, sample)
+        memory = parameter.detach()
+        return cls(parameter, _version(parameter), memory, parameter.dtype, sample)
 
     @property
     def untouched(self) -> bool:
         """Whether nothing shows without reading a number that it was changed, or moved."""
         p = self.parameter
-        return p.data_ptr() == self.pointer and _version(p) == self.version
+        return p.data_ptr() == self.memory.data_ptr() and _version(p) == self.version
 
     def holds(self, parameter: Tensor) -> bool:
         """Return whether a parameter may have the same numbers still, by dtype and sample.
