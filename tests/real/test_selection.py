@@ -1,24 +1,18 @@
 """On a real model the recipe finds a setting whose effect can be read in the text."""
 
-import re
-
 import steer
-from tests.real.behaviours import held_out, pairs
-
-CHEERFUL = re.compile(
-    r"!|\b(yay|wonderful|fantastic|exciting|excited|happy|delighted|fun|love|enjoy|great)\b", re.I
-)
-
-
-def judge(prompt: object, answer: str) -> str:
-    """Two cheerful words or exclamation marks make an answer cheerful."""
-    return "cheerful" if len(CHEERFUL.findall(answer)) >= 2 else "plain"
+from steer.demo.real.behaviours import held_out, judge, pairs
 
 
 def test_cheerful_pairs_give_cheerful_answers_within_the_budget(lm: steer.Model) -> None:
     recording = steer.record(lm, pairs("cheerful"), at="response_mean", layers=[16], progress=False)
     found = steer.select(
-        lm, recording, held_out("cheerful")[:16], judge=judge, wanted="cheerful", progress=False
+        lm,
+        recording,
+        held_out("cheerful")[:16],
+        judge=judge("cheerful"),
+        wanted="cheerful",
+        progress=False,
     )
     assert found.kl is not None
     assert found.kl <= 0.75, "the budget is 0.5 on the text that strengths are calibrated on"

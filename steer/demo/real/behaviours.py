@@ -5,7 +5,8 @@ once in the opposite one. Questions and answer templates of the pairs that vecto
 not occur among those that are held out, and the questions that are answered occur in neither.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from steer.pairs import Pair, Pairs
@@ -107,6 +108,14 @@ HELD_OUT: Mapping[str, Templates] = MappingProxyType(
 )
 
 BEHAVIOURS = tuple(MADE_FROM)
+_WORDS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        "cheerful": re.compile(
+            r"!|\b(yay|wonderful|fantastic|exciting|excited|happy|delighted|fun|love|enjoy|great)\b",
+            re.I,
+        ),
+    }
+)
 _TRAIN = 18  # questions that vectors are made from; the others are held out
 
 
@@ -126,6 +135,16 @@ def held_out(behaviour: str) -> Pairs:
         behaviour: `cheerful` or `formal`.
     """
     return _pairs(TIPS[_TRAIN:], HELD_OUT[behaviour], behaviour)
+
+
+def judge(behaviour: str) -> Callable[[object, str], str]:
+    """Return a rule that judges answers: the behaviour's name, or `neither`.
+
+    Args:
+        behaviour: One with a rule.
+    """
+    words = _WORDS[behaviour]
+    return lambda prompt, answer: behaviour if len(words.findall(answer)) >= 2 else "neither"
 
 
 def _pairs(tips: tuple[tuple[str, str], ...], templates: Templates, behaviour: str) -> Pairs:
