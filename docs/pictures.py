@@ -12,7 +12,7 @@ import steer
 from steer import Pairs, view
 from steer.demo import load_model, vectors_path
 from steer.demo.language import DOMAINS, pairs, questions
-from steer.effects import off_target
+from steer.measure import off_target
 from steer.view import View
 
 FOLDER = Path(__file__).parent / "pictures"

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from steer.extract.mean_difference import mean_difference
     from steer.extract.palrs import palrs
     from steer.gating import domain_gate, routing_accuracy
+    from steer.measure import Answers, Sweep, sweep
     from steer.merge import merge_checkpoint
     from steer.model import Model
     from steer.recording import packing_report, record
     from steer.selection import Limits, Selection, calibrate, compare_at_kl, select
-    from steer.sweeps import Answers, Sweep, sweep
     from steer.tune import preference_tune
 
 __version__ = "0.1.0"
@@ -106,11 +106,11 @@ _NAMES = {
     "evaluate": ("kl_per_token", "level_preference", "neutral_text", "preference"),
     "extract": ("mean_difference", "palrs"),
     "gating": ("domain_gate", "routing_accuracy"),
+    "measure": ("Answers", "Sweep", "sweep"),
     "merge": ("merge_checkpoint",),
     "model": ("Model",),
     "recording": ("packing_report", "record"),
     "selection": ("Limits", "Selection", "calibrate", "compare_at_kl", "select"),
-    "sweeps": ("Answers", "Sweep", "sweep"),
     "tune": ("preference_tune",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
@@ -118,7 +118,6 @@ _MODULES = {
     *_NAMES,
     "console",
     "demo",
-    "effects",
     "harness",
     "report",
     "streaming",

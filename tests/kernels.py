@@ -23,7 +23,7 @@ NUMERICAL = (
         "choosing",
         "selection",
     ),
-    *("strength", "evaluate", "sweeps", "view", "alignment", "merge", "tune", "demo", "store"),
+    *("strength", "evaluate", "measure", "view", "alignment", "merge", "tune", "demo", "store"),
     *("report", "console", "nnsight", "oracle", "loading", "models", "attacks", "real"),
 )
 KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(

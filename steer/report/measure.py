@@ -8,12 +8,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from steer.composition import Composition, Steerable, as_composition
-from steer.effects import off_target
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.preference import Reduce
+from steer.measure import off_target
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.report.page import Report

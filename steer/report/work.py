@@ -15,6 +15,7 @@ from steer.evaluate import Baselines, NeutralText, Reliability
 from steer.evaluate import baselines as measure_baselines
 from steer.evaluate import reliability as measure_reliability
 from steer.evaluate.preference import Reduce
+from steer.measure import Sweep, sweep
 from steer.model import Model
 from steer.operator import get_operator
 from steer.pairs import Pairs
@@ -22,7 +23,6 @@ from steer.positions import is_position
 from steer.report.sections.examples import Examples, answered
 from steer.report.sections.side_effects import Cost, Costs
 from steer.selection.effects import SideEffects
-from steer.sweeps import Sweep, sweep
 
 _POINTS = 9  # coefficients of a dose-response
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from steer.composition import Composition
-from steer.effects.margins import preferences
 from steer.evaluate.preference import Preference, Reduce
+from steer.measure.margins import preferences
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.site import Residual

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from steer.composition import Composition
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
+from steer.measure.measures import pairs_by_domain
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.selection.candidates import Candidate
 from steer.selection.limits import Limits
 from steer.site import whole
-from steer.sweeps.measures import pairs_by_domain
 
 ByDomain = Mapping[str, Pairs]
 

@@ -11,13 +11,13 @@ from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
+from steer.measure.likelihood import Scorer
+from steer.measure.measures import asked
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.selection.candidates import Candidate
 from steer.selection.effects import SideEffects
 from steer.selection.setting import Numbers, Objective, SettingResult
-from steer.sweeps.likelihood import Scorer
-from steer.sweeps.measures import asked
 
 Row = tuple[float, ...]
 

@@ -18,6 +18,7 @@ from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.reduce import Reduce
 from steer.gate import DomainGate
+from steer.measure.request import fingerprint, is_named, measure_identity
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.scope import Scope
@@ -45,7 +46,6 @@ from steer.selection.strategy import Strategy, strategy_of
 from steer.selection.task import Task
 from steer.store.strict_json import dumps
 from steer.strength import displacement
-from steer.sweeps.request import fingerprint, is_named, measure_identity
 from steer.text import as_prompts
 
 _ALTERNATIVES = (0.25, 0.5, 0.75, 1.0)  # coefficients that an exhaustive search tries

@@ -94,7 +94,7 @@ def interference(
     """Return the matrix of what each steered domain does to each affected one.
 
     Args:
-        effects: What `steer.effects.off_target` returned; or rows with `steered`, `affected`,
+        effects: What `steer.measure.off_target` returned; or rows with `steered`, `affected`,
             `value`, which must be finite, and, where known, `low`, `high` and `measure`. A cell
             without a row stays empty.
         measure: Which measure, if the rows hold several: a part of its name.

@@ -16,8 +16,8 @@ from steer.selection.studies import Optuna
 from steer.store import inspect_header
 from steer.store.folder import save_by_domain
 from tests.attacks.writers import FILES, FOLDERS, checkpoint, swept
+from tests.measure.setting import model, pairs
 from tests.store.samples import full
-from tests.sweeps.setting import model, pairs
 
 BAD: dict[str, Any] = {
     "NUL": "a\0b.jsonl",

@@ -16,8 +16,8 @@ from steer import view
 from steer.errors import JudgeError, SelectionError
 from steer.evaluate import ModelJudge, Verdict, judge_answers
 from steer.harness import HarnessResult, SandboxLimits, Score, code_execution, run_programs
+from steer.measure import Setting, Sweep, sweep
 from steer.report import Report
-from steer.sweeps import Setting, Sweep, sweep
 from tests.harness import files
 from tests.harness.test_run import answered, run
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -11,7 +11,7 @@ import torch
 
 import steer
 from steer.errors import SelectionError
-from tests.sweeps.setting import model, pairs
+from tests.measure.setting import model, pairs
 
 HELPER = "def helper(x):\n    return {factor} * x\n"
 FUNCTION = "def measure(lm, part):\n    return {{'x': {value}}}\n"
@@ -171,7 +171,7 @@ def test_a_state_of_its_own_choice_leaves_counters_out(tmp_path: Path) -> None:
 
 PROGRAM = """
 import functools, sys
-from steer.sweeps.identity import parts_of
+from steer.measure.identity import parts_of
 
 WORDS = {"sorry", "cannot", "help", "unable"}
 

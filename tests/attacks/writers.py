@@ -12,9 +12,9 @@ import steer
 from steer.harness.result import HarnessResult, Score
 from steer.report import Report, Section
 from steer.store import VectorWriter
+from tests.measure.setting import model, pairs
 from tests.recording.reference import some_pairs, tiny
 from tests.store.samples import full
-from tests.sweeps.setting import model, pairs
 from tests.tiny import tiny_model
 
 Writer = Callable[[Any], object]

@@ -23,8 +23,8 @@ from steer.demo.language import pairs
 from steer.evaluate.baselines import random_like
 from steer.evaluate.reduce import reduced
 from steer.gating import domain_gate
+from steer.measure.likelihood import Scorer
 from steer.selection import CoarseToFine, Limits, SettingResult, Space, Task
-from steer.sweeps.likelihood import Scorer
 from tests.bench.lines import Limit, Line, estimate, exact
 from tests.bench.registry import Options, bench
 from tests.selection.candidates import COEFFICIENTS, evidence_of, sides

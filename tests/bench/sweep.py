@@ -14,8 +14,8 @@ from torch import Tensor
 
 import steer
 from steer.engine.reading import keep_freed_memory
+from steer.measure import likelihoods
 from steer.scope import parse_scope
-from steer.sweeps import likelihoods
 from steer.text import Exchange, encode_exchange
 from tests.bench.lines import Limit, Line
 from tests.bench.registry import Options, bench

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import steer
-from steer.effects import off_target
 from steer.errors import SelectionError, TextError
 from steer.evaluate import kl_divergence, kl_per_token, neutral_text, perplexity, preference
 from steer.evaluate.preference import Preference
+from steer.measure import off_target
 from steer.selection import Limits, calibrate
 from tests.tiny import tiny_model, tiny_tokenizer
 

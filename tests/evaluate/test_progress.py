@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import steer
-from steer.effects import off_target, steerability
 from steer.evaluate import baselines, reliability
+from steer.measure import off_target, steerability
 from steer.pairs import Pair, Pairs
 from steer.selection import calibrate, compare_at_kl
 from tests.tiny import tiny_model, tiny_tokenizer

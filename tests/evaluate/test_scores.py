@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import steer
-from steer.effects import off_target, steerability
 from steer.errors import SelectionError, TextError
 from steer.evaluate import ModelJudge, level_preference, neutral_text, preference
+from steer.measure import off_target, steerability
 from steer.pairs import Pair, Pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 

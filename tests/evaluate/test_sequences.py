@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import steer
-from steer.effects import steerability
 from steer.errors import SelectionError
 from steer.evaluate import (
     compression,
@@ -19,9 +18,9 @@ from steer.evaluate import (
     reliability,
     repetition,
 )
+from steer.measure import Answers, steerability
 from steer.pairs import Pair, Pairs
 from steer.selection import calibrate
-from steer.sweeps import Answers
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PAIRS = Pairs.of([Pair("how are you", "fine", "no"), Pair("who", "the sea", "a boat")])

@@ -9,10 +9,10 @@ import steer
 from steer import effects, evaluate
 from steer.errors import SteeringError
 from steer.gating import routing_accuracy
+from steer.measure import sweep
 from steer.report import report
 from steer.report.sections.examples import answered
 from steer.selection import calibrate, compare_at_kl
-from steer.sweeps import sweep
 from steer.tune import preference_tune
 from tests.letters import letter_pairs
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -17,6 +17,7 @@ from steer.errors import CompositionError, SelectionError
 from steer.evaluate import reliability
 from steer.evaluate.baselines import random_like
 from steer.evaluate.interval import Share
+from steer.measure import sweep
 from steer.report import (
     Cost,
     Costs,
@@ -29,7 +30,6 @@ from steer.report import (
     vector_fingerprint,
 )
 from steer.selection import Limits
-from steer.sweeps import sweep
 from tests.report.setting import HOSTILE, knobs, measured, model, page, text, unseen
 
 MEASURED = (

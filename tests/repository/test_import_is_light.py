@@ -45,7 +45,7 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 
 def test_what_needs_a_model_is_loaded_when_it_is_named() -> None:
-    later = ("alignment", "evaluate", "model", "recording", "search", "sweeps", "tune")
+    later = ("alignment", "evaluate", "model", "recording", "search", "measure", "tune")
     there = f"[n for n in {later!r} if f'steer.{{n}}' in sys.modules]"
     code = f"import sys, steer; print(*{there})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split() == []

@@ -7,7 +7,7 @@ import steer
 from steer.errors import SelectionError
 from steer.selection import calibrate, compare_at_kl
 from tests.conformance.cases import gate, knobs, mixed, vector
-from tests.sweeps.setting import model, pairs
+from tests.measure.setting import model, pairs
 
 ASKED = ("how are you", "what is it")
 

@@ -12,7 +12,7 @@ from steer.errors import CompositionError, SelectionError, SteerError
 from steer.selection import CoarseToFine, Limits, Optuna, Selection
 from tests.conformance.cases import mixed
 from tests.letters import letter_pairs, planted
-from tests.sweeps.setting import model
+from tests.measure.setting import model
 from tests.tiny import tiny_model, tiny_tokenizer
 
 NEUTRAL = ("how are you", "what is it")

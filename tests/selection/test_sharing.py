@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from steer.sweeps import Scorer, likelihood, likelihoods, sweep
+from steer.measure import Scorer, likelihood, likelihoods, sweep
 from tests.conformance.cases import gate, knobs
-from tests.sweeps.setting import ASKED, GIVEN, check_equal, model, one_by_one, pairs
+from tests.measure.setting import ASKED, GIVEN, check_equal, model, one_by_one, pairs
 
 GRID = (-1.0, -0.5, 0.0, 0.5, 1.0)
 

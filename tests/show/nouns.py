@@ -11,13 +11,13 @@ from steer.evaluate.interval import Share, ShareChange
 from steer.evaluate.levels import LevelPreference
 from steer.evaluate.preference import Preference
 from steer.evaluate.reliability import Reliability
+from steer.measure.grid import Setting
 from steer.moments import Moments
 from steer.selection.answers import AnswerPair, Visible
 from steer.selection.held_out import HeldOutResult
 from steer.selection.outcome import Screened
 from steer.selection.setting import SettingResult
 from steer.selection.significance import Evidence
-from steer.sweeps.grid import Setting
 from tests.store.samples import full
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -11,8 +11,8 @@ from transformers import pipeline
 import steer
 from steer.batch import prompt_batch
 from steer.errors import FitError, PairsError, TextError
+from steer.measure.likelihood import likelihoods
 from steer.streaming import stream
-from steer.sweeps.likelihood import likelihoods
 from steer.text import Chat, encode_exchange, encode_prompt, render
 from tests.tiny import plain_tokenizer, tiny_model, tiny_tokenizer
 

@@ -7,12 +7,11 @@ import torch
 
 import steer
 from steer import view
-from steer.effects import off_target
 from steer.errors import SelectionError
 from steer.evaluate import Steerability
-from steer.sweeps import sweep
-from tests.sweeps.setting import model as tiny
-from tests.sweeps.setting import pairs
+from steer.measure import off_target, sweep
+from tests.measure.setting import model as tiny
+from tests.measure.setting import pairs
 
 VECTORS = {
     "medical": steer.Vector.of({1: torch.linspace(-1, 1, 32)}),

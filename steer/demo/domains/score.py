@@ -12,8 +12,8 @@ from steer.composition import Composition
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import pair_rows
+from steer.measure import likelihoods
 from steer.model import Model
-from steer.sweeps import likelihoods
 
 NEW_TOKENS = 48
 ROWS = 512  # generated at once

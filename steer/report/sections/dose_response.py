@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from steer.measure import Sweep
 from steer.report.charts.lines import lines
 from steer.report.html import figure, figures, numbers, paragraph
-from steer.sweeps import Sweep
 from steer.view.dose_response import DoseResponse
 from steer.view.dose_response import dose_response as curves_of
 

@@ -1,6 +1,6 @@
 """What each vector, alone at its coefficient, does to each domain."""
 
-from steer.effects import OffTarget
+from steer.measure import OffTarget
 from steer.report.charts.matrix import matrix
 from steer.report.html import figure, numbers
 from steer.view.interference import interference as cells_of
@@ -10,7 +10,7 @@ def interference(result: OffTarget) -> str:
     """Return the matrix of changes of preference accuracy; brackets: the interval holds 0.
 
     Args:
-        result: What `steer.effects.off_target` returned.
+        result: What `steer.measure.off_target` returned.
     """
     found = cells_of(result, measure="preference accuracy")
     values, lows, highs = found.values.tolist(), found.low.tolist(), found.high.tolist()

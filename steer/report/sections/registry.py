@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steer.effects import OffTarget
 from steer.errors import SelectionError
 from steer.evaluate import Baselines, Reliability
 from steer.evaluate.table import Tabled
+from steer.measure import OffTarget, Sweep
 from steer.report.html import paragraph, table, text
 from steer.report.sections.baselines import baselines
 from steer.report.sections.choice import choice
@@ -18,7 +18,6 @@ from steer.report.sections.provenance import Setup, provenance
 from steer.report.sections.reliability import reliability
 from steer.report.sections.side_effects import Costs, chosen_side_effects, side_effects
 from steer.selection import Selection
-from steer.sweeps import Sweep
 from steer.view.dose_response import DoseResponse
 
 # result, title, function from the result to HTML

@@ -9,13 +9,13 @@ from typing import Any
 from steer.composition import Composition
 from steer.errors import SelectionError
 from steer.fingerprint import weights_sample
+from steer.measure.grid import Setting
+from steer.measure.identity import parts_of
+from steer.measure.measures import Answers, Measure
 from steer.model import Model
 from steer.pairs import Pairs, Prompt
 from steer.store.describe import values_checksum
 from steer.store.strict_json import dumps
-from steer.sweeps.grid import Setting
-from steer.sweeps.identity import parts_of
-from steer.sweeps.measures import Answers, Measure
 from steer.term import tensors
 
 

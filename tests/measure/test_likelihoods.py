@@ -9,9 +9,9 @@ import steer
 from steer.batch import exchange_batch
 from steer.engine.branches import trial
 from steer.errors import CompositionError, TextError
-from steer.sweeps import likelihoods
+from steer.measure import likelihoods
 from tests.conformance.cases import Snapshot, distance, gate, knobs, mixed
-from tests.sweeps.setting import ASKED, GIVEN, SETTINGS, check_equal, model, one_by_one
+from tests.measure.setting import ASKED, GIVEN, SETTINGS, check_equal, model, one_by_one
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 UNCUT = {"gemma2": "softcap", "falcon": "attention interface"}

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import torch
 
 from steer.composition import Steerable, as_composition, coefficient_rows
-from steer.effects.margins import preferences
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.preference import Reduce
 from steer.evaluate.steerability import Steerability
 from steer.listed import listed
+from steer.measure.margins import preferences
+from steer.measure.measures import pairs_by_domain
 from steer.model import Model, check_model
 from steer.pairs import Pairs, as_pairs
-from steer.sweeps.measures import pairs_by_domain
 
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 

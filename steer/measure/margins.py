@@ -10,9 +10,9 @@ from steer.engine.base import unsteered
 from steer.evaluate.alike import warn_of_alike
 from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
+from steer.measure.likelihood import likelihoods
 from steer.model import Model, check_model
 from steer.pairs import Pairs
-from steer.sweeps.likelihood import likelihoods
 
 
 def preferences(

@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 import steer
 from steer.errors import CompositionError, FitError, PairsError, SelectionError
 from steer.evaluate import level_preference, preference
+from steer.measure import Answers, likelihood, sweep
 from steer.provenance import Provenance
-from steer.sweeps import Answers, likelihood, sweep
 from tests.conformance.cases import gate, knobs, mixed, vector
-from tests.sweeps.setting import CHOSEN, PROMPTS, REJECTED, model, near, pairs
+from tests.measure.setting import CHOSEN, PROMPTS, REJECTED, model, near, pairs
 
 GRID = (-1.0, 0.0, 0.5)
 ANSWERS = Answers(PROMPTS, {"low": REJECTED, "high": CHOSEN, "other": ("a b", "c d e", "f g")})
@@ -251,7 +251,7 @@ def test_the_bar_moves_while_settings_are_computed_together(monkeypatch) -> None
             moved.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(sys.modules["steer.sweeps.run"], "tqdm", Bar)
+    monkeypatch.setattr(sys.modules["steer.measure.run"], "tqdm", Bar)
     sweep(model(), vector(1), pairs(), torch.linspace(0, 1, 60), max_tokens=64)
     assert sum(moved) == 60
     assert max(moved) < 40

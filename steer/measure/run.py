@@ -15,14 +15,11 @@ from steer.engine.branches.trial import fastest_tokens
 from steer.errors import SelectionError
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.files import PathLike
-from steer.model import Model, check_model
-from steer.pairs import Pairs
-from steer.scope import Scope
-from steer.sweeps.grid import Grid, Setting, composed, settings_of
-from steer.sweeps.identity import parts_of
-from steer.sweeps.journal import Journal, Measured
-from steer.sweeps.likelihood import Scorer
-from steer.sweeps.measures import (
+from steer.measure.grid import Grid, Setting, composed, settings_of
+from steer.measure.identity import parts_of
+from steer.measure.journal import Journal, Measured
+from steer.measure.likelihood import Scorer
+from steer.measure.measures import (
     Answers,
     Asked,
     Data,
@@ -32,8 +29,11 @@ from steer.sweeps.measures import (
     by_domain,
     checked,
 )
-from steer.sweeps.request import check_named, fingerprint, measure_name
-from steer.sweeps.result import Sweep
+from steer.measure.request import check_named, fingerprint, measure_name
+from steer.measure.result import Sweep
+from steer.model import Model, check_model
+from steer.pairs import Pairs
+from steer.scope import Scope
 
 _Place = tuple[int | None, str | None]  # layer and scope
 _TOGETHER = 64  # settings that share the blocks below, and that are saved together
@@ -55,7 +55,7 @@ def sweep(
 ) -> Sweep:
     """Measure a model under every setting of a grid: layers × scopes × coefficients of the domains.
 
-    Likelihoods are computed for many settings at once (`steer.sweeps.likelihood`). With a file,
+    Likelihoods are computed for many settings at once (`steer.measure.likelihood`). With a file,
     finished settings are saved as it goes, and a repeated call goes on from there. Where a
     likelihood or a number of a function is not finite the table has NaN; such a setting is never
     the best. What a function raises ends the sweep.

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import steer
 from steer.errors import SelectionError, TextError
 from steer.evaluate import preference
-from steer.sweeps import sweep
+from steer.measure import sweep
 from tests.conformance.cases import vector
-from tests.sweeps.setting import model, near, pairs
+from tests.measure.setting import model, near, pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 
 GRID = torch.linspace(-1, 1, 70)  # more than are measured together
@@ -297,8 +297,8 @@ sys.path.insert(0, {root!r})
 from tests.kernels import apply
 apply()
 import os, signal
-from tests.sweeps.test_resume import run
-from steer.sweeps.journal import Journal
+from tests.measure.test_resume import run
+from steer.measure.journal import Journal
 add, left = Journal.add, [int(sys.argv[2])]
 def dying(self, measured):
     if left[0] == 0:

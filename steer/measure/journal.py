@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, Self
 
 from steer.errors import SelectionError, VectorFileError
 from steer.files import PathLike, accessing, folder_made, target_of
+from steer.measure.identity import differing
+from steer.measure.lock import lock
 from steer.store.strict_json import dumps, loads
-from steer.sweeps.identity import differing
-from steer.sweeps.lock import lock
 
 FORMAT, VERSION = "steer-sweep", 2
 _LONGEST = 2**25  # bytes of a line

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import steer
-from steer.effects import off_target, steerability
 from steer.errors import CompositionError, JudgeError, SelectionError
 from steer.evaluate import Share, Verdict, baselines, judge_answers, preference
+from steer.measure import off_target, steerability
 from steer.report import Report
 from steer.selection import compare_at_kl
-from tests.sweeps.setting import model, pairs
+from tests.measure.setting import model, pairs
 
 COEFFICIENTS = (-1.0, 0.0, 0.5)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from steer.errors import SelectionError
 from steer.evaluate.table import frame, whole
+from steer.measure.grid import Setting
 from steer.shown import Shown
-from steer.sweeps.grid import Setting
 
 if TYPE_CHECKING:
     import datasets
@@ -134,6 +134,6 @@ class Sweep(Shown):
         return Report.of(self, title=title)
 
     def _card(self) -> "Card":
-        from steer.sweeps.show import sweep_card
+        from steer.measure.show import sweep_card
 
         return sweep_card(self)

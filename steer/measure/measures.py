@@ -58,7 +58,7 @@ class Answers(Shown):
             )
 
     def _card(self) -> "Card":
-        from steer.sweeps.show import answers_card
+        from steer.measure.show import answers_card
 
         return answers_card(self)
 

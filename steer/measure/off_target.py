@@ -15,16 +15,16 @@ from steer.composition import (
     as_composition,
     coefficient_rows,
 )
-from steer.effects.margins import preferences
-from steer.effects.matrix import Cell, OffTarget, each_domain
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.judge.protocol import Judge
 from steer.evaluate.judge.result import Judged, check_wanted, judge_answers
 from steer.evaluate.preference import Reduce
+from steer.measure.margins import preferences
+from steer.measure.matrix import Cell, OffTarget, each_domain
+from steer.measure.measures import pairs_by_domain
 from steer.model import Model, check_model
 from steer.pairs import Pairs
-from steer.sweeps.measures import pairs_by_domain
 
 
 def off_target(

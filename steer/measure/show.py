@@ -4,12 +4,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 
 from steer.errors import SelectionError
+from steer.measure.measures import Answers, Likelihood
 from steer.show.card import Card, Curves, Point, number
 from steer.show.rows import table_of
-from steer.sweeps.measures import Answers, Likelihood
 
 if TYPE_CHECKING:
-    from steer.sweeps.result import Sweep
+    from steer.measure.result import Sweep
 
 _SHOWN = 20  # rows shown
 _READ = 2000  # settings that curves are drawn of
