@@ -11,13 +11,13 @@ NAME = "steer-demo"
 
 
 def vectors_path() -> Path:
-    """Return the folder of the shipped vectors: in the package, or beside it in a checkout.
+    """Return the folder of the toy model's vectors: in the package, or in the checkout.
 
     Raises:
         FileNotFoundError: The installation is incomplete.
     """
     here = Path(__file__).parent
-    for folder in (here / "vectors", here.parents[1] / "vectors"):
+    for folder in (here / "vectors", here.parents[1] / "vectors" / "toy"):
         if (folder / "medical.safetensors").exists():
             return folder
     raise FileNotFoundError(f"no vectors in {here / 'vectors'}: install the library again")

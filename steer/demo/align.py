@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Command-line arguments; those of the process if not given.
     """
     parser = argparse.ArgumentParser(description="Make the demo's alignment vectors.")
-    parser.add_argument("--out", type=Path, default=Path("vectors"), help="folder to write")
+    parser.add_argument("--out", type=Path, default=Path("vectors/toy"), help="folder to write")
     parser.add_argument("--rank", type=int, default=RANK)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of torch; 1 gives what ships")

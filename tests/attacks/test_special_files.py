@@ -99,7 +99,7 @@ def test_the_command_line_refuses_a_pipe_before_it_loads_anything(
         tiny_model("llama", layers=2).save_pretrained(base)
     arguments = {
         "extract": ["extract", "no-such-model", str(pairs)],
-        "report": ["report", "no-such-model", "-v", "vectors/medical.safetensors"],
+        "report": ["report", "no-such-model", "-v", "vectors/toy/medical.safetensors"],
         "align": ["align", str(base), str(base)],
         "merge": ["merge", str(base), "-v", str(base)],
         "eval": ["eval", "no-such-model", "--tasks", "gsm8k"],

@@ -1,4 +1,4 @@
-"""The vectors in ``vectors/`` load, fit the demo model, steer it, and are described truly."""
+"""The vectors in ``vectors/toy/`` load, fit the demo model, steer it, and are described truly."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from steer.extract import get_method
 from steer.store import inspect_header
 from tests.repository.blocks import ROOT, page
 
-FOLDER = ROOT / "vectors"
+FOLDER = ROOT / "vectors" / "toy"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_the_code_of_the_format_page_reads_them(
     for path in FOLDER.glob("*.safetensors"):
         shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
-    found = page(FOLDER / "README.md")
+    found = page(ROOT / "vectors" / "README.md")
     found.names["steer"] = steer
     assert found.run() >= 2
     sites, document = found.names["read"]("medical.safetensors")

@@ -47,10 +47,10 @@ TIPS: tuple[tuple[str, str], ...] = (
 )
 
 ASKED: tuple[str, ...] = (
-    "How do I make a cup of tea?",
-    "How can I learn to swim?",
-    "What should I plant in spring?",
-    "How do I make a paper plane?",
+    "How do I fold a napkin?",
+    "How can I learn to whistle?",
+    "What should I cook for guests?",
+    "How do I fly a kite?",
     "How do I clean my shoes?",
     "What is a good gift for a friend?",
     "How do I cook pasta?",
@@ -108,11 +108,32 @@ HELD_OUT: Mapping[str, Templates] = MappingProxyType(
 )
 
 BEHAVIOURS = tuple(MADE_FROM)
-_WORDS: Mapping[str, re.Pattern[str]] = MappingProxyType(
-    {
-        "cheerful": re.compile(
-            r"!|\b(yay|wonderful|fantastic|exciting|excited|happy|delighted|fun|love|enjoy|great)\b",
-            re.I,
+_WORDS: Mapping[str, tuple[re.Pattern[str], str | None, re.Pattern[str] | None]] = MappingProxyType(
+    {  # signs of the behaviour, the opposite, signs of the opposite
+        "cheerful": (
+            re.compile(
+                r"!|\b(yay|wonderful|fantastic|exciting|excited|happy|delighted|fun|love|enjoy|great)\b",
+                re.I,
+            ),
+            None,
+            None,
+        ),
+        "formal": (
+            re.compile(
+                r"\b(shall|kindly|respectfully|sincerely|hereby|therefore|thus|furthermore|moreover|"
+                r"upon|pleasure|honou?r|delighted|regards|(?:in|en)quiry|disposal|at your service|"
+                r"assist(?:ance)?|recommend(?:ed)?|advise[ds]?|permit|satisfactory|appropriate|"
+                r"suitable|ensure|requires?|required|select|obtain|endeavou?rs?|guidance|individual|"
+                r"gratitude|appreciate|dear|sir|madam|would|thank you|necessary|must)\b",
+                re.I,
+            ),
+            "casual",
+            re.compile(
+                r"\w['’](?:s|re|ll|ve|m|d|t)\b|\b(yeah|yep|hey|hi|ok|okay|lol|haha|dude|bro|mate|"
+                r"cheers|guys?|gonna|wanna|gotta|kinda|sure|cool|awesome|stuff|basically|just|super|"
+                r"pretty|easy|peasy|no big deal|got this|breeze|fun|crazy)\b",
+                re.I,
+            ),
         ),
     }
 )
@@ -138,13 +159,20 @@ def held_out(behaviour: str) -> Pairs:
 
 
 def judge(behaviour: str) -> Callable[[object, str], str]:
-    """Return a rule that judges answers: the behaviour's name, or `neither`.
+    """Return a rule that judges answers: the behaviour's name, its opposite, or `neither`.
+
+    The rule counts words of both styles; one of them must lead by two.
 
     Args:
-        behaviour: One with a rule.
+        behaviour: `cheerful`, which has no opposite, or `formal` (`casual`).
     """
-    words = _WORDS[behaviour]
-    return lambda prompt, answer: behaviour if len(words.findall(answer)) >= 2 else "neither"
+    own, opposite, other = _WORDS[behaviour]
+
+    def label(prompt: object, answer: str) -> str:
+        lead = len(own.findall(answer)) - (len(other.findall(answer)) if other else 0)
+        return behaviour if lead >= 2 else opposite if opposite and lead <= -2 else "neither"
+
+    return label
 
 
 def _pairs(tips: tuple[tuple[str, str], ...], templates: Templates, behaviour: str) -> Pairs:
