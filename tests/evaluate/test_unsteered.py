@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steer
-from steer import effects, evaluate
+from steer import evaluate, measure
 from steer.errors import SteeringError
 from steer.gating import routing_accuracy
 from steer.measure import sweep
@@ -45,8 +45,8 @@ CALLS: dict[str, Callable[[], object]] = {
         tuned=LM,
     ),
     "reliability": lambda: evaluate.reliability(LM, PAIRS),
-    "steerability": lambda: effects.steerability(LM, VECTOR, PAIRS),
-    "off_target": lambda: effects.off_target(LM, VECTOR, PAIRS),
+    "steerability": lambda: measure.steerability(LM, VECTOR, PAIRS),
+    "off_target": lambda: measure.off_target(LM, VECTOR, PAIRS),
     "report": lambda: report(LM, VECTOR, HALVES, neutral=TEXT, progress=False),
     "answered": lambda: answered(LM, VECTOR, ["how are you"], {"half": 0.5}, max_new_tokens=2),
     "preference_tune": lambda: preference_tune(LM, PAIRS, steps=1, progress=False),
