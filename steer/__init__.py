@@ -5,7 +5,7 @@ From preference pairs to steered text::
     import steer
 
     lm = steer.Model.from_pretrained("…")
-    activations = steer.record(lm, steer.Pairs.load("pairs.jsonl"), at="template")
+    activations = steer.record(lm, steer.Pairs.load("pairs.jsonl"))
     vector = steer.palrs(activations)
     with lm.steered(vector, 0.8):
         print(lm.generate("…"))

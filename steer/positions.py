@@ -24,6 +24,7 @@ _IN_EXCHANGE: Mapping[str, Position] = MappingProxyType(
     }
 )
 POSITIONS: tuple[str, ...] = (TEMPLATE, *_IN_EXCHANGE)
+DEFAULT_AT: tuple[str, ...] = (TEMPLATE, "response_mean")  # which one steers differs by behaviour
 _TEMPLATE_TOKEN = re.compile(r"template\[-[1-9][0-9]*\]")
 
 
@@ -33,7 +34,16 @@ def is_position(name: str) -> bool:
     Args:
         name: The name.
     """
-    return name in POSITIONS or _TEMPLATE_TOKEN.fullmatch(name) is not None
+    return name in POSITIONS or is_template_token(name)
+
+
+def is_template_token(name: str) -> bool:
+    """Return whether a name is the label of one template token, such as `template[-1]`.
+
+    Args:
+        name: The name.
+    """
+    return _TEMPLATE_TOKEN.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

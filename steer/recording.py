@@ -21,7 +21,7 @@ from steer.listed import listed
 from steer.model import Model, check_model
 from steer.moments import Moments
 from steer.pairs import Pair, Pairs, as_pairs
-from steer.positions import At, Unit, plan
+from steer.positions import DEFAULT_AT, At, Unit, plan
 from steer.responses import Responses
 from steer.site import whole
 
@@ -36,7 +36,7 @@ _Key = tuple[str | None, str]
 def record(
     model: Model,
     pairs: Iterable[Pair],
-    at: At = "template",
+    at: At = DEFAULT_AT,
     *,
     layers: Sequence[int] | None = None,
     keep: Literal["means", "pairs"] = "means",
@@ -49,7 +49,9 @@ def record(
     Positions are `template` (the response alone as the user's message, read at each template
     token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982), such a label,
     `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
-    response), or a function from an `Exchange` to the indices of the tokens to average.
+    response), or a function from an `Exchange` to the indices of the tokens to average. By default
+    `template` and `response_mean` are read: which of them steers differs between behaviours, and
+    `steer.select` chooses among all that were recorded.
 
     A `steer.errors.DataWarning` says why a vector of these pairs may not steer what they are meant
     for, where 20 pairs of a domain or more show it; `Activations.warnings` and the card repeat it.

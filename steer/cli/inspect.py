@@ -22,10 +22,10 @@ def methods() -> None:
     """List the extraction methods, reading positions and operators."""
     from steer.extract import methods as known
     from steer.operator import operators
-    from steer.positions import POSITIONS
+    from steer.positions import DEFAULT_AT, POSITIONS
 
     table = Table("what", "names", "default")
     table.add_row("method", ", ".join(known()), "palrs")
-    table.add_row("at", ", ".join(POSITIONS), "template")
+    table.add_row("at", ", ".join(POSITIONS), ", ".join(DEFAULT_AT))
     table.add_row("operator", ", ".join(operators()), "add")
     plain_console().print(table)

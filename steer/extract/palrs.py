@@ -9,6 +9,7 @@ from steer.errors import RecordingError
 from steer.extract.mean_difference import built, no_difference, with_difference
 from steer.extract.registry import method
 from steer.moments import Moments
+from steer.positions import is_template_token
 from steer.vector import Vector
 
 Alignment = Literal["cosine", "dot"]
@@ -38,9 +39,10 @@ def palrs(
     The paper reads the *input* of block l; layers here are block *outputs*, so its l is l − 1.
 
     Args:
-        activations: What `record(..., at="template")` returned.
+        activations: What `record` returned, read at template tokens.
         domain: The domain; may be left out if one was recorded.
-        positions: Position, or positions to choose from; all recorded ones by default.
+        positions: Position, or positions to choose from. By default all template tokens recorded;
+            of a recording without any, all positions.
         layers: Layers to choose from: a tuple of two fractions of the depth, the upper one
             exclusive, or a sequence of recorded layers. At least one fraction is a float:
             `(0.0, 1.0)` is the whole depth and `[0, 1]` the first two blocks.
@@ -60,7 +62,8 @@ def palrs(
     """
     domain = activations.domain(domain)
     named = (positions,) if isinstance(positions, str) else positions
-    asked = activations.positions if named is None else tuple(named)
+    template = tuple(filter(is_template_token, activations.positions))
+    asked = template or activations.positions if named is None else tuple(named)
     wanted = _wanted(activations, layers)
     _check_alignment(alignment)
     best: tuple[float, str, int] | None = None

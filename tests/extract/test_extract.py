@@ -130,6 +130,18 @@ def test_palrs_stays_within_layers_and_positions() -> None:
     assert palrs(activations, layers=(1, 7)).layers[0] in (1, 7), "two integers are two layers"
 
 
+@pytest.mark.parametrize("by", ["cosine", "dot"])
+def test_palrs_reads_template_tokens_unless_other_positions_are_named(by: Any) -> None:
+    names = ("template[-1]", "template[-2]", "template[-3]")
+    first, _ = best_by_hand(made(positions=names), names, LAYERS, by)
+    activations = made(positions=tuple("response_mean" if n == first else n for n in names))
+    best = best_by_hand(activations, tuple(n for n in names if n != first), LAYERS, by)
+    found = palrs(activations, layers=LAYERS, alignment=by)
+    assert (found.provenance.arguments["position"], found.layers[0]) == best
+    named = palrs(activations, positions=activations.positions, layers=LAYERS, alignment=by)
+    assert named.provenance.arguments["position"] == "response_mean"
+
+
 def test_palrs_reads_a_string_as_one_position() -> None:
     activations = record(tiny(), some_pairs(5, ("law",)), progress=False)
     known = palrs(activations, positions=["template[-1]"], layers=[2])

@@ -63,6 +63,17 @@ def test_one_pair_has_no_error_bars() -> None:
     assert moments.difference.isfinite().all()
 
 
+def test_template_tokens_and_the_mean_of_the_response_are_read_by_default() -> None:
+    model, pairs = tiny(), some_pairs()
+    found = record(model, pairs, progress=False)
+    assert found.positions[-1] == "response_mean"
+    named = record(model, pairs, at=["template", "response_mean"], progress=False)
+    assert found.positions == named.positions
+    assert len(found.positions) == 1 + len(record(model, pairs, "template").positions)
+    for key, moments in found.moments.items():
+        assert off(moments.difference, named.moments[key].difference) == 0
+
+
 def test_some_layers_equal_the_same_layers_of_all() -> None:
     model, pairs = tiny(), some_pairs()
     every = record(model, pairs, progress=False)
