@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steer.cli.common import plain_console, precision
+from steer.cli.common import Progress, plain_console, precision, working
 from steer.errors import AlignmentError, VectorFileError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def align(
     strict: Annotated[
         bool, typer.Option(help="Refuse another configuration, tokenizer or chat template.")
     ] = True,
+    progress: Progress = True,
 ) -> None:
     """Write the difference of two models' weights, or of an adapter, as a vector."""
     forms = {"--rank": rank, "--energy": energy, "--ties": ties, "--dare": dare}
@@ -66,6 +67,7 @@ def align(
         "include": include or None,
         "dtype": precision(dtype),
         "strict": strict,
+        "progress": progress,
     }
     for side in (base, aligned):
         if os.path.exists(side) and out.resolve().is_relative_to(Path(side).resolve()):
@@ -77,16 +79,17 @@ def align(
             )
     folder_made(out.parent, VectorFileError)
     console = plain_console()
-    if ties is None and dare is None:
-        table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
-        console.print(repr(table), soft_wrap=True)
-    else:
-        vector = alignment_vector(base, aligned, **taken)
-        sparse = _sparse(vector, ties, dare, seed)
-        sparse.save(out)
-        console.print(sparse, soft_wrap=True)
-        console.print(f"kept {_share(vector, sparse):.1%} of the entries")
-    console.print(f"saved {out}", soft_wrap=True)
+    with working(progress):
+        if ties is None and dare is None:
+            table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
+            console.print(repr(table), soft_wrap=True)
+        else:
+            vector = alignment_vector(base, aligned, **taken)
+            sparse = _sparse(vector, ties, dare, seed)
+            sparse.save(out)
+            console.print(sparse, soft_wrap=True)
+            console.print(f"kept {_share(vector, sparse):.1%} of the entries")
+        console.print(f"saved {out}", soft_wrap=True)
 
 
 def _sparse(vector: "Vector", density: float | None, drop: float | None, seed: int) -> "Vector":

@@ -16,10 +16,35 @@ if TYPE_CHECKING:
     from steer.vector import Vector
 
 
+Setting = dict[str, float]  # the coefficient of each vector, by its name in the composition
+
+
 def composed(vectors: list[str], gate: bool) -> "Composition | None":
     """Return the composition that FILE:COEF arguments ask for, or None for none.
 
-    A gate that is stored in a file and not asked for is told of on the standard error. Of several
+    Args:
+        vectors: See `at_strengths`; each with one coefficient at most.
+        gate: See `at_strengths`.
+
+    Raises:
+        VectorFileError: A file cannot be read.
+        CompositionError: An argument has several coefficients, or see `at_strengths`.
+    """
+    knobs, settings = at_strengths(vectors, gate)
+    if len(settings) > 1:
+        raise CompositionError(
+            "this command takes one coefficient of each vector",
+            found=", ".join(vectors),
+            expected="FILE:COEF with one number",
+            do="write one number; `steer generate` compares several",
+        )
+    return knobs
+
+
+def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, list[Setting]]":
+    """Return the composition that FILE:COEF,COEF,… arguments ask for, and its settings.
+
+    A gate that is stored in a file and not asked for is reported on standard error. Of several
     files of one domain all but the first are named by their files too; the gate opens all of them
     for that domain.
 
@@ -27,31 +52,56 @@ def composed(vectors: list[str], gate: bool) -> "Composition | None":
         vectors: The arguments; without a coefficient the file's own recommendation is used.
         gate: Whether to use the gate that is stored in the files.
 
+    Returns:
+        The composition at the first setting, or None without an argument; and all settings: the
+        k-th coefficient of each vector, one coefficient standing for all.
+
     Raises:
         VectorFileError: A file cannot be read.
-        CompositionError: A gate is asked for, and the files hold none or several.
+        CompositionError: Arguments with different numbers of coefficients, or a gate is asked for
+            and the files hold none or several.
     """
     from steer.composition import compose
     from steer.vector import Vector
 
     loaded: dict[str, Vector] = {}
-    coefficients: dict[str, float] = {}
+    coefficients: dict[str, tuple[float, ...]] = {}
     domains: dict[str, str] = {}  # of each name
     for argument in vectors:
-        path, coefficient = _file_and_coefficient(argument)
+        path, given = _file_and_coefficients(argument)
         vector = Vector.load(path)
         tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
         domain = vector.provenance.domain or path.stem
         name = domain if domain not in loaded else f"{domain} ({path})"
         domains[name] = domain
         loaded[name] = vector
-        coefficients[name] = tuned if coefficient is None else coefficient
+        coefficients[name] = (tuned,) if given is None else given
     if not loaded:
-        return None
+        return None, []
+    settings = _settings(coefficients, vectors)
     if not gate and any(vector.gate is not None for vector in loaded.values()):
         note = "These files hold a domain gate, which is not used; --gate uses it."
         plain_console(stderr=True).print(note, soft_wrap=True)
-    return compose(loaded, gate=_gate(loaded, domains, vectors) if gate else None)(coefficients)
+    used = _gate(loaded, domains, vectors) if gate else None
+    return compose(loaded, gate=used)(settings[0]), settings
+
+
+def _settings(
+    coefficients: "Mapping[str, tuple[float, ...]]", arguments: list[str]
+) -> list[Setting]:
+    """Return the settings of several strengths; one coefficient stands for all of them."""
+    count = max(map(len, coefficients.values()))
+    if any(len(given) not in (1, count) for given in coefficients.values()):
+        raise CompositionError(
+            "the vectors have different numbers of coefficients",
+            found=", ".join(arguments),
+            expected=f"one coefficient, or {count}, for each vector",
+            do="write as many for each, or one that stays the same",
+        )
+    return [
+        {name: given[k if len(given) > 1 else 0] for name, given in coefficients.items()}
+        for k in range(count)
+    ]
 
 
 def _gate(
@@ -93,18 +143,18 @@ def _equal(left: "DomainGate", right: "DomainGate") -> bool:
     return same and ours.shape == theirs.shape and bool((ours == theirs).all())
 
 
-def _file_and_coefficient(argument: str) -> tuple[Path, float | None]:
-    path, colon, number = argument.rpartition(":")
+def _file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | None]:
+    path, colon, numbers = argument.rpartition(":")
     if not colon or os.path.exists(argument):
         return Path(argument), None
     try:
-        return Path(path), float(number)
+        return Path(path), tuple(float(number) for number in numbers.split(","))
     except ValueError:
         if not os.path.exists(path):
             return Path(argument), None
         raise CompositionError(
             f"the coefficient of {path} is no number",
-            found=repr(number),
-            expected="FILE:COEF with a number, or FILE alone",
-            do=f"write for instance {path}:0.5",
+            found=repr(numbers),
+            expected="FILE:COEF with a number or several, or FILE alone",
+            do=f"write for instance {path}:0.5 or {path}:-1,0,1",
         ) from None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from steer.cli.common import plain_console
+from steer.cli.common import Progress, plain_console, spinner, working
 from steer.errors import FileError, MissingExtraError
 
 
@@ -19,13 +19,14 @@ def domains(
     questions: Annotated[int, typer.Option(help="Test questions per domain.", min=4)] = 30,
     search: Annotated[int, typer.Option(help="Questions per domain to search with.", min=2)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of questions and training.")] = 0,
+    progress: Progress = True,
 ) -> None:
     """Run the alignment-vector experiments on the demo model: weights, residual, and both."""
     from steer.files import folder_made, folder_of
 
     folder_of(out, FileError)
     console = plain_console()
-    with console.status("load the demo model") as status:
+    with working(progress), spinner("load the demo model", progress) as say:
         from steer.demo import load_model, vectors_path
         from steer.demo.align import load_vectors
         from steer.demo.domains.report import draw, show
@@ -41,7 +42,7 @@ def domains(
                 n_search=search,
                 n_judged=questions,
                 seed=seed,
-                say=status.update,
+                say=say,
             )
     show(found, console)
     folder_made(out, FileError)

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
+from steer.cli.common import (
+    AsJson,
+    Device,
+    Dtype,
+    ModelName,
+    Progress,
+    load_model,
+    plain_console,
+    print_json,
+    working,
+)
 from steer.cli.composed import composed
 from steer.errors import HarnessError
 
@@ -43,7 +53,8 @@ def evaluate(
     memory: Annotated[int, typer.Option(help="Megabytes of one program.", min=64)] = 1024,
     seed: Annotated[int, typer.Option(help="Of worked examples and sampling.")] = 0,
     strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
-    progress: Annotated[bool, typer.Option(help="Show bars.")] = True,
+    as_json: AsJson = False,
+    progress: Progress = True,
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
@@ -58,26 +69,33 @@ def evaluate(
         return
     if out is not None:
         folder_of(out, HarnessError)
-    result = run_harness(
-        load_model(model, dtype, device),
-        composed(vector or [], gate),
-        [name.strip() for name in tasks.split(",") if name.strip()],
-        data=data,
-        limit=limit,
-        num_fewshot=num_fewshot,
-        samples=samples,
-        temperature=temperature,
-        max_new_tokens=max_new_tokens,
-        apply_chat_template=chat,
-        baseline=baseline,
-        batch_size=batch_size,
-        builtin=builtin,
-        allow_code_execution=allow_code_execution,
-        limits=SandboxLimits(seconds=seconds, memory=memory),
-        seed=seed,
-        strict=strict,
-        progress=progress,
-    )
-    console.print(repr(result), soft_wrap=True)
-    if out is not None:
-        console.print(f"written: {result.save(out)}", soft_wrap=True)
+    knobs = composed(vector or [], gate)
+    with working(progress):
+        result = run_harness(
+            load_model(model, dtype, device),
+            knobs,
+            [name.strip() for name in tasks.split(",") if name.strip()],
+            data=data,
+            limit=limit,
+            num_fewshot=num_fewshot,
+            samples=samples,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            apply_chat_template=chat,
+            baseline=baseline,
+            batch_size=batch_size,
+            builtin=builtin,
+            allow_code_execution=allow_code_execution,
+            limits=SandboxLimits(seconds=seconds, memory=memory),
+            seed=seed,
+            strict=strict,
+            progress=progress,
+        )
+        written = None if out is None else result.save(out)
+        if as_json:
+            for row in result.rows:
+                print_json(row)
+            return
+        console.print(repr(result), soft_wrap=True)
+        if written is not None:
+            console.print(f"written: {written}", soft_wrap=True)

@@ -1,24 +1,37 @@
 """`steer extract`."""
 
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
-from steer.errors import CompositionError, VectorFileError
+from steer.cli.chosen import as_json as chosen_as_json
+from steer.cli.chosen import rule_of, show
+from steer.cli.common import (
+    AsJson,
+    Device,
+    Dtype,
+    ModelName,
+    Progress,
+    load_model,
+    plain_console,
+    print_json,
+    working,
+)
+from steer.errors import CompositionError, PairsError, VectorFileError
+from steer.positions import DEFAULT_AT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import Console
-
     from steer.activations import Activations
     from steer.model import Model
     from steer.pairs import Pairs
+    from steer.selection import Selection
     from steer.vector import Vector
+
+_PARTS = (0.6, 0.2, 0.2)  # of the pairs: to make the vectors, to choose, and to test
 
 
 def extract(
@@ -30,8 +43,27 @@ def extract(
             "--out", "-o", help="File to write; with {domain} in its name, one per domain."
         ),
     ],
-    method: Annotated[str, typer.Option(help="How to extract; see `steer methods`.")] = "palrs",
-    at: Annotated[str, typer.Option(help="Where to read the residual stream.")] = "template",
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Pairs to choose and to test with (file); without them, and without --method, "
+            "40% of PAIRS."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How to extract, see `steer methods`; without --held-out nothing is chosen by "
+            "measurement then."
+        ),
+    ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where to read the residual stream, with commas between, or several times. "
+            f"[default: {','.join(DEFAULT_AT)}]"
+        ),
+    ] = None,
     position: Annotated[
         str | None,
         typer.Option(help="The only one to use of the positions read, for instance template[-1]."),
@@ -39,24 +71,62 @@ def extract(
     layers: Annotated[
         str | None, typer.Option(help="Layers to record and choose from, for instance 4,6-9.")
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="Domain of the pairs.")] = None,
-    held_out: Annotated[
-        str | None, typer.Option(help="Pairs to choose layer and strength on (file).")
+    kl: Annotated[
+        float,
+        typer.Option("--kl", "--kl-budget", help="Most KL on neutral text, nats per token.", min=0),
+    ] = 0.5,
+    budget: Annotated[
+        int | None, typer.Option(help="Most settings to measure; by default all.", min=1)
     ] = None,
-    kl_budget: Annotated[float, typer.Option(help="Limit for that, nats per token.")] = 0.5,
+    domain: Annotated[str | None, typer.Option(help="Domain of the pairs.")] = None,
     on_bad: Annotated[str, typer.Option(help="Rows that are no pairs: error or report.")] = "error",
+    seed: Annotated[int, typer.Option(help="Of the split and of random directions.")] = 0,
+    as_json: AsJson = False,
+    progress: Progress = True,
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
-    """Compute a vector for each domain from preference pairs and write it to a file."""
-    from steer.files import folder_made, target_of
+    """Make a vector for each domain from preference pairs, choose where and how strongly it acts.
+
+    Position, layer and strength are chosen by measuring, on pairs that the vectors were not made
+    from. With --method NAME alone, the vector is that of the method, from all pairs.
+    """
     from steer.pairs import Pairs
-    from steer.recording import record
+
+    loaded = Pairs.load(pairs, domain=domain, on_bad=_on_bad(on_bad))
+    names: tuple[str | None, ...] = loaded.domains or (domain,)
+    _check_files(out, names)
+    wanted = _layers(layers)
+    use = _method(method or "mean_difference", wanted)
+    made, choosing, test = loaded, None, None
+    if held_out is not None:
+        choosing = Pairs.load(held_out, domain=domain, on_bad=_on_bad(on_bad))
+    elif method is None:
+        made, choosing, test = _divided(loaded, seed)
+    with working(progress):
+        lm = load_model(model, dtype, device)
+        activations = _recorded(lm, made, at, position, wanted, progress)
+        for name in names:
+            mine = _of_domain(activations, name)
+            chosen = None
+            if choosing is None:
+                vector = use(mine)
+            else:
+                pool = mine if method is None else {p: use(_at(mine, p)) for p in mine.positions}
+                parts = [part and _pairs_of(part, name) for part in (choosing, test)]
+                chosen = _selected(lm, pool, parts, kl, budget, seed, progress)
+                vector = chosen.vector
+            path = _file(out, name)
+            _save(vector, path)
+            rule = None if chosen is None or method else _rule(mine, wanted)
+            _report(path, name, vector, chosen, rule, as_json)
+
+
+def _check_files(out: str, names: tuple[str | None, ...]) -> None:
+    """Refuse files that cannot be written before anything is computed."""
+    from steer.files import target_of
     from steer.store.names import check_file_name
 
-    console = plain_console()
-    loaded = Pairs.load(pairs, domain=domain, on_bad=_on_bad(on_bad))
-    names = loaded.domains or (domain,)
     if len(names) > 1 and "{domain}" not in out:
         raise CompositionError(
             "these pairs have several domains, and one file was named",
@@ -68,24 +138,116 @@ def extract(
         if "{domain}" in out:
             check_file_name(str(name))
         target_of(_file(out, name), VectorFileError)
-    use = _method(method, position, _layers(layers))
-    lm = load_model(model, dtype, device)
-    choosing = None if held_out is None else Pairs.load(held_out, domain=domain)
-    activations = record(lm, loaded, at=at, layers=_layers(layers))
-    for name, vector in _extracted(lm, activations, names, use, choosing, kl_budget, console):
-        path = _file(out, name)
-        folder_made(path.parent, VectorFileError)
-        vector.save(path)
-        console.print(vector)
-        console.print(f"saved {path}", soft_wrap=True)
 
 
 def _file(out: str, domain: str | None) -> Path:
     return Path(out.replace("{domain}", str(domain)))
 
 
-def _on_bad(value: str) -> Any:
-    if value in ("error", "report"):
+def _save(vector: "Vector", path: Path) -> None:
+    from steer.files import folder_made
+
+    folder_made(path.parent, VectorFileError)
+    vector.save(path)
+
+
+def _divided(pairs: "Pairs", seed: int) -> "tuple[Pairs, Pairs, Pairs]":
+    """Return the pairs to make vectors of, to choose with and to test with; no prompt is in two."""
+    try:
+        made, choosing, test = pairs.split(*_PARTS, seed=seed)
+    except PairsError as error:
+        raise PairsError(
+            "these pairs are too few to choose with",
+            found=error.found,
+            expected="pairs of several prompts in each domain: 60% make the vector, 20% choose "
+            "position, layer and strength, 20% test the choice",
+            do="add pairs, name pairs to choose with (--held-out FILE), or choose nothing: "
+            "--method palrs",
+        ) from error
+    return made, choosing, test
+
+
+def _recorded(
+    lm: "Model",
+    pairs: "Pairs",
+    at: Sequence[str] | None,
+    position: str | None,
+    layers: list[int] | None,
+    progress: bool,
+) -> "Activations":
+    """Return a recording at the positions that were named, of which one may be used alone."""
+    from steer.recording import record
+
+    named = [label.strip() for part in at or () for label in part.split(",")]
+    found = record(lm, pairs, at=named or DEFAULT_AT, layers=layers, progress=progress)
+    return found if position is None else _at(found, found.position(position))
+
+
+def _at(activations: "Activations", position: str) -> "Activations":
+    own = {key: found for key, found in activations.moments.items() if key[1] == position}
+    return replace(activations, moments=own)
+
+
+def _of_domain(activations: "Activations", domain: str | None) -> "Activations":
+    own = {key: found for key, found in activations.moments.items() if key[0] == domain}
+    texts = {key: found for key, found in activations.responses.items() if key == domain}
+    return replace(activations, moments=own, responses=texts)
+
+
+def _pairs_of(pairs: "Pairs", domain: str | None) -> "Pairs":
+    return pairs if domain is None else pairs.of_domain(domain)
+
+
+def _selected(
+    lm: "Model",
+    pool: "Activations | dict[str, Vector]",
+    parts: "Sequence[Pairs | None]",
+    kl: float,
+    budget: int | None,
+    seed: int,
+    progress: bool,
+) -> "Selection":
+    from steer.selection import Limits, select
+
+    choosing, test = parts
+    limits = Limits(kl=kl)
+    options = {"limits": limits, "budget": budget, "seed": seed, "progress": progress}
+    return select(lm, pool, choosing, test=test, **options)
+
+
+def _rule(activations: "Activations", layers: list[int] | None) -> str | None:
+    """Return what PaLRS's own rule chooses, in words, where template positions were read."""
+    own = {k: found for k, found in activations.moments.items() if k[1].startswith("template")}
+    if not own:
+        return None
+    return rule_of(_method("palrs", layers), replace(activations, moments=own))
+
+
+def _report(
+    path: Path,
+    domain: str | None,
+    vector: "Vector",
+    chosen: "Selection | None",
+    rule: str | None,
+    as_json: bool,
+) -> None:
+    """Print what was made, and what was chosen."""
+    if as_json:
+        made = vector.provenance
+        found = {"file": str(path), "domain": domain, "method": made.method, "pairs": made.pairs}
+        position = {"position": made.arguments.get("position"), "layers": list(vector.layers)}
+        print_json(found | (position if chosen is None else chosen_as_json(chosen)))
+        return
+    console = plain_console()
+    if chosen is None:
+        console.print(vector)
+    else:
+        show(chosen, rule, console)
+    console.print(f"saved {path}", soft_wrap=True)
+
+
+def _on_bad(value: str) -> Literal["error", "report"]:
+    if value == "error" or value == "report":
         return value
     raise typer.BadParameter("expected 'error' or 'report'", param_hint="--on-bad")
 
@@ -105,45 +267,16 @@ def _layers(text: str | None) -> list[int] | None:
     return found
 
 
-def _method(
-    name: str, position: str | None, layers: list[int] | None
-) -> "Callable[[Activations, str | None], Vector]":
-    """Return an extraction method that uses one position, and layers where it has a choice."""
+def _method(name: str, layers: list[int] | None) -> "Callable[[Activations], Vector]":
+    """Return an extraction method, which uses the layers named where it has a choice."""
     from steer.extract import get_method
 
     method: Any = get_method(name)
     chooses = layers is not None and "layers" in inspect.signature(method).parameters
     options = {"layers": layers} if chooses else {}
 
-    def extract(activations: "Activations", domain: str | None) -> "Vector":
-        if position is not None:
-            label = activations.position(position)
-            own = {key: found for key, found in activations.moments.items() if key[1] == label}
-            activations = replace(activations, moments=own)
-        vector: Vector = method(activations, domain=domain, **options)
+    def extract(activations: "Activations") -> "Vector":
+        vector: Vector = method(activations, **options)
         return vector
 
     return extract
-
-
-def _extracted(
-    lm: "Model",
-    activations: "Activations",
-    names: tuple[str | None, ...],
-    method: "Callable[[Activations, str | None], Vector]",
-    choosing: "Pairs | None",
-    kl_budget: float,
-    console: "Console",
-) -> "list[tuple[str | None, Vector]]":
-    from steer.selection import Limits, select
-
-    found = []
-    for name in names:
-        vector = method(activations, name)
-        if choosing is not None:
-            held_out = choosing if name is None else choosing.of_domain(name)
-            choice = select(lm, vector, held_out, limits=Limits(kl=kl_budget))
-            console.print(choice)
-            vector = choice.vector
-        found.append((name, vector))
-    return found

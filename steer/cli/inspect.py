@@ -6,16 +6,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from steer.cli.common import plain_console
+from steer.cli.common import AsJson, plain_console, print_json
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="A vector file.")],
+    as_json: AsJson = False,
 ) -> None:
     """Print what a vector file holds; the file is validated, nothing is executed."""
+    from steer.store import inspect_header
     from steer.vector import Vector
 
-    plain_console().print(Vector.load(file))
+    vector = Vector.load(file)
+    if as_json:
+        print_json(inspect_header(file))
+    else:
+        plain_console().print(vector)
 
 
 def methods() -> None:
@@ -25,7 +31,7 @@ def methods() -> None:
     from steer.positions import DEFAULT_AT, POSITIONS
 
     table = Table("what", "names", "default")
-    table.add_row("method", ", ".join(known()), "palrs")
+    table.add_row("method", ", ".join(known()), "mean_difference")
     table.add_row("at", ", ".join(POSITIONS), ", ".join(DEFAULT_AT))
     table.add_row("operator", ", ".join(operators()), "add")
     plain_console().print(table)

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from steer.cli.common import plain_console
+from steer.cli.common import REAL, Progress, plain_console, working
 from steer.errors import MergeError
 
 
 def merge(
-    model: Annotated[str, typer.Argument(help="Hugging Face id or folder, or 'demo'.")],
+    model: Annotated[str, typer.Argument(help="Hub id or folder, 'smollm2' or 'demo'.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write, new or empty.")],
     vector: Annotated[
         list[str] | None,
@@ -22,7 +22,7 @@ def merge(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option(help="Refuse what another kind of model made.")] = True,
-    progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Write a checkpoint with weight vectors merged into it, shard by shard."""
     from steer.merge import merge_checkpoint
@@ -34,22 +34,18 @@ def merge(
             expected="at least one FILE:COEF",
             do=f"steer merge {model} -v FILE:COEF -o {out}",
         )
-    merge_checkpoint(
-        _folder(model),
-        [_part(argument) for argument in vector],
-        out,
-        strict=strict,
-        progress=progress,
-    )
-    plain_console().print(f"written: {out}", soft_wrap=True)
+    parts = [_part(argument) for argument in vector]
+    with working(progress):
+        merge_checkpoint(_folder(model), parts, out, strict=strict, progress=progress)
+        plain_console().print(f"written: {out}", soft_wrap=True)
 
 
 def _folder(model: str) -> str | Path:
-    if model != "demo":
-        return model
-    from steer.demo import MODEL_PATH
+    from steer.demo import MODEL_PATH, smollm2
 
-    return MODEL_PATH
+    if model == REAL:
+        return smollm2.model_folder()
+    return MODEL_PATH if model == "demo" else model
 
 
 def _part(argument: str) -> tuple[str, float]:

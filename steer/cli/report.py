@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from steer.cli.common import Device, Dtype, ModelName, load_model, plain_console
+from steer.cli.common import (
+    Device,
+    Dtype,
+    ModelName,
+    Progress,
+    load_model,
+    plain_console,
+    working,
+)
 from steer.cli.composed import composed
 from steer.errors import CompositionError, FileError
 
@@ -28,15 +36,16 @@ def report(
     instruction: Annotated[
         str | None, typer.Option(help="System message of the prompted baseline.")
     ] = None,
-    kl_budget: Annotated[
-        float | None, typer.Option(help="Limit to draw, in nats per token.", min=0)
+    kl: Annotated[
+        float | None,
+        typer.Option("--kl", "--kl-budget", help="Limit to draw, in nats per token.", min=0),
     ] = None,
     examples: Annotated[int, typer.Option(help="Prompts of each domain to answer.", min=0)] = 3,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 64,
     gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Steering report",
-    progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
+    progress: Progress = True,
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
@@ -55,18 +64,19 @@ def report(
             do="steer report MODEL -v FILE:COEF --pairs FILE -o report.html",
         )
     data = Pairs.load(pairs)
-    found = measured(
-        load_model(model, dtype, device),
-        knobs,
-        data,
-        train=None if train is None else Pairs.load(train),
-        instruction=instruction,
-        kl_budget=kl_budget,
-        examples=examples,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        title=title,
-        progress=progress,
-    )
-    written = found.save(out)
-    plain_console().print(f"written: {written}", soft_wrap=True)
+    made_from = None if train is None else Pairs.load(train)
+    with working(progress):
+        found = measured(
+            load_model(model, dtype, device),
+            knobs,
+            data,
+            train=made_from,
+            instruction=instruction,
+            kl_budget=kl,
+            examples=examples,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            title=title,
+            progress=progress,
+        )
+        plain_console().print(f"written: {found.save(out)}", soft_wrap=True)

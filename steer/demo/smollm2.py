@@ -18,6 +18,8 @@ from steer.errors import CheckpointError
 from steer.files import AtomicFolder, accessing, folder_made
 
 if TYPE_CHECKING:
+    import torch
+
     from steer.model import Model
 
 NAME = "smollm2-135m-instruct-q4_1"
@@ -78,8 +80,12 @@ def model_folder() -> Path:
     return target
 
 
-def load() -> "Model":
-    """Load the model in float32, in evaluation mode.
+def load(*, dtype: "torch.dtype | str" = "auto", device: str | None = None) -> "Model":
+    """Load the model in evaluation mode.
+
+    Args:
+        dtype: Precision; `auto` is that of the converted folder, float32.
+        device: Where to put it; None for the default.
 
     Raises:
         CheckpointError: See `model_folder`.
@@ -88,7 +94,7 @@ def load() -> "Model":
     from steer.model import Model
 
     folder = model_folder()
-    model = Model.from_pretrained(folder)
+    model = Model.from_pretrained(folder, dtype=dtype, device=device)
     if not os.environ.get(OVERRIDE):
         model.hf_model.config._name_or_path = NAME  # vectors carry the name, not the folder
     return model

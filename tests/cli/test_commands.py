@@ -44,14 +44,15 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("vectors")
     source = write(folder / "pairs.jsonl", pairs("medical", 24))
     out = str(folder / "new" / "medical.safetensors")
-    printed = good("extract", "demo", source, "-o", out, "--domain", "medical")
+    palrs = ("--method", "palrs", "--at", "template")
+    printed = good("extract", "demo", source, "-o", out, "--domain", "medical", *palrs)
     assert f"saved {out}" in printed
     return out
 
 
 def test_extract_writes_what_the_library_computes(file: str) -> None:
     lm = library.Model.from_pretrained(_demo_path())
-    recorded = library.record(lm, pairs("medical", 24), progress=False)
+    recorded = library.record(lm, pairs("medical", 24), at="template", progress=False)
     wanted, found = library.palrs(recorded), Vector.load(file)
     assert found.provenance.domain == "medical"
     assert found.provenance.pairs == 24
@@ -62,7 +63,8 @@ def test_extract_writes_what_the_library_computes(file: str) -> None:
 
 def test_extract_one_file_per_domain(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", pairs("legal", 8) + pairs("financial", 8), domain=True)
-    good("extract", "demo", source, "-o", str(tmp_path / "{domain}.safetensors"))
+    out = str(tmp_path / "{domain}.safetensors")
+    good("extract", "demo", source, "-o", out, "--method", "palrs")
     for name in ("legal", "financial"):
         assert Vector.load(tmp_path / f"{name}.safetensors").provenance.domain == name
 
@@ -91,24 +93,12 @@ def test_extract_mean_difference_names_one_position_and_some_layers(tmp_path: Pa
 
 def test_extract_palrs_chooses_among_the_named_positions_and_layers(tmp_path: Path) -> None:
     source, out = write(tmp_path / "p.jsonl", pairs("legal", 8)), tmp_path / "v.safetensors"
-    good("extract", "demo", source, "-o", str(out), "--position", "template[-2]", "--layers", "0-1")
-    recorded = library.record(load_demo(), pairs("legal", 8), progress=False)
+    where = ("--position", "template[-2]", "--layers", "0-1")
+    good("extract", "demo", source, "-o", str(out), "--method", "palrs", *where)
+    recorded = library.record(load_demo(), pairs("legal", 8), at="template", progress=False)
     wanted = library.palrs(recorded, positions=["template[-2]"], layers=[0, 1])
     assert Vector.load(out).layers == wanted.layers
     assert Vector.load(out).provenance.arguments["position"] == "template[-2]"
-
-
-def test_extract_with_held_out_pairs_stores_the_setting(tmp_path: Path) -> None:
-    source = write(tmp_path / "p.jsonl", pairs("medical", 16))
-    held_out = write(tmp_path / "h.jsonl", pairs("medical", 12, split="validation"))
-    out = str(tmp_path / "v.safetensors")
-    choosing = ("--held-out", held_out, "--kl-budget", "50")
-    printed = good("extract", "demo", source, "-o", out, *choosing)
-    assert "on unseen pairs" in printed
-    tuning = Vector.load(out).tuning
-    assert tuning is not None
-    assert tuning.kl is not None
-    assert tuning.kl <= 50
 
 
 def test_inspect_prints_what_the_file_holds(file: str) -> None:
@@ -236,7 +226,7 @@ def test_any_directory_with_a_model(tmp_path: Path) -> None:
     tiny_tokenizer().save_pretrained(folder)
     rows = [library.Pair(f"Is it {n}?", "Take the drug.", "Ask a doctor.") for n in range(6)]
     source, out = write(tmp_path / "p.jsonl", rows), str(tmp_path / "v.safetensors")
-    good("extract", str(folder), source, "-o", out, "--dtype", "float32")
+    good("extract", str(folder), source, "-o", out, "--dtype", "float32", "--method", "palrs")
     short = ("--max-new-tokens", "5", "Is it safe?")
     plain = good("generate", str(folder), *short)
     assert good("generate", str(folder), "-v", f"{out}:0", *short) == plain

@@ -102,11 +102,33 @@ def test_gates_that_differ(tmp_path: Path) -> None:
     assert "different gates" in message
 
 
+def test_pairs_that_are_too_few_to_choose_with(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = '{"prompt": "Is it?", "chosen": "Yes %d.", "rejected": "No."}\n'
+    path.write_text("".join(row % k for k in range(20)))
+    message = refused("extract", "demo", str(path), "-o", str(tmp_path / "v.safetensors"))
+    assert "PairsError: these pairs are too few to choose with" in message
+    assert "20 pairs with 1 different prompts" in message
+    assert "--held-out FILE" in message
+
+
+def test_vectors_with_different_numbers_of_coefficients(foreign: str) -> None:
+    both = ("-v", f"{foreign}:-1,0,1", "-v", f"{foreign}:1,2")
+    message = refused("generate", "demo", *both, "Hello")
+    assert "different numbers of coefficients" in message
+
+
+def test_a_command_of_one_setting_refuses_several(foreign: str) -> None:
+    message = refused("console", "demo", "-v", f"{foreign}:0,1")
+    assert "takes one coefficient of each vector" in message
+
+
 def test_a_position_that_was_not_read(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}\n')
     out = str(tmp_path / "v.safetensors")
-    message = refused("extract", "demo", str(path), "-o", out, "--position", "response_mean")
+    asked = ("--method", "palrs", "--position", "response_last")
+    message = refused("extract", "demo", str(path), "-o", out, *asked)
     assert "no such position" in message
     assert "template[-1]" in message
 
@@ -139,6 +161,8 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         ("extract", "demo", "x.jsonl", "-o", "v", "--layers", "4-2"),
         ("demo", "--pairs", "0"),
         ("generate", "demo", "--dtype", "float31", "Can you help?"),
+        ("generate", "demo", "--temperature", "0", "--top-k", "5", "Can you help?"),
+        ("generate", "demo", "--temperature", "-1", "Can you help?"),
         ("align", "demo", "demo", "-o", "v", "--dtype", "int8"),
     ],
 )
