@@ -1,7 +1,7 @@
 """`steer extract`."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -98,24 +98,24 @@ def extract(
     _check_files(out, names)
     wanted = _layers(layers)
     use = _method(method or "mean_difference", wanted)
-    made, choosing, test = loaded, None, None
+    made: Pairs = loaded
+    unseen: Sequence[Pairs] = ()  # to choose and to test with
     if held_out is not None:
-        choosing = Pairs.load(held_out, domain=domain, on_bad=_on_bad(on_bad))
+        unseen = (Pairs.load(held_out, domain=domain, on_bad=_on_bad(on_bad)),)
     elif method is None:
-        made, choosing, test = _divided(loaded, seed)
+        made, *unseen = _divided(loaded, seed)
+    parts = {name: [_pairs_of(part, name) for part in unseen] for name in names}
+    options = {"kl": kl, "budget": budget, "seed": seed, "progress": progress}
     with working(progress):
         lm = load_model(model, dtype, device)
         activations = _recorded(lm, made, at, position, wanted, progress)
         for name in names:
             mine = _of_domain(activations, name)
             chosen = None
-            if choosing is None:
-                vector = use(mine)
-            else:
+            if parts[name]:
                 pool = mine if method is None else {p: use(_at(mine, p)) for p in mine.positions}
-                parts = [part and _pairs_of(part, name) for part in (choosing, test)]
-                chosen = _selected(lm, pool, parts, kl, budget, seed, progress)
-                vector = chosen.vector
+                chosen = _selected(lm, pool, parts[name], options)
+            vector = use(mine) if chosen is None else chosen.vector
             path = _file(out, name)
             _save(vector, path)
             rule = None if chosen is None or method else _rule(mine, wanted)
@@ -201,18 +201,15 @@ def _pairs_of(pairs: "Pairs", domain: str | None) -> "Pairs":
 def _selected(
     lm: "Model",
     pool: "Activations | dict[str, Vector]",
-    parts: "Sequence[Pairs | None]",
-    kl: float,
-    budget: int | None,
-    seed: int,
-    progress: bool,
+    parts: "Sequence[Pairs]",
+    options: Mapping[str, Any],
 ) -> "Selection":
     from steer.selection import Limits, select
 
-    choosing, test = parts
-    limits = Limits(kl=kl)
-    options = {"limits": limits, "budget": budget, "seed": seed, "progress": progress}
-    return select(lm, pool, choosing, test=test, **options)
+    limits = Limits(kl=options["kl"])
+    rest = {name: value for name, value in options.items() if name != "kl"}
+    test = parts[1] if len(parts) > 1 else None
+    return select(lm, pool, parts[0], test=test, limits=limits, **rest)
 
 
 def _rule(activations: "Activations", layers: list[int] | None) -> str | None:
@@ -247,8 +244,10 @@ def _report(
 
 
 def _on_bad(value: str) -> Literal["error", "report"]:
-    if value == "error" or value == "report":
-        return value
+    if value == "error":
+        return "error"
+    if value == "report":
+        return "report"
     raise typer.BadParameter("expected 'error' or 'report'", param_hint="--on-bad")
 
 

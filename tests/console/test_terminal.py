@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from steer.demo import vectors_path
+from steer.errors import CheckpointError
 from tests.cli.run import steer
 from tests.console.setting import LONG, QUESTION, TOKENS, answer, plain
 
@@ -103,9 +104,33 @@ def test_a_prompt_too_long_for_the_model_is_noted_before_its_answers() -> None:
 
 
 def test_without_a_vector_there_is_no_knob() -> None:
-    status, out, err = steer("console", "demo")
+    status, out, err = steer("console", "some/model")
     assert (status, out) == (1, "")
     assert "there is no knob to turn" in err
+
+
+def test_the_toy_has_knobs_of_its_own() -> None:
+    asked = ("console", "demo", "--prompt", QUESTION, "--max-new-tokens", str(TOKENS))
+    status, out, _ = steer(*asked)
+    assert status == 0
+    assert out.splitlines() == [
+        "knobs: medical=+0  legal=+0  financial=+0",
+        f"unsteered: {plain()}",
+        f"steered: {plain()}",
+    ]
+
+
+def test_without_a_model_the_toy_opens_where_the_real_one_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing() -> Path:
+        raise CheckpointError("no index", found="no network", expected="one", do="connect")
+
+    monkeypatch.setattr("steer.demo.smollm2.model_folder", missing)
+    status, out, err = steer("console", stdin="/quit\n")
+    assert status == 0
+    assert out.splitlines() == ["knobs: medical=+0  legal=+0  financial=+0"]
+    assert "This is the toy that ships; smollm2 cannot be had: no index (no network)." in err
 
 
 def test_a_pipe_of_another_process() -> None:

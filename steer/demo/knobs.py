@@ -1,0 +1,42 @@
+"""The knobs that a console of the demo's models begins with."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from steer.composition import Composition
+    from steer.model import Model
+
+_LAYER = 16  # of 30, where the difference at the response's mean steers most
+
+
+def toy_knobs() -> "Composition":
+    """Return the toy's shipped vectors behind their gate, all at 0.
+
+    Raises:
+        FileNotFoundError: The installation is incomplete.
+        VectorFileError: A file is damaged.
+    """
+    from steer.composition import compose
+    from steer.demo import vectors_path
+    from steer.demo.data import DOMAINS
+    from steer.vector import Vector
+
+    vectors = {d: Vector.load(vectors_path() / f"{d}.safetensors") for d in DOMAINS}
+    return compose(vectors, gate=vectors[DOMAINS[0]].gate)(0.0)
+
+
+def real_knobs(model: "Model", *, progress: bool = True) -> "Composition":
+    """Return the real model's knob `cheerful` at 1, made of its pairs in a few seconds.
+
+    Args:
+        model: What `steer.demo.smollm2.load` returned.
+        progress: Whether to show a progress bar.
+    """
+    from steer.composition import compose
+    from steer.demo.real.behaviours import pairs
+    from steer.extract import mean_difference
+    from steer.recording import record
+
+    at = {"at": "response_mean", "layers": [_LAYER]}
+    recording = record(model, pairs("cheerful"), **at, progress=progress)  # type: ignore[arg-type]
+    return compose({"cheerful": mean_difference(recording)})(1.0)
