@@ -38,13 +38,12 @@ def stream_gradients(
     layers: Sequence[int],
     scope: Scope,
     scores: Sequence[Score],
-    *,
-    max_tokens: int = 512,
 ) -> Iterator[list[TextGradient]]:
     """Yield, for each text, the gradients of its scores at some layers: one forward for all.
 
     Parameters need no gradient and get none. What lies below the lowest layer is not
-    differentiated.
+    differentiated. A forward has at most twice as many tokens as the longest text, so that it takes
+    little more memory than a forward and backward of the longest pair.
 
     Args:
         architecture: The model's parts; the model must not be steered.
@@ -53,13 +52,12 @@ def stream_gradients(
         scope: The tokens at which gradients are wanted.
         scores: Each returns the score of a text, given its number and the logits that predict its
             response tokens.
-        max_tokens: Tokens of one forward, padding included; a longer text runs alone.
 
     Yields:
         For one text after the other a gradient per score.
     """
     check_evaluating(architecture)
-    for piece in batch.pieces(max_tokens):
+    for piece in batch.pieces(2 * max(map(len, batch.ids))):
         rows = piece.rows or range(len(piece.ids))
         chosen = _tokens(piece, scope)
         with torch.enable_grad(), _Leaves(architecture, layers) as kept:
@@ -80,7 +78,7 @@ def stream_gradients(
                     at = chosen[r]
                     stream = torch.stack([h.detach()[r, : len(at)][at] for h in wanted])
                     gradient = torch.stack([g[r, : len(at)][at] for g in grads])
-                    found[r].append(TextGradient(row, stream.double(), gradient.double()))
+                    found[r].append(TextGradient(row, stream, gradient))
         yield from found
 
 

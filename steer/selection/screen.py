@@ -175,8 +175,8 @@ def _slopes(
         (part,) = candidate.composition.parts.values()
         (term,) = part.vector.terms.values()
         v = term.v if isinstance(term, Direction) else torch.empty(0)
-        rule = _RULES[part.operator]
-        values.append(rule(found.gradient[k], found.stream[k], v.to(found.gradient)))
+        g, h = found.gradient[k].double(), found.stream[k].double()
+        values.append(_RULES[part.operator](g, h, v.to(g)))
     return torch.stack(values).cpu()
 
 
