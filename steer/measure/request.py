@@ -1,22 +1,43 @@
-"""What identifies a sweep, so that a saved one is only ever resumed with the same request."""
+"""What identifies a request, so that a saved one is only ever resumed by the same.
+
+A digest is taken of everything that numbers depend on. A model counts by its configuration,
+tokenizer, template and a sample of its weights; a function of the user by its code, its values
+and whatever they name; an object by its class and what it would be copied with. What has no such
+state (a lock, a connection) counts by its class, what installed packages define by its name.
+"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from steer.composition import Composition
 from steer.errors import SelectionError
 from steer.fingerprint import weights_sample
+from steer.measure.data import Answers, Measure
 from steer.measure.grid import Setting
-from steer.measure.identity import parts_of
-from steer.measure.measures import Answers, Measure
 from steer.model import Model
-from steer.pairs import Pairs, Prompt
-from steer.store.describe import values_checksum
-from steer.store.strict_json import dumps
-from steer.term import tensors
+from steer.pairs import Pairs
+from steer.store.container import tensor_bytes
+
+_PLACES = (
+    str(Path(__file__).resolve().parents[1]),
+    *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(*site.getsitepackages(), site.getusersitepackages()),
+)
+_INSTALLED = ("<frozen", *(f"{place}{os.sep}" for place in _PLACES))
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), range, torch.dtype)
+_NO_STATE = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, OSError, ImportError)
 
 
 def fingerprint(
@@ -27,30 +48,17 @@ def fingerprint(
     measure: Measure,
     reduce: str,
 ) -> str:
-    """Return the SHA-256 of everything that a sweep's numbers depend on.
-
-    Of a model these are its configuration, tokenizer, template, the name it was loaded by and some
-    of its weights (`weights_sample`); of a function its name, code and values (`parts_of`).
-
-    Args:
-        model: The model.
-        composition: What is swept; its coefficients do not count.
-        settings: Every setting.
-        data: The data of each domain.
-        measure: What is measured.
-        reduce: How scores are made of tokens.
-    """
-    request = {
-        "model": asdict(model.info),
-        "dtype": str(next(model.architecture.model.parameters()).dtype),
-        "weights": weights_sample(model.hf_model),
-        "composition": _composition(composition),
-        "settings": [[s.layer, s.scope, list(s.coefficients)] for s in settings],
-        "data": [[name, _data(part)] for name, part in data.items()],
-        "measure": measure_identity(measure),
-        "reduce": reduce,
-    }
-    return hashlib.sha256(dumps(request).encode()).hexdigest()
+    """Return the SHA-256 of a sweep's request; the composition's coefficients are no part of it."""
+    gate = composition.gate
+    request = (
+        model,
+        [(n, p.operator, p.scope, dict(p.vector.terms)) for n, p in composition.parts.items()],
+        gate and (gate.domains, gate.centroids, gate.layer, gate.margin),
+        list(settings),
+        [(n, p.fingerprint if isinstance(p, Pairs) else p) for n, p in data.items()],
+        (measure_identity(measure), reduce),
+    )
+    return _Reader().token(request)
 
 
 def measure_name(measure: Measure) -> str:
@@ -61,38 +69,22 @@ def measure_name(measure: Measure) -> str:
     return f"{getattr(measure, '__module__', '')}.{name}"
 
 
-def measure_identity(measure: Measure) -> Any:
-    """Return what tells a measure from others: its name, and of a function its parts as well.
-
-    Args:
-        measure: The measure.
+def measure_identity(measure: Measure) -> list[Any]:
+    """Return what tells a measure from others: its name, and a digest of each part of a function.
 
     Raises:
         SelectionError: Its values are nested too deeply.
     """
-    name = measure_name(measure)
-    parts = {} if isinstance(measure, str) else parts_of(measure)
-    return [name, parts] if parts else name
+    return [measure_name(measure), {} if isinstance(measure, str) else parts_of(measure)]
 
 
 def is_named(measure: Measure) -> bool:
-    """Return whether a measure's name is its own, as that of a lambda or a partial is not.
-
-    Args:
-        measure: The measure.
-    """
+    """Return whether a measure's name is its own, as that of a lambda or a partial is not."""
     return not isinstance(measure, partial) and "<" not in measure_name(measure)
 
 
 def check_named(measure: Measure) -> None:
-    """Refuse to save what a measure without a name of its own gives: another could take it up.
-
-    Args:
-        measure: The measure.
-
-    Raises:
-        SelectionError: It is a lambda, a partial, or stands inside a function.
-    """
+    """Refuse to save what a measure without a name of its own gives: another could take it up."""
     if not is_named(measure):
         raise SelectionError(
             "what this measure gives cannot be saved: its name does not tell it from others",
@@ -102,29 +94,150 @@ def check_named(measure: Measure) -> None:
         )
 
 
-def _composition(composition: Composition) -> dict[str, Any]:
-    gate = composition.gate
-    gated = None
-    if gate is not None:
-        gated = [list(gate.domains), values_checksum(gate.centroids), gate.layer, gate.margin]
-    parts = {}
-    for name, part in composition.parts.items():
-        terms = {
-            str(site): {k: values_checksum(t) for k, t in tensors(term).items()}
-            for site, term in part.vector.terms.items()
-        }
-        parts[name] = [part.operator, str(part.scope), terms]
-    return {"domains": list(composition.domains), "parts": parts, "gate": gated}
+def parts_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Return a digest of each part of what a function computes, by the part's name."""
+    reader = _Reader()
+    try:
+        reader.part("itself", function)
+    except RecursionError as error:
+        raise SelectionError(
+            "what this function computes cannot be told from what another does",
+            found="values nested too deeply, in its defaults, its object, or what it names",
+            expected="values of some hundred levels",
+            do="make them within the function, or leave save out",
+        ) from error
+    return {**reader.parts, "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 
-def _data(part: Pairs | Answers) -> Any:
-    if isinstance(part, Pairs):
-        return part.fingerprint
-    prompts = [_prompt(prompt) for prompt in part.prompts]
-    return [prompts, [[level, list(texts)] for level, texts in part.answers.items()]]
+class _Reader:
+    """Takes digests of what a value is made of, looking at each object once."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, str] = {}
+        self._named: dict[str, object] = {}
+        self._known: dict[int, tuple[object, str]] = {}  # objects are kept: none reuses an id
+        self._above: list[int] = []
+
+    def part(self, name: str, value: object) -> None:
+        """Take a digest of a value under its name, numbered where another value has that name."""
+        while name in self._named:
+            if self._named[name] is value:
+                return
+            name += "'"
+        self._named[name] = value
+        self.parts[name] = self.token(value)[:16]
+
+    def token(self, value: Any) -> str:
+        """Return a text that is equal for equal values."""
+        if isinstance(value, _PLAIN):
+            return _digest(type(value).__name__, repr(value))
+        if id(value) in self._above:
+            return f"within {self._above[::-1].index(id(value))}"
+        if id(value) not in self._known:
+            self._above.append(id(value))
+            self._known[id(value)] = value, _digest(*self._content(value))
+            self._above.pop()
+        return self._known[id(value)][1]
+
+    def _content(self, value: Any) -> Iterator[str] | list[str]:
+        token = self.token
+        match value:
+            case Model():
+                dtype = next(value.architecture.model.parameters()).dtype
+                return [
+                    "model",
+                    repr(asdict(value.info)),
+                    str(dtype),
+                    weights_sample(value.hf_model),
+                ]
+            case nn.Module():
+                return [token(type(value)), weights_sample(value)]
+            case Tensor():
+                data = b"" if value.is_meta else tensor_bytes(value)
+                return [f"{value.dtype} {list(value.shape)}", hashlib.sha256(data).hexdigest()]
+            case list() | tuple() if type(value) in (list, tuple):
+                return [type(value).__name__, *map(token, value)]
+            case set() | frozenset() if type(value) in (set, frozenset):
+                return ["set", *sorted(map(token, value))]
+            case dict() | MappingProxyType() if type(value) in (dict, MappingProxyType):
+                return ["dict", *(token(pair) for pair in value.items())]
+            case FunctionType():
+                return self._function(value)
+            case MethodType():
+                return ["method", token(value.__func__), token(value.__self__)]
+            case CodeType():
+                counts = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount)
+                names = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
+                compiled = (value.co_flags, value.co_code, value.co_exceptiontable)
+                return ["code", repr((counts, names, compiled)), *map(token, value.co_consts)]
+            case ModuleType():
+                return ["module", value.__name__]
+            case type():
+                return self._class(value)
+            case property():
+                return ["property", *map(token, (value.fget, value.fset, value.fdel))]
+        if hasattr(value, "__wrapped__"):  # a cache, a static method
+            return [token(type(value)), token(value.__wrapped__)]
+        return self._object(value)
+
+    def _function(self, function: FunctionType) -> list[str]:
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        for name, cell in cells:
+            if cell != CellType():  # not yet set
+                self.part(f"{function.__qualname__}: {name}", cell.cell_contents)
+        values = self.token((function.__defaults__, function.__kwdefaults__))
+        named = ["function", f"{function.__module__}.{function.__qualname__}", values]
+        if function.__code__.co_filename.startswith(_INSTALLED):
+            return named
+        for name, value in _globals_of(function):
+            self.part(f"{function.__module__}: {name}", value)
+        return [*named, self.token(function.__code__)]
+
+    def _class(self, kind: type) -> list[str]:
+        named = ["class", f"{kind.__module__}.{kind.__qualname__}"]
+        if _is_installed(sys.modules.get(kind.__module__)):
+            return named
+        own = [
+            (name, value)
+            for name, value in vars(kind).items()
+            if isinstance(value, FunctionType) or not name.startswith("__")
+        ]
+        return [*named, *map(self.token, kind.__bases__), self.token(own)]
+
+    def _object(self, value: Any) -> list[str]:
+        """Return an object's class and what it would be copied with."""
+        kind = self.token(type(value))
+        try:
+            state = value.__reduce_ex__(4)
+        except _NO_STATE:
+            return [kind]
+        state = [list(part) if isinstance(part, Iterator) else part for part in state]
+        return [kind, *map(self.token, state)]
 
 
-def _prompt(prompt: Prompt) -> Any:
-    if isinstance(prompt, str):
-        return prompt
-    return [[m.role, m.content, *([dict(m.fields)] if m.fields else [])] for m in prompt]
+def _digest(*content: str) -> str:
+    return hashlib.sha256(repr(content).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _is_installed(module: ModuleType | None) -> bool:
+    """Return whether a module is of a package or built in, not of the user."""
+    if module is None or module.__name__ == "__main__":
+        return False
+    place = getattr(module, "__file__", None)
+    return place is None or place.startswith(_INSTALLED)
+
+
+def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """Yield what a function's code names outside of itself; of modules of the user what it uses."""
+    names = sorted(_names(function.__code__))
+    for name in names:
+        if name in function.__globals__:
+            value = function.__globals__[name]
+            yield name, value
+            if isinstance(value, ModuleType) and not _is_installed(value):
+                yield from ((f"{name}.{n}", getattr(value, n)) for n in names if hasattr(value, n))
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (_names(value) for value in code.co_consts if isinstance(value, CodeType))
+    return {*code.co_names}.union(*inner)

@@ -1,12 +1,12 @@
 """What a sweep found: one row for each setting and domain of the data."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import SelectionError
 from steer.evaluate.table import frame, whole
+from steer.measure.data import Measured
 from steer.measure.grid import Setting
 from steer.shown import Shown
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from steer.report import Report
     from steer.show.card import Card
-
-Measured = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -80,17 +78,8 @@ class Sweep(Shown):
                 expected=" | ".join(names),
                 do="name one of these",
             )
-
-        def rank(k: int) -> tuple[float, float, float]:
-            values = [numbers[by] for numbers in self.measured[k].values()]
-            size = sum(c * c for c in self.settings[k].coefficients)
-            return min(values), sum(values) / len(values), -size
-
-        finite = [
-            k
-            for k, measured in enumerate(self.measured)
-            if all(math.isfinite(numbers[by]) for numbers in measured.values())
-        ]
+        values = {k: [x[by] for x in found.values()] for k, found in enumerate(self.measured)}
+        finite = [k for k, numbers in values.items() if all(map(math.isfinite, numbers))]
         if not finite:
             raise SelectionError(
                 f"at no setting is {by!r} finite on every domain",
@@ -98,9 +87,16 @@ class Sweep(Shown):
                 expected="at least one without",
                 do="sweep smaller coefficients",
             )
+
+        def rank(k: int) -> tuple[float, float, float]:
+            size = sum(c * c for c in self.settings[k].coefficients)
+            return min(values[k]), sum(values[k]), -size
+
         k = max(finite, key=rank)
-        found = {on: numbers[by] for on, numbers in self.measured[k].items()}
-        return {**self._setting(self.settings[k]), by: found}
+        return {
+            **self._setting(self.settings[k]),
+            by: dict(zip(self.measured[k], values[k], strict=True)),
+        }
 
     def to_dataset(self) -> "datasets.Dataset":
         """Return the rows as a Hugging Face data set."""
@@ -112,26 +108,19 @@ class Sweep(Shown):
         """Return the rows as a pandas table."""
         return frame(self.rows)
 
-    def _setting(self, setting: Setting) -> dict[str, Any]:
-        named = zip(self.domains, setting.coefficients, strict=True)
-        return {
-            "layer": setting.layer,
-            "scope": setting.scope,
-            **{f"coefficient.{domain}": c for domain, c in named},
-        }
-
-    def __len__(self) -> int:
-        return len(self.settings)
-
     def report(self, title: str = "Steering report") -> "Report":
-        """Return this result as a page.
-
-        Args:
-            title: Title of the page.
-        """
+        """Return this result as a page with a title."""
         from steer.report import Report
 
         return Report.of(self, title=title)
+
+    def _setting(self, setting: Setting) -> dict[str, Any]:
+        named = zip(self.domains, setting.coefficients, strict=True)
+        found = {f"coefficient.{domain}": c for domain, c in named}
+        return {"layer": setting.layer, "scope": setting.scope, **found}
+
+    def __len__(self) -> int:
+        return len(self.settings)
 
     def _card(self) -> "Card":
         from steer.measure.show import sweep_card

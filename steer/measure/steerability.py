@@ -7,22 +7,20 @@ import torch
 from steer.composition import Steerable, as_composition, coefficient_rows
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
-from steer.evaluate.preference import Reduce
+from steer.evaluate.reduce import Reduce
 from steer.evaluate.steerability import Steerability
 from steer.listed import listed
-from steer.measure.margins import preferences
-from steer.measure.measures import pairs_by_domain
+from steer.measure.data import pairs_by_domain
+from steer.measure.scores import preferences
 from steer.model import Model, check_model
 from steer.pairs import Pairs, as_pairs
-
-COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 def steerability(
     model: Model,
     what: Steerable,
     pairs: Pairs,
-    coefficients: Sequence[float] = COEFFICIENTS,
+    coefficients: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
     *,
     domain: str | None = None,
     reduce: Reduce = "mean",
@@ -66,16 +64,12 @@ def steerability(
             do=f"domain={composition.domains[0]!r}",
         )
     name = domain or composition.domains[0]
-    coefficients = listed("coefficients", coefficients)
-    pairs = as_pairs(pairs)
-    rows = [coefficient_rows({name: c}, composition.domains)[0] for c in coefficients]
-    settings = torch.cat(rows) if rows else torch.empty(0, len(composition.domains))
-    whole = pairs_by_domain({"all": pairs})
-    found = (
-        preferences(model, composition, settings, whole, reduce, max_tokens, progress=progress)
-        if rows
-        else []
-    )
-    scores = torch.stack([at["all"].margins for at in found]) if found else torch.empty(0, 0)
-    score = f"margin in nats ({reduce} log-probability)"
-    return Steerability(tuple(coefficients), scores, score)
+    coefficients, score = tuple(listed("coefficients", coefficients)), "margin in nats"
+    whole = pairs_by_domain({"all": as_pairs(pairs)})
+    margins = torch.empty(0, 0)
+    if coefficients:
+        rows, _ = coefficient_rows([{name: c} for c in coefficients], composition.domains)
+        options = {"progress": progress}
+        found = preferences(model, composition, rows, whole, reduce, max_tokens, **options)
+        margins = torch.stack([at["all"].margins for at in found])
+    return Steerability(coefficients, margins, f"{score} ({reduce} log-probability)")

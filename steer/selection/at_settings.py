@@ -6,7 +6,7 @@ import torch
 
 from steer.composition import Composition
 from steer.evaluate.preference import Preference, Reduce
-from steer.measure.margins import preferences
+from steer.measure.scores import preferences
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.site import Residual

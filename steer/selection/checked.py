@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from steer.composition import Composition
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
-from steer.measure.measures import pairs_by_domain
+from steer.measure.data import pairs_by_domain
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.selection.candidates import Candidate
 from steer.selection.limits import Limits

@@ -11,8 +11,8 @@ from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
+from steer.measure.data import asked
 from steer.measure.likelihood import Scorer
-from steer.measure.measures import asked
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.selection.candidates import Candidate

@@ -1,7 +1,9 @@
 """Small files that would cost much time or memory, and messages that would be long."""
 
 import json
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +118,8 @@ def test_a_file_with_endless_names_gives_a_short_message(tmp_path: Path) -> None
 # -- sweeps ----------------------------------------------------------------------------------------
 
 
-def test_a_sweep_file_without_an_end_of_line_is_not_read_whole(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
+def test_a_large_file_that_is_no_sweeps_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
     with open(path, "wb") as file:
         file.write(b"{")
         file.truncate(2**40)  # a hole, which takes no place on the disk
@@ -126,11 +128,19 @@ def test_a_sweep_file_without_an_end_of_line_is_not_read_whole(tmp_path: Path) -
 
 
 def test_a_sweep_file_with_an_endless_tail_is_not_read_whole(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    swept(path)
+    path = tmp_path / "s.db"
+    found = swept(path)
     with open(path, "ab") as file:
         file.truncate(2**40)
-    with pytest.raises(SelectionError, match="is damaged"):
+    assert swept(path).rows == found.rows
+
+
+def test_an_endless_row_of_a_sweep_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    swept(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE steer_sweep_3 SET content = zeroblob(100000000)")
+    with pytest.raises(SelectionError, match="too big"):
         swept(path)
 
 

@@ -4,9 +4,12 @@ import copy
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +30,19 @@ GRID = torch.linspace(-1, 1, 70)  # more than are measured together
 def run(path, lm=None, grid=GRID, **changes):
     request = {"what": vector(1, 2), "data": pairs(), "max_tokens": 256, **changes}
     return sweep(lm or model(), grid=grid, save=path, progress=False, **request)
+
+
+def edited(path, statement):
+    """What a statement returns, run on the file from outside."""
+    with closing(sqlite3.connect(path)) as database, database:
+        return database.execute(statement).fetchall()
+
+
+def here():
+    """Options of a process that imports these tests."""
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    return {"cwd": root, "env": environment, "capture_output": True, "text": True}
 
 
 def margin(lm, part):
@@ -50,7 +66,7 @@ class Counted:
 
 
 def test_a_finished_sweep_runs_nothing(tmp_path) -> None:
-    path = tmp_path / "deep" / "sweep.jsonl"
+    path = tmp_path / "deep" / "sweep.db"
     lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
     first = run(path, lm)
     content = path.read_bytes()
@@ -66,7 +82,7 @@ def test_a_finished_sweep_runs_nothing(tmp_path) -> None:
 
 @pytest.mark.parametrize("fail_at", [0, 1, 5, 6, 11])
 def test_a_measure_that_is_interrupted_goes_on_where_it_stopped(tmp_path, fail_at) -> None:
-    path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    path, grid = tmp_path / "sweep.db", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
     whole = Counted()
     expected = run(None, whole.lm, grid=grid, measure=margin).rows
     each = whole.calls // len(grid)
@@ -79,42 +95,48 @@ def test_a_measure_that_is_interrupted_goes_on_where_it_stopped(tmp_path, fail_a
 
 
 def test_a_likelihood_sweep_goes_on_after_what_is_saved(tmp_path) -> None:
-    path = tmp_path / "sweep.jsonl"
+    path = tmp_path / "sweep.db"
     lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
     whole = run(path, lm)
-    lines = path.read_bytes().splitlines(keepends=True)
     rows: list[int] = []
     lm.architecture.blocks[3].register_forward_hook(lambda m, a, o: rows.append(a[0].shape[0]))
     run(None, lm)
     everything = sum(rows)
-    path.write_bytes(b"".join(lines[:65]))  # the first line and one group of settings
+    edited(path, "DELETE FROM steer_sweep_3 WHERE setting >= 64")  # one group of settings is left
     rows.clear()
     assert run(path, lm).rows == whole.rows
     assert 0 < sum(rows) < everything / 5
 
 
-def test_a_line_cut_short_is_measured_again(tmp_path) -> None:
-    path = tmp_path / "sweep.jsonl"
+def test_a_row_that_is_missing_is_measured_again(tmp_path) -> None:
+    path = tmp_path / "sweep.db"
     whole = run(path)
-    content = path.read_bytes()
-    for cut in (1, 40, 200):
-        path.write_bytes(content[:-cut])
+    for lost in ("3", "0, 40, 69"):
+        edited(path, f"DELETE FROM steer_sweep_3 WHERE setting IN ({lost})")
         again = run(path)
         for a, b in zip(again.rows, whole.rows, strict=True):
             assert a["accuracy"] == b["accuracy"]
             assert a["margin"] == near(b["margin"], b["likelihood"])
-        assert path.read_bytes().count(b"\n") == len(GRID) + 1
+        assert edited(path, "SELECT count(*) FROM steer_sweep_3") == [(len(GRID) + 1,)]
         assert run(path).way == "resumed"
 
 
-def test_the_size_of_a_forward_is_that_of_the_file(tmp_path, monkeypatch) -> None:
-    path = tmp_path / "sweep.jsonl"
+def test_a_file_that_was_cut_short_is_refused_or_measured_again(tmp_path) -> None:
+    path = tmp_path / "sweep.db"
+    whole = run(path)
+    content = path.read_bytes()
+    for cut in (1, 40, 200, 4096, 9000):
+        path.write_bytes(content[:-cut])
+        refused_or_equal(path, whole)
+
+
+def test_the_size_of_a_forward_is_that_of_the_file(tmp_path) -> None:
+    path = tmp_path / "sweep.db"
     whole = run(path, max_tokens=100)
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:65]))
+    edited(path, "DELETE FROM steer_sweep_3 WHERE setting >= 64")
     assert run(path, max_tokens=None).rows == whole.rows
-    notes = json.loads(path.read_bytes().splitlines()[0])["notes"]
-    assert notes["max_tokens"] == 100
+    ((head,),) = edited(path, "SELECT content FROM steer_sweep_3 WHERE setting < 0")
+    assert json.loads(head)["max_tokens"] == 100
 
 
 @pytest.mark.parametrize(
@@ -132,7 +154,7 @@ def test_the_size_of_a_forward_is_that_of_the_file(tmp_path, monkeypatch) -> Non
     ids=lambda change: next(iter(change)),
 )
 def test_the_file_of_another_sweep_is_refused(tmp_path, change) -> None:
-    path = tmp_path / "sweep.jsonl"
+    path = tmp_path / "sweep.db"
     run(path)
     content = path.read_bytes()
     with pytest.raises(SelectionError, match="belongs to another sweep"):
@@ -151,7 +173,7 @@ def numbers(lm, part, bound=0.0):
     ids=["partial", "lambda"],
 )
 def test_what_has_no_name_of_its_own_is_not_saved(tmp_path, measure) -> None:
-    path = tmp_path / "sweep.jsonl"
+    path = tmp_path / "sweep.db"
     with pytest.raises(SelectionError, match="give it a name"):
         run(path, measure=measure)
     assert not path.exists()
@@ -160,14 +182,14 @@ def test_what_has_no_name_of_its_own_is_not_saved(tmp_path, measure) -> None:
 
 
 def test_another_model_is_another_sweep(tmp_path) -> None:
-    path = tmp_path / "sweep.jsonl"
+    path = tmp_path / "sweep.db"
     run(path)
     with pytest.raises(SelectionError, match="another sweep"):
         run(path, steer.Model(tiny_model("llama", layers=5), tiny_tokenizer()))
 
 
 def test_other_weights_are_another_sweep(tmp_path) -> None:
-    path = tmp_path / "sweep.jsonl"
+    path = tmp_path / "sweep.db"
     run(path)
     hf_model = copy.deepcopy(model().hf_model)
     copied = steer.Model(hf_model, tiny_tokenizer())
@@ -185,7 +207,7 @@ def quality_and_cost(lm, part):
 
 
 def test_a_resumed_sweep_has_the_order_of_a_fresh_one(tmp_path) -> None:
-    path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5, 1.0]
+    path, grid = tmp_path / "sweep.db", [0.0, 0.5, 1.0]
     data = {"zoology": pairs()[:1], "art": pairs()[1:]}
     fresh, resumed = (
         run(path, grid=grid, data=data, measure=quality_and_cost) for _ in ("fresh", "resumed")
@@ -197,7 +219,7 @@ def test_a_resumed_sweep_has_the_order_of_a_fresh_one(tmp_path) -> None:
 
 
 def test_a_file_is_written_by_one_sweep_at_a_time(tmp_path) -> None:
-    path, grid = tmp_path / "sweep.jsonl", [0.0, 0.5]
+    path, grid = tmp_path / "sweep.db", [0.0, 0.5]
     other, refused = steer.Model(tiny_model("llama"), tiny_tokenizer()), tmp_path / "refused"
 
     def measure(lm, part):
@@ -218,22 +240,36 @@ def test_a_folder_is_no_file_to_save_to(tmp_path) -> None:
         run(tmp_path)
 
 
-def test_an_unfinished_line_that_is_not_ours_is_left_alone(tmp_path) -> None:
-    path, foreign = tmp_path / "notes.json", b'{"check":"list", "of": "mine"'
-    path.write_bytes(foreign)
-    with pytest.raises(SelectionError, match="damaged"):
+def test_a_database_of_something_else_is_left_alone(tmp_path) -> None:
+    path = tmp_path / "notes.db"
+    edited(path, "CREATE TABLE notes (text TEXT)")
+    content = path.read_bytes()
+    with pytest.raises(SelectionError, match="no file of a sweep"):
         run(path)
-    assert path.read_bytes() == foreign
-    own = tmp_path / "sweep.jsonl"
-    whole = run(own)
-    first = own.read_bytes().split(b"\n")[0]
-    own.write_bytes(first[:50])
-    assert run(own).rows == whole.rows
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["notes.db"]
+
+
+def test_a_finished_sweep_is_one_file(tmp_path) -> None:
+    run(tmp_path / "sweep.db")
+    assert os.listdir(tmp_path) == ["sweep.db"]
+
+
+def test_another_process_is_refused_while_a_sweep_runs(tmp_path) -> None:
+    path = tmp_path / "sweep.db"
+
+    def measure(lm, part):
+        code = "from tests.measure.test_resume import run\nimport sys\nrun(sys.argv[1])"
+        other = subprocess.run([sys.executable, "-c", code, str(path)], **here(), check=False)
+        return {"refused": float("another sweep is being saved to" in other.stderr)}
+
+    measure.__qualname__ = "measure"
+    assert run(path, grid=[0.0], data=pairs()[:1], measure=measure).rows[0]["refused"] == 1.0
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    path = tmp_path_factory.mktemp("fuzz") / "sweep.jsonl"
+    path = tmp_path_factory.mktemp("fuzz") / "sweep.db"
     whole = run(path)
     return path, path.read_bytes(), whole
 
@@ -260,22 +296,21 @@ def refused_or_equal(path, whole) -> None:
 
 @FUZZ
 @given(st.data())
-def test_a_byte_that_changed_is_seen(saved, data) -> None:
-    path, content, _ = saved
-    at = data.draw(st.integers(0, len(content) - 2))
+def test_a_byte_that_changed_is_seen_or_does_not_matter(saved, data) -> None:
+    path, content, whole = saved
+    at = data.draw(st.integers(0, len(content) - 1))
     new = data.draw(st.integers(0, 255).filter(lambda b: b != content[at]))
     path.write_bytes(content[:at] + bytes([new]) + content[at + 1 :])
-    with pytest.raises(SelectionError):
-        run(path)
+    refused_or_equal(path, whole)
 
 
 @FUZZ
-@given(st.data())
-def test_lines_moved_doubled_or_lost(saved, data) -> None:
+@given(st.integers(0, 69), st.integers(-1, 69), st.sampled_from(["content", "digest", "setting"]))
+def test_a_row_that_changed_or_moved_is_seen(saved, to, of, column) -> None:
     path, content, whole = saved
-    lines = content.splitlines(keepends=True)
-    chosen = data.draw(st.lists(st.integers(0, len(lines) - 1), max_size=90))
-    path.write_bytes(b"".join(lines[k] for k in chosen))
+    path.write_bytes(content)
+    other = f"(SELECT {column} FROM steer_sweep_3 WHERE setting = {of})"
+    edited(path, f"UPDATE OR REPLACE steer_sweep_3 SET {column} = {other} WHERE setting = {to}")
     refused_or_equal(path, whole)
 
 
@@ -284,8 +319,6 @@ def test_lines_moved_doubled_or_lost(saved, data) -> None:
 def test_what_is_no_sweep_is_refused_and_left_alone(saved, content) -> None:
     path, *_ = saved
     path.write_bytes(content)
-    if b'{"check":"'.startswith(content):
-        return
     with pytest.raises(SelectionError):
         run(path)
     assert path.read_bytes() == content
@@ -293,33 +326,31 @@ def test_what_is_no_sweep_is_refused_and_left_alone(saved, content) -> None:
 
 _SCRIPT = """
 import sys
-sys.path.insert(0, {root!r})
 from tests.kernels import apply
 apply()
 import os, signal
 from tests.measure.test_resume import run
-from steer.measure.journal import Journal
-add, left = Journal.add, [int(sys.argv[2])]
+from steer.measure.saved import Saved
+add, left = Saved.add, [int(sys.argv[2])]
 def dying(self, measured):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left[0] -= 1
     add(self, measured)
-Journal.add = dying
+Saved.add = dying
 run(sys.argv[1], layers=[1, 2])
 """
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_killed_sweep_resumes_to_the_same_table(tmp_path, after) -> None:
-    path = tmp_path / "sweep.jsonl"
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    path = tmp_path / "sweep.db"
     ended = subprocess.run(
-        [sys.executable, "-c", _SCRIPT.format(root=root), str(path), str(after)], check=False
+        [sys.executable, "-c", _SCRIPT, str(path), str(after)], **here(), check=False
     )
-    assert ended.returncode == -signal.SIGKILL
-    saved_lines = path.read_bytes().count(b"\n")
-    assert saved_lines < 2 * len(GRID) + 1
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    ((count,),) = edited(path, "SELECT count(*) FROM steer_sweep_3")
+    assert count == 1 + sum((64, 6, 64, 6)[:after])
     assert run(path, layers=[1, 2]).rows == run(None, layers=[1, 2]).rows
 
 

@@ -1,0 +1,189 @@
+"""What is measured on: pairs or answers by domain, their texts, and numbers of their scores."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.evaluate.levels import LevelPreference
+from steer.evaluate.preference import Preference
+from steer.evaluate.reduce import Reduce
+from steer.listed import listed
+from steer.model import Model
+from steer.pairs import Pairs, Prompt, as_pairs
+from steer.shown import Shown
+from steer.text import as_prompts
+
+if TYPE_CHECKING:
+    from steer.show.card import Card
+
+Numbers = Mapping[str, float]
+Measured = Mapping[str, Numbers]  # by domain of the data
+Likelihood = Literal["preference", "levels"]
+Measure = Likelihood | Callable[[Model, Any], Numbers]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Answers(Shown):
+    """Prompts with one reference answer of each of several levels.
+
+    Args:
+        prompts: The prompts, at least one: texts, or messages as `model.generate` takes them.
+        answers: For each of at least two levels, one answer per prompt.
+
+    Raises:
+        SelectionError: No prompt, fewer than two levels, or answers of another number.
+        TextError: A prompt is neither a text nor messages.
+    """
+
+    prompts: Sequence[Prompt]
+    answers: Mapping[str, Sequence[str]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", as_prompts(self.prompts))
+        named = {level: listed(f"answers of {level!r}", a) for level, a in self.answers.items()}
+        object.__setattr__(self, "answers", named)
+        counts = {level: len(texts) for level, texts in self.answers.items()}
+        if not self.prompts or len(counts) < 2 or set(counts.values()) != {len(self.prompts)}:
+            raise SelectionError(
+                "levels cannot be compared",
+                found=f"{len(self.prompts)} prompts, answers by level: {counts}",
+                expected="at least one prompt, and one answer of each of two or more levels for it",
+                do="give every level as many answers as there are prompts",
+            )
+
+    def _card(self) -> "Card":
+        from steer.measure.show import answers_card
+
+        return answers_card(self)
+
+
+Data = Pairs | Answers | Mapping[str, Pairs | Answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The texts of one domain: a prompt for each response, all responses of a kind in a row."""
+
+    prompts: tuple[Prompt, ...]
+    responses: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def numbers(self, scores: Float[Tensor, "..."], measure: str, reduce: Reduce) -> Numbers:
+        """Return what the responses' scores say; NaN but for `n` where one is not finite."""
+        table = scores.reshape(len(self.kinds), -1)
+        found: dict[str, float] = {"n": table.shape[1]}
+        if measure == "preference":
+            both = Preference(table[0], table[1], reduce)
+            low, high = both.interval
+            found |= {"accuracy": both.value, "low": low, "high": high, "margin": both.margin}
+            found["likelihood"] = float(both.chosen.mean())
+        else:
+            levels = LevelPreference(table.T, self.kinds, reduce)
+            for kind in self.kinds:
+                share = levels.accuracy(kind)
+                low, high = share.interval
+                found |= {kind: share.value, f"{kind}.low": low, f"{kind}.high": high}
+        if bool(torch.isfinite(scores).all()):
+            return found
+        return {name: x if name == "n" else math.nan for name, x in found.items()}
+
+
+def asked(part: Pairs | Answers, measure: str) -> Asked:
+    """Return the texts of one domain.
+
+    Raises:
+        SelectionError: Data and measure do not go together.
+    """
+    if measure == "preference" and isinstance(part, Pairs):
+        prompts: Sequence[Prompt] = [pair.prompt for pair in part]
+        kinds = {"chosen": [p.chosen for p in part], "rejected": [p.rejected for p in part]}
+    elif measure == "levels" and isinstance(part, Answers):
+        prompts, kinds = part.prompts, {level: [*texts] for level, texts in part.answers.items()}
+    else:
+        raise SelectionError(
+            "data and measure do not go together",
+            found=f"measure {measure!r} on {type(part).__name__}",
+            expected="'preference' on Pairs, 'levels' on Answers, or a function",
+            do="pass the other measure or other data",
+        )
+    responses = tuple(text for texts in kinds.values() for text in texts)
+    return Asked(tuple(prompts) * len(kinds), responses, tuple(kinds))
+
+
+def by_domain(data: Data) -> dict[str, Pairs | Answers]:
+    """Return the data of each domain, under `all` where there is none.
+
+    Raises:
+        SelectionError: There is nothing, or it is of another kind.
+        PairsError: Something in a list is no pair, or some pairs name a domain and others none.
+    """
+    found: dict[str, Pairs | Answers] = {}
+    if isinstance(data, Answers):
+        found["all"] = data
+    elif isinstance(data, Mapping):
+        for name, part in data.items():
+            what = f"pairs of {name!r}"
+            found[name] = part if isinstance(part, Answers) else as_pairs(part, what)
+    else:
+        pairs = as_pairs(data)
+        found |= (
+            {str(n): p for n, p in pairs.by_domain().items()} if pairs.domains else {"all": pairs}
+        )
+    empty = [name for name, part in found.items() if isinstance(part, Pairs) and not len(part)]
+    if not found or empty:
+        raise _nothing(f"{type(data).__name__}, without pairs: {empty}")
+    return found
+
+
+def pairs_by_domain(data: Pairs | Mapping[str, Pairs]) -> dict[str, Pairs]:
+    """Return the pairs of each domain as `by_domain`, and refuse answers of levels."""
+    found = by_domain(data)
+    pairs = {name: part for name, part in found.items() if isinstance(part, Pairs)}
+    if len(pairs) < len(found):
+        raise _nothing(f"no pairs of {sorted(found.keys() - pairs.keys())}")
+    return pairs
+
+
+def _nothing(found: str) -> SelectionError:
+    return SelectionError(
+        "there is nothing to measure on",
+        found=found,
+        expected="Pairs, or a mapping from domain to Pairs; for a sweep Answers as well",
+        do="check the split or the domain's name",
+    )
+
+
+def plain_numbers(found: Mapping[str, float], where: str) -> dict[str, float]:
+    """Return what a function returned as plain numbers, NaN where one is not finite.
+
+    Raises:
+        SelectionError: There is nothing, a name is no valid text, or a number is none.
+    """
+    try:
+        numbers = {name: _plain(value) for name, value in found.items() if name.encode() or True}
+    except (AttributeError, TypeError, ValueError):
+        numbers = {}
+    if not numbers:
+        raise SelectionError(
+            f"a measure returned what cannot be kept, {where}",
+            found=repr(found)[:200],
+            expected="at least one number by name, and names that UTF-8 can hold",
+            do="return for instance {'accuracy': 0.75}",
+        )
+    return numbers
+
+
+def _plain(given: Any) -> float:
+    """Return a number as it is kept: whole if it was, NaN if it is not finite or too large."""
+    try:
+        value = float(given)
+    except OverflowError:
+        return math.nan
+    exact = isinstance(given, int) and abs(value) < 2**53
+    return int(given) if exact else value if math.isfinite(value) else math.nan
