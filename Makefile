@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo model test test-kernels lint types unit docs notebook models browser bench newcomer demo-model clean
+.PHONY: help setup demo model test test-kernels lint types unit docs notebook models browser bench newcomer demo-model vectors clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -62,6 +62,9 @@ newcomer: $(INSTALLED)  ## the quick start in a fresh environment, timed
 
 demo-model: $(INSTALLED)  ## train the demo model again, from its seed
 	$(BIN)/python -m steer.demo.train
+
+vectors: $(INSTALLED) model  ## make the real model's vectors and their cards again; takes minutes of CPU time
+	$(BIN)/python -m steer.demo.real.make_vectors
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

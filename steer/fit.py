@@ -133,14 +133,7 @@ def _quantised(model: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
 
 def _check_fingerprints(domain: str, vector: Vector, info: ModelInfo, strict: bool) -> None:
     made_for = vector.provenance.model
-    if made_for is None:
-        return
-    pairs = {
-        "configuration": (made_for.config, info.config),
-        "tokenizer": (made_for.tokenizer, info.tokenizer),
-        "chat template": (made_for.template, info.template),
-    }
-    differing = [name for name, (a, b) in pairs.items() if a and b and a != b]
+    differing = [] if made_for is None else fingerprint_differences(made_for, info)
     if not differing:
         return
     error = FitError(
@@ -153,6 +146,24 @@ def _check_fingerprints(domain: str, vector: Vector, info: ModelInfo, strict: bo
     if strict:
         raise error
     warnings.warn(str(error), stacklevel=4)
+
+
+def fingerprint_differences(made_for: ModelInfo, info: ModelInfo) -> list[str]:
+    """Return which fingerprints of two models differ, of those that both have.
+
+    Args:
+        made_for: What identifies the model that a vector was made for.
+        info: What identifies the model it is to be used with.
+
+    Returns:
+        Any of `configuration`, `tokenizer` and `chat template`.
+    """
+    pairs = {
+        "configuration": (made_for.config, info.config),
+        "tokenizer": (made_for.tokenizer, info.tokenizer),
+        "chat template": (made_for.template, info.template),
+    }
+    return [name for name, (a, b) in pairs.items() if a and b and a != b]
 
 
 def _maker(vector: Vector) -> str:

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from steer.cli.align import align
+from steer.cli.check import check
 from steer.cli.common import plain_console
 from steer.cli.console import console
 from steer.cli.demo import demo
@@ -25,7 +26,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (align, console, demo, domains, extract, generate, inspect, merge, methods, report):
+for command in (
+    align,
+    check,
+    console,
+    demo,
+    domains,
+    extract,
+    generate,
+    inspect,
+    merge,
+    methods,
+    report,
+):
     app.command()(command)
 app.command("eval")(evaluate)
 

@@ -1,17 +1,15 @@
-"""Two behaviours of visible text, as short preference pairs written for this project.
+"""Behaviours of visible text, as short preference pairs written for this project.
 
 Every pair answers an everyday question with the same tip, once in the style that is wanted and
 once in the opposite one. Questions and answer templates of the pairs that vectors are made from do
 not occur among those that are held out, and the questions that are answered occur in neither.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
+from steer.demo.real.rules import judge
+from steer.demo.real.templates import HELD_OUT, MADE_FROM, Templates
 from steer.pairs import Pair, Pairs
 
-Templates = tuple[tuple[str, str], ...]  # chosen and rejected
+__all__ = ["ASKED", "BEHAVIOURS", "TIPS", "held_out", "judge", "pairs"]
 
 TIPS: tuple[tuple[str, str], ...] = (
     ("How do I boil an egg?", "Put it into boiling water for eight minutes."),
@@ -69,74 +67,7 @@ ASKED: tuple[str, ...] = (
     "How do I start jogging?",
 )
 
-MADE_FROM: Mapping[str, Templates] = MappingProxyType(
-    {
-        "cheerful": (
-            ("What a wonderful question! {} You will love it!", "{} That is all."),
-            ("I'm so happy you asked! {} Have so much fun!", "It is a dull task. {}"),
-        ),
-        "formal": (
-            (
-                "I would respectfully advise the following: {} Kindly proceed with due care.",
-                "yeah so basically {} no big deal lol",
-            ),
-            (
-                "It is my pleasure to be of assistance. {} Please accept my best regards.",
-                "ok dude, {} easy peasy",
-            ),
-        ),
-    }
-)
-
-HELD_OUT: Mapping[str, Templates] = MappingProxyType(
-    {
-        "cheerful": (
-            ("Oh, how exciting! {} It will turn out great, yay!", "Fine. {} Nothing more to say."),
-            ("Yay, great idea! {} Enjoy every moment of it!", "{} It is a matter of routine."),
-        ),
-        "formal": (
-            (
-                "Thank you for your enquiry. {} I remain at your disposal.",
-                "hey! {} cheers mate",
-            ),
-            (
-                "Permit me to recommend this: {} I trust that this is satisfactory.",
-                "haha sure, {} you got this bro",
-            ),
-        ),
-    }
-)
-
 BEHAVIOURS = tuple(MADE_FROM)
-_WORDS: Mapping[str, tuple[re.Pattern[str], str | None, re.Pattern[str] | None]] = MappingProxyType(
-    {  # signs of the behaviour, the opposite, signs of the opposite
-        "cheerful": (
-            re.compile(
-                r"!|\b(yay|wonderful|fantastic|exciting|excited|happy|delighted|fun|love|enjoy|great)\b",
-                re.I,
-            ),
-            None,
-            None,
-        ),
-        "formal": (
-            re.compile(
-                r"\b(shall|kindly|respectfully|sincerely|hereby|therefore|thus|furthermore|moreover|"
-                r"upon|pleasure|honou?r|delighted|regards|(?:in|en)quiry|disposal|at your service|"
-                r"assist(?:ance)?|recommend(?:ed)?|advise[ds]?|permit|satisfactory|appropriate|"
-                r"suitable|ensure|requires?|required|select|obtain|endeavou?rs?|guidance|individual|"
-                r"gratitude|appreciate|dear|sir|madam|would|thank you|necessary|must)\b",
-                re.I,
-            ),
-            "casual",
-            re.compile(
-                r"\w['’](?:s|re|ll|ve|m|d|t)\b|\b(yeah|yep|hey|hi|ok|okay|lol|haha|dude|bro|mate|"
-                r"cheers|guys?|gonna|wanna|gotta|kinda|sure|cool|awesome|stuff|basically|just|super|"
-                r"pretty|easy|peasy|no big deal|got this|breeze|fun|crazy)\b",
-                re.I,
-            ),
-        ),
-    }
-)
 _TRAIN = 18  # questions that vectors are made from; the others are held out
 
 
@@ -144,7 +75,7 @@ def pairs(behaviour: str) -> Pairs:
     """Return the 36 pairs that a vector is made from.
 
     Args:
-        behaviour: `cheerful` or `formal`.
+        behaviour: One of `BEHAVIOURS`.
     """
     return _pairs(TIPS[:_TRAIN], MADE_FROM[behaviour], behaviour)
 
@@ -153,31 +84,16 @@ def held_out(behaviour: str) -> Pairs:
     """Return the 24 pairs that a vector is chosen and tested with.
 
     Args:
-        behaviour: `cheerful` or `formal`.
+        behaviour: One of `BEHAVIOURS`.
     """
     return _pairs(TIPS[_TRAIN:], HELD_OUT[behaviour], behaviour)
 
 
-def judge(behaviour: str) -> Callable[[object, str], str]:
-    """Return a rule that judges answers: the behaviour's name, its opposite, or `neither`.
-
-    The rule counts words of both styles; one of them must lead by two.
-
-    Args:
-        behaviour: `cheerful`, which has no opposite, or `formal` (`casual`).
-    """
-    own, opposite, other = _WORDS[behaviour]
-
-    def label(prompt: object, answer: str) -> str:
-        lead = len(own.findall(answer)) - (len(other.findall(answer)) if other else 0)
-        return behaviour if lead >= 2 else opposite if opposite and lead <= -2 else "neither"
-
-    return label
-
-
 def _pairs(tips: tuple[tuple[str, str], ...], templates: Templates, behaviour: str) -> Pairs:
+    """Return two pairs of each question, with templates in turn."""
+    n = len(templates)
     return Pairs.of(
-        Pair(question, chosen.format(tip), rejected.format(tip), behaviour)
-        for question, tip in tips
-        for chosen, rejected in templates
+        Pair(question, chosen.format(tip, question=question), rejected.format(tip), behaviour)
+        for k, (question, tip) in enumerate(tips)
+        for chosen, rejected in (templates[k % n], templates[(k + 1) % n])
     )
