@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 def check(
     file: Annotated[Path, typer.Argument(help="A vector file.")],
-    model: Annotated[
-        str, typer.Option(help="Hub id, folder, GGUF file, `smollm2` or `demo`.")
-    ],
+    model: Annotated[str, typer.Option(help="Hub id, folder, GGUF file, `smollm2` or `demo`.")],
     pairs: Annotated[
         str | None,
         typer.Option(help="Pairs to measure the stored accuracy on: a file, or a data set's id."),
@@ -98,6 +96,7 @@ def _answers(claim: "Claim", vector: "Vector", lm: "Model", console: "Console") 
 def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model", console: "Console") -> bool:
     """Print the preference accuracy at the stored setting on pairs, and the one stored."""
     from steer.composition import compose
+    from steer.evaluate.interval import Share
     from steer.evaluate.preference import preference
 
     tuning = vector.tuning
@@ -113,4 +112,6 @@ def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model", console: "Console")
         f"{'' if claimed is None else f', claimed {claimed:.1%}'}.",
         soft_wrap=True,
     )
-    return claimed is None or after.interval[1] >= claimed
+    if claimed is None:
+        return True
+    return after.value >= Share(round(claimed * after.n), after.n).interval[0]
