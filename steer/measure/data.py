@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,11 +16,10 @@ from steer.evaluate.reduce import Reduce
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs, Prompt, as_pairs
+from steer.show.card import Card
+from steer.show.text import plain
 from steer.shown import Shown
 from steer.text import as_prompts
-
-if TYPE_CHECKING:
-    from steer.show.card import Card
 
 Numbers = Mapping[str, float]
 Measured = Mapping[str, Numbers]  # by domain of the data
@@ -57,10 +56,12 @@ class Answers(Shown):
                 do="give every level as many answers as there are prompts",
             )
 
-    def _card(self) -> "Card":
-        from steer.measure.show import answers_card
-
-        return answers_card(self)
+    def _card(self) -> Card:
+        first = {"prompt": self.prompts[0]} | {n: a[0] for n, a in [*self.answers.items()][:12]}
+        facts = [("levels", ", ".join(self.answers))]
+        facts += [(name, plain(repr(text), 72)) for name, text in first.items()]
+        said = f"Answers: {len(self.prompts)} prompts, {len(self.answers)} levels"
+        return Card(said, tuple(facts))
 
 
 Data = Pairs | Answers | Mapping[str, Pairs | Answers]

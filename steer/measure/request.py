@@ -1,9 +1,9 @@
 """What identifies a request, so that a saved one is only ever resumed by the same.
 
-A digest is taken of everything that numbers depend on. A model counts by its configuration,
-tokenizer, template and a sample of its weights; a function of the user by its code, its values
-and whatever they name; an object by its class and what it would be copied with. What has no such
-state (a lock, a connection) counts by its class, what installed packages define by its name.
+A digest is taken of everything that numbers depend on: of a model's configuration, tokenizer,
+template and a sample of its weights; of the code and values of the user's functions and of whatever
+they name; of what an object would be copied with. What has no such state (a lock, a connection)
+counts by its class, and what installed packages define by its name.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,24 @@ _PLACES = (
 _INSTALLED = ("<frozen", *(f"{place}{os.sep}" for place in _PLACES))
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), range, torch.dtype)
 _NO_STATE = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, OSError, ImportError)
+
+
+_CODE = (
+    *("argcount", "posonlyargcount", "kwonlyargcount", "flags", "code", "exceptiontable"),
+    *("names", "varnames", "freevars", "cellvars"),
+)
+_Token = Callable[[object], str]
+_CONTENT: dict[type, Callable[[_Token, Any], Iterable[str]]] = {
+    **dict.fromkeys((list, tuple), map),
+    **dict.fromkeys((set, frozenset), lambda token, value: sorted(map(token, value))),
+    **dict.fromkeys((dict, MappingProxyType), lambda token, value: map(token, value.items())),
+    MethodType: lambda token, value: [token(value.__func__), token(value.__self__)],
+    ModuleType: lambda _, value: [value.__name__],
+    property: lambda token, value: map(token, (value.fget, value.fset, value.fdel)),
+    CodeType: lambda token, value: map(
+        token, (value.co_consts, *(getattr(value, f"co_{name}") for name in _CODE))
+    ),
+}
 
 
 def fingerprint(
@@ -119,12 +137,9 @@ class _Reader:
         self._above: list[int] = []
 
     def part(self, name: str, value: object) -> None:
-        """Take a digest of a value under its name, numbered where another value has that name."""
-        while name in self._named:
-            if self._named[name] is value:
-                return
+        """Take a digest of a value under its name, marked where another value has that name."""
+        while self._named.setdefault(name, value) is not value:
             name += "'"
-        self._named[name] = value
         self.parts[name] = self.token(value)[:16]
 
     def token(self, value: Any) -> str:
@@ -139,74 +154,55 @@ class _Reader:
             self._above.pop()
         return self._known[id(value)][1]
 
-    def _content(self, value: Any) -> Iterator[str] | list[str]:
-        token = self.token
-        match value:
-            case Model():
-                dtype = next(value.architecture.model.parameters()).dtype
-                return [
-                    "model",
-                    repr(asdict(value.info)),
-                    str(dtype),
-                    weights_sample(value.hf_model),
-                ]
-            case nn.Module():
-                return [token(type(value)), weights_sample(value)]
-            case Tensor():
-                data = b"" if value.is_meta else tensor_bytes(value)
-                return [f"{value.dtype} {list(value.shape)}", hashlib.sha256(data).hexdigest()]
-            case list() | tuple() if type(value) in (list, tuple):
-                return [type(value).__name__, *map(token, value)]
-            case set() | frozenset() if type(value) in (set, frozenset):
-                return ["set", *sorted(map(token, value))]
-            case dict() | MappingProxyType() if type(value) in (dict, MappingProxyType):
-                return ["dict", *(token(pair) for pair in value.items())]
-            case FunctionType():
-                return self._function(value)
-            case MethodType():
-                return ["method", token(value.__func__), token(value.__self__)]
-            case CodeType():
-                counts = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount)
-                names = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
-                compiled = (value.co_flags, value.co_code, value.co_exceptiontable)
-                return ["code", repr((counts, names, compiled)), *map(token, value.co_consts)]
-            case ModuleType():
-                return ["module", value.__name__]
-            case type():
-                return self._class(value)
-            case property():
-                return ["property", *map(token, (value.fget, value.fset, value.fdel))]
-        if hasattr(value, "__wrapped__"):  # a cache, a static method
-            return [token(type(value)), token(value.__wrapped__)]
-        return self._object(value)
+    def _content(self, value: Any) -> list[str]:
+        kind = type(value)
+        if kind in _CONTENT:
+            return [kind.__name__, *_CONTENT[kind](self.token, value)]
+        if isinstance(value, Model):
+            return [repr(asdict(value.info)), weights_sample(value.hf_model)]
+        if isinstance(value, nn.Module):
+            return [self.token(kind), weights_sample(value)]
+        if isinstance(value, Tensor):
+            data = b"" if value.is_meta else tensor_bytes(value)
+            return [f"{value.dtype} {list(value.shape)}", hashlib.sha256(data).hexdigest()]
+        if isinstance(value, FunctionType):
+            return self._function(value)
+        return self._class(value) if isinstance(value, type) else self._object(value)
 
     def _function(self, function: FunctionType) -> list[str]:
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        for name, cell in cells:
+        code, cells = function.__code__, function.__closure__ or ()
+        for name, cell in zip(code.co_freevars, cells, strict=True):
             if cell != CellType():  # not yet set
                 self.part(f"{function.__qualname__}: {name}", cell.cell_contents)
         values = self.token((function.__defaults__, function.__kwdefaults__))
-        named = ["function", f"{function.__module__}.{function.__qualname__}", values]
-        if function.__code__.co_filename.startswith(_INSTALLED):
+        named = [f"{function.__module__}.{function.__qualname__}", values]
+        if code.co_filename.startswith(_INSTALLED):
             return named
-        for name, value in _globals_of(function):
-            self.part(f"{function.__module__}: {name}", value)
-        return [*named, self.token(function.__code__)]
+        names = sorted(_names(code))
+        for name in filter(function.__globals__.__contains__, names):
+            value, path = function.__globals__[name], f"{function.__module__}: {name}"
+            self.part(path, value)
+            if isinstance(value, ModuleType) and not _is_installed(value):
+                for used in (n for n in names if hasattr(value, n)):
+                    self.part(f"{path}.{used}", getattr(value, used))
+        return [*named, self.token(code)]
 
     def _class(self, kind: type) -> list[str]:
-        named = ["class", f"{kind.__module__}.{kind.__qualname__}"]
+        named = f"{kind.__module__}.{kind.__qualname__}"
         if _is_installed(sys.modules.get(kind.__module__)):
-            return named
-        own = [
-            (name, value)
+            return [named]
+        own = {
+            name: value
             for name, value in vars(kind).items()
             if isinstance(value, FunctionType) or not name.startswith("__")
-        ]
-        return [*named, *map(self.token, kind.__bases__), self.token(own)]
+        }
+        return [named, *map(self.token, kind.__bases__), self.token(own)]
 
     def _object(self, value: Any) -> list[str]:
-        """Return an object's class and what it would be copied with."""
+        """Return an object's class and what it wraps (as a cache does), or would be copied with."""
         kind = self.token(type(value))
+        if hasattr(value, "__wrapped__"):
+            return [kind, self.token(value.__wrapped__)]
         try:
             state = value.__reduce_ex__(4)
         except _NO_STATE:
@@ -219,25 +215,15 @@ def _digest(*content: str) -> str:
     return hashlib.sha256(repr(content).encode("utf-8", "backslashreplace")).hexdigest()
 
 
+def _names(code: CodeType) -> set[str]:
+    """Return what code and the functions within it name."""
+    inner = (_names(value) for value in code.co_consts if isinstance(value, CodeType))
+    return {*code.co_names}.union(*inner)
+
+
 def _is_installed(module: ModuleType | None) -> bool:
     """Return whether a module is of a package or built in, not of the user."""
     if module is None or module.__name__ == "__main__":
         return False
     place = getattr(module, "__file__", None)
     return place is None or place.startswith(_INSTALLED)
-
-
-def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """Yield what a function's code names outside of itself; of modules of the user what it uses."""
-    names = sorted(_names(function.__code__))
-    for name in names:
-        if name in function.__globals__:
-            value = function.__globals__[name]
-            yield name, value
-            if isinstance(value, ModuleType) and not _is_installed(value):
-                yield from ((f"{name}.{n}", getattr(value, n)) for n in names if hasattr(value, n))
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (_names(value) for value in code.co_consts if isinstance(value, CodeType))
-    return {*code.co_names}.union(*inner)

@@ -1,13 +1,17 @@
 """What a sweep found: one row for each setting and domain of the data."""
 
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from steer.errors import SelectionError
 from steer.evaluate.table import frame, whole
-from steer.measure.data import Measured
+from steer.measure.data import Likelihood, Measured
 from steer.measure.grid import Setting
+from steer.show.card import Card, Curves, Point, number
+from steer.show.rows import table_of
 from steer.shown import Shown
 
 if TYPE_CHECKING:
@@ -15,7 +19,9 @@ if TYPE_CHECKING:
     import pandas
 
     from steer.report import Report
-    from steer.show.card import Card
+
+_SHOWN = 20  # rows shown
+_READ = 2000  # settings that curves are drawn of
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -122,7 +128,53 @@ class Sweep(Shown):
     def __len__(self) -> int:
         return len(self.settings)
 
-    def _card(self) -> "Card":
-        from steer.measure.show import sweep_card
+    def _card(self) -> Card:
+        likelihood = self.measure in get_args(Likelihood)
+        how = f" ({self.reduce} log-probability)" if likelihood else ""
+        said = f"Sweep of {len(self)} settings: {self.measure}{how}, {self.way}"
+        rows = self.rows
+        if not rows:
+            return Card(said)
+        facts = [("domains", ", ".join(self.domains))]
+        names = [name for numbers in self.measured[0].values() for name in numbers if name != "n"]
+        drawn = next((n for n in ("accuracy", "value", *names) if n in names), None)
+        if drawn == "accuracy":  # of which more is better
+            with suppress(SelectionError):  # it is finite nowhere
+                facts.append(("best", _said(self.best(drawn))))
+        lost = sum(any(x != x for n in m.values() for x in n.values()) for m in self.measured)
+        if lost:
+            why = ": the model overflows there" if likelihood else ""
+            facts.append(("not finite", f"{lost} settings{why}"))
+        curves = _curves(self, drawn) if drawn else ()
+        return Card(said, tuple(facts), (*curves, table_of(rows, shown=_SHOWN, none="own")))
 
-        return sweep_card(self)
+
+def _said(best: Mapping[str, Any]) -> str:
+    """Return a setting and what was reached there as a text."""
+    reached = {k: v for k, v in best.items() if not isinstance(v, Mapping) and v is not None}
+    said = [f"{name.removeprefix('coefficient.')} {number(x)}" for name, x in reached.items()]
+    for name, found in best.items():
+        if isinstance(found, Mapping):
+            said.append(f"{name} " + ", ".join(f"{on} {number(x)}" for on, x in found.items()))
+    return ", ".join(said)
+
+
+def _curves(sweep: Sweep, name: str) -> tuple[Curves, ...]:
+    """Return one curve for each domain of the data and layer, where one coefficient varies."""
+    settings = sweep.settings[:_READ]
+    columns = zip(*(s.coefficients for s in settings), strict=True)
+    varying = [k for k, column in enumerate(columns) if len({*column}) > 1]
+    together = all(len({s.coefficients[k] for k in varying}) <= 1 for s in settings)
+    if not varying or not together:
+        return ()
+    series: dict[str, list[Point]] = {}
+    layers, scopes = ({getattr(s, kind) for s in settings} for kind in ("layer", "scope"))
+    for setting, measured in zip(settings, sweep.measured[:_READ], strict=True):
+        for on, numbers in measured.items():
+            words = [on] * (len(measured) > 1) + [f"layer {setting.layer}"] * (len(layers) > 1)
+            words += [str(setting.scope)] * (len(scopes) > 1)
+            at, up = setting.coefficients[varying[0]], float(numbers[name])
+            series.setdefault(" ".join(words), []).extend([(at, up)] if up == up else [])
+    along = ", ".join(sweep.domains[k] for k in varying)
+    ordered = {key: tuple(sorted(points)) for key, points in series.items()}
+    return (Curves(name, f"coefficient of {along}", ordered, 0.0),)

@@ -12,7 +12,8 @@ from steer.composition import Composition
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import pair_rows
-from steer.measure import likelihoods
+from steer.measure import Answers
+from steer.measure.scores import DataScorer
 from steer.model import Model
 
 NEW_TOKENS = 48
@@ -84,11 +85,12 @@ def likelihood(
     Returns:
         Shares and scores; the level order is that of `LEVELS`.
     """
-    prompts = [q for d in DOMAINS for _ in LEVELS for q in asked.questions[d]]
-    answers = [text for d in DOMAINS for level in LEVELS for text in asked.answers[d, level]]
-    found = likelihoods(model, knobs, settings, prompts, answers)
-    scores = torch.stack([row.double().sum(dim=1) for row in found.logprobs], dim=1)
-    table = scores.reshape(len(settings), len(DOMAINS), len(LEVELS), -1)
+    data = {
+        d: Answers(asked.questions[d], {level: asked.answers[d, level] for level in LEVELS})
+        for d in DOMAINS
+    }
+    scores = DataScorer(model, knobs, data, "sum", "levels")(settings)
+    table = torch.stack(list(scores.values()), dim=1)
     best = table.argmax(dim=2, keepdim=True)
     likeliest = torch.zeros_like(table).scatter(2, best, 1.0)
     return Likely(likeliest.mean(dim=-1), table.mean(dim=-1))
