@@ -58,6 +58,18 @@ def test_a_steered_model_is_scored_and_every_item_written(data: str, tmp_path: P
     assert {row["n"] for row in saved["rows"]} == {2}
 
 
+def test_scores_as_json_are_one_row_for_each_metric(data: str) -> None:
+    few = ("--tasks", "truthfulqa_mc1", "--data", data, "--limit", "2", "--no-baseline", "--json")
+    app = typer.Typer()
+    app.command()(evaluate)
+    result = CliRunner().invoke(app, ["demo", "--quiet", "-v", VECTOR, *few])
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    (row,) = [row for row in rows if row["metric"] == "acc"]
+    assert (row["task"], row["n"]) == ("truthfulqa_mc1", 2)
+    assert row["unsteered"] is None
+    assert 0 <= row["steered"] <= 1
+
+
 def test_tasks_are_listed(data: str) -> None:
     assert run("--tasks", "list").split() == [
         "gsm8k", "harmless", "humaneval", "humaneval_chat", "mbpp", "truthfulqa_mc1",
