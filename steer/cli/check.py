@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from steer.cli.common import Device, Dtype, load_model, plain_console
+from steer.cli.common import Device, Dtype, Progress, load_model, plain_console, working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,7 @@ def check(
         str | None,
         typer.Option(help="Pairs to measure the stored accuracy on: a file, or a data set's id."),
     ] = None,
+    progress: Progress = True,
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
@@ -40,9 +41,9 @@ def check(
     vector = Vector.load(file)
     claim = claim_of(vector)
     chosen = None if pairs is None else Pairs.load(pairs)
-    lm = load_model(model, dtype, device)
-    holds = [_fits(vector, lm, console)]
-    with warnings.catch_warnings():
+    with working(progress), warnings.catch_warnings():
+        lm = load_model(model, dtype, device)
+        holds = [_fits(vector, lm, console)]
         warnings.filterwarnings("ignore", "the vector of domain .* was made for another")
         if claim is not None:
             holds.append(_answers(claim, vector, lm, console))
