@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from steer.batch import exchange_batch
 from steer.composition import Composition
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from steer.model import Model
 
 _PROMPTS, _TOKENS = 4, 16  # of the text on which norms are measured
-_known: "WeakKeyDictionary[Model, dict[tuple[int, str], float]]" = WeakKeyDictionary()
+_known: "WeakKeyDictionary[Model, dict[str, list[float]]]" = WeakKeyDictionary()
 
 
 def stream_norm(model: "Model", layer: int, scope: Scope, text: NeutralText | None = None) -> float:
@@ -44,29 +45,34 @@ def stream_norm(model: "Model", layer: int, scope: Scope, text: NeutralText | No
     """
     unsteered(model.engine, "stream_norm")
     known = _known.setdefault(model, {})
-    key = (layer, str(scope))
-    if text is None and key in known:
-        return known[key]
-    read = text or neutral_text(model, NEUTRAL_PROMPTS[:_PROMPTS], max_new_tokens=_TOKENS)
-    norms: list[float] = []
-    batch = exchange_batch(model.chat, read.prompts, read.responses)
-    streams = model.engine.forward(batch, layers=[layer], logits="none").residual
+    if text is not None:
+        return _norms(model, [layer], scope, text)[0]
+    if str(scope) not in known:
+        read = neutral_text(model, NEUTRAL_PROMPTS[:_PROMPTS], max_new_tokens=_TOKENS)
+        known[str(scope)] = _norms(model, range(model.n_layers), scope, read)
+    return known[str(scope)][layer]
+
+
+def _norms(model: "Model", layers: Sequence[int], scope: Scope, text: NeutralText) -> list[float]:
+    """Return the median norm at each layer, of one forward."""
+    batch = exchange_batch(model.chat, text.prompts, text.responses)
+    streams = model.engine.forward(batch, layers=layers, logits="none").residual
     special = {*model.tokenizer.all_special_ids}
+    norms: list[Tensor] = []
     for ids, prompt, stream in zip(batch.ids, batch.prompt_lengths, streams, strict=True):
         chosen = scope.mask(torch.arange(len(ids))[None], torch.tensor([prompt]))[0].tolist()
-        of_token = torch.linalg.vector_norm(stream[0].double(), dim=-1).tolist()
-        whole = zip(ids, chosen, of_token, strict=True)
-        norms += [n for k, (i, c, n) in enumerate(whole) if c and k and i not in special]
-    if not norms:
+        kept = [k for k, (i, c) in enumerate(zip(ids, chosen, strict=True)) if c and k]
+        kept = [k for k in kept if ids[k] not in special]
+        norms.append(torch.linalg.vector_norm(stream[:, kept].double(), dim=-1).cpu())
+    each = torch.cat(norms, dim=1)
+    if not each.shape[1]:
         raise CompositionError(
             "a strength cannot be given relative to the stream here",
             found=f"scope {str(scope)!r}, which means special tokens or the first one only",
             expected="a scope with tokens of the prompt or the response",
             do="give a coefficient, or kl=…",
         )
-    if text is None:
-        known[key] = median(norms)
-    return median(norms)
+    return [median(row) for row in each.tolist()]
 
 
 def displacement(

@@ -22,7 +22,7 @@ from steer.pairs import Pairs
 from steer.positions import is_position
 from steer.report.sections.examples import Examples, answered
 from steer.report.sections.side_effects import Cost, Costs
-from steer.selection.effects import SideEffects
+from steer.selection.kernel import SideEffects
 
 _POINTS = 9  # coefficients of a dose-response
 
@@ -83,8 +83,8 @@ class Work:
 
     def costs(self, budget: float | None) -> Costs:
         """Return worst accuracy and KL of every setting."""
-        effects = SideEffects(self.model, self.text)(self.composition, self.settings)
         rows = self.settings.tolist()
+        effects = SideEffects(self.model, self.text)([(self.composition, tuple(r)) for r in rows])
         objectives = [
             min(float(measured[name]["accuracy"]) for name in self.moved)
             for measured in self.swept.measured

@@ -9,6 +9,7 @@ from steer.evaluate.judge.protocol import Judge
 from steer.evaluate.judge.result import Judged, judge_answers
 from steer.model import Model
 from steer.pairs import Prompt
+from steer.selection.kernel import answers_at, at
 
 ASKED, TOKENS = 6, 32  # prompts that are answered, and the length of the answers
 
@@ -66,13 +67,11 @@ def visible(
     Args:
         model: The model; it must not be steered.
         setting: The composition at the coefficients chosen.
-        prompts: Prompts that took no part in choosing.
+        prompts: Prompts that took no part in choosing; some of them are answered.
         judge: A judge of answers, and the label that is wanted; None without one.
     """
-    asked = list(prompts)
-    before = model.generate(asked, max_new_tokens=TOKENS)
-    with model.steered(setting):
-        after = model.generate(asked, max_new_tokens=TOKENS)
+    asked = list(dict.fromkeys(prompts))[:ASKED]
+    before, after = answers_at(model, [at(setting(0.0)), at(setting)], asked, TOKENS)
     pairs = tuple(AnswerPair(*found) for found in zip(asked, before, after, strict=True))
     if judge is None:
         return Visible(pairs)

@@ -1,8 +1,9 @@
 """Coefficients of equal side effect, so that vectors can be compared."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
@@ -16,10 +17,11 @@ from steer.evaluate.preference import Reduce
 from steer.evaluate.table import Row, Tabled
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
-from steer.selection.at_settings import at_settings
-from steer.selection.effects import SideEffects
+from steer.selection.kernel import SideEffects, at, preferences_at
 from steer.term import inner
 
+Search = Generator[float, float, tuple[float, float]]
+_K = TypeVar("_K")
 _FIRST = 1 / 16  # of `most`, where the bracket is begun
 _STEPS = 60
 
@@ -81,17 +83,19 @@ def calibrate(
             do="calibrate(model, vector, kl=…), or a composition at knobs(1.0)",
         )
 
+    low, high = kl * (1 - tolerance), kl * (1 + tolerance)
     with tqdm(desc="calibrate", unit="coefficient", disable=None if progress else True) as bar:
 
-        def at(c: float) -> float:
-            found = effects(composition, own * c)[0][0]
+        def measure(tried: Mapping[str, float]) -> dict[str, float]:
+            row = tuple((own * tried[""])[0].tolist())
+            ((found, _),) = effects([(composition, row)])
             bar.update()
             if math.isnan(found):
-                raise _out_of_reach(kl, (c, found))
-            return found
+                raise _out_of_reach(kl, (tried[""], found))
+            return {"": found}
 
-        low, high = kl * (1 - tolerance), kl * (1 + tolerance)
-        c, found = crossing(at, low, high, most * _FIRST, most)
+        search = crossing(low, high, most * _FIRST, most)
+        ((c, found),) = lockstep({"": search}, measure).values()
     if low <= found <= high:
         return c
     if c >= most:
@@ -104,25 +108,23 @@ def calibrate(
     )
 
 
-def crossing(
-    at: Callable[[float], float], low: float, high: float, first: float, most: float
-) -> tuple[float, float]:
-    """Return a coefficient whose KL lies between two values, and the KL; else the nearest below.
+def crossing(low: float, high: float, first: float, most: float) -> Search:
+    """Yield coefficients, get the KL of each; return one whose KL lies between two values, and it.
 
     The coefficient is raised, at most doubled, until the KL is passed; then false position on √KL,
-    which is linear in it for small ones, and halving where that is slow.
+    which is linear in it for small ones, and halving where that is slow. Where the KL never lies
+    there, the nearest coefficient below is returned, at worst 0.
 
     Args:
-        at: Returns the KL at a coefficient above 0; NaN counts as too much.
         low: The least KL that is good, nats per token.
-        high: The most.
+        high: The most; NaN counts as more.
         first: The first coefficient to try.
         most: The largest.
     """
     below, above, c = (0.0, 0.0), None, min(first, most)
     goal = math.sqrt((low + high) / 2)
     for step in range(_STEPS):
-        kl = at(c)
+        kl = yield c
         if low <= kl <= high:
             return c, kl
         if kl < low:
@@ -137,6 +139,28 @@ def crossing(
         else:
             c = _between(below, above, goal, halve=step % 3 == 2)
     return below
+
+
+def lockstep(
+    searches: Mapping[_K, Search], measure: Callable[[Mapping[_K, float]], Mapping[_K, float]]
+) -> dict[_K, tuple[float, float]]:
+    """Run several searches together: what each asks for next is measured in one call.
+
+    Args:
+        searches: The searches, by name.
+        measure: Returns the KL at the coefficients that some of them ask for.
+    """
+    asked = {name: next(search) for name, search in searches.items()}
+    found: dict[_K, tuple[float, float]] = {}
+    while asked:
+        asked_next = {}
+        for name, kl in measure(asked).items():
+            try:
+                asked_next[name] = searches[name].send(kl)
+            except StopIteration as end:
+                found[name] = end.value
+        asked = asked_next
+    return found
 
 
 def _between(
@@ -247,8 +271,9 @@ def compare_at_kl(
         c = calibrate(model, what, kl, neutral=text, most=most, tolerance=tolerance, progress=False)
         composition = as_composition(what)
         rows = composition.coefficients[:1] * c
-        found = at_settings(model, [composition(rows[0])], {"": pairs}, reduce)[0][""]
+        there = composition(rows[0])
+        found = preferences_at(model, [there], {"": pairs}, reduce)[0][""]
         coefficients[name] = c
-        reached[name] = effects(composition, rows)[0][0]
+        reached[name] = effects([at(there)])[0][0]
         accuracy[name], margin[name] = found.accuracy, found.margin
     return Compared(kl, coefficients, reached, accuracy, margin, reduce)

@@ -33,6 +33,12 @@ class Candidate:
     layer: int | None = None
     pairs_fingerprint: str | None = None
 
+    @property
+    def label(self) -> str:
+        """The candidate and its layer, in words."""
+        at = "" if self.layer is None else f"layer {self.layer}"
+        return " ".join(word for word in (self.name, at) if word)
+
 
 def candidates_of(
     given: Candidates,

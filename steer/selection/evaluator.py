@@ -6,24 +6,26 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from steer.engine.base import unsteered
 from steer.errors import SelectionError
 from steer.evaluate.kl import NeutralText
-from steer.evaluate.reduce import Reduce, check_reduce, reduced
-from steer.measure.data import asked
-from steer.measure.likelihood import Scorer
+from steer.evaluate.preference import Preference
+from steer.evaluate.reduce import Reduce
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.selection.candidates import Candidate
-from steer.selection.effects import SideEffects
+from steer.selection.kernel import PairScores, Row, Setting, SideEffects, counted
 from steer.selection.setting import Numbers, Objective, SettingResult
 
-Row = tuple[float, ...]
+Try = tuple[Candidate, Row]  # a candidate, and its coefficients
+Scores = dict[str, Float[Tensor, "end side pair"]]  # by domain; at the other end sides are swapped
+_Key = tuple[Candidate | None, Row]
+Cost = tuple[float | None, float | None]  # KL and factor of the perplexity
 
 
 class Evaluator:
-    """Measures settings, many of one candidate at once.
+    """Measures settings of any candidates, together; what was measured once is not again.
 
     Args:
         model: The model; it must not be steered.
@@ -34,6 +36,7 @@ class Evaluator:
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
         both_ways: Whether the negated setting is measured too, on swapped pairs; accuracy, margin
             and likelihood are then means over both ends, and KL the larger one.
+        progress: Whether to show a bar that counts settings.
 
     Raises:
         SteeringError: The model is being steered.
@@ -49,17 +52,14 @@ class Evaluator:
         reduce: Reduce,
         *,
         both_ways: bool = False,
+        progress: bool = False,
     ) -> None:
-        unsteered(model.engine, "measuring settings")
-        check_reduce(reduce)
-        self.model, self.pairs, self.moved = model, dict(pairs), tuple(moved)
-        self.objective, self.reduce, self.both_ways = objective, reduce, both_ways
-        self.effects = None if text is None else SideEffects(model, text)
-        self._texts = {name: asked(part, "preference") for name, part in pairs.items()}
-        self._prompts = [prompt for a in self._texts.values() for prompt in a.prompts]
-        self._responses = [answer for a in self._texts.values() for answer in a.responses]
-        self._scorers: dict[int, Scorer] = {}
-        self._unsteered: Mapping[str, Numbers] | None = None
+        self._score, self._progress = PairScores(model, reduce), progress
+        self.pairs, self.moved = dict(pairs), tuple(moved)
+        self._objective, self._reduce, self._both_ways = objective, reduce, both_ways
+        self._effects = None if text is None else SideEffects(model, text)
+        self._known: dict[_Key, Scores] = {}
+        self._costs: dict[_Key, Cost] = {}
 
     def __call__(self, candidate: Candidate, settings: Sequence[Row]) -> list[SettingResult]:
         """Return what is measured at each setting of a candidate.
@@ -68,105 +68,114 @@ class Evaluator:
             candidate: What is steered with.
             settings: Coefficients, dimensionless.
         """
-        return self.scored(candidate, settings)[0]
+        return self.measured([(candidate, row) for row in settings])
 
-    def scored(
-        self, candidate: Candidate, settings: Sequence[Row]
-    ) -> tuple[list[SettingResult], Float[Tensor, "setting pair"]]:
-        """Return what is measured, and the margin of every pair of the moved domains in nats.
+    def measured(self, tries: Sequence[Try]) -> list[SettingResult]:
+        """Return what is measured on all pairs, with side effects; off target beside unsteered."""
+        sizes = {name: len(part) for name, part in self.pairs.items()}
+        zero = (tries[0][0], (0.0,) * len(tries[0][0].composition.domains))
+        before, *scores = self.scores([zero, *tries], sizes)
+        own = self._numbers(before)
+        if not _finite(own):
+            raise SelectionError(
+                "the unsteered model's scores of these pairs are not finite",
+                found=repr(own)[:200],
+                expected="a finite log-probability of every token",
+                do="look at the model's logits; load it in bfloat16 or float32",
+            )
+        whole = zip(tries, scores, self.costs(tries), strict=True)
+        return [self._result(one, found, cost, own) for one, found, cost in whole]
 
-        Args:
-            candidate: What is steered with.
-            settings: Coefficients, dimensionless.
+    def partly(self, one: Try, scores: Scores) -> SettingResult:
+        """Return what some pairs say of a setting, which is not complete and is never chosen."""
+        return self._result(one, scores, self._costs.get(_key(one), (None, None)), None)
+
+    def scores(self, tries: Sequence[Try], sizes: Mapping[str, int]) -> list[Scores]:
+        """Return the scores of the first pairs of each domain; only those not known are measured.
+
+        The unsteered model is any candidate at 0.
         """
-        before = self.before(candidate)
-        measured, scores = self._measured(candidate, settings)
-        rows = torch.tensor(settings, dtype=torch.float64)
-        costs: list[tuple[float | None, float | None]] = [(None, None)] * len(settings)
-        if self.effects is not None:
-            ends = torch.cat([rows, -rows]) if self.both_ways else rows
-            found = torch.tensor(self.effects(candidate.composition, ends)).double()
-            larger = found.unflatten(0, (-1, len(settings))).amax(dim=0)  # NaN where one is
-            costs = [(kl, factor) for kl, factor in larger.tolist()]
-        whole = zip(settings, measured, costs, strict=True)
-        results = [self._result(candidate, c, numbers, before, *cost) for c, numbers, cost in whole]
-        own = [
-            part.unflatten(1, (2, -1))
-            for name, part in zip(self._texts, scores.split(self._sizes, dim=1), strict=True)
-            if name in self.moved
+        together: dict[tuple[tuple[str, int], ...], list[Try]] = {}
+        for one in {_key(t): t for t in tries}.values():
+            known = self._known.get(_key(one), {})
+            have = tuple((n, known[n].shape[-1] if n in known else 0) for n in sizes)
+            together.setdefault(have, []).append(one)
+        for have, group in together.items():
+            self._extend(group, dict(have), sizes)
+        return [
+            {n: self._known[_key(one)][n][..., :size] for n, size in sizes.items()} for one in tries
         ]
-        return results, torch.cat([part[:, 0] - part[:, 1] for part in own], dim=1)
 
-    def before(self, candidate: Candidate) -> Mapping[str, Numbers]:
-        """Return the numbers of the unsteered model, measured once.
+    def _extend(
+        self, group: Sequence[Try], have: Mapping[str, int], sizes: Mapping[str, int]
+    ) -> None:
+        """Measure settings on the pairs that they still lack."""
+        new = {n: list(self.pairs[n][have[n] : size]) for n, size in sizes.items()}
+        pairs = [pair for part in new.values() for pair in part]
+        if not pairs:
+            return
+        settings: list[Setting] = [(c.composition, row) for c, row in group]
+        ends = [settings]
+        if self._both_ways:
+            ends.append([(composition, tuple(-c for c in row)) for composition, row in settings])
+        off = not self._progress
+        with tqdm(total=len(group), desc=f"{len(pairs)} pairs", unit="setting", disable=off) as bar:
+            done = counted(bar, 2 * len(pairs) * len(ends))
+            found = torch.stack([self._score(end, pairs, done=done) for end in ends], dim=1)
+        found[:, 1:] = found[:, 1:].flip(2)
+        for one, scores in zip(group, found, strict=True):
+            parts = scores.split([len(part) for part in new.values()], dim=-1)
+            known = self._known.get(_key(one), {})
+            self._known[_key(one)] = known | {
+                n: torch.cat([known[n], part], dim=-1) if n in known else part
+                for n, part in zip(new, parts, strict=True)
+            }
 
-        Args:
-            candidate: Any candidate; it is measured at 0.
+    def costs(self, tries: Sequence[Try]) -> list[Cost]:
+        """Return KL and perplexity of each setting, the larger of both ends; None without text."""
+        if self._effects is None:
+            return [(None, None)] * len(tries)
+        new = list({_key(t): t for t in tries if _key(t) not in self._costs}.values())
+        signs = (1.0, -1.0) if self._both_ways else (1.0,)
+        settings = [(c.composition, tuple(s * x for x in row)) for s in signs for c, row in new]
+        if settings:
+            found = torch.tensor(self._effects(settings), dtype=torch.float64)
+            larger = found.unflatten(0, (len(signs), -1)).amax(dim=0)  # NaN where one is
+            for one, (kl, factor) in zip(new, larger.tolist(), strict=True):
+                self._costs[_key(one)] = kl, factor
+        return [self._costs[_key(one)] for one in tries]
 
-        Raises:
-            SelectionError: A score is not finite.
-        """
-        if self._unsteered is None:
-            zero = (0.0,) * len(candidate.composition.domains)
-            ((self._unsteered,), _) = self._measured(candidate, [zero])
-            if not _finite(self._unsteered):
-                raise SelectionError(
-                    "the unsteered model's scores of these pairs are not finite",
-                    found=repr(self._unsteered)[:200],
-                    expected="a finite log-probability of every token",
-                    do="look at the model's logits; load it in bfloat16 or float32",
-                )
-        return self._unsteered
+    def _numbers(self, scores: Scores) -> dict[str, Numbers]:
+        """Return the numbers of each domain, means over the ends; NaN where a score is not."""
+        return {name: self._of(part) for name, part in scores.items() if part.shape[-1]}
 
-    @property
-    def _sizes(self) -> list[int]:
-        return [len(a.responses) for a in self._texts.values()]
-
-    def _scores(self, candidate: Candidate, settings: Sequence[Row]) -> Tensor:
-        """Return the score of every response, `[setting response]` in nats."""
-        known = self._scorers.get(id(candidate))
-        if known is None:
-            known = Scorer(self.model, candidate.composition, self._prompts, self._responses)
-            self._scorers = {id(candidate): known}  # what another candidate knew is not kept
-        rows = torch.tensor(settings, dtype=torch.float64)
-        return reduced(known(rows).logprobs, self.reduce, finite=False)
-
-    def _measured(
-        self, candidate: Candidate, settings: Sequence[Row]
-    ) -> tuple[list[dict[str, Numbers]], Float[Tensor, "setting pair"]]:
-        """Return numbers by domain at each setting, means over both ends if asked, and scores."""
-        there = self._scores(candidate, settings)
-        if not self.both_ways:
-            return [self._numbers(row) for row in there], there
-        back = self._scores(candidate, [tuple(-c for c in row) for row in settings])
-        both = [
-            _mean(self._numbers(one), self._numbers(other, swap=True))
-            for one, other in zip(there, back, strict=True)
-        ]
-        return both, there
-
-    def _numbers(self, scores: Tensor, *, swap: bool = False) -> dict[str, Numbers]:
-        """Return the numbers of every domain; swapped, rejected answers count as chosen."""
-        found = {}
-        for (name, texts), own in zip(self._texts.items(), scores.split(self._sizes), strict=True):
-            turned = own.reshape(2, -1).flip(0).reshape(-1) if swap else own
-            found[name] = texts.numbers(turned, "preference", self.reduce)
-        return found
+    def _of(self, scores: Float[Tensor, "end side pair"]) -> Numbers:
+        found: dict[str, float] = {}
+        for chosen, rejected in scores:
+            one = Preference(chosen, rejected, self._reduce)
+            low, high = one.accuracy.interval
+            numbers = {
+                "accuracy": one.accuracy.value,
+                "low": low,
+                "high": high,
+                "margin": one.margin,
+                "likelihood": float(chosen.mean()),
+            }
+            found = {k: found.get(k, 0.0) + x / len(scores) for k, x in numbers.items()}
+        if not bool(torch.isfinite(scores).all()):
+            found = dict.fromkeys(found, math.nan)
+        return {"n": scores.shape[-1], **found}
 
     def _result(
-        self,
-        candidate: Candidate,
-        coefficients: Row,
-        measured: Mapping[str, Numbers],
-        before: Mapping[str, Numbers],
-        kl: float | None,
-        perplexity: float | None,
+        self, one: Try, scores: Scores, cost: Cost, before: Mapping[str, Numbers] | None
     ) -> SettingResult:
+        candidate, coefficients = one
+        measured = self._numbers(scores)
         own = {name: measured[name] for name in self.moved}
         drops = [
             before[name]["accuracy"] - numbers["accuracy"]
             for name, numbers in measured.items()
-            if name not in own
+            if before is not None and name not in own
         ]
         return SettingResult(
             coefficients=coefficients,
@@ -174,14 +183,15 @@ class Evaluator:
             measured=measured,
             mean=sum(numbers["accuracy"] for numbers in own.values()) / len(own),
             off_target=max(0.0, *drops) if drops else None,
-            kl=kl,
-            perplexity=perplexity,
+            kl=cost[0],
+            perplexity=cost[1],
             candidate=candidate.name,
             layer=candidate.layer,
+            complete=before is not None,
         )
 
     def _reached(self, own: Mapping[str, Numbers]) -> float:
-        found = self.objective(own)
+        found = self._objective(own)
         try:
             return float(found)
         except (TypeError, ValueError) as error:
@@ -193,9 +203,10 @@ class Evaluator:
             ) from error
 
 
+def _key(one: Try) -> _Key:
+    """Return what tells settings apart; the unsteered model is one, whatever the candidate."""
+    return one if any(one[1]) else (None, ())
+
+
 def _finite(measured: Mapping[str, Numbers]) -> bool:
     return all(math.isfinite(x) for numbers in measured.values() for x in numbers.values())
-
-
-def _mean(one: Mapping[str, Numbers], other: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    return {on: {k: (x + other[on][k]) / 2 for k, x in found.items()} for on, found in one.items()}

@@ -48,12 +48,15 @@ class Field:
     progress: bool
     both_ways: bool
 
-    def evaluator(self, pairs: Mapping[str, Pairs], text: NeutralText | None) -> Evaluator:
+    def evaluator(
+        self, pairs: Mapping[str, Pairs], text: NeutralText | None, *, progress: bool = False
+    ) -> Evaluator:
         """Return what measures settings.
 
         Args:
             pairs: Pairs by domain.
             text: Neutral text; None to measure no side effects.
+            progress: Whether to show a bar that counts settings.
         """
         return Evaluator(
             self.model,
@@ -63,4 +66,5 @@ class Field:
             text,
             self.reduce,
             both_ways=self.both_ways,
+            progress=progress,
         )

@@ -2,16 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steer.composition import Composition
 from steer.engine.reading import dtype_of
-from steer.evaluate.baselines import prompt_prefix, random_like
+from steer.evaluate.baselines import random_like
 from steer.evaluate.interval import Share
-from steer.evaluate.preference import Reduce, preference
+from steer.evaluate.preference import Reduce, with_prefix
 from steer.model import Model
-from steer.pairs import Pair, Pairs
-from steer.selection.at_settings import at_settings
+from steer.pairs import Message, Pairs
+from steer.selection.kernel import preferences_at
 from steer.selection.significance import Evidence, evidence, rounding
 
 REFERENCES = 16  # random vectors that a choice is compared with
@@ -50,6 +50,7 @@ def held_out(
     reduce: Reduce,
     seed: int,
     settings: int,
+    prefixes: Mapping[str, Sequence[Message]] | None = None,
 ) -> dict[str, HeldOutResult]:
     """Measure a setting on unseen pairs, beside the unsteered model and random vectors.
 
@@ -60,22 +61,30 @@ def held_out(
         reduce: How scores are made of tokens.
         seed: Seed of the random vectors.
         settings: Settings that were measured to choose this one.
+        prefixes: By domain, messages that prompt for the behaviour; None to leave that out.
 
     Returns:
-        What was found, by domain of the pairs, without a prompted baseline.
+        What was found, by domain of the pairs.
 
     Raises:
         SelectionError: A margin is not finite.
     """
-    compared = [setting(0.0), setting, *references(setting, seed)]
-    base, steered, *others = at_settings(model, compared, unseen, reduce)
+    zero = setting(0.0)
+    base, steered, *others = preferences_at(
+        model, [zero, setting, *references(setting, seed)], unseen, reduce
+    )
+    asked = {
+        name: Pairs.of(replace(p, prompt=with_prefix(prefix, p.prompt)) for p in unseen[name])
+        for name, prefix in (prefixes or {}).items()
+    }
+    (prompted,) = preferences_at(model, [zero], asked, reduce) if asked else ({},)
     dtype = dtype_of(model.architecture)
     return {
         name: HeldOutResult(
             steered[name].accuracy,
             base[name].accuracy,
             others[0][name].accuracy,
-            None,
+            prompted[name].accuracy if name in prompted else None,
             evidence(
                 base[name].margins.tolist(),
                 steered[name].margins.tolist(),
@@ -86,26 +95,6 @@ def held_out(
         )
         for name in unseen
     }
-
-
-def prompted(
-    model: Model,
-    unseen: Pairs,
-    instruction: str | None,
-    shots: Sequence[Pair],
-    reduce: Reduce,
-) -> Share:
-    """Return the preference accuracy of the unsteered model after an instruction or examples.
-
-    Args:
-        model: The model; it must not be steered.
-        unseen: The pairs.
-        instruction: A system message; without it two chosen answers are shown as earlier turns.
-        shots: Pairs to show answers of.
-        reduce: How scores are made of tokens.
-    """
-    prefix = prompt_prefix(instruction, shots)
-    return preference(model, unseen, reduce=reduce, prefix=prefix).accuracy
 
 
 def references(setting: Composition, seed: int) -> list[Composition]:

@@ -1,9 +1,12 @@
 """What a strategy chose, where it chooses by itself, and how well its screen predicted."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from steer.selection.setting import SettingResult
+
+_NAMED = 4  # candidates of one reason that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class Screened:
             predicted gain with the one measured at equal KL on pairs the screen did not see; NaN
             where there were no such pairs.
         reasons: Why other candidates entered without a prediction.
+        dropped: Candidates that did not enter, and why each did not.
     """
 
     candidates: int
@@ -25,14 +29,7 @@ class Screened:
     pairs: int
     correlation: float = math.nan
     reasons: tuple[str, ...] = ()
-
-    def measured(self, correlation: float) -> "Screened":
-        """Return the same with its rank correlation.
-
-        Args:
-            correlation: The rank correlation.
-        """
-        return replace(self, correlation=correlation)
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         said = f"{self.candidates} candidates screened on {self.pairs} pairs, {self.kept} raced"
@@ -40,6 +37,10 @@ class Screened:
             said += f"; rank correlation of prediction and measurement {self.correlation:.2f}"
         if self.reasons:
             said += f"; raced without a prediction: {', '.join(self.reasons)}"
+        for why in sorted({*self.dropped.values()}):
+            names = [name for name, reason in self.dropped.items() if reason == why]
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            said += f"; not raced: {', '.join(names[:_NAMED])}{more} ({why})"
         return said
 
 

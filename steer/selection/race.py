@@ -2,8 +2,10 @@
 
 import math
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import torch
 from tqdm.auto import tqdm
@@ -13,10 +15,13 @@ from steer.evaluate.judge.result import judge_answers
 from steer.model import Model
 from steer.operator import get_operator
 from steer.pairs import Pairs
-from steer.selection.calibration import crossing
+from steer.selection.answers import ASKED, TOKENS
+from steer.selection.calibration import Search, crossing, lockstep
 from steer.selection.candidates import Candidate
-from steer.selection.effects import SideEffects
+from steer.selection.evaluator import Evaluator, Scores
 from steer.selection.field import Field
+from steer.selection.held_out import REFERENCES
+from steer.selection.kernel import answers_at
 from steer.selection.outcome import Outcome, Screened
 from steer.selection.screen import Prediction, rank_correlation, screen, unscreened
 from steer.selection.setting import SettingResult
@@ -30,8 +35,12 @@ _FARTHEST = 4.0  # displacement that is tried, relative to the stream's median n
 _LARGEST = 1e4  # coefficient that is tried, where nothing is added to the stream
 _ALIKE = 0.05  # p above which two accuracies cannot be told apart
 _JUDGED = 8  # prompts that finalists answer for a judge
+_TIMED = 2  # neutral texts whose forward is timed
+_WRITTEN = 2  # forwards of a text that writing an answer takes, about
+_CALIBRATIONS = 4  # settings on neutral text until a candidate is calibrated, about
+_IDLE = "no effect on the margin at this position"
+_OVER = "no coefficient comes near the KL budget"
 
-_ByDomain = Mapping[str, Pairs]
 _Final = tuple[int, SettingResult, tuple[bool, ...]]  # candidate, result, pairs preferred
 
 
@@ -82,30 +91,53 @@ class Race:
                 keeps the limits.
         """
         _check(field)
+        evaluator = field.evaluator(field.pairs, field.text, progress=field.progress)
+        self._announce(field)
         screened, predicted = self._predicted(field)
-        entries = _calibrated(predicted, field)
-        heat, unseen = _heat(field, _FIRST), screened is not None
+        entries, idle = _calibrated(predicted, evaluator, field)
+        screened = replace(screened, dropped={**screened.dropped, **idle})
+        heat, unseen = _heat(field, _FIRST), screened.candidates > 0
         while True:
-            gains = _gains(entries, tasks, field, heat)
-            if screened is not None and unseen:  # the heat's pairs are not those of the screen
-                screened = screened.measured(_agreement(entries, gains))
+            gains = _gains(entries, tasks, evaluator, field, heat)
+            if unseen:  # the heat's pairs are not those of the screen
+                screened = replace(screened, correlation=_agreement(entries, gains))
                 unseen = False
             entries = sorted(entries, key=lambda e: -gains[e])
-            if len(entries) <= self.finalists or _size(heat) == _size(_own(field)):
+            if len(entries) <= self.finalists or heat == _whole(field):
                 break
             entries = entries[: max(self.finalists, -(-len(entries) // 2))]
-            heat = _heat(field, 2 * _size(heat))
-        finals = self._finals(entries[: self.finalists], tasks, field)
+            heat = _heat(field, 2 * sum(heat.values()))
+        finals = self._finals(entries[: self.finalists], tasks, evaluator, field)
         number, best = _best(finals, field)
         return Outcome(number, best, screened)
 
-    def _predicted(self, field: Field) -> tuple[Screened | None, dict[int, Prediction | None]]:
+    def _announce(self, field: Field) -> None:
+        """Say how many candidates there are and about how long it will take, before it does."""
+        if not field.progress or field.text is None:
+            return
+        start = perf_counter()
+        field.model.logits(field.text.prompts[:_TIMED], field.text.responses[:_TIMED])
+        each = (perf_counter() - start) / len(field.text.prompts[:_TIMED])
+        count, texts = len(field.candidates), len(field.text.prompts)
+        raced, finals = min(count, self.keep), self.finalists * len(self.levels)
+        answers = 2 * sum(len(field.pairs[name]) for name in field.moved)
+        work = 2 * answers + 5 * texts  # the screen, in forwards of one text
+        work += (raced * _CALIBRATIONS + finals) * texts / 2  # half of the blocks lie below
+        work += (raced + finals + REFERENCES) * answers / 3  # and pairs share their prompts
+        work += _WRITTEN * (2 * ASKED + (field.judge is not None) * finals * _JUDGED)
+        kept = f", {raced} of which enter the race" if raced < count else ""
+        took = each * work
+        about = f"{took / 60:.0f} minutes" if took >= 90 else f"{max(1, took):.0f} seconds"
+        tqdm.write(f"select: {count} candidates{kept}; about {about}", file=sys.stderr)
+
+    def _predicted(self, field: Field) -> tuple[Screened, dict[int, Prediction | None]]:
         """Return the candidates that enter the race with their predictions, by number."""
         reasons = [unscreened(field.model, c) for c in field.candidates]
         plain = [k for k, reason in enumerate(reasons) if not reason]
         others: dict[int, Prediction | None] = {k: None for k, r in enumerate(reasons) if r}
+        why = tuple(sorted({reason for reason in reasons if reason}))
         if not plain or field.fisher is None:
-            return None, others | dict.fromkeys(plain)
+            return Screened(0, 0, 0, reasons=why), others | dict.fromkeys(plain)
         seen = Pairs.of(p for part in _screened(field).values() for p in part.with_domain(None))
         found = screen(
             field.model,
@@ -116,9 +148,11 @@ class Race:
             field.seed,
             field.progress,
         )
-        kept = self._spread(dict(zip(plain, found, strict=True)), field)
-        why = tuple(sorted({reason for reason in reasons if reason}))
-        return Screened(len(plain), len(kept), len(seen), reasons=why), others | kept
+        moving = {k: p for k, p in zip(plain, found, strict=True) if bool(p.slopes.any())}
+        idle = {field.candidates[k].label: _IDLE for k in plain if k not in moving}
+        kept = self._spread(moving, field)
+        screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=idle)
+        return screened, others | kept
 
     def _spread(
         self, found: Mapping[int, Prediction], field: Field
@@ -144,17 +178,18 @@ class Race:
         return {k: found[k] for k in (*taken, *drawn)}
 
     def _finals(
-        self, entries: Sequence[_Entry], tasks: Sequence[Task], field: Field
+        self, entries: Sequence[_Entry], tasks: Sequence[Task], evaluator: Evaluator, field: Field
     ) -> list[_Final]:
         """Measure the finalists at several strengths on all pairs."""
-        evaluator = field.evaluator(field.pairs, field.text)
+        tries = [(e.candidate, (level * e.coefficient,)) for e in entries for level in self.levels]
         found: list[_Final] = []
-        for entry in entries:
-            rows = [(level * entry.coefficient,) for level in self.levels]
-            results, margins = evaluator.scored(field.candidates[entry.candidate], rows)
-            tasks[entry.candidate].add(results)
-            hits = [tuple(row) for row in (margins > 0).tolist()]
-            found += zip([entry.candidate] * len(rows), results, hits, strict=True)
+        settings = [(field.candidates[k], row) for k, row in tries]
+        scores = evaluator.scores(settings, _whole(field))
+        results = evaluator.measured(settings)
+        for (k, _), result, own in zip(tries, results, scores, strict=True):
+            tasks[k].add([result])
+            hits = torch.cat([(part[0, 0] > part[0, 1]) for part in own.values()])
+            found.append((k, result, tuple(hits.tolist())))
         return found
 
 
@@ -179,63 +214,65 @@ def _own(field: Field) -> dict[str, Pairs]:
     return {name: field.pairs[name] for name in field.moved}
 
 
-def _size(pairs: _ByDomain) -> int:
-    return sum(map(len, pairs.values()))
+def _whole(field: Field) -> dict[str, int]:
+    return {name: len(field.pairs[name]) for name in field.moved}
 
 
 def _screened(field: Field) -> dict[str, Pairs]:
     """Return the pairs that the screen sees: the last of them, which no early heat sees."""
     own = _own(field)
-    share = min(1.0, max(0.5, _FIRST / max(_size(own), 1)))
+    share = min(1.0, max(0.5, _FIRST / max(sum(_whole(field).values()), 1)))
     return {name: part[len(part) - math.ceil(share * len(part)) :] for name, part in own.items()}
 
 
-def _heat(field: Field, size: int) -> dict[str, Pairs]:
-    """Return the first pairs of each domain, about `size` in all; all of them where it is near."""
-    own = _own(field)
-    share = size / max(_size(own), 1)
-    if share > 0.75:
-        return own
-    return {name: part[: math.ceil(share * len(part))] for name, part in own.items()}
+def _heat(field: Field, size: int) -> dict[str, int]:
+    """Return how many pairs of each domain make about `size` in all; all where it is near."""
+    own = _whole(field)
+    share = size / max(sum(own.values()), 1)
+    return own if share > 0.75 else {name: math.ceil(share * n) for name, n in own.items()}
 
 
-def _calibrated(predicted: Mapping[int, Prediction | None], field: Field) -> list[_Entry]:
-    """Return the candidates at the coefficients that spend the KL budget."""
+def _calibrated(
+    predicted: Mapping[int, Prediction | None], evaluator: Evaluator, field: Field
+) -> tuple[list[_Entry], dict[str, str]]:
+    """Return the candidates at the coefficients that spend the KL budget, and why others do not."""
     kl = field.limits.kl or 0.0
-    entries = []
-    effects = SideEffects(field.model, field.text) if field.text is not None else None
-    bar = tqdm(predicted.items(), desc="calibrate", unit="candidate", disable=not field.progress)
-    for k, prediction in bar:
-        candidate = field.candidates[k]
+    searches: dict[tuple[int, float], Search] = {}
+    for k, prediction in predicted.items():
         first = 1.0 if prediction is None else prediction.coefficient(kl)
-        if effects is None or not math.isfinite(first):
-            continue
         for sign in (1.0, -1.0) if prediction is None else (math.copysign(1.0, first),):
-            most = _largest(field.model, candidate, sign)
-            if most == 0:
-                continue
+            most = _largest(field.model, field.candidates[k], sign)
+            start = abs(first) if math.isfinite(first) else most / 16
+            if most > 0:
+                searches[k, sign] = crossing(_NEAR * kl, kl, start, most)
 
-            def at(c: float, sign: float = sign, candidate: Candidate = candidate) -> float:
-                ends = [[sign * c], [-sign * c]] if field.both_ways else [[sign * c]]
-                rows = torch.tensor(ends, dtype=torch.float64)
-                return max((found for found, _ in effects(candidate.composition, rows)), key=_worse)
+    def measure(asked: Mapping[tuple[int, float], float]) -> dict[tuple[int, float], float]:
+        tries = [(field.candidates[k], (sign * c,)) for (k, sign), c in asked.items()]
+        found = [cost for cost, _ in evaluator.costs(tries)]
+        bar.update(len(searches) - len(asked) - bar.n)
+        return dict(
+            zip(asked, (math.inf if x is None or x != x else x for x in found), strict=True)
+        )
 
-            c, _ = crossing(at, _NEAR * kl, kl, abs(first), most)
-            if c > 0:
-                gain = math.nan if prediction is None else prediction.gain(kl)
-                entries.append(_Entry(k, sign * c, gain))
+    hidden = not field.progress
+    with tqdm(total=len(searches), desc="calibrate", unit="candidate", disable=hidden) as bar:
+        found = lockstep(searches, measure)
+        bar.update(len(searches) - bar.n)
+    entries = []
+    for (k, sign), (c, _) in found.items():
+        prediction = predicted[k]
+        gain = math.nan if prediction is None else prediction.gain(kl)
+        if c > 0:
+            entries.append(_Entry(k, sign * c, gain))
+    left_out = {*predicted} - {entry.candidate for entry in entries}
     if not entries:
         raise SelectionError(
             "no candidate can be brought within the KL budget",
-            found=f"{len(predicted)} candidates at a KL of {kl:g} nats per token",
+            found=f"{len(field.candidates)} candidates at a KL of {kl:g} nats per token",
             expected="a vector that moves the model",
             do="look at the vectors' norms, or allow another KL",
         )
-    return entries
-
-
-def _worse(kl: float) -> float:
-    return math.inf if math.isnan(kl) else kl
+    return entries, {field.candidates[k].label: _OVER for k in sorted(left_out)}
 
 
 def _largest(model: Model, candidate: Candidate, sign: float) -> float:
@@ -253,23 +290,27 @@ def _largest(model: Model, candidate: Candidate, sign: float) -> float:
 
 
 def _gains(
-    entries: Sequence[_Entry], tasks: Sequence[Task], field: Field, heat: _ByDomain
+    entries: Sequence[_Entry],
+    tasks: Sequence[Task],
+    evaluator: Evaluator,
+    field: Field,
+    heat: Mapping[str, int],
 ) -> dict[_Entry, float]:
-    """Return the mean change of margin of each entry on some pairs, in nats."""
-    evaluator = field.evaluator(heat, None)
+    """Return the mean change of margin of each entry on the first pairs, in nats."""
+    tries = [(field.candidates[e.candidate], (e.coefficient,)) for e in entries]
+    before, *scores = evaluator.scores([(tries[0][0], (0.0,)), *tries], heat)
+    base = _mean_margin(before)
     gains: dict[_Entry, float] = {}
-    for entry in tqdm(entries, desc=f"race: {_size(heat)} pairs", disable=not field.progress):
-        candidate = field.candidates[entry.candidate]
-        before = evaluator.before(candidate)
-        (result,) = evaluator(candidate, [(entry.coefficient,)])
-        tasks[entry.candidate].add([replace(result, complete=False)])
-        changes = [
-            (numbers["margin"] - before[name]["margin"]) * numbers["n"]
-            for name, numbers in result.measured.items()
-        ]
-        gain = sum(changes) / _size(heat)
+    for entry, one, found in zip(entries, tries, scores, strict=True):
+        tasks[entry.candidate].add([evaluator.partly(one, found)])
+        gain = _mean_margin(found) - base
         gains[entry] = -math.inf if math.isnan(gain) else gain
     return gains
+
+
+def _mean_margin(scores: Scores) -> float:
+    margins = torch.cat([part[:, 0] - part[:, 1] for part in scores.values()], dim=-1)
+    return float(margins.double().mean())
 
 
 def _agreement(entries: Sequence[_Entry], gains: Mapping[_Entry, float]) -> float:
@@ -314,11 +355,10 @@ def _judged(finals: Sequence[_Final], field: Field) -> dict[int, float]:
     if field.judge is None or len(finals) < 2:
         return {}
     judge, wanted = field.judge
-    prompts = [pair.prompt for part in _own(field).values() for pair in part][:_JUDGED]
-    found = {}
-    for final in tqdm(finals, desc="judge", unit="setting", disable=not field.progress):
-        knob = field.candidates[final[0]].composition
-        with field.model.steered(knob, list(final[1].coefficients)):
-            answers = field.model.generate(prompts)
-        found[id(final)] = judge_answers(judge, prompts, answers, wanted=wanted).value
-    return found
+    asked = list(dict.fromkeys(pair.prompt for n in field.moved for pair in field.pairs[n]))
+    settings = [(field.candidates[k].composition, result.coefficients) for k, result, _ in finals]
+    answers = answers_at(field.model, settings, asked[:_JUDGED], TOKENS)
+    return {
+        id(final): judge_answers(judge, asked[:_JUDGED], texts, wanted=wanted).value
+        for final, texts in zip(finals, answers, strict=True)
+    }

@@ -3,16 +3,16 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 from steer.composition import Composition
 from steer.engine.base import unsteered
 from steer.errors import SelectionError
+from steer.evaluate.baselines import prompt_prefix
 from steer.evaluate.judge.protocol import Judge
 from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
@@ -22,7 +22,7 @@ from steer.measure.request import fingerprint, is_named, measure_identity
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.scope import Scope
-from steer.selection.answers import ASKED, visible
+from steer.selection.answers import visible
 from steer.selection.candidates import Candidate, Candidates, alternatives, candidates_of
 from steer.selection.checked import (
     ByDomain,
@@ -33,9 +33,9 @@ from steer.selection.checked import (
     split_by_domain,
     warn_of_training,
 )
-from steer.selection.effects import SideEffects
 from steer.selection.field import Field
-from steer.selection.held_out import HeldOutResult, held_out, prompted
+from steer.selection.held_out import HeldOutResult, held_out
+from steer.selection.kernel import SideEffects, at
 from steer.selection.limits import Limits
 from steer.selection.outcome import Outcome
 from steer.selection.race import Race
@@ -181,7 +181,7 @@ def select(
     setting = found[outcome.candidate].composition(list(outcome.best.coefficients))
     trials = tuple(result for task in tasks for result in task.results)
     tested = {domain: unseen[domain] for domain in moved}
-    asked = [pair.prompt for part in tested.values() for pair in part][:ASKED]
+    asked = [pair.prompt for part in tested.values() for pair in part]
     return Selection(
         composition=setting,
         best=outcome.best,
@@ -248,10 +248,12 @@ def _texts(
         text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
         return text, text if race else None, None
     prompts = as_prompts(neutral)
-    if len(prompts) < _THIRDS:
-        text = neutral_text(model, prompts)
+    text = neutral_text(model, prompts)  # one batch
+    if len(text.prompts) < _THIRDS:
         return text, text, None
-    parts = [neutral_text(model, prompts[k::3]) for k in range(3)]
+    parts = [
+        NeutralText(text.prompts[k::3], text.responses[k::3], text.logits[k::3]) for k in range(3)
+    ]
     return parts[0], parts[1], parts[2]
 
 
@@ -289,16 +291,8 @@ def _held_out(
     settings: int,
 ) -> dict[str, HeldOutResult]:
     """Return what the setting does on unseen pairs, beside all baselines."""
-    found = held_out(field.model, setting, unseen, field.reduce, field.seed, settings)
-    return {
-        name: replace(
-            result,
-            prompted=prompted(
-                field.model, unseen[name], instruction, field.pairs[name], field.reduce
-            ),
-        )
-        for name, result in found.items()
-    }
+    prefixes = {name: prompt_prefix(instruction, field.pairs[name]) for name in unseen}
+    return held_out(field.model, setting, unseen, field.reduce, field.seed, settings, prefixes)
 
 
 def _back(
@@ -316,8 +310,8 @@ def _reported_kl(field: Field, setting: Composition, report: NeutralText | None)
     """Return the KL of the setting on text that took no part in choosing, if there is any."""
     if report is None:
         return None
-    ends = torch.cat([setting.coefficients, -setting.coefficients][: 1 + field.both_ways])
-    return max(kl for kl, _ in SideEffects(field.model, report)(setting, ends))
+    ends = [at(setting), at(setting(-setting.coefficients[0]))][: 1 + field.both_ways]
+    return max(kl for kl, _ in SideEffects(field.model, report)(ends))
 
 
 def _request(field: Field, candidate: Candidate, space: Space) -> str:

@@ -44,6 +44,7 @@ def run_below(
     ids: Int[Tensor, "batch pos"],
     positions: Int[Tensor, "batch pos"],
     task: Attending,
+    known: tuple[int, Any] = (-1, None),
 ) -> Any:
     """Return what a block of the unsteered model returns, before hooks of others see it.
 
@@ -53,6 +54,7 @@ def run_below(
         ids: Token ids.
         positions: Position of each in its sequence.
         task: How they attend.
+        known: A lower block and what it returned, from which on the model runs; -1 for none.
 
     Raises:
         UnpackableError: The model's attention cannot be followed.
@@ -62,11 +64,11 @@ def run_below(
     keep = block.register_forward_hook(lambda *called: raw.append(called[-1]), prepend=True)
     inputs = {"input_ids": ids, "position_ids": positions}
     try:
-        with attending(architecture, task):
+        with _given(architecture, *known), attending(architecture, task):
             run_blocks(architecture, (layer,), inputs, lambda *_: None)
     finally:
         keep.remove()
-    if task.calls <= layer or len(raw) != 1:
+    if task.calls < layer - known[0] or len(raw) != 1:
         raise UnpackableError("its attention does not go through transformers' interface")
     return raw[0]
 
