@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from steer.show.card import Card
 
+_PARTS = (0.6, 0.2, 0.2)  # to record, to choose and to test
 _FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 
 
@@ -200,9 +201,10 @@ class Pairs(Shown, Sequence[Pair]):
     def split(self, *parts: float, seed: int = 0) -> tuple["Pairs", ...]:
         """Divide the pairs, the same on every machine and whatever their order.
 
-        Every part has its share of every domain, up to rounding, and pairs with the same prompt
-        stay together. Sizes are therefore exact where no prompt repeats, else as near as whole
-        prompts allow.
+        Without sizes the parts are 60, 20 and 20 percent, for a recording, for `select` and for
+        its test: `train, held_out, test = pairs.split()`. Every part has its share of every
+        domain, up to rounding, and pairs with the same prompt stay together. Sizes are therefore
+        exact where no prompt repeats, else as near as whole prompts allow.
 
         >>> pairs = Pairs.of(Pair(f"{n}?", "No.", "Yes.") for n in range(10))
         >>> [len(part) for part in pairs.split(0.8, 0.2)], [len(part) for part in pairs.split(7)]
@@ -210,7 +212,7 @@ class Pairs(Shown, Sequence[Pair]):
 
         Args:
             *parts: Fractions of all pairs (float), or numbers of pairs (int). One alone is the
-                first of two parts; several must use up all pairs.
+                first of two parts; several must use up all pairs. By default 0.6, 0.2, 0.2.
             seed: Another seed gives another division.
 
         Returns:
@@ -220,7 +222,7 @@ class Pairs(Shown, Sequence[Pair]):
             PairsError: The sizes do not fit or leave pairs over, or a part would have no pair of
                 some domain.
         """
-        numbers = part_numbers(self.items, parts, seed)
+        numbers = part_numbers(self.items, parts or _PARTS, seed)
         return tuple(
             self._with(pair for pair, n in zip(self.items, numbers, strict=True) if n == part)
             for part in range(max(numbers) + 1)

@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from steer.composition import Composition
+from steer.evaluate.degeneration import repetition
+from steer.evaluate.estimate import Estimate
 from steer.evaluate.interval import Share
 from steer.evaluate.judge.protocol import Judge
 from steer.evaluate.judge.result import Judged, judge_answers
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.selection.kernel import answers_at, at
+from steer.sweeps.likelihood import likelihoods
 
 ASKED, TOKENS = 6, 32  # prompts that are answered, and the length of the answers
+_OTHERS = 2  # prompts that an answer's own one is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +42,43 @@ class Visible:
     Args:
         answers: The answers to some test prompts.
         judged: What a judge found about those answers, before and after; None without a judge.
+        on_topic: Share of the answers, before and after, that the unsteered model finds likelier
+            after their own prompt than after any of two others that were asked; None where fewer
+            than three prompts were.
+        judge_error: Error of a judge that knows its own, on held-out answers.
     """
 
     answers: tuple[AnswerPair, ...]
     judged: tuple[Judged, Judged] | None = None
+    on_topic: tuple[Share, Share] | None = None
+    judge_error: Share | None = None
 
     @property
     def changed(self) -> Share:
         """The share of answers whose text changed at all."""
         return Share(sum(a.before != a.after for a in self.answers), len(self.answers))
 
+    @property
+    def repetition(self) -> tuple[Estimate, Estimate]:
+        """The share of an answer's 4-grams of words that it holds before, before and after."""
+        texts = [a.before for a in self.answers], [a.after for a in self.answers]
+        return repetition(texts[0]), repetition(texts[1])
+
     def __str__(self) -> str:
         if not self.changed.hits:
             return f"No visible change: {len(self.answers)} answers are the same word for word."
         said = f"{self.changed.hits} of {len(self.answers)} answers changed"
-        if self.judged is None:
-            return f"{said}."
-        before, after = (f"{found.value:.0%}" for found in self.judged)
-        return f"{said}; judged {before} before and {after} after."
+        if self.judged is not None:
+            before, after = (f"{found.value:.0%}" for found in self.judged)
+            said += f"; judged {before} before and {after} after"
+        if self.judge_error is not None:
+            said += f", by a judge that is wrong on {self.judge_error.value:.0%} of held-out texts"
+        if self.on_topic is not None:
+            said += "; on topic {:.0%} before and {:.0%} after".format(
+                *(share.value for share in self.on_topic)
+            )
+        before, after = (f"{found.value:.0%}" for found in self.repetition)
+        return f"{said}; repeated 4-grams {before} before and {after} after."
 
 
 def visible(
@@ -73,8 +98,47 @@ def visible(
     asked = list(dict.fromkeys(prompts))[:ASKED]
     before, after = answers_at(model, [at(setting(0.0)), at(setting)], asked, TOKENS)
     pairs = tuple(AnswerPair(*found) for found in zip(asked, before, after, strict=True))
+    hits = on_topic(model, setting, asked * 2, before + after) if len(asked) > _OTHERS else None
+    shares = None if hits is None else _halves(hits)
     if judge is None:
-        return Visible(pairs)
+        return Visible(pairs, None, shares)
     one, wanted = judge
     found = [judge_answers(one, asked, texts, wanted=wanted) for texts in (before, after)]
-    return Visible(pairs, (found[0], found[1]))
+    error = getattr(one, "error", None)
+    known = error if isinstance(error, Share) else None
+    return Visible(pairs, (found[0], found[1]), shares, known)
+
+
+def on_topic(
+    model: Model, knob: Composition, prompts: Sequence[Prompt], answers: Sequence[str]
+) -> list[bool]:
+    """Return of each answer whether it is likelier after its own prompt than after two others.
+
+    The unsteered model scores it, by the mean log-probability of its tokens. By chance one answer
+    in three would pass; an empty answer does not.
+
+    Args:
+        model: The model; it must not be steered.
+        knob: Any composition, which is measured at 0.
+        prompts: What was asked, at least three different prompts.
+        answers: The answers.
+    """
+    different = list(dict.fromkeys(prompts))
+    own = [different.index(prompt) for prompt in prompts]
+    said = [k for k, answer in enumerate(answers) if answer.strip()]
+    asked = [
+        different[(own[k] + step) % len(different)] for k in said for step in range(_OTHERS + 1)
+    ]
+    given = [answers[k] for k in said for _ in range(_OTHERS + 1)]
+    if not said:
+        return [False] * len(answers)
+    zero = [[0.0] * len(knob.domains)]
+    scores = likelihoods(model, knob, zero, asked, given).logprobs
+    table = torch.stack([row[0].mean() for row in scores]).reshape(-1, _OTHERS + 1)
+    hits = dict(zip(said, (table[:, 0] > table[:, 1:].amax(dim=1)).tolist(), strict=True))
+    return [hits.get(k, False) for k in range(len(answers))]
+
+
+def _halves(hits: Sequence[bool]) -> tuple[Share, Share]:
+    n = len(hits) // 2
+    return Share(sum(hits[:n]), n), Share(sum(hits[n:]), n)

@@ -8,7 +8,7 @@ from steer.composition import Composition
 from steer.engine.reading import dtype_of
 from steer.evaluate.baselines import random_like
 from steer.evaluate.interval import Share
-from steer.evaluate.preference import Reduce, with_prefix
+from steer.evaluate.preference import Preference, Reduce, with_prefix
 from steer.model import Model
 from steer.pairs import Message, Pairs
 from steer.selection.kernel import preferences_at
@@ -51,7 +51,8 @@ def held_out(
     seed: int,
     settings: int,
     prefixes: Mapping[str, Sequence[Message]] | None = None,
-) -> dict[str, HeldOutResult]:
+    beside: Sequence[Composition] = (),
+) -> tuple[dict[str, HeldOutResult], list[dict[str, Preference]]]:
     """Measure a setting on unseen pairs, beside the unsteered model and random vectors.
 
     Args:
@@ -62,24 +63,25 @@ def held_out(
         seed: Seed of the random vectors.
         settings: Settings that were measured to choose this one.
         prefixes: By domain, messages that prompt for the behaviour; None to leave that out.
+        beside: Other settings to measure on the same pairs.
 
     Returns:
-        What was found, by domain of the pairs.
+        What was found by domain of the pairs, and the preferences unsteered and at those others.
 
     Raises:
         SelectionError: A margin is not finite.
     """
     zero = setting(0.0)
-    base, steered, *others = preferences_at(
-        model, [zero, setting, *references(setting, seed)], unseen, reduce
-    )
+    compared = [zero, *beside, setting, *references(setting, seed)]
+    found = preferences_at(model, compared, unseen, reduce)
+    base, steered, others = found[0], found[len(beside) + 1], found[len(beside) + 2 :]
     asked = {
         name: Pairs.of(replace(p, prompt=with_prefix(prefix, p.prompt)) for p in unseen[name])
         for name, prefix in (prefixes or {}).items()
     }
     (prompted,) = preferences_at(model, [zero], asked, reduce) if asked else ({},)
     dtype = dtype_of(model.architecture)
-    return {
+    results = {
         name: HeldOutResult(
             steered[name].accuracy,
             base[name].accuracy,
@@ -95,6 +97,7 @@ def held_out(
         )
         for name in unseen
     }
+    return results, found[: len(beside) + 1]
 
 
 def references(setting: Composition, seed: int) -> list[Composition]:

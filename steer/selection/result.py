@@ -12,6 +12,7 @@ from steer.evaluate.table import Row, Tabled
 from steer.model import Model
 from steer.provenance import Tuning
 from steer.selection.answers import Visible
+from steer.selection.beside import Beside
 from steer.selection.held_out import HeldOutResult
 from steer.selection.limits import Limits
 from steer.selection.outcome import Screened
@@ -49,6 +50,8 @@ class Selection(Tabled):
         screened: What the screen of a race did; None without one.
         reduce: Whether answers were scored by mean or sum of log-probabilities.
         strategy: The strategy.
+        palrs: What PaLRS's own rule takes from the same recording, at the same KL budget; None
+            where the candidates are no recording or there is no budget.
     """
 
     composition: Composition
@@ -65,6 +68,7 @@ class Selection(Tabled):
     screened: Screened | None
     reduce: str
     strategy: str
+    palrs: Beside | None = None
 
     @property
     def test(self) -> dict[str, Share]:

@@ -23,6 +23,7 @@ from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.scope import Scope
 from steer.selection.answers import visible
+from steer.selection.beside import Beside, on_pairs, palrs_setting
 from steer.selection.candidates import Candidate, Candidates, alternatives, candidates_of
 from steer.selection.checked import (
     ByDomain,
@@ -182,6 +183,7 @@ def select(
     trials = tuple(result for task in tasks for result in task.results)
     tested = {domain: unseen[domain] for domain in moved}
     asked = [pair.prompt for part in tested.values() for pair in part]
+    held, beside = _held_out(field, setting, tested, instruction, len(trials), candidates)
     return Selection(
         composition=setting,
         best=outcome.best,
@@ -189,7 +191,7 @@ def select(
         limits=limits,
         settings=len(trials) if isinstance(how, Race) else sum(len(t.space) for t in tasks),
         evaluated=sum(task.evaluated for task in tasks),
-        held_out=_held_out(field, setting, tested, instruction, len(trials)),
+        held_out=held,
         back=_back(field, setting, tested, len(trials)),
         visible=visible(model, setting, asked, field.judge) if answers else None,
         kl=_reported_kl(field, setting, report),
@@ -197,6 +199,7 @@ def select(
         screened=outcome.screened,
         reduce=reduce,
         strategy=name,
+        palrs=beside,
     )
 
 
@@ -289,10 +292,22 @@ def _held_out(
     unseen: Mapping[str, Pairs],
     instruction: str | None,
     settings: int,
-) -> dict[str, HeldOutResult]:
-    """Return what the setting does on unseen pairs, beside all baselines."""
+    given: Candidates,
+) -> tuple[dict[str, HeldOutResult], Beside | None]:
+    """Return what the setting does on unseen pairs, beside all baselines and PaLRS's rule."""
     prefixes = {name: prompt_prefix(instruction, field.pairs[name]) for name in unseen}
-    return held_out(field.model, setting, unseen, field.reduce, field.seed, settings, prefixes)
+    other = palrs_setting(field.model, given, field.candidates[0], field.text, field.limits.kl)
+    found, compared = held_out(
+        field.model,
+        setting,
+        unseen,
+        field.reduce,
+        field.seed,
+        settings,
+        prefixes,
+        [] if other is None else [other[0]],
+    )
+    return found, None if other is None else on_pairs(other[1], *compared)
 
 
 def _back(
@@ -303,7 +318,7 @@ def _back(
         return None
     turned = setting(-setting.coefficients[0])
     swapped = {name: part.swap() for name, part in unseen.items()}
-    return held_out(field.model, turned, swapped, field.reduce, field.seed, settings)
+    return held_out(field.model, turned, swapped, field.reduce, field.seed, settings)[0]
 
 
 def _reported_kl(field: Field, setting: Composition, report: NeutralText | None) -> float | None:

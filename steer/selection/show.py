@@ -34,6 +34,8 @@ def selection_card(found: "Selection") -> Card:
         facts.append(("KL", f"{found.kl:.3f} nats per token, on text not used to choose"))
     if found.displacement is not None:
         facts.append(("displacement", f"{found.displacement:.0%} of the stream's median norm"))
+    if found.palrs is not None:
+        facts.append(("PaLRS's rule", f"{found.palrs}; this setting {_gain(found)}"))
     if found.screened is not None:
         facts.append(("screen", str(found.screened)))
     blocks: list[Table | Bars | Curves] = [
@@ -47,6 +49,12 @@ def selection_card(found: "Selection") -> Card:
     return Card(
         f"Selection ({found.strategy}):{at} {said}", tuple(facts), tuple(blocks), _notes(found)
     )
+
+
+def _gain(found: "Selection") -> str:
+    """Return what the chosen setting gains on the pairs that PaLRS's is measured on."""
+    gains = [result.evidence.gain * result.steered.n for result in found.held_out.values()]
+    return f"{sum(gains) / sum(r.steered.n for r in found.held_out.values()):+.3f} nats"
 
 
 def _tests(found: "Selection") -> Table:

@@ -155,3 +155,12 @@ def test_sizes_and_seeds_of_a_library_are_numbers():
 def test_seed_is_an_int(seed):
     with pytest.raises(PairsError, match=r"`seed` is not a whole number"):
         THREE.split(0.5, seed=seed)
+
+
+def test_without_sizes_sixty_percent_record_twenty_choose_and_twenty_test():
+    train, held_out, test = THREE.split()
+    assert [len(part) for part in (train, held_out, test)] == [180, 60, 60]
+    assert (train, held_out, test) == THREE.split(0.6, 0.2, 0.2)
+    twice = Pairs.of(Pair(f"{n}?", "a", f"b{k}") for n in range(30) for k in range(2))
+    asked = [{pair.prompt for pair in part} for part in twice.split()]
+    assert not asked[0] & asked[1] | asked[0] & asked[2] | asked[1] & asked[2]

@@ -5,6 +5,7 @@ from steer.evaluate.judge.local import ModelJudge
 from steer.evaluate.judge.protocol import Judge, Verdict
 from steer.evaluate.judge.result import Judged, judge_answers, judged_accuracy
 from steer.evaluate.judge.rule import RuleJudge
+from steer.evaluate.judge.trained import TrainedJudge, trained_judge
 
 __all__ = [
     "EndpointJudge",
@@ -12,7 +13,9 @@ __all__ = [
     "Judged",
     "ModelJudge",
     "RuleJudge",
+    "TrainedJudge",
     "Verdict",
     "judge_answers",
     "judged_accuracy",
+    "trained_judge",
 ]
