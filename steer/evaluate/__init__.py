@@ -21,9 +21,11 @@ from steer.evaluate.judge import (
     Judged,
     ModelJudge,
     RuleJudge,
+    TrainedJudge,
     Verdict,
     judge_answers,
     judged_accuracy,
+    trained_judge,
 )
 from steer.evaluate.kl import NeutralText, kl_divergence, kl_per_token, neutral_text, perplexity
 from steer.evaluate.levels import LevelPreference, level_preference
@@ -47,6 +49,7 @@ __all__ = [
     "Share",
     "ShareChange",
     "Steerability",
+    "TrainedJudge",
     "Verdict",
     "baselines",
     "compression",
@@ -64,5 +67,6 @@ __all__ = [
     "random_like",
     "reliability",
     "repetition",
+    "trained_judge",
     "wilson",
 ]

@@ -24,10 +24,10 @@ from steer.evaluate.alike import warn_of_alike
 from steer.evaluate.kl import NeutralText, divergence, exp
 from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
+from steer.measure.likelihood import Done, Scorer, plain_reason
 from steer.model import Model, check_model
 from steer.pairs import Pair, Pairs, Prompt
 from steer.site import Residual
-from steer.measure.likelihood import Done, Scorer, plain_reason
 
 Row = tuple[float, ...]
 Setting = tuple[Composition, Row]  # what is steered with, and its coefficients

@@ -110,7 +110,6 @@ def test_text_and_one_user_message_are_the_same_prompt():
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ((), "no size, for 300 pairs"),
         ((0.8, 0.3), "0.8, 0.3"),
         ((301,), "sum to at most 300"),
         ((0,), "cannot be divided"),

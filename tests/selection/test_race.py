@@ -12,6 +12,7 @@ from steer.engine.gradients import stream_gradients
 from steer.errors import SelectionError
 from steer.selection import Race
 from steer.selection.candidates import candidates_of
+from steer.selection.kernel import PairScores
 from steer.selection.screen import rank_correlation, screen, unscreened
 from tests.letters import letter_pairs, planted
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -228,3 +229,82 @@ def test_a_rank_correlation_is_spearmans() -> None:
     assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1.0)
     assert math.isnan(rank_correlation([1, 2], [1, 2]))
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+
+
+def test_a_candidate_without_effect_is_named_with_the_reason(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    """At the last block the first tokens of a prompt predict no answer."""
+    last = lm.n_layers - 1
+    noise = vectors["noise"]
+    found = steer.select(
+        lm,
+        {"noise": noise},
+        letter_pairs(24),
+        scope=steer.Scope("prompt", stop=4),
+        neutral=NEUTRAL,
+        progress=False,
+    )
+    assert found.screened is not None
+    assert found.screened.dropped == {
+        f"noise layer {last}": "no effect on the margin at this position"
+    }
+    assert found.screened.candidates == len(noise.layers)
+    said = " ".join(repr(found).split())
+    assert f"noise layer {last} (no effect on the margin at this position)" in said
+    assert last not in {t.layer for t in found.trials}
+
+
+def test_a_line_up_front_says_how_many_and_about_how_long(
+    lm: steer.Model, vectors: dict[str, steer.Vector], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"neutral": NEUTRAL, "answers": False, "strategy": Race(keep=2, at_random=0)}
+    steer.select(lm, vectors, letter_pairs(24), progress=False, **options)
+    assert capsys.readouterr() == ("", "")
+    steer.select(lm, vectors, letter_pairs(24), **options)
+    out, err = capsys.readouterr()
+    count = lm.n_layers + len(vectors["planted"].layers)
+    assert out == ""
+    line = next(line for line in err.replace("\r", "\n").splitlines() if "candidates" in line)
+    assert line.startswith(f"select: {count} candidates, 2 of which enter the race; about ")
+    assert line.endswith(("seconds", "minutes"))
+    assert "2 pairs" not in err.split(line)[0], "it stands before the work"
+
+
+def test_a_pair_is_scored_once_at_a_setting(
+    lm: steer.Model, vectors: dict[str, steer.Vector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[object, object, object]] = []
+    scores = PairScores.__call__
+
+    def counted(self, settings, pairs, **options):  # type: ignore[no-untyped-def]
+        seen.extend((id(c), row, pair) for c, row in settings if any(row) for pair in pairs)
+        return scores(self, settings, pairs, **options)
+
+    monkeypatch.setattr(PairScores, "__call__", counted)
+    steer.select(lm, vectors, letter_pairs(60), neutral=NEUTRAL, answers=False, progress=False)
+    assert len(seen) == len({*seen})
+
+
+def test_palrs_own_rule_stands_beside_the_choice_at_the_same_budget(lm: steer.Model) -> None:
+    recording = steer.record(lm, letter_pairs(12), at=["template", "response_mean"], progress=False)
+    held_out, test = letter_pairs(60)[12:].split(0.5, 0.5)
+    found = steer.select(lm, recording, held_out, test=test, neutral=NEUTRAL, progress=False)
+    own = steer.palrs(recording, positions=[p for p in recording.positions if "template" in p])
+    beside = found.palrs
+    assert beside is not None
+    assert beside.position == own.provenance.arguments["position"]
+    assert (beside.layer,) == own.layers
+    text = steer.neutral_text(lm, NEUTRAL[0::3])
+    before = steer.preference(lm, test)
+    with lm.steered(own, beside.coefficient):
+        after = steer.preference(lm, test)
+        assert steer.kl_per_token(lm, text) == pytest.approx(beside.kl, rel=1e-3)
+    assert beside.kl <= 0.5
+    # margins are means of float32 log-probabilities of a few nats
+    assert beside.gain == pytest.approx(after.margin - before.margin, abs=1e-5)
+    assert beside.accuracy == after.accuracy.value
+    assert f"{beside.position} layer {beside.layer}" in " ".join(repr(found).split())
+    vectors = [steer.mean_difference(recording, position="response_mean")]
+    other = steer.select(lm, vectors, held_out, test=test, neutral=NEUTRAL, progress=False)
+    assert other.palrs is None
