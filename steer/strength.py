@@ -29,19 +29,6 @@ def stream_norm(model: "Model", layer: int, scope: Scope, text: NeutralText | No
 
     The first token and special tokens are left out: models use them as attention sinks, and their
     norms can be a hundred times those of the others.
-
-    Args:
-        model: The model; it must not be steered.
-        layer: The layer (block output, 0-based).
-        scope: The tokens.
-        text: Neutral text; by default continuations of a few neutral prompts, measured once.
-
-    Returns:
-        A norm in residual units.
-
-    Raises:
-        CompositionError: The scope means no token of the text that is not a special one.
-        SteeringError: The model is being steered.
     """
     unsteered(model.engine, "stream_norm")
     known = _known.setdefault(model, {})
@@ -81,14 +68,6 @@ def displacement(
     """Return how far a setting displaces the stream, relative to its median norm.
 
     max over domains and layers of |c| ‖v_l‖ / median ‖h_l‖.
-
-    Args:
-        model: The model; it must not be steered.
-        composition: What is added; its own coefficients are not used.
-        coefficients: One for each domain, dimensionless.
-
-    Returns:
-        The displacement, dimensionless; None where nothing is added to the stream.
     """
     found = [
         abs(c) * vector.direction(layer).norm().item() / stream_norm(model, layer, part.scope)
@@ -104,14 +83,6 @@ def at_displacement(model: "Model", composition: Composition, relative: float) -
     """Return a composition at coefficients that displace the stream by a share of its norm.
 
     Each domain gets c = r / max_l (‖v_l‖ / median ‖h_l‖), times its own coefficient.
-
-    Args:
-        model: The model; it must not be steered.
-        composition: What is added, at the coefficients to be scaled (1 for vectors).
-        relative: r, the displacement wanted, dimensionless; negative for the other way.
-
-    Raises:
-        CompositionError: r is no number, or a domain adds nothing to the stream.
     """
     if not is_number(relative):
         raise CompositionError(
@@ -139,20 +110,7 @@ def at_displacement(model: "Model", composition: Composition, relative: float) -
 def in_units(
     model: "Model", composition: Composition, given: bool, relative: float | None, kl: float | None
 ) -> Composition:
-    """Return a composition at the strength asked for in one of two units.
-
-    Args:
-        model: The model; it must not be steered.
-        composition: What is injected, at the coefficients to be scaled (1 for vectors).
-        given: Whether coefficients were given too.
-        relative: The displacement wanted, relative to the stream; see `at_displacement`.
-        kl: The KL wanted on neutral text, above 0, nats per response token.
-
-    Raises:
-        CompositionError: A strength is given twice, or `relative` does not suit the vectors.
-        SelectionError: The KL is not reached.
-        SteeringError: The model is being steered.
-    """
+    """Return a composition at the strength asked for in one of two units."""
     if given + (relative is not None) + (kl is not None) > 1:
         raise CompositionError(
             "the strength is given twice",

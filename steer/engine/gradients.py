@@ -19,13 +19,7 @@ Score = Callable[[int, Float[Tensor, "pos vocab"]], Tensor]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TextGradient:
-    """The gradient of the score of one text.
-
-    Args:
-        row: Which text of the batch.
-        stream: `[layer pos d_model]`: the residual stream at the tokens of the scope.
-        gradient: `[layer pos d_model]`: the derivative of the score there.
-    """
+    """The gradient of the score of one text."""
 
     row: int
     stream: Float[Tensor, "layer pos d_model"]
@@ -44,17 +38,6 @@ def stream_gradients(
     Parameters need no gradient and get none. What lies below the lowest layer is not
     differentiated. A forward has at most twice as many tokens as the longest text, so that it takes
     little more memory than a forward and backward of the longest pair.
-
-    Args:
-        architecture: The model's parts; the model must not be steered.
-        batch: Prompts with given responses.
-        layers: Block outputs (0-based), ascending, at least one.
-        scope: The tokens at which gradients are wanted.
-        scores: Each returns the score of a text, given its number and the logits that predict its
-            response tokens.
-
-    Yields:
-        For one text after the other a gradient per score.
     """
     check_evaluating(architecture)
     for piece in batch.pieces(2 * max(map(len, batch.ids))):

@@ -1,21 +1,15 @@
 """Choosing where and how strongly to steer, and coefficients of equal side effect."""
 
 from steer.selection.calibration import Compared, calibrate, compare_at_kl
-from steer.selection.coarse import CoarseToFine
-from steer.selection.exhaustive import Exhaustive
-from steer.selection.field import Field
 from steer.selection.held_out import HeldOutResult
-from steer.selection.limits import Limits
-from steer.selection.outcome import Outcome
 from steer.selection.race import Race
 from steer.selection.result import Selection
 from steer.selection.run import select
-from steer.selection.setting import SettingResult, worst_accuracy
+from steer.selection.setting import Limits, SettingResult, worst_accuracy
 from steer.selection.significance import Evidence
 from steer.selection.space import Space
-from steer.selection.strategy import Strategy
-from steer.selection.studies import Optuna
-from steer.selection.task import Task
+from steer.selection.strategy import CoarseToFine, Exhaustive, Strategy
+from steer.selection.task import Field, Outcome, Task
 
 __all__ = [
     "CoarseToFine",
@@ -25,7 +19,6 @@ __all__ = [
     "Field",
     "HeldOutResult",
     "Limits",
-    "Optuna",
     "Outcome",
     "Race",
     "Selection",

@@ -85,14 +85,7 @@ def visible(
     prompts: Sequence[Prompt],
     judge: tuple[Judge, str | None] | None,
 ) -> Visible:
-    """Answer prompts without and with a setting.
-
-    Args:
-        model: The model; it must not be steered.
-        setting: The composition at the coefficients chosen.
-        prompts: Prompts that took no part in choosing; some of them are answered.
-        judge: A judge of answers, and the label that is wanted; None without one.
-    """
+    """Answer prompts without and with a setting."""
     asked = list(dict.fromkeys(prompts))[:ASKED]
     before, after = answers_at(model, [at(setting(0.0)), at(setting)], asked, TOKENS)
     pairs = tuple(AnswerPair(*found) for found in zip(asked, before, after, strict=True))
@@ -116,12 +109,6 @@ def on_topic(
     log-probability of its tokens. On SmolLM2-135M-Instruct, with 14 everyday questions, all 14
     unsteered answers of 32 tokens passed and 13 of 14 that were steered to be cheerful; of answers
     to another question 10% passed with five others, and 26% with two. An empty answer does not.
-
-    Args:
-        model: The model; it must not be steered.
-        knob: Any composition, which is measured at 0.
-        prompts: What was asked, at least two different prompts.
-        answers: The answers.
     """
     different = list(dict.fromkeys(prompts))
     turns = range(min(_OTHERS + 1, len(different)))

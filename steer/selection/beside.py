@@ -56,13 +56,6 @@ def palrs_setting(
 
     Its rule chooses among template positions if there are some; None where the candidates are no
     recording, there is no budget, or no layer that it considers was recorded.
-
-    Args:
-        model: The model; it must not be steered.
-        given: The candidates of a selection.
-        like: A candidate of the same operator, scope and gate.
-        text: Neutral text that strengths are calibrated on.
-        kl: The budget, nats per response token.
     """
     if not isinstance(given, Activations) or text is None or not kl:
         return None

@@ -114,12 +114,6 @@ def crossing(low: float, high: float, first: float, most: float) -> Search:
     The coefficient is raised, at most doubled, until the KL is passed; then false position on √KL,
     which is linear in it for small ones, and halving where that is slow. Where the KL never lies
     there, the nearest coefficient below is returned, at worst 0.
-
-    Args:
-        low: The least KL that is good, nats per token.
-        high: The most; NaN counts as more.
-        first: The first coefficient to try.
-        most: The largest.
     """
     below, above, c = (0.0, 0.0), None, min(first, most)
     goal = math.sqrt((low + high) / 2)
@@ -144,12 +138,7 @@ def crossing(low: float, high: float, first: float, most: float) -> Search:
 def lockstep(
     searches: Mapping[_K, Search], measure: Callable[[Mapping[_K, float]], Mapping[_K, float]]
 ) -> dict[_K, tuple[float, float]]:
-    """Run several searches together: what each asks for next is measured in one call.
-
-    Args:
-        searches: The searches, by name.
-        measure: Returns the KL at the coefficients that some of them ask for.
-    """
+    """Run several searches together: what each asks for next is measured in one call."""
     asked = {name: next(search) for name, search in searches.items()}
     found: dict[_K, tuple[float, float]] = {}
     while asked:

@@ -19,14 +19,7 @@ Candidates = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Candidate:
-    """One alternative: a composition whose coefficients are to be chosen.
-
-    Args:
-        name: What it is called, for instance its position; empty for a composition.
-        composition: Vectors, operators, scopes and gate; its own coefficients are not used.
-        layer: Its one layer; None where it acts at several, or on weights.
-        pairs_fingerprint: SHA-256 of the pairs that its vector was made from, if that is known.
-    """
+    """One alternative: a composition whose coefficients are to be chosen."""
 
     name: str
     composition: Composition
@@ -47,18 +40,7 @@ def candidates_of(
     scope: Scope | str | None,
     gate: DomainGate | None,
 ) -> list[Candidate]:
-    """Return what there is to choose from.
-
-    Args:
-        given: What `select` was given.
-        layers: Layers to try; None for all that a vector has.
-        operator: Operator to inject with; None for `add`, or for those of a composition.
-        scope: Tokens to inject at; None for all, or for those of a composition.
-        gate: A domain gate; None for none, or for that of a composition.
-
-    Raises:
-        SelectionError: Nothing is left to choose from.
-    """
+    """Return what there is to choose from."""
     layers = None if layers is None else listed("layers", layers)
     if not alternatives(given):
         whole = as_composition(given)  # type: ignore[arg-type]
@@ -83,11 +65,7 @@ def candidates_of(
 
 
 def alternatives(given: Candidates) -> bool:
-    """Return whether one of several is to be chosen, rather than coefficients of one composition.
-
-    Args:
-        given: What `select` was given.
-    """
+    """Return whether one of several is to be chosen, rather than coefficients of a composition."""
     return not isinstance(given, Composition | Part | Composed)
 
 

@@ -9,7 +9,7 @@ from steer.evaluate.kl import NeutralText
 from steer.measure.data import pairs_by_domain
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.selection.candidates import Candidate
-from steer.selection.limits import Limits
+from steer.selection.setting import Limits
 from steer.site import whole
 
 ByDomain = Mapping[str, Pairs]
@@ -18,13 +18,7 @@ ByDomain = Mapping[str, Pairs]
 def named(
     composition: Composition, pairs: Pairs | ByDomain, *, one: bool = False
 ) -> dict[str, Pairs]:
-    """Return pairs by domain; those of a composition of one domain may name none.
-
-    Args:
-        composition: What is steered with.
-        pairs: The pairs.
-        one: Whether pairs that are not given by domain all belong to the one domain there is.
-    """
+    """Return pairs by domain; those of a composition of one domain may name none."""
     pairs = pairs if isinstance(pairs, Mapping) else as_pairs(pairs)
     if isinstance(pairs, Pairs) and len(composition.domains) == 1 and (one or not pairs.domains):
         pairs = {composition.domains[0]: pairs}
@@ -39,18 +33,7 @@ def split_by_domain(
     *,
     one: bool = False,
 ) -> tuple[dict[str, Pairs], dict[str, Pairs]]:
-    """Return the pairs to choose with and those never seen, by domain.
-
-    Args:
-        held_out: The pairs.
-        test: Pairs for the reported numbers, if given.
-        composition: What is steered with.
-        seed: Seed of the split.
-        one: See `named`.
-
-    Raises:
-        SelectionError: Test pairs that are also used to choose, or that lack a domain.
-    """
+    """Return the pairs to choose with and those never seen, by domain."""
     if test is None:
         halves = {name: part.split(0.5, 0.5, seed=seed) for name, part in held_out.items()}
         return {n: a for n, (a, _) in halves.items()}, {n: b for n, (_, b) in halves.items()}
@@ -69,15 +52,7 @@ def split_by_domain(
 
 
 def check_alternatives(given: object, pairs: Pairs | ByDomain) -> None:
-    """Refuse alternatives that have the names of domains: vectors to use together may be meant.
-
-    Args:
-        given: What `select` was given to choose from.
-        pairs: Pairs, or pairs by domain.
-
-    Raises:
-        SelectionError: A name of an alternative is the name of a domain.
-    """
+    """Refuse alternatives that have the names of domains: vectors to use together may be meant."""
     domains = {*pairs} if isinstance(pairs, Mapping) else {pair.domain for pair in pairs}
     alike = [name for name in given if name in domains] if isinstance(given, Mapping) else []
     if alike:
@@ -90,12 +65,7 @@ def check_alternatives(given: object, pairs: Pairs | ByDomain) -> None:
 
 
 def warn_of_training(candidates: Sequence[Candidate], pairs: ByDomain) -> None:
-    """Warn where a vector was made from the very pairs that are to choose and to test.
-
-    Args:
-        candidates: What there is to choose from.
-        pairs: Pairs by domain.
-    """
+    """Warn where a vector was made from the very pairs that are to choose and to test."""
     marks = {part.fingerprint for part in pairs.values()}
     marks |= {p.of_domain(d).fingerprint for p in pairs.values() for d in p.domains}
     if any(candidate.pairs_fingerprint in marks for candidate in candidates):
@@ -112,18 +82,7 @@ def check(
     pairs: ByDomain,
     neutral: Sequence[Prompt] | NeutralText | None,
 ) -> None:
-    """Refuse limits, and pairs and limits, that cannot be used.
-
-    Args:
-        limits: The limits.
-        moved: Domains that are asked to move.
-        pairs: Pairs by domain.
-        neutral: Where KL and perplexity are measured.
-
-    Raises:
-        SelectionError: Limits of another kind, no domain to move, or a limit on what is not
-            measured.
-    """
+    """Refuse limits, and pairs and limits, that cannot be used."""
     if not isinstance(limits, Limits):
         raise SelectionError(
             "these are no limits",
@@ -151,14 +110,7 @@ def check(
 
 
 def check_budget(budget: int | None) -> None:
-    """Refuse a budget that is no number of settings.
-
-    Args:
-        budget: The most settings that are tried.
-
-    Raises:
-        SelectionError: It is no whole number from 1.
-    """
+    """Refuse a budget that is no number of settings."""
     if budget is not None and (whole(budget) or 0) < 1:
         raise SelectionError(
             "this budget allows no search",

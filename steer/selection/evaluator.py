@@ -25,22 +25,7 @@ Cost = tuple[float | None, float | None]  # KL and factor of the perplexity
 
 
 class Evaluator:
-    """Measures settings of any candidates, together; what was measured once is not again.
-
-    Args:
-        model: The model; it must not be steered.
-        pairs: The pairs of each domain.
-        moved: The domains that are asked to move.
-        objective: What is to be large, of the numbers of those.
-        text: Neutral text; None to measure no side effects there.
-        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
-        both_ways: Whether the negated setting is measured too, on swapped pairs; accuracy, margin
-            and likelihood are then means over both ends, and KL the larger one.
-        progress: Whether to show a bar that counts settings.
-
-    Raises:
-        SteeringError: The model is being steered.
-    """
+    """Measures settings of any candidates, together; what was measured once is not again."""
 
     def __init__(
         self,
@@ -62,12 +47,7 @@ class Evaluator:
         self._costs: dict[_Key, Cost] = {}
 
     def __call__(self, candidate: Candidate, settings: Sequence[Row]) -> list[SettingResult]:
-        """Return what is measured at each setting of a candidate.
-
-        Args:
-            candidate: What is steered with.
-            settings: Coefficients, dimensionless.
-        """
+        """Return what is measured at each setting of a candidate."""
         return self.measured([(candidate, row) for row in settings])
 
     def measured(self, tries: Sequence[Try]) -> list[SettingResult]:

@@ -53,24 +53,7 @@ def held_out(
     prefixes: Mapping[str, Sequence[Message]] | None = None,
     beside: Sequence[Composition] = (),
 ) -> tuple[dict[str, HeldOutResult], list[dict[str, Preference]]]:
-    """Measure a setting on unseen pairs, beside the unsteered model and random vectors.
-
-    Args:
-        model: The model; it must not be steered.
-        setting: The composition at the coefficients chosen.
-        unseen: Pairs by domain.
-        reduce: How scores are made of tokens.
-        seed: Seed of the random vectors.
-        settings: Settings that were measured to choose this one.
-        prefixes: By domain, messages that prompt for the behaviour; None to leave that out.
-        beside: Other settings to measure on the same pairs.
-
-    Returns:
-        What was found by domain of the pairs, and the preferences unsteered and at those others.
-
-    Raises:
-        SelectionError: A margin is not finite.
-    """
+    """Measure a setting on unseen pairs, beside the unsteered model and random vectors."""
     zero = setting(0.0)
     compared = [zero, *beside, setting, *references(setting, seed)]
     found = preferences_at(model, compared, unseen, reduce)
@@ -101,12 +84,7 @@ def held_out(
 
 
 def references(setting: Composition, seed: int) -> list[Composition]:
-    """Return random vectors of equal norm at a setting; other seeds share none of them.
-
-    Args:
-        setting: The composition at its coefficients.
-        seed: Seed of all of them.
-    """
+    """Return random vectors of equal norm at a setting; other seeds share none of them."""
     return [random_like(setting, _seed(seed, k)) for k in range(REFERENCES)]
 
 

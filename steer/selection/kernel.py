@@ -41,16 +41,7 @@ def at(composition: Composition) -> Setting:
 
 
 class PairScores:
-    """Scores the answers of pairs under settings.
-
-    Args:
-        model: The model; it must not be steered.
-        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
-
-    Raises:
-        SteeringError: The model is being steered.
-        SelectionError: `reduce` is neither.
-    """
+    """Scores the answers of pairs under settings."""
 
     def __init__(self, model: Model, reduce: Reduce) -> None:
         check_model(model)
@@ -67,17 +58,7 @@ class PairScores:
         finite: bool = False,
         done: Done = lambda n: None,
     ) -> Float[Tensor, "setting side pair"]:
-        """Return the scores of chosen and rejected answers under each setting, in nats.
-
-        Args:
-            settings: The settings.
-            pairs: The pairs.
-            finite: Whether scores that are not finite are refused.
-            done: Called as work goes on with a number of (answer, setting).
-
-        Raises:
-            SelectionError: A score is not finite.
-        """
+        """Return the scores of chosen and rejected answers under each setting, in nats."""
         found = torch.empty(len(settings), 2 * len(pairs))
         for composition, rows, places in _groups(settings) if pairs else ():
             logprobs = self._scorer(composition, pairs)(rows, done).logprobs
@@ -100,18 +81,7 @@ class PairScores:
 def preferences_at(
     model: Model, compositions: Sequence[Composition], data: Mapping[str, Pairs], reduce: Reduce
 ) -> list[dict[str, Preference]]:
-    """Return the preference by domain under some compositions, each at its own coefficients.
-
-    Args:
-        model: The model; it must not be steered.
-        compositions: What to steer with.
-        data: Pairs by domain.
-        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
-
-    Raises:
-        SteeringError: The model is being steered.
-        SelectionError: A score is not finite.
-    """
+    """Return the preference by domain under some compositions, each at its own coefficients."""
     pairs = [pair for part in data.values() for pair in part]
     scores = PairScores(model, reduce)([at(c) for c in compositions], pairs, finite=True)
     tied = (scores[:, 0] == scores[:, 1]).all(dim=0).tolist()
@@ -141,14 +111,7 @@ def counted(bar: Any, each: int) -> Done:
 def answers_at(
     model: Model, settings: Sequence[Setting], prompts: Sequence[Prompt], tokens: int
 ) -> list[list[str]]:
-    """Return greedy answers to prompts under each setting, in one batch where they can be joined.
-
-    Args:
-        model: The model; it must not be steered.
-        settings: The settings.
-        prompts: The prompts.
-        tokens: Length of an answer.
-    """
+    """Return greedy answers under each setting, in one batch where settings can be joined."""
     found: list[list[str]] = [[] for _ in settings]
     options: dict[str, Any] = {"max_new_tokens": tokens, "batch_size": _ROWS}
     for composition, rows, places in _groups(settings):
@@ -166,15 +129,7 @@ def answers_at(
 
 
 class SideEffects:
-    """Measures settings on neutral text.
-
-    Args:
-        model: The model; it must not be steered.
-        text: Continuations of the same model, unsteered.
-
-    Raises:
-        SteeringError: The model is being steered.
-    """
+    """Measures settings on neutral text."""
 
     def __init__(self, model: Model, text: NeutralText) -> None:
         unsteered(model.engine, "measuring side effects")
@@ -191,9 +146,6 @@ class SideEffects:
         KL is Σ_v p_s (log p_s − log p_u), the mean over response tokens, in nats; the factor is
         exp of the steered minus the unsteered mean −log p(token). Either is NaN or infinite where
         the logits make it so.
-
-        Args:
-            settings: The settings.
         """
         found = [(math.nan, math.nan)] * len(settings)
         for composition, rows, places in _groups(settings):

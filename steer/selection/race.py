@@ -19,14 +19,12 @@ from steer.selection.answers import ASKED, TOKENS
 from steer.selection.calibration import Search, crossing, lockstep
 from steer.selection.candidates import Candidate
 from steer.selection.evaluator import Evaluator, Scores
-from steer.selection.field import Field
 from steer.selection.held_out import REFERENCES
 from steer.selection.kernel import answers_at
-from steer.selection.outcome import Outcome, Screened
 from steer.selection.screen import Prediction, rank_correlation, screen, unscreened
 from steer.selection.setting import SettingResult
 from steer.selection.significance import sign_test
-from steer.selection.task import Task
+from steer.selection.task import Field, Outcome, Screened, Task
 from steer.strength import displacement
 
 _FIRST = 8  # pairs of the screen and of the first heat, at least

@@ -14,10 +14,9 @@ from steer.provenance import Tuning
 from steer.selection.answers import Visible
 from steer.selection.beside import Beside
 from steer.selection.held_out import HeldOutResult
-from steer.selection.limits import Limits
-from steer.selection.outcome import Screened
-from steer.selection.setting import SettingResult, front
+from steer.selection.setting import Limits, SettingResult, front
 from steer.selection.significance import Evidence
+from steer.selection.task import Screened
 from steer.steered import Steered
 from steer.store.folder import save_by_domain
 from steer.vector import Vector

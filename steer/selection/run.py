@@ -1,9 +1,7 @@
 """Choosing where and how strongly to steer."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,13 +16,12 @@ from steer.evaluate.kl import NeutralText, neutral_text
 from steer.evaluate.neutral import NEUTRAL_PROMPTS
 from steer.evaluate.reduce import Reduce
 from steer.gate import DomainGate
-from steer.measure.request import fingerprint, is_named, measure_identity
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.scope import Scope
 from steer.selection.answers import visible
 from steer.selection.beside import Beside, on_pairs, palrs_setting
-from steer.selection.candidates import Candidate, Candidates, alternatives, candidates_of
+from steer.selection.candidates import Candidates, alternatives, candidates_of
 from steer.selection.checked import (
     ByDomain,
     check,
@@ -34,18 +31,14 @@ from steer.selection.checked import (
     split_by_domain,
     warn_of_training,
 )
-from steer.selection.field import Field
 from steer.selection.held_out import HeldOutResult, held_out
 from steer.selection.kernel import SideEffects, at
-from steer.selection.limits import Limits
-from steer.selection.outcome import Outcome
 from steer.selection.race import Race
 from steer.selection.result import Selection
-from steer.selection.setting import Objective, worst_accuracy
-from steer.selection.space import Axes, Space, space_of
+from steer.selection.setting import Limits, Objective, worst_accuracy
+from steer.selection.space import Axes, space_of
 from steer.selection.strategy import Strategy, strategy_of
-from steer.selection.task import Task
-from steer.store.strict_json import dumps
+from steer.selection.task import Field, Outcome, Task
 from steer.strength import displacement
 from steer.text import as_prompts
 
@@ -100,7 +93,7 @@ def select(
             domain to move the other way, swap its pairs.
         limits: What a setting may cost; by default `Limits(kl=0.5)` for alternatives and nothing
             for a composition.
-        strategy: `race`, `exhaustive`, `coarse_to_fine`, `optuna`, or an object with a method
+        strategy: `race`, `exhaustive`, `coarse_to_fine`, or an object with a method
             `search(tasks, field)`. By default a race of alternatives, `exhaustive` where
             coefficients are named for them, and `coarse_to_fine` for a composition.
         coefficients: Values to try, dimensionless, or by domain. A race needs none: it calibrates
@@ -204,15 +197,7 @@ def select(
 
 
 def chosen(tasks: Sequence[Task], limits: Limits) -> Outcome:
-    """Return the best setting that was measured.
-
-    Args:
-        tasks: The searches that are done, one for each candidate.
-        limits: What a setting must keep.
-
-    Raises:
-        SelectionError: Nothing was measured, or no setting keeps the limits.
-    """
+    """Return the best setting that was measured."""
     every = [(k, result) for k, task in enumerate(tasks) for result in task.results]
     finite = [(k, result) for k, result in every if result.finite]
     if not finite:
@@ -270,7 +255,6 @@ def _tasks(
     total = min(sum(map(len, spaces)), (most or math.inf) * len(spaces))
     hidden = not field.progress or isinstance(how, Race)
     bar = tqdm(total=total, desc="select", unit="setting", disable=hidden)
-    alone = len(spaces) == 1  # a study, which alone is told apart by it, is of one candidate
     tasks = [
         Task(
             space,
@@ -278,7 +262,6 @@ def _tasks(
             field.limits,
             seed=field.seed,
             budget=budget,
-            fingerprint=_request(field, candidate, space) if alone else "",
             bar=bar,
         )
         for candidate, space in zip(field.candidates, spaces, strict=True)
@@ -327,21 +310,3 @@ def _reported_kl(field: Field, setting: Composition, report: NeutralText | None)
         return None
     ends = [at(setting), at(setting(-setting.coefficients[0]))][: 1 + field.both_ways]
     return max(kl for kl, _ in SideEffects(field.model, report)(ends))
-
-
-def _request(field: Field, candidate: Candidate, space: Space) -> str:
-    """Return the SHA-256 of everything that what is measured depends on; empty without a name."""
-    if not is_named(field.objective):  # type: ignore[arg-type]
-        return ""
-    text = field.text
-    request = {
-        "sweep": fingerprint(
-            field.model, candidate.composition, [], field.pairs, "preference", field.reduce
-        ),
-        "axes": [list(axis) for axis in space.axes],
-        "limits": asdict(field.limits),
-        "objective": measure_identity(field.objective),  # type: ignore[arg-type]
-        "neutral": None if text is None else [repr(p) for p in text.prompts] + [*text.responses],
-        "both_ways": field.both_ways,
-    }
-    return hashlib.sha256(dumps(request).encode()).hexdigest()

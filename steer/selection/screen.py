@@ -32,44 +32,25 @@ DRAWS = 2  # draws of the tokens of each neutral text
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prediction:
-    """What the screen says of one candidate.
-
-    Args:
-        slopes: `[pair]`: change of each pair's margin per coefficient, in nats.
-        curvature: KL per squared coefficient on neutral text, nats per response token.
-        curvature_error: Standard error of it.
-    """
+    """What the screen says of one candidate."""
 
     slopes: Float[Tensor, " pair"]
     curvature: float
     curvature_error: float
 
     def coefficient(self, kl: float) -> float:
-        """Return the coefficient at which the KL is predicted to be a given one, with its sign.
-
-        Args:
-            kl: The KL, nats per response token.
-        """
+        """Return the coefficient at which the KL is predicted to be a given one, with its sign."""
         sign = -1.0 if float(self.slopes.mean()) < 0 else 1.0
         return sign * math.sqrt(kl / self.curvature) if self.curvature > 0 else sign * math.inf
 
     def gain(self, kl: float) -> float:
-        """Return the predicted mean change of margin at a KL, in nats.
-
-        Args:
-            kl: The KL, nats per response token.
-        """
+        """Return the predicted mean change of margin at a KL, in nats."""
         slope = abs(float(self.slopes.mean()))
         return slope * math.sqrt(kl / self.curvature) if self.curvature > 0 else math.inf
 
 
 def unscreened(model: Model, candidate: Candidate) -> str:
-    """Return why a candidate has no prediction; empty if it has one.
-
-    Args:
-        model: The model.
-        candidate: The candidate.
-    """
+    """Return why a candidate has no prediction; empty if it has one."""
     parts = list(candidate.composition.parts.values())
     if not isinstance(model.engine, HooksEngine):
         return f"the engine {model.engine.name} gives no gradients"
@@ -94,17 +75,7 @@ def screen(
     seed: int,
     progress: bool,
 ) -> list[Prediction]:
-    """Return a prediction for each candidate.
-
-    Args:
-        model: The model; it must not be steered.
-        candidates: Candidates that have a rule, all with one scope.
-        pairs: Validation pairs.
-        text: Neutral text.
-        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
-        seed: Seed of the draws.
-        progress: Whether to show a progress bar.
-    """
+    """Return a prediction for each candidate."""
     layers = sorted({_layer(candidate) for candidate in candidates})
     scope = next(iter(candidates[0].composition.parts.values())).scope
     slopes = torch.zeros(len(candidates), 2 * len(pairs), dtype=torch.float64)
@@ -210,12 +181,7 @@ def _logprobs(logits: Float[Tensor, "pos vocab"], tokens: Tensor) -> Float[Tenso
 
 
 def rank_correlation(predicted: Sequence[float], measured: Sequence[float]) -> float:
-    """Return Spearman's rank correlation; NaN for fewer than three values.
-
-    Args:
-        predicted: What was predicted of each candidate.
-        measured: What was measured.
-    """
+    """Return Spearman's rank correlation; NaN for fewer than three values."""
     from scipy.stats import spearmanr
 
     if len(predicted) < 3 or len({*predicted}) < 2 or len({*measured}) < 2:

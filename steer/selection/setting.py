@@ -1,9 +1,11 @@
-"""One setting that was measured, and which of two is better."""
+"""One setting that was measured, what it may cost, and which of two is better."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
+
+from steer.errors import SelectionError
 
 Numbers = Mapping[str, float]
 Objective = Callable[[Mapping[str, Numbers]], float]
@@ -101,6 +103,67 @@ class SettingResult:
         return -violation, self.objective, self.mean, likelihood, -self.size
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Side effects that a chosen setting must not exceed; None sets no limit.
+
+    Args:
+        kl: Most KL(steered‖unsteered) on neutral text, nats per response token.
+        perplexity: Most perplexity(steered) / perplexity(unsteered) on the same text, a factor.
+        off_target: Most off-target drop, in [0, 1]: over the domains of the held-out pairs that
+            are not asked to move, the largest of accuracy(unsteered) − accuracy(steered), and
+            0 where no accuracy falls.
+
+    Raises:
+        SelectionError: A limit is negative or no number.
+    """
+
+    kl: float | None = None
+    perplexity: float | None = None
+    off_target: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and value >= 0):
+                raise SelectionError(
+                    f"the limit {name!r} cannot be kept",
+                    found=repr(value),
+                    expected="a number of at least 0, or None for no limit",
+                    do=f"Limits({name}=0.5)",
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The limits that are set."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
+
+    def excess(self, result: SettingResult) -> dict[str, float]:
+        """Return by how much a setting exceeds each limit that is set; at most 0 if it keeps it.
+
+        What was not measured, or is not finite, exceeds it by infinity.
+
+        Args:
+            result: What was measured there.
+        """
+        measured = {name: getattr(result, name) for name in self.names}
+        found = {name: math.nan if value is None else value for name, value in measured.items()}
+        return {
+            name: value - getattr(self, name) if math.isfinite(value) else math.inf
+            for name, value in found.items()
+        }
+
+    def violation(self, result: SettingResult) -> float:
+        """Return Σ max(0, excess / limit), which is 0 exactly where every limit is kept.
+
+        Args:
+            result: What was measured there.
+        """
+        over = self.excess(result).items()
+        return math.fsum(max(0.0, by) / max(getattr(self, name), 1e-9) for name, by in over)
+
+
 def worst_accuracy(measured: Mapping[str, Numbers]) -> float:
     """Return the preference accuracy of the domain where it is lowest.
 
@@ -116,12 +179,6 @@ def front(settings: Sequence[_Setting]) -> tuple[_Setting, ...]:
     One setting is beyond another if its objective is not lower and its KL not higher, and one of
     them is better. Of equals the one tried first is kept. Where no KL was measured, it is the best
     alone; a KL that is NaN is on no front.
-
-    Args:
-        settings: Settings that were tried.
-
-    Returns:
-        The front by rising KL, and so by rising objective.
     """
     found: list[_Setting] = []
     known = [(0.0 if s.kl is None else s.kl, s) for s in settings]

@@ -14,11 +14,7 @@ _TEXT = 160
 
 
 def selection_card(found: "Selection") -> Card:
-    """Return the card of a selection.
-
-    Args:
-        found: The selection.
-    """
+    """Return the card of a selection."""
     chosen = dict(list(found.coefficients.items())[:_DOMAINS])
     low, high = scale(list(chosen.values()))
     said = ", ".join(f"{name}={c:.4g}" for name, c in chosen.items())

@@ -104,19 +104,7 @@ def evidence(
     settings: int,
     rounding: Sequence[float] = (),
 ) -> Evidence:
-    """Return what speaks for a setting.
-
-    Args:
-        unsteered: Margin of each unseen pair, in nats, without steering.
-        steered: The same at the chosen setting.
-        references: The same for each of at least two random vectors of equal norm, there.
-        settings: Settings that were measured.
-        rounding: For each pair the change of margin that is no change yet, in nats; none for
-            exact margins.
-
-    Raises:
-        SelectionError: A margin is not finite, or there are fewer than two random vectors.
-    """
+    """Return what speaks for a setting."""
     if not all(math.isfinite(m) for row in (unsteered, steered, *references) for m in row):
         raise SelectionError(
             "margins that are not finite are evidence of nothing",
@@ -156,11 +144,6 @@ def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[
     of exponentials. Both are known to ε of their size only, which where they differ little is not
     the size of the score; 1 nat stands for it. It is the size of the error, not its upper limit:
     what rounding errors add up to in the blocks below depends on the model.
-
-    Args:
-        before: Scores without steering.
-        after: Scores at the setting.
-        dtype: The dtype that the model computes in.
     """
     eps = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
     scores = torch.stack([before.chosen, before.rejected, after.chosen, after.rejected]).double()
@@ -168,12 +151,7 @@ def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[
 
 
 def sign_test(up: int, down: int) -> float:
-    """Return P(X ≥ up) for X ~ Binomial(up + down, 1/2): one-sided and exact; ties are left out.
-
-    Args:
-        up: Pairs that changed as wanted.
-        down: Pairs that changed the other way.
-    """
+    """Return P(X ≥ up) for X ~ Binomial(up + down, 1/2): one-sided and exact; ties are left out."""
     n = up + down
     return float(Fraction(sum(math.comb(n, k) for k in range(up, n + 1)), 2**n))
 
@@ -183,13 +161,6 @@ def beyond(value: float, others: Sequence[float]) -> float:
 
     P(T_{n−1} ≥ (x − ȳ) / (s √(1 + 1/n))), exact where the others are normal. The mean gain of a
     random direction is nearly so: to first order it is an inner product with that direction.
-
-    Args:
-        value: x.
-        others: y, at least two.
-
-    Raises:
-        SelectionError: There are fewer than two others.
     """
     n = len(others)
     if n < 2:

@@ -51,17 +51,7 @@ class Space:
 
 
 def space_of(composition: Composition, coefficients: Axes) -> Space:
-    """Return the settings of a composition.
-
-    Args:
-        composition: Whose domains.
-        coefficients: Values for every domain, or by domain; a domain left out stays at 0.
-
-    Raises:
-        SelectionError: A domain has no value.
-        CompositionError: An unknown domain, or a value that is not finite or that the domain's
-            operator does not take.
-    """
+    """Return the settings of a composition."""
     domains = composition.domains
     if isinstance(coefficients, Mapping):
         coefficient_rows(dict.fromkeys(coefficients, 0.0), domains)  # refuses unknown domains

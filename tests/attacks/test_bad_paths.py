@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import steer
 from steer.activations import Activations
 from steer.checkpoint import Checkpoint
 from steer.errors import SteerError
 from steer.harness import available_tasks, run_harness
-from steer.selection.studies import Optuna
 from steer.store import inspect_header
 from steer.store.folder import save_by_domain
 from tests.attacks.writers import FILES, FOLDERS, checkpoint, swept
-from tests.measure.setting import model, pairs
+from tests.measure.setting import model
 from tests.store.samples import full
 
 BAD: dict[str, Any] = {
@@ -79,22 +77,3 @@ def test_a_picture_of_no_known_format_is_refused(tmp_path: Path) -> None:
 def test_a_picture_without_an_ending_gets_the_usual_one(tmp_path: Path) -> None:
     FILES["picture"][1](tmp_path / "p")
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
-
-
-@pytest.mark.parametrize("bad", ["NUL", "overlong", "half a surrogate pair"])
-def test_a_study_has_a_name_too(bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("optuna")
-    monkeypatch.chdir(tmp_path)
-    vector = steer.Vector.of({1: torch.ones(model().architecture.d_model)})
-    how = Optuna(storage=BAD[bad])
-    with pytest.raises(SteerError):
-        steer.select(
-            model(),
-            steer.compose(medical=vector),
-            {"medical": pairs() + pairs()},
-            strategy=how,
-            neutral=None,
-            coefficients=[0.0, 1.0],
-            progress=False,
-        )
-    assert list(tmp_path.iterdir()) == []

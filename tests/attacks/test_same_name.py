@@ -205,31 +205,3 @@ def test_the_parts_are_the_same_in_every_process() -> None:
     }
     assert len(found) == 1
     assert "helper" in next(iter(found))
-
-
-@pytest.mark.parametrize("case", ["the code", "a constant", "a function that is called"])
-def test_another_objective_does_not_go_on_with_a_study(case: str, tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    vector = steer.Vector.of({1: torch.ones(model().architecture.d_model)})
-    asked = steer.Pairs.of([*pairs()] * 1).with_domain("medical")
-
-    def chosen(program: str) -> Any:
-        text = program.replace("(lm, part)", "(part)").replace("return {'x': ", "return (")
-        objective = defined(text.replace("}\n", ")\n"))
-        return steer.select(
-            model(),
-            steer.compose(medical=vector),
-            {"medical": asked[:2]},
-            test={"medical": asked[2:]},
-            strategy=steer.selection.Optuna(storage=tmp_path / "study.log", budget=2),
-            coefficients=[0.0, 1.0],
-            objective=objective,
-            neutral=None,
-            progress=False,
-        )
-
-    before, after = CASES[case]
-    chosen(before)
-    chosen(before)
-    with pytest.raises(SelectionError, match="belongs to another request"):
-        chosen(after)

@@ -20,7 +20,6 @@ HEAVY = (
     "trl",
     "openai",
     "lm_eval",
-    "optuna",
 )
 
 

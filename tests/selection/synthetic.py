@@ -41,10 +41,7 @@ def task(
     limits: Limits | None = None,
     seed: int = 0,
     budget: int | None = None,
-    fingerprint: str = "request",
     domains: int = 2,
 ) -> Task:
     space = Space(tuple("abcdefghij"[:domains]), (VALUES,) * domains)
-    return Task(
-        space, measure, limits or Limits(), seed=seed, budget=budget, fingerprint=fingerprint
-    )
+    return Task(space, measure, limits or Limits(), seed=seed, budget=budget)

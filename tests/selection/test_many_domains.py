@@ -9,7 +9,7 @@ import torch
 
 import steer
 from steer.errors import CompositionError, SelectionError, SteerError
-from steer.selection import CoarseToFine, Limits, Optuna, Selection
+from steer.selection import CoarseToFine, Limits, Selection
 from tests.conformance.cases import mixed
 from tests.letters import letter_pairs, planted
 from tests.measure.setting import model
@@ -142,13 +142,6 @@ def test_a_domain_whose_name_leads_elsewhere_is_not_saved(found, tmp_path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_objective_without_a_name_is_not_stored(lm, knobs, asked, tmp_path) -> None:
-    how = Optuna(tmp_path / "study", budget=2)
-    with pytest.raises(SelectionError, match="cannot be stored"):
-        choose(lm, knobs, asked, strategy=how, objective=lambda measured: 0.0)
-    assert not (tmp_path / "study").exists()
-
-
 def test_weights_are_searched_too_and_saved_with_their_setting(tmp_path) -> None:
     lm = model()
     both = mixed(lm, "weights")
@@ -180,7 +173,7 @@ def test_what_cannot_be_done_is_refused(lm, knobs, asked, change, message: str) 
         choose(lm, knobs, asked, **change)
 
 
-@pytest.mark.parametrize("how", ["exhaustive", "coarse_to_fine", "optuna"])
+@pytest.mark.parametrize("how", ["exhaustive", "coarse_to_fine"])
 def test_what_overflows_or_has_no_objective_is_never_chosen(lm, knobs, asked, how) -> None:
     huge = steer.compose(bc=3e36 * knobs.parts["bc"].vector, de=knobs.parts["de"].vector)
     values = {"bc": (3e-37, 300.0), "de": (-1.0, 0.0)}

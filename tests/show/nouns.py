@@ -15,9 +15,9 @@ from steer.measure.grid import Setting
 from steer.moments import Moments
 from steer.selection.answers import AnswerPair, Visible
 from steer.selection.held_out import HeldOutResult
-from steer.selection.outcome import Screened
 from steer.selection.setting import SettingResult
 from steer.selection.significance import Evidence
+from steer.selection.task import Screened
 from tests.store.samples import full
 from tests.tiny import tiny_model, tiny_tokenizer
 
