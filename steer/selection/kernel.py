@@ -20,11 +20,11 @@ from steer.engine.base import unsteered
 from steer.engine.branches.branches import branched_divergences
 from steer.engine.branches.trial import fastest_tokens
 from steer.errors import CapabilityError
-from steer.evaluate.alike import warn_of_alike
 from steer.evaluate.kl import NeutralText, divergence, exp
 from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
 from steer.measure.likelihood import Done, Scorer, plain_reason
+from steer.measure.scores import preferences
 from steer.model import Model, check_model
 from steer.pairs import Pair, Pairs, Prompt
 from steer.site import Residual
@@ -82,18 +82,11 @@ def preferences_at(
     model: Model, compositions: Sequence[Composition], data: Mapping[str, Pairs], reduce: Reduce
 ) -> list[dict[str, Preference]]:
     """Return the preference by domain under some compositions, each at its own coefficients."""
-    pairs = [pair for part in data.values() for pair in part]
-    scores = PairScores(model, reduce)([at(c) for c in compositions], pairs, finite=True)
-    tied = (scores[:, 0] == scores[:, 1]).all(dim=0).tolist()
-    warn_of_alike(model, [pair for pair, same in zip(pairs, tied, strict=True) if same])
-    sizes = [len(part) for part in data.values()]
-    return [
-        {
-            name: Preference(own[0], own[1], reduce)
-            for name, own in zip(data, one.split(sizes, dim=1), strict=True)
-        }
-        for one in scores
-    ]
+    found: list[dict[str, Preference]] = [{} for _ in compositions]
+    for composition, rows, places in _groups([at(c) for c in compositions]):
+        for k, one in zip(places, preferences(model, composition, rows, data, reduce), strict=True):
+            found[k] = one
+    return found
 
 
 def counted(bar: Any, each: int) -> Done:
