@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from steer.composition import Composition
 from steer.evaluate.degeneration import repetition
 from steer.evaluate.estimate import Estimate
@@ -120,7 +122,7 @@ def on_topic(
         places.append([asked.setdefault(b, len(asked)) for b in both] if answer.strip() else None)
     if not asked:
         return [False] * len(answers)
-    zero = [[0.0] * len(knob.domains)]
+    zero = torch.zeros(1, len(knob.domains))
     exchanges = [prompt for prompt, _ in asked], [answer for _, answer in asked]
     scores = [float(row.mean()) for row in likelihoods(model, knob, zero, *exchanges).logprobs]
     return [at is not None and scores[at[0]] > max(scores[k] for k in at[1:]) for at in places]

@@ -119,7 +119,7 @@ class Race:
         count, texts = len(field.candidates), len(field.text.prompts)
         raced, finals = min(count, self.keep), self.finalists * len(self.levels)
         answers = 2 * sum(len(field.pairs[name]) for name in field.moved)
-        work = 2 * answers + 5 * texts  # the screen, in forwards of one text
+        work = 2.0 * answers + 5 * texts  # the screen, in forwards of one text
         work += (raced * _CALIBRATIONS + finals) * texts / 2  # half of the blocks lie below
         work += (raced + finals + REFERENCES) * answers / 3  # and pairs share their prompts
         work += _WRITTEN * (2 * ASKED + (field.judge is not None) * finals * _JUDGED)
