@@ -1,19 +1,16 @@
 """What `steer extract` says of a selection: its card, answers in full, and what to try next."""
 
-from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from steer.errors import RecordingError
 from steer.show.markup import terminal_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from steer.activations import Activations
     from steer.evaluate.interval import Share
     from steer.pairs import Prompt
     from steer.selection import Selection
-    from steer.vector import Vector
 
 _ANSWERS = 3
 _NEXT = (
@@ -26,17 +23,14 @@ _NEXT = (
 _PAGE = "docs/howto/does-nothing.md leads from what you see to a check and a cure."
 
 
-def show(found: "Selection", rule: str | None, console: "Console") -> None:
+def show(found: "Selection", console: "Console") -> None:
     """Print a selection: its card, some answers in full, and advice where nothing works.
 
     Args:
         found: The selection, of one domain.
-        rule: What PaLRS's own rule would have chosen, in words; None to leave it out.
         console: Where to print.
     """
     console.print(found)
-    if rule is not None:
-        console.print(rule, soft_wrap=True)
     for answer in () if found.visible is None else found.visible.answers[:_ANSWERS]:
         lines = (
             _text(answer.prompt),
@@ -61,6 +55,7 @@ def as_json(found: "Selection") -> dict[str, object]:
     (held_out,) = found.held_out.values()
     shares = {"steered": held_out.steered, **held_out.baselines}
     answers = () if found.visible is None else found.visible.answers
+    on_topic = None if found.visible is None else found.visible.on_topic
     return {
         "position": found.position,
         "layer": found.layer,
@@ -74,26 +69,10 @@ def as_json(found: "Selection") -> dict[str, object]:
             for a in answers
         ],
         "changed": None if found.visible is None else found.visible.changed.value,
+        "on_topic": None if on_topic is None else [share.value for share in on_topic],
+        "palrs": None if found.palrs is None else asdict(found.palrs),
         "settings": [dict(row) for row in found.rows],
     }
-
-
-def rule_of(palrs: "Callable[[Activations], Vector]", activations: "Activations") -> str:
-    """Return what PaLRS's own rule chooses from the template positions of a recording, in words.
-
-    Args:
-        palrs: The method, restricted to the layers that were asked for.
-        activations: A recording of one domain.
-    """
-    try:
-        vector = palrs(activations)
-    except RecordingError as error:
-        return f"PaLRS's own rule chooses nothing: {error.what}."
-    position = vector.provenance.arguments["position"]
-    return (
-        f"PaLRS's own rule, which measures no answer, would have chosen {position}, "
-        f"layer {vector.layers[0]}."
-    )
 
 
 def _lacking(found: "Selection") -> list[str]:

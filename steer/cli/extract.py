@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from steer.cli.chosen import as_json as chosen_as_json
-from steer.cli.chosen import rule_of, show
+from steer.cli.chosen import show
 from steer.cli.common import (
     AsJson,
     Device,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from steer.pairs import Pairs
     from steer.selection import Selection
     from steer.vector import Vector
-
-_PARTS = (0.6, 0.2, 0.2)  # of the pairs: to make the vectors, to choose, and to test
 
 
 def extract(
@@ -118,8 +116,7 @@ def extract(
             vector = use(mine) if chosen is None else chosen.vector
             path = _file(out, name)
             _save(vector, path)
-            rule = None if chosen is None or method else _rule(mine, wanted)
-            _report(path, name, vector, chosen, rule, as_json)
+            _report(path, name, vector, chosen, as_json)
 
 
 def _check_files(out: str, names: tuple[str | None, ...]) -> None:
@@ -154,7 +151,7 @@ def _save(vector: "Vector", path: Path) -> None:
 def _divided(pairs: "Pairs", seed: int) -> "tuple[Pairs, Pairs, Pairs]":
     """Return the pairs to make vectors of, to choose with and to test with; no prompt is in two."""
     try:
-        made, choosing, test = pairs.split(*_PARTS, seed=seed)
+        made, choosing, test = pairs.split(seed=seed)
     except PairsError as error:
         raise PairsError(
             "these pairs are too few to choose with",
@@ -212,20 +209,11 @@ def _selected(
     return select(lm, pool, parts[0], test=test, limits=limits, **rest)
 
 
-def _rule(activations: "Activations", layers: list[int] | None) -> str | None:
-    """Return what PaLRS's own rule chooses, in words, where template positions were read."""
-    own = {k: found for k, found in activations.moments.items() if k[1].startswith("template")}
-    if not own:
-        return None
-    return rule_of(_method("palrs", layers), replace(activations, moments=own))
-
-
 def _report(
     path: Path,
     domain: str | None,
     vector: "Vector",
     chosen: "Selection | None",
-    rule: str | None,
     as_json: bool,
 ) -> None:
     """Print what was made, and what was chosen."""
@@ -239,7 +227,7 @@ def _report(
     if chosen is None:
         console.print(vector)
     else:
-        show(chosen, rule, console)
+        show(chosen, console)
     console.print(f"saved {path}", soft_wrap=True)
 
 
