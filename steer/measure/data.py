@@ -1,18 +1,10 @@
 """What is measured on: pairs or answers by domain, their texts, and numbers of their scores."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from steer.errors import SelectionError
-from steer.evaluate.levels import LevelPreference
-from steer.evaluate.preference import Preference
-from steer.evaluate.reduce import Reduce
 from steer.listed import listed
 from steer.model import Model
 from steer.pairs import Pairs, Prompt, as_pairs
@@ -67,56 +59,6 @@ class Answers(Shown):
 Data = Pairs | Answers | Mapping[str, Pairs | Answers]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The texts of one domain: a prompt for each response, all responses of a kind in a row."""
-
-    prompts: tuple[Prompt, ...]
-    responses: tuple[str, ...]
-    kinds: tuple[str, ...]
-
-    def numbers(self, scores: Float[Tensor, "..."], measure: str, reduce: Reduce) -> Numbers:
-        """Return what the responses' scores say; NaN but for `n` where one is not finite."""
-        table = scores.reshape(len(self.kinds), -1)
-        found: dict[str, float] = {"n": table.shape[1]}
-        if measure == "preference":
-            both = Preference(table[0], table[1], reduce)
-            low, high = both.interval
-            found |= {"accuracy": both.value, "low": low, "high": high, "margin": both.margin}
-            found["likelihood"] = float(both.chosen.mean())
-        else:
-            levels = LevelPreference(table.T, self.kinds, reduce)
-            for kind in self.kinds:
-                share = levels.accuracy(kind)
-                low, high = share.interval
-                found |= {kind: share.value, f"{kind}.low": low, f"{kind}.high": high}
-        if bool(torch.isfinite(scores).all()):
-            return found
-        return {name: x if name == "n" else math.nan for name, x in found.items()}
-
-
-def asked(part: Pairs | Answers, measure: str) -> Asked:
-    """Return the texts of one domain.
-
-    Raises:
-        SelectionError: Data and measure do not go together.
-    """
-    if measure == "preference" and isinstance(part, Pairs):
-        prompts: Sequence[Prompt] = [pair.prompt for pair in part]
-        kinds = {"chosen": [p.chosen for p in part], "rejected": [p.rejected for p in part]}
-    elif measure == "levels" and isinstance(part, Answers):
-        prompts, kinds = part.prompts, {level: [*texts] for level, texts in part.answers.items()}
-    else:
-        raise SelectionError(
-            "data and measure do not go together",
-            found=f"measure {measure!r} on {type(part).__name__}",
-            expected="'preference' on Pairs, 'levels' on Answers, or a function",
-            do="pass the other measure or other data",
-        )
-    responses = tuple(text for texts in kinds.values() for text in texts)
-    return Asked(tuple(prompts) * len(kinds), responses, tuple(kinds))
-
-
 def by_domain(data: Data) -> dict[str, Pairs | Answers]:
     """Return the data of each domain, under `all` where there is none.
 
@@ -158,33 +100,3 @@ def _nothing(found: str) -> SelectionError:
         expected="Pairs, or a mapping from domain to Pairs; for a sweep Answers as well",
         do="check the split or the domain's name",
     )
-
-
-def plain_numbers(found: Mapping[str, float], where: str) -> dict[str, float]:
-    """Return what a function returned as plain numbers, NaN where one is not finite.
-
-    Raises:
-        SelectionError: There is nothing, a name is no valid text, or a number is none.
-    """
-    try:
-        numbers = {name: _plain(value) for name, value in found.items() if name.encode() or True}
-    except (AttributeError, TypeError, ValueError):
-        numbers = {}
-    if not numbers:
-        raise SelectionError(
-            f"a measure returned what cannot be kept, {where}",
-            found=repr(found)[:200],
-            expected="at least one number by name, and names that UTF-8 can hold",
-            do="return for instance {'accuracy': 0.75}",
-        )
-    return numbers
-
-
-def _plain(given: Any) -> float:
-    """Return a number as it is kept: whole if it was, NaN if it is not finite or too large."""
-    try:
-        value = float(given)
-    except OverflowError:
-        return math.nan
-    exact = isinstance(given, int) and abs(value) < 2**53
-    return int(given) if exact else value if math.isfinite(value) else math.nan

@@ -74,7 +74,7 @@ def fingerprint(
         gate and (gate.domains, gate.centroids, gate.layer, gate.margin),
         list(settings),
         [(n, p.fingerprint if isinstance(p, Pairs) else p) for n, p in data.items()],
-        (measure_identity(measure), reduce),
+        (measure_name(measure), parts_of(measure), reduce),
     )
     return _Reader().token(request)
 
@@ -87,36 +87,29 @@ def measure_name(measure: Measure) -> str:
     return f"{getattr(measure, '__module__', '')}.{name}"
 
 
-def measure_identity(measure: Measure) -> list[Any]:
-    """Return what tells a measure from others: its name, and a digest of each part of a function.
-
-    Raises:
-        SelectionError: Its values are nested too deeply.
-    """
-    return [measure_name(measure), {} if isinstance(measure, str) else parts_of(measure)]
-
-
-def is_named(measure: Measure) -> bool:
-    """Return whether a measure's name is its own, as that of a lambda or a partial is not."""
-    return not isinstance(measure, partial) and "<" not in measure_name(measure)
-
-
 def check_named(measure: Measure) -> None:
     """Refuse to save what a measure without a name of its own gives: another could take it up."""
-    if not is_named(measure):
+    name = measure_name(measure)
+    if isinstance(measure, partial) or "<" in name:
         raise SelectionError(
             "what this measure gives cannot be saved: its name does not tell it from others",
-            found=measure_name(measure),
+            found=name,
             expected="a function that is defined at the top of a module",
             do="give it a name, def my_measure(model, data): …, or leave save out",
         )
 
 
-def parts_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Return a digest of each part of what a function computes, by the part's name."""
+def parts_of(measure: Measure) -> dict[str, str]:
+    """Return a digest of each part of what a function computes, by the part's name.
+
+    Raises:
+        SelectionError: Its values are nested too deeply.
+    """
+    if isinstance(measure, str):
+        return {}
     reader = _Reader()
     try:
-        reader.part("itself", function)
+        reader.part("itself", measure)
     except RecursionError as error:
         raise SelectionError(
             "what this function computes cannot be told from what another does",

@@ -1,5 +1,6 @@
 """Many settings of the knobs on the same data, saved as it goes."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
@@ -21,16 +22,14 @@ from steer.measure.data import (
     Measure,
     Measured,
     Numbers,
-    asked,
     by_domain,
-    plain_numbers,
 )
 from steer.measure.grid import Grid, composed, settings_of
 from steer.measure.likelihood import Done
 from steer.measure.request import fingerprint, measure_name
 from steer.measure.result import Sweep
 from steer.measure.saved import Saved
-from steer.measure.scores import DataScorer
+from steer.measure.scores import DataScorer, answers_of
 from steer.model import Model, check_model
 from steer.pairs import Pairs
 from steer.scope import Scope
@@ -104,7 +103,7 @@ def sweep(
     settings = settings_of(composition, grid, layers, scopes)
     if isinstance(measure, str):
         for part in parts.values():
-            asked(part, measure)  # refuses what it does not go with, before a file is made
+            answers_of(part, measure)  # refuses what it does not go with, before a file is made
     mark = fingerprint(model, composition, settings, parts, measure, reduce)
     rows = torch.tensor([s.coefficients for s in settings], dtype=torch.float64)
     places = [(s.layer, s.scope) for s in settings]
@@ -162,7 +161,37 @@ def _function(
         at = ", ".join(f"{domain}={c:g}" for domain, c in named)
         with model.steered(composition, rows[k]):
             numbers = {
-                on: plain_numbers(measure(model, part), f"at {at} on {on!r}")
+                on: _plain_numbers(measure(model, part), f"at {at} on {on!r}")
                 for on, part in parts.items()
             }
         yield {k: numbers}, "one by one"
+
+
+def _plain_numbers(found: Mapping[str, float], where: str) -> dict[str, float]:
+    """Return what a function returned as plain numbers, NaN where one is not finite.
+
+    Raises:
+        SelectionError: There is nothing, a name is no valid text, or a number is none.
+    """
+    try:
+        numbers = {name: _plain(value) for name, value in found.items() if name.encode() or True}
+    except (AttributeError, TypeError, ValueError):
+        numbers = {}
+    if not numbers:
+        raise SelectionError(
+            f"a measure returned what cannot be kept, {where}",
+            found=repr(found)[:200],
+            expected="at least one number by name, and names that UTF-8 can hold",
+            do="return for instance {'accuracy': 0.75}",
+        )
+    return numbers
+
+
+def _plain(given: Any) -> float:
+    """Return a number as it is kept: whole if it was, NaN if it is not finite or too large."""
+    try:
+        value = float(given)
+    except OverflowError:
+        return math.nan
+    exact = isinstance(given, int) and abs(value) < 2**53
+    return int(given) if exact else value if math.isfinite(value) else math.nan

@@ -10,7 +10,7 @@ from typing import Any
 from steer.errors import SelectionError
 from steer.files import PathLike, folder_made, target_of
 from steer.measure.data import Measure, Measured
-from steer.measure.request import check_named, measure_identity
+from steer.measure.request import check_named, measure_name, parts_of
 
 _TABLE = "CREATE TABLE steer_sweep_3 (setting INTEGER PRIMARY KEY, content TEXT, digest TEXT)"
 _HEAD = -1  # the row that says which request the file belongs to
@@ -45,10 +45,9 @@ class Saved:
         self, path: PathLike, fingerprint: str, measure: Measure, max_tokens: int | None
     ) -> None:
         check_named(measure)
-        name, parts = measure_identity(measure)
         self.path = target_of(path, SelectionError)
-        self.head: dict[str, Any] = {"fingerprint": fingerprint, "measure": name, "parts": parts}
-        self.head["max_tokens"] = max_tokens
+        self.head: dict[str, Any] = {"fingerprint": fingerprint, "max_tokens": max_tokens}
+        self.head |= {"measure": measure_name(measure), "parts": parts_of(measure)}
         folder_made(self.path.parent, SelectionError)
         with self._accessing():
             self._database = sqlite3.connect(self.path, timeout=0)

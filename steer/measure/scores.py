@@ -1,20 +1,24 @@
 """Scores of the answers of every domain under several settings, all computed together."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from steer.composition import CoefficientsLike, Composition
 from steer.engine.base import unsteered
+from steer.errors import SelectionError
 from steer.evaluate.alike import warn_of_alike
+from steer.evaluate.levels import LevelPreference
 from steer.evaluate.preference import Preference
 from steer.evaluate.reduce import Reduce, check_reduce, reduced
-from steer.measure.data import Answers, Measured, asked
+from steer.measure.data import Answers, Measured, Numbers
 from steer.measure.likelihood import Done, Scorer
 from steer.model import Model, check_model
-from steer.pairs import Pairs
+from steer.pairs import Pairs, Prompt
 
 
 class DataScorer:
@@ -33,18 +37,14 @@ class DataScorer:
         max_tokens: int | None = None,
         foreseen: Float[Tensor, "setting domain"] | None = None,
     ) -> None:
-        self.texts = {on: asked(part, measure) for on, part in data.items()}
+        texts = {on: answers_of(part, measure) for on, part in data.items()}
         self.way, self._measure, self._reduce = "", measure, reduce
-        prompts = [prompt for part in self.texts.values() for prompt in part.prompts]
-        self._responses = [answer for part in self.texts.values() for answer in part.responses]
-        self._scorer = Scorer(
-            model,
-            composition,
-            prompts,
-            self._responses,
-            max_tokens=max_tokens,
-            foreseen=foreseen,
-        )
+        self._kinds = {on: tuple(kinds) for on, (_, kinds) in texts.items()}
+        self._sizes = [len(prompts) * len(kinds) for prompts, kinds in texts.values()]
+        asked = [prompt for prompts, kinds in texts.values() for prompt in [*prompts] * len(kinds)]
+        given = [text for _, kinds in texts.values() for each in kinds.values() for text in each]
+        options = {"max_tokens": max_tokens, "foreseen": foreseen}
+        self._scorer = Scorer(model, composition, asked, given, **options)  # type: ignore[arg-type]
 
     def __call__(
         self, settings: CoefficientsLike, step: Done = lambda n: None, *, finite: bool = False
@@ -58,22 +58,57 @@ class DataScorer:
 
         def done(n: int) -> None:
             nonlocal left
-            whole, left = divmod(left + n, len(self._responses))
+            whole, left = divmod(left + n, sum(self._sizes))
             step(whole)
 
         found = self._scorer(settings, done)
         self.way = found.way
-        scores = reduced(found.logprobs, self._reduce, finite=finite)
-        parts = scores.split([len(part.responses) for part in self.texts.values()], dim=1)
-        named = zip(self.texts.items(), parts, strict=True)
-        return {on: own.unflatten(1, (len(part.kinds), -1)) for (on, part), own in named}
+        scores = reduced(found.logprobs, self._reduce, finite=finite).split(self._sizes, dim=1)
+        named = zip(self._kinds.items(), scores, strict=True)
+        return {on: own.unflatten(1, (len(kinds), -1)) for (on, kinds), own in named}
 
     def numbers(self, scores: Mapping[str, Tensor], setting: int) -> Measured:
         """Return what the scores of a call say at one of its settings."""
-        return {
-            on: self.texts[on].numbers(table[setting], self._measure, self._reduce)
-            for on, table in scores.items()
-        }
+        return {on: self._numbers(self._kinds[on], t[setting]) for on, t in scores.items()}
+
+    def _numbers(self, kinds: tuple[str, ...], table: Float[Tensor, "kind item"]) -> Numbers:
+        """Return what scores say of one domain; NaN but for `n` where one is not finite."""
+        found: dict[str, float] = {"n": table.shape[1]}
+        if self._measure == "preference":
+            both = Preference(table[0], table[1], self._reduce)
+            low, high = both.interval
+            found |= {"accuracy": both.value, "low": low, "high": high, "margin": both.margin}
+            found["likelihood"] = float(both.chosen.mean())
+        else:
+            levels = LevelPreference(table.T, kinds, self._reduce)
+            for kind in kinds:
+                share = levels.accuracy(kind)
+                low, high = share.interval
+                found |= {kind: share.value, f"{kind}.low": low, f"{kind}.high": high}
+        if bool(torch.isfinite(table).all()):
+            return found
+        return {name: x if name == "n" else math.nan for name, x in found.items()}
+
+
+def answers_of(
+    part: Pairs | Answers, measure: str
+) -> tuple[Sequence[Prompt], Mapping[str, Sequence[str]]]:
+    """Return the prompts of one domain and the answers of each kind, one for each prompt.
+
+    Raises:
+        SelectionError: Data and measure do not go together.
+    """
+    if measure == "preference" and isinstance(part, Pairs):
+        kinds = {"chosen": [p.chosen for p in part], "rejected": [p.rejected for p in part]}
+        return [pair.prompt for pair in part], kinds
+    if measure == "levels" and isinstance(part, Answers):
+        return part.prompts, part.answers
+    raise SelectionError(
+        "data and measure do not go together",
+        found=f"measure {measure!r} on {type(part).__name__}",
+        expected="'preference' on Pairs, 'levels' on Answers, or a function",
+        do="pass the other measure or other data",
+    )
 
 
 def preferences(
