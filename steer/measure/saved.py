@@ -15,18 +15,9 @@ from steer.measure.request import check_named, measure_name, parts_of
 _TABLE = "CREATE TABLE steer_sweep_3 (setting INTEGER PRIMARY KEY, content TEXT, digest TEXT)"
 _HEAD = -1  # the row that says which request the file belongs to
 _LONGEST = 2**25  # bytes of a row
-_BUSY = (
-    "another sweep is being saved to {}",
-    "wait until it is done and call again, or save to another file",
-)
-_DISK = (
-    "{}: the file cannot be accessed",
-    "check the path, the permissions, the space left, and that the file system has locks",
-)
-_DAMAGED = (
-    "{} is damaged, or no file of a sweep of this version",
-    "save to another file, or move this one away; the sweep then starts anew",
-)
+_BUSY = ("another sweep is being saved to {}", "wait until it is done, or save to another file")
+_DISK = ("{}: the file cannot be accessed", "check path, permissions and space, or save locally")
+_DAMAGED = ("{} is damaged, or no file of a sweep of this version", "save to another file")
 _CAUSES = {sqlite3.SQLITE_BUSY: _BUSY, sqlite3.SQLITE_LOCKED: _BUSY} | dict.fromkeys(
     (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY),
     _DISK,

@@ -250,6 +250,14 @@ def test_a_database_of_something_else_is_left_alone(tmp_path) -> None:
     assert os.listdir(tmp_path) == ["notes.db"]
 
 
+def test_a_table_beside_that_of_a_sweep_is_refused(tmp_path) -> None:
+    path = tmp_path / "sweep.db"
+    run(path)
+    edited(path, "CREATE TABLE notes (text TEXT)")
+    with pytest.raises(SelectionError, match="tables of something else"):
+        run(path)
+
+
 def test_a_finished_sweep_is_one_file(tmp_path) -> None:
     run(tmp_path / "sweep.db")
     assert os.listdir(tmp_path) == ["sweep.db"]
