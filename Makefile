@@ -44,7 +44,7 @@ unit: $(INSTALLED) model  ## tests, doctests, the README's code and commands
 docs: $(INSTALLED)  ## the documentation, strictly
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-notebook: $(INSTALLED)  ## run the notebooks and check their numbers
+notebook: $(INSTALLED) model  ## run the notebooks and check their numbers
 	$(BIN)/python -m tests.notebooks
 
 models: $(INSTALLED)  ## try every model type of transformers as a tiny model, and write docs/models.md

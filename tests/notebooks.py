@@ -1,10 +1,9 @@
 """Runs the notebooks and checks their figures: ``python -m tests.notebooks``.
 
 Each notebook in ``notebooks/`` is run from top to bottom in an empty folder, on one core and within
-60 seconds of its time, with one cell more than it shows: the assertions of ``CHECKS`` on its
-variables. What it prints must
-be what is stored in it, up to small differences of measured numbers. ``--write`` stores what it
-printed. Names (``04-study``) take only those notebooks.
+60 seconds of its time, 180 with the real model, with one cell more than it shows: the assertions of
+``CHECKS`` on its variables. What it prints must be what is stored in it, up to small differences of
+measured numbers. ``--write`` stores what it printed. Names (``04-study``) take these only.
 """
 
 import argparse
@@ -26,31 +25,28 @@ from tests.repository.blocks import differs
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SECONDS = 60.0  # of CPU time, with one thread
-_WAIT = 5 * SECONDS  # on a clock: other work may have the core
-_IN_TIME = f"""
+_REAL = {"01-quickstart.ipynb": 180.0}  # with the real model
+_WAIT = 10 * SECONDS  # on a clock: other work may have the core
+_IN_TIME = """
 import time as _time
-assert _time.process_time() < {SECONDS}, f"{{_time.process_time():.0f}} seconds of CPU time"
+assert _time.process_time() < {}, f"{{_time.process_time():.0f}} seconds of CPU time"
 """
 _PICTURE = re.compile(r'"image/png": "[^"]*"')  # its letters are chance
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 CHECKS = {
     "01-quickstart.ipynb": """
-assert len(train) == 300 and train.domains == ("financial", "legal", "medical")
-assert activations.domains == train.domains
-assert all(vector.provenance.pairs == 100 for vector in vectors.values())
-assert {vector.layers for vector in vectors.values()} == {(3,)}, "the gate is fitted at layer 3"
-assert min(vectors["medical"].cosine(vectors[d]) for d in DOMAINS) > 0.5, "not much the same way"
-assert gate.accuracy >= 0.98, gate.accuracy
-assert choice.likelihood_effect, choice
-assert choice.test["medical"].value > choice.baselines["medical"]["base"].value, choice
-assert choice.best.kl <= 3.0
-assert shares["avoidance"][0] >= 0.95 and shares["expert"][-1] >= 0.85, shares
-assert shares["generic"][0] == shares["generic"][-1] == 0, shares
+assert len(train) == 36 and len(unseen) == 16 and train.domains == ("cheerful",)
+assert not {p.prompt for p in train} & {p.prompt for p in unseen}, "split by question"
+assert activations.positions == ("template[-1]", "response_mean")
+assert choice.evidence["cheerful"].gain > 0, choice
+assert choice.test["cheerful"].value >= choice.baselines["cheerful"]["base"].value, choice
+assert choice.best.kl <= 0.5, choice
+with lm.steered(choice.vector, 0.0):
+    assert three[1] == lm.generate([ASKED[0]] * 3, max_new_tokens=28)[1], "0 changes nothing"
+assert shares[-1] >= shares[2] + 3 / 6 and shares[-1] > shares[0], shares
+assert gate.accuracy >= 0.8, "9 of 11"
+assert gated[0] != gated[2] and gated[1] == gated[3], gated
 assert torch.equal(loaded.direction(choice.layer), choice.vector.direction(choice.layer))
-with lm.steered(knobs, settings):
-    judged = [judge(text) for text in lm.generate(asked_of_each)]
-assert [j.domain for j in judged] == list(DOMAINS) * 2, judged
-assert [j.level for j in judged] == ["expert", "avoidance"] * 3, judged
 """,
     "02-domains.ipynb": """
 assert spoken[:4, 0, 0].max() >= 0.9 and spoken[5:, 0, 2].max() >= 0.9, spoken[:, 0]
@@ -155,7 +151,8 @@ def check(path: Path, *, write: bool = False) -> list[str]:
         return ["no assertions for it in tests/notebooks.py"]
     stored = nbformat.read(path, as_version=4)
     try:
-        run = executed(stored, CHECKS[path.name])
+        limit = _REAL.get(path.name, SECONDS)
+        run = executed(stored, CHECKS[path.name] + _IN_TIME.format(limit))
     except (TimeoutError, DeadKernelError):  # a kernel that is cancelled is reported dead
         return [f"not done after {_WAIT:.0f} seconds, or its kernel died"]
     except CellExecutionError as error:
@@ -173,7 +170,7 @@ def executed(notebook: Any, assertions: str) -> Any:
     for cell in run.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    run.cells.append(new_code_cell(assertions + _IN_TIME))
+    run.cells.append(new_code_cell(assertions))
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             run,
