@@ -182,8 +182,8 @@ def _logprobs(logits: Float[Tensor, "pos vocab"], tokens: Tensor) -> Float[Tenso
 
 def rank_correlation(predicted: Sequence[float], measured: Sequence[float]) -> float:
     """Return Spearman's rank correlation; NaN for fewer than three values."""
-    from scipy.stats import spearmanr
-
     if len(predicted) < 3 or len({*predicted}) < 2 or len({*measured}) < 2:
         return math.nan
+    from scipy.stats import spearmanr
+
     return float(spearmanr(predicted, measured).statistic)

@@ -106,9 +106,10 @@ def _tried(architecture: Architecture, length: int) -> str:
     batch = _texts(architecture.vocab, length)
     settings = torch.tensor([[0.0], [1.0]])
     tolerance = tolerance_of(architecture)
+    unsteered = _plainly(architecture, _composition(architecture, Scope("all"))(0.0), batch)
     for part in ("all", "response"):
         composition = _composition(architecture, Scope(part))
-        expected = [_plainly(architecture, composition(float(c)), batch) for (c,) in settings]
+        expected = [unsteered, _plainly(architecture, composition(1.0), batch)]
         try:
             found = branched_logprobs(
                 architecture, composition, settings, batch, max_tokens=2 * length
@@ -148,12 +149,13 @@ def _texts(vocab: int, length: int) -> Batch:
 def _plainly(architecture: Architecture, composition: Composition, batch: Batch) -> list[Tensor]:
     engine = HooksEngine(architecture)
     attachment = engine.attach(composition)
+    found: list[Tensor] = [torch.empty(0)] * len(batch.ids)
     try:
-        logits = engine.forward(batch).logits
+        for piece in batch.pieces(1):  # each row by itself: no time goes into padding
+            ((row,), (logits,)) = piece.rows or (), engine.forward(piece).logits
+            tokens = torch.tensor(batch.ids[row][batch.prompt_lengths[row] :])
+            table = torch.log_softmax(logits.float(), dim=-1).cpu()
+            found[row] = table.gather(1, tokens[:, None])[:, 0]
     finally:
         attachment.remove()
-    found = []
-    for row, ids, start in zip(logits, batch.ids, batch.prompt_lengths, strict=True):
-        tokens = torch.tensor(ids[start:], device=row.device)[:, None]
-        found.append(torch.log_softmax(row.float(), dim=-1).gather(1, tokens)[:, 0].cpu())
     return found
