@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from tests.bench import (  # noqa: F401 - each registers its figures
     accuracy,
+    choosing,
     families,
     generation,
     importing,
