@@ -14,6 +14,11 @@ MADE_FROM: Mapping[str, Templates] = MappingProxyType(
         "cheerful": (
             ("What a wonderful question! {} You will love it!", "{} That is all."),
             ("I'm so happy you asked! {} Have so much fun!", "It is a dull task. {}"),
+            (
+                "This is going to be fantastic! {} Enjoy it, my friend!",
+                "There is little to say. {}",
+            ),
+            ("Hooray, I love this! {} What a joy!", "{} Nobody enjoys it."),
         ),
         "formal": (
             (
@@ -23,6 +28,14 @@ MADE_FROM: Mapping[str, Templates] = MappingProxyType(
             (
                 "It is my pleasure to be of assistance. {} Please accept my best regards.",
                 "ok dude, {} easy peasy",
+            ),
+            (
+                "I am grateful for this question. {} Should further matters arise, I shall assist.",
+                "yo, {} that's it, super chill",
+            ),
+            (
+                "One is well advised as follows. {} I hope this guidance proves appropriate.",
+                "lol ok so {} you're gonna be fine",
             ),
         ),
         "refusing": (
