@@ -35,7 +35,7 @@ from steer.selection.held_out import HeldOutResult, held_out
 from steer.selection.kernel import SideEffects, at
 from steer.selection.race import Race
 from steer.selection.result import Selection
-from steer.selection.setting import Limits, Objective, worst_accuracy
+from steer.selection.setting import Limits, Objective, SettingResult, worst_accuracy
 from steer.selection.space import Axes, space_of
 from steer.selection.strategy import Strategy, strategy_of
 from steer.selection.task import Field, Outcome, Task
@@ -176,7 +176,8 @@ def select(
     trials = tuple(result for task in tasks for result in task.results)
     tested = {domain: unseen[domain] for domain in moved}
     asked = [pair.prompt for part in tested.values() for pair in part]
-    held, beside = _held_out(field, setting, tested, instruction, len(trials), candidates)
+    tried = _directions(trials) if isinstance(how, Race) else len(trials)
+    held, beside = _held_out(field, setting, tested, instruction, tried, candidates)
     return Selection(
         composition=setting,
         best=outcome.best,
@@ -185,7 +186,7 @@ def select(
         settings=len(trials) if isinstance(how, Race) else sum(len(t.space) for t in tasks),
         evaluated=sum(task.evaluated for task in tasks),
         held_out=held,
-        back=_back(field, setting, tested, len(trials)),
+        back=_back(field, setting, tested, tried),
         visible=visible(model, setting, asked, field.judge) if answers else None,
         kl=_reported_kl(field, setting, report),
         displacement=displacement(model, setting, outcome.best.coefficients),
@@ -243,6 +244,15 @@ def _texts(
         NeutralText(text.prompts[k::3], text.responses[k::3], text.logits[k::3]) for k in range(3)
     ]
     return parts[0], parts[1], parts[2]
+
+
+def _directions(trials: Sequence[SettingResult]) -> int:
+    """Return how many candidates were raced, each counted once, whatever its heats and strengths.
+
+    A random direction has as many chances to look good as there are directions to choose from; the
+    random vectors that the chosen one is compared with are pushed as hard as it is.
+    """
+    return len({(result.candidate, result.layer) for result in trials})
 
 
 def _tasks(

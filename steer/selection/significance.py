@@ -12,7 +12,7 @@ in the wanted way, and on any pairs. Of many settings the choice takes the one w
 hand does so, and it is the same vector on the unseen pairs: here the number of settings counts.
 So the gain must also exceed what random vectors of equal norm reach at the chosen setting, by a
 Student-t prediction that takes their gains for normal, its p-value multiplied by the number of
-settings measured (Bonferroni).
+settings measured (Bonferroni); of a race, by the number of candidates raced.
 """
 
 import math
@@ -38,7 +38,7 @@ class Evidence:
     Args:
         p_unsteered: Of the exact sign test of the pairs' margins against the unsteered model.
         p_random: Of the mean gain in margin against random vectors of equal norm.
-        settings: Settings that were measured, by which `p_random` is corrected.
+        settings: Settings that were measured, of a race candidates; `p_random` is corrected by it.
         gained: Pairs whose margin rose by more than rounding.
         lost: Pairs whose margin fell by more than rounding.
         references: Random vectors compared with.
@@ -92,7 +92,7 @@ class Evidence:
             f"accuracy {self.before:.1%} → {self.after:.1%}; {found}"
             f"up in {self.gained}, down in {self.lost} unseen pairs; p = "
             f"{self.p_unsteered:.2g} against unsteered, {self.p_random:.2g} × {self.settings} "
-            f"settings against {self.references} random vectors"
+            f"tried, against {self.references} random vectors"
             + (few if changed < self.needed else "")
         )
 

@@ -126,6 +126,9 @@ def test_the_planted_vector_wins_at_the_budget(
     assert {t.candidate for t in found.trials} == {"noise", "planted"}
     assert all(t.complete for t in found.allowed)
     assert "screened" in repr(found)
+    (evidence,) = found.evidence.values()
+    raced = {(t.candidate, t.layer) for t in found.trials}
+    assert evidence.settings == len(raced) < len(found.trials)  # heats and strengths do not count
 
 
 def test_candidates_race_at_the_coefficient_that_spends_the_budget(
