@@ -1,6 +1,7 @@
-"""Gradients of a score of given responses with respect to the residual stream."""
+"""Gradients of a score of given responses: in the residual stream, and in weight coefficients."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from steer.architecture import Architecture
 from steer.architecture.output import block_output, replace_output
+from steer.composition import Composition
 from steer.engine.base import Batch, check_evaluating
+from steer.engine.patches import replace
 from steer.engine.reading import device_of
+from steer.engine.weights.probe import Probe
 from steer.scope import Scope
 
 Score = Callable[[int, Float[Tensor, "pos vocab"]], Tensor]
@@ -19,50 +23,71 @@ Score = Callable[[int, Float[Tensor, "pos vocab"]], Tensor]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TextGradient:
-    """The gradient of the score of one text."""
+    """The gradient of the score of one text at the tokens of a scope, by layer and by domain."""
 
     row: int
-    stream: Float[Tensor, "layer pos d_model"]
-    gradient: Float[Tensor, "layer pos d_model"]
+    stream: tuple[Float[Tensor, "pos d_model"], ...]
+    gradient: tuple[Float[Tensor, "pos d_model"], ...]
+    coefficients: Float[Tensor, "pos domain"]
 
 
-def stream_gradients(
+def text_gradients(
     architecture: Architecture,
     batch: Batch,
     layers: Sequence[int],
     scope: Scope,
     scores: Sequence[Score],
+    weights: Composition | None = None,
 ) -> Iterator[list[TextGradient]]:
-    """Yield, for each text, the gradients of its scores at some layers: one forward for all.
+    """Yield, for each text, the gradients of its scores: one forward for all.
 
-    Parameters need no gradient and get none. What lies below the lowest layer is not
-    differentiated. A forward has at most twice as many tokens as the longest text, so that it takes
-    little more memory than a forward and backward of the longest pair.
+    They are taken in the residual stream at some layers, and in the coefficients, at 0, of domains
+    that displace weights. Parameters need no gradient and get none. Without weights, what lies
+    below the lowest layer is not differentiated. A forward has at most twice as many tokens as the
+    longest text, so that it takes little more memory than a forward and backward of the longest
+    pair.
+
+    Raises:
+        CapabilityError: A weight can only be merged, or its module does not tell rows and tokens.
     """
     check_evaluating(architecture)
+    probe = Probe(weights, architecture) if weights is not None else None
     for piece in batch.pieces(2 * max(map(len, batch.ids))):
         rows = piece.rows or range(len(piece.ids))
         chosen = _tokens(piece, scope)
-        with torch.enable_grad(), _Leaves(architecture, layers) as kept:
-            ids, mask = piece.padded("right", device_of(architecture))
-            architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)
-            last = kept.streams[architecture.n_layers - 1]
-            logits = [
-                architecture.unembed(last[r, piece.wanted(r, "response")]) for r in range(len(ids))
-            ]
+        with torch.enable_grad(), _Leaves(architecture, layers, probe) as kept:
+            logits = _forward(architecture, piece, kept)
             wanted = [kept.streams[layer] for layer in layers]
             found: list[list[TextGradient]] = [[] for _ in rows]
             for k, score in enumerate(scores):
                 # The texts of a forward do not see each other, so their scores have one backward.
                 total = torch.stack([score(r, own) for r, own in zip(rows, logits, strict=True)])
-                again = k + 1 < len(scores)
-                grads = torch.autograd.grad(total.sum(), wanted, retain_graph=again)
+                grads = torch.autograd.grad(
+                    total.sum(),
+                    [kept.coefficients, *wanted],
+                    retain_graph=k + 1 < len(scores),
+                    materialize_grads=True,
+                )
                 for r, row in enumerate(rows):
-                    at = chosen[r]
-                    stream = torch.stack([h.detach()[r, : len(at)][at] for h in wanted])
-                    gradient = torch.stack([g[r, : len(at)][at] for g in grads])
-                    found[r].append(TextGradient(row, stream, gradient))
+                    streams, (own, *others) = (
+                        tuple(t.detach()[r, : len(chosen[r])][chosen[r]] for t in several)
+                        for several in (wanted, grads)
+                    )
+                    found[r].append(TextGradient(row, streams, tuple(others), own))
         yield from found
+
+
+def _forward(architecture: Architecture, piece: Batch, kept: "_Leaves") -> list[Tensor]:
+    """Return the logits of each text at the positions that predict its response."""
+    ids, mask = piece.padded("right", device_of(architecture))
+    kept.begin(ids)
+    architecture.body(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+    last, logits = kept.streams[architecture.n_layers - 1], []
+    for r in range(len(ids)):
+        tokens = piece.wanted(r, "response")
+        kept.at(slice(r, r + 1), tokens)
+        logits.append(architecture.unembed(last[r, tokens]))
+    return logits
 
 
 def _tokens(batch: Batch, scope: Scope) -> list[Bool[Tensor, " pos"]]:
@@ -75,31 +100,50 @@ def _tokens(batch: Batch, scope: Scope) -> list[Bool[Tensor, " pos"]]:
 
 
 class _Leaves:
-    """Keeps the outputs of the blocks of one forward; the lowest one wanted becomes a leaf."""
+    """Keeps the outputs of the blocks of one forward, and displaces weights by coefficients of 0.
 
-    def __init__(self, architecture: Architecture, layers: Sequence[int]) -> None:
+    The lowest stream that depends on none of these becomes a leaf.
+    """
+
+    def __init__(
+        self, architecture: Architecture, layers: Sequence[int], probe: Probe | None
+    ) -> None:
         self.streams: dict[int, Tensor] = {}
-        self._blocks = architecture.blocks
-        self._wanted = {*layers, architecture.n_layers - 1}
-        self._lowest = min(layers)
-        self._handles: list[Any] = []
+        self.coefficients = torch.empty(0)
+        self._blocks, self._probe = architecture.blocks, probe
+        self._wanted = sorted({*layers, architecture.n_layers - 1})
+        self._lowest = self._wanted[0] if probe is None else -1
+        self._stack = ExitStack()
 
     def __enter__(self) -> "_Leaves":
-        for layer in sorted(self._wanted):
-            self._handles.append(self._blocks[layer].register_forward_hook(self._hook(layer)))
+        for layer in self._wanted:
+            hook = self._blocks[layer].register_forward_hook(self._hook(layer))
+            self._stack.callback(hook.remove)
+        for module, patch in self._probe.patches if self._probe else ():
+            replace(module, "forward", patch(module.forward), self._stack.callback)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        self._stack.close()
+
+    def begin(self, ids: Tensor) -> None:
+        """Make the coefficients of a forward."""
+        domains = len(self._probe.composition.domains) if self._probe else 0
+        self.coefficients = torch.zeros(*ids.shape, domains, device=ids.device).requires_grad_()
+        self.at(slice(None), slice(None))
+
+    def at(self, rows: slice, tokens: slice) -> None:
+        """Say which rows and tokens run next."""
+        if self._probe is not None:
+            self._probe.at(self.coefficients[rows, tokens])
 
     def _hook(self, layer: int) -> Callable[[nn.Module, Any, Any], Any]:
         def keep(module: nn.Module, args: Any, output: Any) -> Any:
-            if layer > self._lowest:
-                self.streams[layer] = block_output(output)
+            h = block_output(output)
+            if layer > self._lowest and h.requires_grad:
+                self.streams[layer] = h
                 return None
-            leaf = block_output(output).detach().requires_grad_()
-            self.streams[layer] = leaf
+            self.streams[layer] = leaf = h.detach().requires_grad_()
             return replace_output(output, leaf)
 
         return keep

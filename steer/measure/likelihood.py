@@ -16,6 +16,7 @@ from steer.engine.hooks import HooksEngine
 from steer.engine.injector import injector_of
 from steer.engine.reading import keep_freed_memory
 from steer.errors import CapabilityError
+from steer.gate import DomainGate
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.site import Weight
@@ -185,20 +186,27 @@ class Scorer:
 
     def _opened(self) -> dict[_Row, list[int]]:
         """Return the texts by how far the gate opens each domain for their prompts."""
-        gate, domains, batch = self._composition.gate, self._composition.domains, self._batch
-        asked = [ids[:n] for ids, n in zip(batch.ids, batch.prompt_lengths, strict=True)]
-        if gate is None:
-            return {(1.0,) * len(domains): list(range(len(asked)))}
-        prompts = tuple(dict.fromkeys(asked))
-        opened: dict[tuple[int, ...], _Row] = {}
-        for piece in Batch(prompts, tuple(map(len, prompts))).pieces(4096):
-            streams = self._model.engine.forward(piece, layers=[gate.layer], logits="none").residual
-            weights = gate(torch.stack([stream[0, -1] for stream in streams]))
-            opened |= zip(piece.ids, _rows(weights[:, gate.columns(domains)]), strict=True)
+        gate, domains = self._composition.gate, self._composition.domains
         found: dict[_Row, list[int]] = {}
-        for k, prompt in enumerate(asked):
-            found.setdefault(opened[prompt], []).append(k)
+        if gate is None:
+            return {(1.0,) * len(domains): list(range(len(self._batch.ids)))}
+        for k, row in enumerate(gate_weights(self._model, gate, domains, self._batch)):
+            found.setdefault(row, []).append(k)
         return found
+
+
+def gate_weights(
+    model: Model, gate: DomainGate, domains: Sequence[str], batch: Batch
+) -> list[tuple[float, ...]]:
+    """Return how far a gate opens some domains for the prompt of each text."""
+    asked = [ids[:n] for ids, n in zip(batch.ids, batch.prompt_lengths, strict=True)]
+    prompts = tuple(dict.fromkeys(asked))
+    opened: dict[tuple[int, ...], _Row] = {}
+    for piece in Batch(prompts, tuple(map(len, prompts))).pieces(4096):
+        streams = model.engine.forward(piece, layers=[gate.layer], logits="none").residual
+        weights = gate(torch.stack([stream[0, -1] for stream in streams]))
+        opened |= zip(piece.ids, _rows(weights[:, gate.columns(domains)]), strict=True)
+    return [opened[prompt] for prompt in asked]
 
 
 def plain_reason(model: Model, composition: Composition, longest: int) -> str:

@@ -257,18 +257,19 @@ def _calibrated(
         found = lockstep(searches, measure)
         bar.update(len(searches) - bar.n)
     entries = []
-    for (k, sign), (c, _) in found.items():
+    for (k, sign), (c, spent) in found.items():
         prediction = predicted[k]
         gain = math.nan if prediction is None else prediction.gain(kl)
-        if c > 0:
+        if c > 0 and spent > 0:
             entries.append(_Entry(k, sign * c, gain))
     left_out = {*predicted} - {entry.candidate for entry in entries}
     if not entries:
         raise SelectionError(
             "no candidate can be brought within the KL budget",
             found=f"{len(field.candidates)} candidates at a KL of {kl:g} nats per token",
-            expected="a vector that moves the model",
-            do="look at the vectors' norms, or allow another KL",
+            expected="a vector that moves the model, behind a gate that opens for neutral prompts",
+            do="look at the vectors' norms and the gate, allow another KL, or give neutral=prompts "
+            "of the domain",
         )
     return entries, {field.candidates[k].label: _OVER for k in sorted(left_out)}
 

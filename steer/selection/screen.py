@@ -3,8 +3,9 @@
 To first order a vector v at layer l with coefficient c changes the preference margin of a pair by
 c Σ_t ⟨∂margin/∂h_{l,t}, v⟩ over the tokens t of the scope: its *slope*. On neutral text, with
 tokens y drawn from the model's own distribution, E[(Σ_t ⟨∂log p(y)/∂h_{l,t}, v⟩)²] is the Fisher
-form, and KL(steered‖unsteered) is ½ c² times its mean over response tokens. Both are local: the
-screen is a filter, and what passes it is measured.
+form, and KL(steered‖unsteered) is ½ c² times its mean over response tokens. Slopes of several sites
+add up; those of weights are derivatives in the coefficient itself. Both are local: the screen is a
+filter, and what passes it is measured.
 """
 
 import math
@@ -17,15 +18,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from steer.batch import exchange_batch
-from steer.engine.gradients import TextGradient, stream_gradients
+from steer.composition import Composition, as_composition
+from steer.engine.base import Batch
+from steer.engine.gradients import Score, TextGradient, text_gradients
 from steer.engine.hooks import HooksEngine
+from steer.errors import CapabilityError
 from steer.evaluate.kl import NeutralText
 from steer.evaluate.reduce import Reduce
+from steer.measure.likelihood import gate_weights
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.selection.candidates import Candidate
-from steer.site import Residual
-from steer.term import Direction
+from steer.site import EMBED, Residual, Weight
 
 DRAWS = 2  # draws of the tokens of each neutral text
 
@@ -51,18 +55,23 @@ class Prediction:
 
 def unscreened(model: Model, candidate: Candidate) -> str:
     """Return why a candidate has no prediction; empty if it has one."""
-    parts = list(candidate.composition.parts.values())
+    (part,) = candidate.composition.parts.values()
+    sites = part.vector.sites
     if not isinstance(model.engine, HooksEngine):
         return f"the engine {model.engine.name} gives no gradients"
-    if candidate.composition.gate is not None:
-        return "it is gated"
-    if any(part.operator not in _RULES for part in parts):
+    if part.operator not in _RULES:
         return "its operator has no rule"
-    if any(part.scope.marker is not None for part in parts):
+    if part.scope.marker is not None:
         return "its scope is found by a marker"
-    sites = [*candidate.composition.sites]
-    if len(sites) != 1 or not isinstance(sites[0], Residual) or sites[0].layer < 0:
-        return "it acts on weights or at several places"
+    if EMBED in sites:
+        return "it acts on the embedding"
+    if any(isinstance(site, Weight) for site in sites):
+        tried = Batch(((0, 1, 2, 3, 4),) * 2, (2, 2))  # rows and tokens unlike in number
+        weights = _on_weights([candidate])
+        try:
+            next(text_gradients(model.architecture, tried, [], part.scope, [_sum], weights))
+        except CapabilityError:
+            return "it displaces weights that can only be merged"
     return ""
 
 
@@ -76,9 +85,6 @@ def screen(
     progress: bool,
 ) -> list[Prediction]:
     """Return a prediction for each candidate."""
-    layers = sorted({_layer(candidate) for candidate in candidates})
-    scope = next(iter(candidates[0].composition.parts.values())).scope
-    slopes = torch.zeros(len(candidates), 2 * len(pairs), dtype=torch.float64)
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     batch = exchange_batch(model.chat, prompts + prompts, answers)
@@ -88,14 +94,12 @@ def screen(
         own = _logprobs(logits, targets[row])
         return own.mean() if reduce == "mean" else own.sum()
 
-    shown = None if progress else True
-    with tqdm(total=len(answers), desc="screen: pairs", unit="answer", disable=shown) as bar:
-        for (found,) in stream_gradients(model.architecture, batch, layers, scope, [score]):
-            slopes[:, found.row] = _slopes(candidates, found, layers)
-            bar.update()
+    slopes = _slopes(model, candidates, batch, [score], progress, "pairs")[:, 0]
     margins = slopes[:, : len(pairs)] - slopes[:, len(pairs) :]
-    squares = _squares(model, candidates, layers, text, seed, progress)
-    half = squares / 2 / text.tokens * len(text.prompts)  # each column: one text, one draw
+    batch = exchange_batch(model.chat, text.prompts, text.responses)
+    drawings = [_drawn(torch.Generator().manual_seed(seed))] * DRAWS
+    squares = _slopes(model, candidates, batch, drawings, progress, "neutral").square()
+    half = squares.flatten(1) / 2 / text.tokens * len(text.prompts)  # a column: one text and draw
     mean, n = half.mean(dim=1), half.shape[1]
     error = half.std(dim=1) / math.sqrt(n) if n > 1 else mean * math.nan
     return [
@@ -103,22 +107,12 @@ def screen(
     ]
 
 
-def _squares(
-    model: Model,
-    candidates: Sequence[Candidate],
-    layers: Sequence[int],
-    text: NeutralText,
-    seed: int,
-    progress: bool,
-) -> Float[Tensor, "candidate draw"]:
-    """Return, for each text and draw, the squared derivative of the drawn tokens' score.
+def _drawn(generator: torch.Generator) -> Score:
+    """Return a score of drawn tokens whose squared derivative estimates the Fisher form.
 
     The response tokens of a text have random signs and share one backward: the cross terms have
     mean 0, so the square has the mean of the sum of the squares.
     """
-    scope = next(iter(candidates[0].composition.parts.values())).scope
-    batch = exchange_batch(model.chat, text.prompts, text.responses)
-    generator = torch.Generator().manual_seed(seed)
 
     def drawn(row: int, logits: Tensor) -> Tensor:
         p = logits.detach().float().softmax(dim=-1).cpu()
@@ -126,29 +120,72 @@ def _squares(
         signs = torch.randint(0, 2, (len(p),), generator=generator) * 2 - 1
         return (_logprobs(logits, tokens) * signs.to(logits.device)).sum()
 
-    squares: list[Tensor] = []
-    shown = None if progress else True
-    with tqdm(total=len(text.prompts), desc="screen: neutral", unit="text", disable=shown) as bar:
-        drawings = [drawn] * DRAWS
-        for draws in stream_gradients(model.architecture, batch, layers, scope, drawings):
-            squares += [_slopes(candidates, found, layers).square() for found in draws]
-            bar.update()
-    return torch.stack(squares, dim=1)
+    return drawn
 
 
 def _slopes(
-    candidates: Sequence[Candidate], found: TextGradient, layers: Sequence[int]
+    model: Model,
+    candidates: Sequence[Candidate],
+    batch: Batch,
+    scores: Sequence[Score],
+    progress: bool,
+    what: str,
+) -> Float[Tensor, "candidate score text"]:
+    """Return the derivative of each text's scores in the coefficient of each candidate.
+
+    A gate multiplies the coefficient, by the same factor whatever the coefficient is.
+    """
+    sites = {site for c in candidates for site in c.composition.sites}
+    layers = sorted(site.layer for site in sites if isinstance(site, Residual))
+    scope = next(iter(candidates[0].composition.parts.values())).scope
+    weights = _on_weights(candidates)
+    slopes = torch.zeros(len(candidates), len(scores), len(batch.ids), dtype=torch.float64)
+    shown = None if progress else True
+    with tqdm(total=len(batch.ids), desc=f"screen: {what}", unit="text", disable=shown) as bar:
+        for found in text_gradients(model.architecture, batch, layers, scope, scores, weights):
+            for k, one in enumerate(found):
+                slopes[:, k, one.row] = _of_text(candidates, one, layers, weights)
+            bar.update()
+    for gate in {id(g): g for c in candidates if (g := c.composition.gate)}.values():
+        behind = [k for k, c in enumerate(candidates) if c.composition.gate is gate]
+        domains = [candidates[k].composition.domains[0] for k in behind]
+        opened = torch.tensor(gate_weights(model, gate, domains, batch), dtype=torch.float64)
+        slopes[behind] *= opened.T[:, None]
+    return slopes
+
+
+def _on_weights(candidates: Sequence[Candidate]) -> Composition | None:
+    """Return the candidates that displace weights as domains of one composition."""
+    parts = {
+        str(k): part
+        for k, candidate in enumerate(candidates)
+        for part in candidate.composition.parts.values()
+        if any(isinstance(site, Weight) for site in part.vector.sites)
+    }
+    return as_composition(parts) if parts else None
+
+
+def _of_text(
+    candidates: Sequence[Candidate],
+    found: TextGradient,
+    layers: Sequence[int],
+    weights: Composition | None,
 ) -> Float[Tensor, " candidate"]:
-    """Return the derivative of one text's score in the coefficient of each candidate."""
-    values = []
-    for candidate in candidates:
-        k = layers.index(_layer(candidate))
+    """Return the derivative of one text's score in each coefficient, summed over its sites."""
+    slopes = torch.zeros(len(candidates), dtype=torch.float64)
+    if weights is not None:
+        slopes[[int(name) for name in weights.domains]] += found.coefficients.double().sum(0).cpu()
+    for k, candidate in enumerate(candidates):
         (part,) = candidate.composition.parts.values()
-        (term,) = part.vector.terms.values()
-        v = term.v if isinstance(term, Direction) else torch.empty(0)
-        g, h = found.gradient[k].double(), found.stream[k].double()
-        values.append(_RULES[part.operator](g, h, v.to(g)))
-    return torch.stack(values).cpu()
+        for layer in part.vector.layers:
+            at = layers.index(layer)
+            g, h = found.gradient[at].double(), found.stream[at].double()
+            slopes[k] += _RULES[part.operator](g, h, part.vector.direction(layer).to(g)).cpu()
+    return slopes
+
+
+def _sum(row: int, logits: Tensor) -> Tensor:
+    return logits.sum()
 
 
 def _added(g: Tensor, h: Tensor, v: Tensor) -> Tensor:
@@ -164,11 +201,6 @@ def _ablated(g: Tensor, h: Tensor, v: Tensor) -> Tensor:
 
 
 _RULES = {"add": _added, "ablate": _ablated}
-
-
-def _layer(candidate: Candidate) -> int:
-    (site,) = candidate.composition.sites
-    return site.layer if isinstance(site, Residual) else -1
 
 
 def _targets(ids: Sequence[Sequence[int]], prompts: Sequence[int]) -> list[Tensor]:

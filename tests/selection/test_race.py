@@ -2,20 +2,23 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
 
 import steer
 from steer.batch import exchange_batch
-from steer.engine.gradients import stream_gradients
+from steer.engine.gradients import text_gradients
 from steer.errors import SelectionError
+from steer.provenance import Provenance
 from steer.selection import Race
-from steer.selection.candidates import candidates_of
+from steer.selection.candidates import Candidate, candidates_of
 from steer.selection.kernel import PairScores
 from steer.selection.screen import rank_correlation, screen, unscreened
-from tests.letters import letter_pairs, planted
+from tests.letters import letter_pairs, planted, towards
 from tests.tiny import tiny_model, tiny_tokenizer
+from tests.weights import everywhere
 
 NEUTRAL = ("how are you", "what is it", "a b c", "b c a", "c a b", "x y z")
 
@@ -63,8 +66,14 @@ def test_a_predicted_slope_is_the_derivative_of_the_margin(
     Scores of a few nats are known to about 1e-6, so the difference to 22/6 · 1e-6 / h; its own
     error is h³/4 of a fourth derivative.
     """
+    check_slopes(double, candidates_of(vectors["noise"], None, operator, scope, None), reduce)
+
+
+def check_slopes(
+    double: steer.Model, given: list[Candidate], reduce: str = "mean"
+) -> list[torch.Tensor]:
+    """Compare predicted slopes with differences of margins; return them."""
     pairs, h = letter_pairs(4), 0.01
-    given = candidates_of(vectors["noise"], None, operator, scope, None)
     text = steer.neutral_text(double, NEUTRAL[:2], max_new_tokens=4)
     found = screen(double, given, pairs, text, reduce, 0, False)  # type: ignore[arg-type]
     base = margins(double, pairs, reduce)
@@ -78,11 +87,90 @@ def test_a_predicted_slope_is_the_derivative_of_the_margin(
         torch.testing.assert_close(
             prediction.slopes, expected, rtol=2e-3, atol=2e-3 * max(scale, 1.0)
         )
+    return [prediction.slopes for prediction in found]
 
 
-def test_the_predicted_curvature_is_that_of_the_kl(double: steer.Model) -> None:
+@pytest.fixture(scope="module")
+def gate(double: steer.Model) -> steer.DomainGate:
+    """Opens for two of four questions and for some neutral prompts."""
+    prompts = {"vector": ["question 0", "question 2"], "other": ["question 1", "question 3"]}
+    return steer.domain_gate(double, prompts, layer=0, progress=False)
+
+
+@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("scope", ["all", "response"])
+def test_a_gate_multiplies_the_slope(
+    double: steer.Model,
+    vectors: dict[str, steer.Vector],
+    gate: steer.DomainGate,
+    operator: str,
+    scope: str,
+) -> None:
+    given = candidates_of(vectors["noise"], None, operator, scope, gate)
+    assert not any(unscreened(double, candidate) for candidate in given)
+    for slopes in check_slopes(double, given):
+        assert (slopes != 0).tolist() == [True, False, True, False]
+
+
+def weight_vectors(lm: steer.Model) -> dict[str, steer.Vector]:
+    """Differences at weights of every form, dense and of low rank, alone and beside the stream."""
+    hf = lm.hf_model
+    matrix = "model.layers.1.mlp.down_proj.weight"
+    noise = torch.randn(
+        hf.get_parameter(matrix).shape, generator=torch.Generator().manual_seed(0)
+    ).double()
+    dense = {steer.Weight(matrix): steer.Dense(0.05 * noise)}
+    stream = {steer.Residual(k): steer.Direction(noise[:, k]) for k in (0, 2)}
+    every = everywhere(hf, size=0.1)
+    return {
+        "dense": steer.Vector(dense),
+        "every": every,
+        "head": everywhere(hf, size=0.1, keep=lambda name: "lm_head" in name or "norm" in name),
+        "both": steer.Vector({**stream, **dense}),
+    }
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+def test_the_slope_of_weights_is_the_derivative_in_their_coefficient(
+    double: steer.Model, reduce: str
+) -> None:
+    given = candidates_of(weight_vectors(double), None, None, None, None)
+    assert [unscreened(double, candidate) for candidate in given] == [""] * 4
+    assert all(bool(slopes.any()) for slopes in check_slopes(double, given, reduce))
+
+
+@pytest.mark.parametrize("scope", ["prompt", "response", "last_prompt"])
+def test_the_slope_of_weights_sees_scope_and_gate(
+    double: steer.Model, gate: steer.DomainGate, scope: str
+) -> None:
+    low_rank = {k: v for k, v in weight_vectors(double).items() if k in ("every", "head")}
+    check_slopes(double, candidates_of(low_rank, None, None, scope, None))
+    gated = check_slopes(double, candidates_of(low_rank, None, None, scope, gate))
+    assert (gated[0] != 0).tolist() == [True, False, True, False]
+
+
+def test_the_slope_at_several_layers_is_that_of_the_whole(
+    double: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    whole = Candidate("whole", steer.compose(vector=vectors["noise"]))
+    assert unscreened(double, whole) == ""
+    check_slopes(double, [whole])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "olmo2"])
+def test_the_slope_of_weights_holds_in_other_models(family: str) -> None:
+    lm = steer.Model(tiny_model(family).double(), tiny_tokenizer())
+    vector = everywhere(lm.hf_model, size=0.05)
+    check_slopes(lm, candidates_of(vector, None, None, None, None))
+
+
+@pytest.mark.parametrize("kind", ["planted", "gated", "every"])
+def test_the_predicted_curvature_is_that_of_the_kl(
+    double: steer.Model, gate: steer.DomainGate, kind: str
+) -> None:
     """KL of a small step / step², on the same text, against the mean over independent draws."""
-    given = candidates_of(planted(double), None, None, None, None)
+    vector = weight_vectors(double)[kind] if kind == "every" else planted(double)
+    given = candidates_of(vector, None, None, None, gate if kind == "gated" else None)
     prompts = [f"{a} {b} {c}" for a in "abc" for b in "xyz" for c in "abc"]
     text = steer.neutral_text(double, prompts, max_new_tokens=8)
     step = 1e-2
@@ -101,10 +189,11 @@ def test_gradients_leave_the_model_and_its_parameters_alone(lm: steer.Model) -> 
     batch = exchange_batch(lm.chat, ["a b"], ["c"])
     frozen = [parameter.requires_grad_(False) for parameter in lm.hf_model.parameters()]
     before = lm.logits(["a b"], ["c"])[0]
-    (found,) = stream_gradients(
+    (found,) = text_gradients(
         lm.architecture, batch, [1, 3], steer.Scope("all"), [lambda row, logits: logits.sum()]
     )
-    assert found[0].gradient.shape == found[0].stream.shape == (2, len(batch.ids[0]), lm.d_model)
+    shapes = [t.shape for t in (*found[0].gradient, *found[0].stream)]
+    assert shapes == [(len(batch.ids[0]), lm.d_model)] * 4
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in frozen)
     assert torch.equal(before, lm.logits(["a b"], ["c"])[0])
     assert not any(block._forward_hooks for block in lm.architecture.blocks)
@@ -219,12 +308,57 @@ def test_what_cannot_be_raced_is_refused_by_name(
 
 
 def test_what_has_no_rule_is_raced_without_a_prediction(lm: steer.Model) -> None:
-    gate = steer.domain_gate(
-        lm, {"vector": ["a b c", "b a c"], "other": ["x y", "y z"]}, layer=0, progress=False
+    at_start = steer.Vector({steer.site.EMBED: steer.Direction(torch.ones(lm.d_model))})
+    marked = "after:x"
+    mixture = steer.Model(tiny_model("mixtral"), tiny_tokenizer())
+    name, fused = next((n, p) for n, p in mixture.hf_model.named_parameters() if p.ndim == 3)
+    experts = steer.Vector({steer.Weight(name): steer.Dense(torch.ones_like(fused))})
+    for model, vector, scope, why in (
+        (lm, at_start, None, "it acts on the embedding"),
+        (lm, planted(lm), marked, "its scope is found by a marker"),
+        (mixture, experts, None, "it displaces weights that can only be merged"),
+        (lm, planted(lm), None, ""),
+    ):
+        assert unscreened(model, candidates_of(vector, None, None, scope, None)[0]) == why
+
+
+def test_differences_of_weights_are_screened_and_raced(lm: steer.Model) -> None:
+    unembedding = lm.hf_model.lm_head.weight.detach()
+    v = towards(lm, " b", " c")
+    name = f"model.layers.{lm.n_layers - 1}.mlp.down_proj.weight"
+    width = lm.hf_model.get_parameter(name).shape[1]
+    A = torch.randn(1, width, generator=torch.Generator().manual_seed(0))
+    helps = steer.Vector({steer.Weight(name): steer.LowRank(v[:, None], A)})
+    row = (lm.tokenizer(" b", add_special_tokens=False)["input_ids"][-1], slice(None))
+    table = torch.zeros_like(unembedding).index_put((torch.tensor(row[0]),), unembedding[row])
+    given = {
+        "helps": helps,
+        "table": steer.Vector({steer.Weight("lm_head.weight"): steer.Dense(table)}),
+    }
+    found = steer.select(
+        lm, given, letter_pairs(40), neutral=NEUTRAL, answers=False, progress=False
     )
-    given = candidates_of(planted(lm), None, None, None, gate)
-    assert unscreened(lm, given[0]) == "it is gated"
-    assert unscreened(lm, candidates_of(planted(lm), None, None, None, None)[0]) == ""
+    assert found.screened is not None
+    assert (found.screened.candidates, found.screened.reasons) == (2, ())
+    assert found.best.kl is not None
+    assert 0 < found.best.kl <= 0.5
+
+
+def test_a_gate_is_screened_and_one_that_neutral_text_does_not_open_is_refused(
+    lm: steer.Model,
+) -> None:
+    pairs = letter_pairs(24)
+    own = {"letters": [pair.prompt for pair in pairs]}
+    options = {"neutral": NEUTRAL, "answers": False, "progress": False}
+    open_to_all = steer.domain_gate(lm, own, layer=0, background=NEUTRAL, margin=1e6)
+    vector = replace(planted(lm), provenance=Provenance(domain="letters"))
+    found = steer.select(lm, vector, pairs, gate=open_to_all, **options)
+    assert found.screened is not None
+    assert (found.screened.candidates, found.screened.reasons) == (1, ())
+    assert found.vector.gate is open_to_all
+    closed = steer.domain_gate(lm, own, layer=0, background=NEUTRAL, progress=False)
+    with pytest.raises(SelectionError, match="gate that opens for neutral prompts"):
+        steer.select(lm, vector, pairs, gate=closed, **options)
 
 
 def test_a_rank_correlation_is_spearmans() -> None:
