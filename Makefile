@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)  ## extract, choose, steer and print, on the model that ships
+demo: $(INSTALLED)  ## record, choose, steer and judge, on SmolLM2-135M-Instruct
 	$(BIN)/steer demo
 
 model: $(INSTALLED)  ## fetch the real model that tests and demo use, into a cache outside the environment

@@ -1,4 +1,4 @@
-"""`steer demo` with few pairs and questions: what it prints and what it writes."""
+"""`steer demo --toy` with few pairs and questions: what it prints and what it writes."""
 
 import re
 import sys
@@ -34,7 +34,7 @@ def studied_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def demo(folder: Path) -> str:
     """Run the command and return what it prints, in one line."""
-    status, out, err = steer("demo", "-o", str(folder), *SMALL)
+    status, out, err = steer("demo", "--toy", "-o", str(folder), *SMALL)
     assert status == 0, err
     return " ".join(out.split())
 
@@ -67,7 +67,7 @@ def test_demo_prints_every_table_and_writes_vectors_and_a_picture(tmp_path: Path
 @pytest.mark.usefixtures("studied_once")
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_demo_fits_the_terminal_and_no_bar_is_broken(tmp_path: Path, columns: int) -> None:
-    status, out, err = steer("demo", "-o", str(tmp_path), *SMALL, columns=columns)
+    status, out, err = steer("demo", "--toy", "-o", str(tmp_path), *SMALL, columns=columns)
     assert status == 0, err
     printed = [line for line in out.splitlines() if not line.startswith("saved")]
     assert max(map(len, printed)) <= columns
