@@ -17,11 +17,12 @@ from steer.demo import smollm2
 from steer.demo.real.behaviours import BEHAVIOURS, held_out, judge, pairs
 from steer.demo.real.card import Made, card, index
 from steer.demo.real.claim import measure
+from steer.demo.real.study import KL_BUDGET
 from steer.errors import CheckpointError, FileError, VectorFileError
 from steer.files import folder_made, write_text
 from steer.model import Model
 from steer.recording import record
-from steer.selection import Race, Selection, select
+from steer.selection import Limits, Race, Selection, select
 from steer.tune import preference_tune
 from steer.vector import Vector
 
@@ -59,6 +60,7 @@ def make(model: Model, behaviour: str, *, weights: bool = False) -> Made:
         test=unseen[12:],
         judge=judge(behaviour),
         wanted=behaviour,
+        limits=Limits(kl=KL_BUDGET),
         strategy=RACE,
         progress=False,
     )
