@@ -3,6 +3,7 @@
 import pytest
 
 from steer.demo.real.behaviours import ASKED, BEHAVIOURS, TIPS, held_out, judge, pairs
+from steer.demo.real.rules import on_topic
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
@@ -44,3 +45,10 @@ def test_a_formal_answer_has_an_opposite_and_a_plain_one_is_neither() -> None:
     label = judge("formal")
     assert label("", "hey, that's easy dude") == "casual"
     assert label("", "Put the egg into water.") == "neither"
+
+
+def test_an_answer_on_topic_has_a_word_of_its_question() -> None:
+    assert on_topic("How do I clean a window?", "CLEANING takes a dry cloth.")
+    assert on_topic("What can I bake with bananas?", "Baking is fun.")
+    assert not on_topic("How do I clean a window?", "How do I know what you should do?")
+    assert not on_topic("How do I make a start?", "You make a good start.")

@@ -11,7 +11,7 @@ import pytest
 
 import steer as library
 from steer.demo import load_model
-from steer.demo.real.answers import answers, on_topic
+from steer.demo.real.answers import answers
 from steer.demo.real.kinds import FITTED, KIND_OF, ROUTED
 from steer.demo.real.study import DIRECTIONS, layers_of
 from steer.demo.smollm2 import OVERRIDE
@@ -86,12 +86,6 @@ def test_each_row_of_a_batch_is_answered_at_its_own_setting() -> None:
     assert found[0] == lm.generate(asked, max_new_tokens=8)
     with lm.steered(knobs, medical=0.7):
         assert found[1] == lm.generate(asked, max_new_tokens=8)
-
-
-def test_on_topic_compares_words_of_question_and_answer() -> None:
-    asked = ["How do I make a cup of tea?", "How can I learn to swim?"]
-    assert on_topic(asked, ["Pour the TEA slowly.", "Swimming is fun."]) == 1.0
-    assert on_topic(asked, ["How can you do that?", "Keep still."]) == 0.0
 
 
 def test_layers_are_spread_over_the_middle_half_of_the_depth() -> None:

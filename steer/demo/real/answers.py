@@ -1,6 +1,5 @@
 """Answers of many settings in one batch, and what is read off them."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
@@ -12,11 +11,6 @@ from steer.text import PromptLike
 
 Setting = Mapping[str, float]
 _AT_ONCE = 40  # rows of one batch
-_STEM = 4  # letters by which two words are compared
-_COMMON = re.compile(
-    "how|what|which|when|where|who|why|can|could|should|would|does|for|the|and|with|from|that|this|"
-    "are|has|have|make|made|use|get|keep|start|good|work|take|put"
-)
 
 
 def answers(
@@ -63,22 +57,3 @@ def share(judge: Callable[[object, str], str], label: str, texts: Sequence[str])
         texts: The answers.
     """
     return fmean(judge(None, text) == label for text in texts)
-
-
-def on_topic(asked: Sequence[str], texts: Sequence[str]) -> float:
-    """Return the share of answers that name something that their question names.
-
-    Words are compared by their first four letters; words that occur in any question do not count.
-
-    Args:
-        asked: The questions.
-        texts: Their answers.
-    """
-    return fmean(
-        bool(_stems(question) & _stems(text)) for question, text in zip(asked, texts, strict=True)
-    )
-
-
-def _stems(text: str) -> frozenset[str]:
-    words = re.findall(r"[a-z]{3,}", text.lower())
-    return frozenset(word[:_STEM] for word in words if not _COMMON.fullmatch(word))

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from steer.demo.real.plot import draw
-from steer.demo.real.study import DIRECTIONS, INSTRUCTION, KL_BUDGET, OPPOSITE, Reading, Study
+from steer.demo.real.rules import OPPOSITES
+from steer.demo.real.study import DIRECTIONS, INSTRUCTION, KL_BUDGET, Reading, Study
 from steer.errors import FileError, MissingExtraError
 from steer.files import folder_made
 
@@ -114,7 +115,7 @@ def _shares(study: Study, behaviour: str, console: Console) -> None:
         caption=f"prompted: {INSTRUCTION[behaviour]!r}; random: mean (most) of {DIRECTIONS} "
         "directions of equal norm",
     )
-    columns = {behaviour: _share, OPPOSITE.get(behaviour, ""): _opposite}
+    columns = {behaviour: _share, OPPOSITES[behaviour] or "": _opposite}
     columns |= {"on topic": _on_topic, "repeated": _repeated}
     columns.pop("", None)
     table.add_column("setting", no_wrap=True)

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from steer.activations import Activations
 from steer.composition import Composition, compose
-from steer.demo.real.answers import Setting, answers, on_topic, share
+from steer.demo.real.answers import Setting, answers, share
 from steer.demo.real.behaviours import ASKED, held_out, judge, pairs
 from steer.demo.real.gated import gated_shares
 from steer.demo.real.kinds import FITTED, KIND_OF, ROUTED
+from steer.demo.real.rules import OPPOSITES, on_topic
 from steer.evaluate.baselines import random_like
 from steer.evaluate.degeneration import repetition
 from steer.extract import mean_difference, palrs
@@ -21,7 +23,6 @@ from steer.vector import Vector
 
 KL_BUDGET = 0.45  # on the text of the choice, so that it stays below 0.5 on other text
 DIRECTIONS = 4  # random ones, each of the norm of the vector
-OPPOSITE = {"formal": "casual"}  # labels of the other end of a knob, where the rule has one
 INSTRUCTION = {
     "cheerful": "Answer in a very cheerful and enthusiastic way.",
     "formal": "Answer in a very formal and polite way.",
@@ -58,7 +59,7 @@ class Reading:
 
     Args:
         share: Share of answers judged to show the behaviour.
-        opposite: Share judged the opposite; see `OPPOSITE`.
+        opposite: Share judged the opposite; see `OPPOSITES`.
         on_topic: Share that name something the question names.
         repeated: Share of 4-grams that an answer held before.
     """
@@ -251,8 +252,8 @@ def _read(behaviour: str, asked: Sequence[str], texts: Sequence[str]) -> Reading
     rule = judge(behaviour)
     return Reading(
         share(rule, behaviour, texts),
-        share(rule, OPPOSITE.get(behaviour, ""), texts),
-        on_topic(asked, texts),
+        share(rule, OPPOSITES[behaviour] or "", texts),
+        fmean(map(on_topic, asked, texts)),
         repetition(texts).value,
     )
 
