@@ -74,7 +74,7 @@ def extract(
         typer.Option("--kl", "--kl-budget", help="Most KL on neutral text, nats per token.", min=0),
     ] = 0.5,
     budget: Annotated[
-        int | None, typer.Option(help="Most settings to measure; by default all.", min=1)
+        int | None, typer.Option(help="Most settings to measure: fewer are raced.", min=1)
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Domain of the pairs.")] = None,
     on_bad: Annotated[str, typer.Option(help="Rows that are no pairs: error or report.")] = "error",

@@ -37,6 +37,7 @@ _TIMED = 2  # neutral texts whose forward is timed
 _WRITTEN = 2  # forwards of a text that writing an answer takes, about
 _CALIBRATIONS = 4  # settings on neutral text until a candidate is calibrated, about
 _IDLE = "no effect on the margin at this position"
+_FULL = "the budget has no room for it"
 _OVER = "no coefficient comes near the KL budget"
 
 _Final = tuple[int, SettingResult, tuple[bool, ...]]  # candidate, result, pairs preferred
@@ -89,25 +90,59 @@ class Race:
                 keeps the limits.
         """
         _check(field)
+        race, most = self._within(tasks[0].budget, field)
+        return race._run(tasks, field, most)
+
+    def _run(self, tasks: Sequence[Task], field: Field, most: int) -> Outcome:
+        """Race at most so many entries."""
         evaluator = field.evaluator(field.pairs, field.text, progress=field.progress)
         self._announce(field)
-        screened, predicted = self._predicted(field)
+        screened, predicted = self._predicted(field, most)
         entries, idle = _calibrated(predicted, evaluator, field)
         screened = replace(screened, dropped={**screened.dropped, **idle})
-        heat, unseen = _heat(field, _FIRST), screened.candidates > 0
-        while True:
+        for k, (count, heat) in enumerate(self._heats(len(entries), field)):
+            entries = entries[:count]
             gains = _gains(entries, tasks, evaluator, field, heat)
-            if unseen:  # the heat's pairs are not those of the screen
+            if k == 0 and screened.candidates:  # these pairs are not those of the screen
                 screened = replace(screened, correlation=_agreement(entries, gains))
-                unseen = False
             entries = sorted(entries, key=lambda e: -gains[e])
-            if len(entries) <= self.finalists or heat == _whole(field):
-                break
-            entries = entries[: max(self.finalists, -(-len(entries) // 2))]
-            heat = _heat(field, 2 * sum(heat.values()))
         finals = self._finals(entries[: self.finalists], tasks, evaluator, field)
-        number, best = _best(finals, field)
-        return Outcome(number, best, screened)
+        number, best, why = _best(finals, field)
+        return Outcome(number, best, screened, why)
+
+    def _heats(self, entries: int, field: Field) -> list[tuple[int, dict[str, int]]]:
+        """Return how many entries each heat has, and on how many pairs of each domain."""
+        found = [(entries, _heat(field, _FIRST))]
+        while entries > self.finalists and found[-1][1] != _whole(field):
+            entries = max(self.finalists, -(-entries // 2))
+            found.append((entries, _heat(field, 2 * sum(found[-1][1].values()))))
+        return found
+
+    def _within(self, budget: int | None, field: Field) -> tuple["Race", int]:
+        """Return a race that measures at most so many settings, and how many entries it may have.
+
+        The finals take at most half of the budget, the heats what is left.
+        """
+        enough = 2 * len(field.candidates)  # both signs of each
+        if budget is None:
+            return self, enough
+        finalists = min(self.finalists, max(1, budget // (2 * len(self.levels))))
+        race = replace(self, finalists=finalists)
+
+        def cost(entries: int) -> int:
+            heats = [count for count, _ in race._heats(entries, field)]
+            return sum(heats) + min(heats[-1], finalists) * len(self.levels)
+
+        fits = [n for n in range(2, enough + 1) if cost(n) <= budget]
+        if not fits:
+            raise SelectionError(
+                "this budget is too small for a race",
+                found=f"budget {budget}",
+                expected=f"at least {cost(2)}: a heat or two, and {len(self.levels)} strengths",
+                do=f"budget={cost(2)}, or leave it out",
+            )
+        keep = min(self.keep, fits[-1])
+        return replace(race, keep=keep, at_random=min(self.at_random, keep // 5)), fits[-1]
 
     def _announce(self, field: Field) -> None:
         """Say how many candidates there are and about how long it will take, before it does."""
@@ -128,14 +163,15 @@ class Race:
         about = f"{took / 60:.0f} minutes" if took >= 90 else f"{max(1, took):.0f} seconds"
         tqdm.write(f"select: {count} candidates{kept}; about {about}", file=sys.stderr)
 
-    def _predicted(self, field: Field) -> tuple[Screened, dict[int, Prediction | None]]:
+    def _predicted(self, field: Field, most: int) -> tuple[Screened, dict[int, Prediction | None]]:
         """Return the candidates that enter the race with their predictions, by number."""
         reasons = [unscreened(field.model, c) for c in field.candidates]
         plain = [k for k, reason in enumerate(reasons) if not reason]
-        others: dict[int, Prediction | None] = {k: None for k, r in enumerate(reasons) if r}
+        others = dict.fromkeys(k for k, reason in enumerate(reasons) if reason)
         why = tuple(sorted({reason for reason in reasons if reason}))
         if not plain or field.fisher is None:
-            return Screened(0, 0, 0, reasons=why), others | dict.fromkeys(plain)
+            entering, left = _room(others | dict.fromkeys(plain), most, field)
+            return Screened(0, 0, 0, reasons=why, dropped=left), entering
         seen = Pairs.of(p for part in _screened(field).values() for p in part.with_domain(None))
         found = screen(
             field.model,
@@ -149,8 +185,9 @@ class Race:
         moving = {k: p for k, p in zip(plain, found, strict=True) if bool(p.slopes.any())}
         idle = {field.candidates[k].label: _IDLE for k in plain if k not in moving}
         kept = self._spread(moving, field)
-        screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=idle)
-        return screened, others | kept
+        entering, left = _room(others, most - len(kept), field)
+        screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=idle | left)
+        return screened, entering | kept
 
     def _spread(
         self, found: Mapping[int, Prediction], field: Field
@@ -230,6 +267,18 @@ def _heat(field: Field, size: int) -> dict[str, int]:
     return own if share > 0.75 else {name: math.ceil(share * n) for name, n in own.items()}
 
 
+def _room(
+    others: Mapping[int, None], most: int, field: Field
+) -> tuple[dict[int, Prediction | None], dict[str, str]]:
+    """Return the candidates without a prediction that a budget has room for, and the others.
+
+    Each has two entries, one of each sign.
+    """
+    entering = list(others)[: most // 2]
+    left = {field.candidates[k].label: _FULL for k in others if k not in entering}
+    return dict.fromkeys(entering), left
+
+
 def _calibrated(
     predicted: Mapping[int, Prediction | None], evaluator: Evaluator, field: Field
 ) -> tuple[list[_Entry], dict[str, str]]:
@@ -267,9 +316,8 @@ def _calibrated(
         raise SelectionError(
             "no candidate can be brought within the KL budget",
             found=f"{len(field.candidates)} candidates at a KL of {kl:g} nats per token",
-            expected="a vector that moves the model, behind a gate that opens for neutral prompts",
-            do="look at the vectors' norms and the gate, allow another KL, or give neutral=prompts "
-            "of the domain",
+            expected="a vector, a gate and scope that act on the pairs and on neutral text",
+            do="look at the vectors' norms, allow another KL, or pass neutral= prompts it acts on",
         )
     return entries, {field.candidates[k].label: _OVER for k in sorted(left_out)}
 
@@ -318,8 +366,8 @@ def _agreement(entries: Sequence[_Entry], gains: Mapping[_Entry, float]) -> floa
     return rank_correlation([p for p, _ in known], [m for _, m in known])
 
 
-def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult]:
-    """Return the final setting to choose; see `Race`."""
+def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult, str]:
+    """Return the final setting to choose, and why if it has not the highest objective."""
     kept = [final for final in finals if final[1].finite and field.limits.violation(final[1]) == 0]
     if not kept:
         raise SelectionError(
@@ -331,10 +379,18 @@ def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult]:
     top = max(kept, key=lambda final: final[1].rank(0.0))
     alike = [final for final in kept if not _told_apart(top[2], final[2])]
     judged = _judged(alike, field)
-    number, result, _ = max(
-        alike, key=lambda final: (judged.get(id(final), 0.0), _margin(final[1], field))
-    )
-    return number, result
+    final = max(alike, key=lambda final: (judged.get(id(final), 0.0), _margin(final[1], field)))
+    if final is top:
+        return *top[:2], ""
+    by = judged and judged[id(final)] > judged[id(top)]
+    mine, its = (judged[id(one)] if by else _margin(one[1], field) for one in (final, top))
+    has = "the same objective"
+    if top[1].objective > final[1].objective:
+        has = f"the higher objective {top[1].objective:.4g}, but their accuracies cannot be told "
+        has += f"apart on these pairs (sign test, p > {_ALIKE:g})"
+    decides = "judged answers decide" if by else "the margin decides"
+    why = f"{top[1].at} has {has}; {decides}: {mine:.3g} against {its:.3g}."
+    return *final[:2], why
 
 
 def _told_apart(one: Sequence[bool], other: Sequence[bool]) -> bool:

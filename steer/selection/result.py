@@ -51,6 +51,7 @@ class Selection(Tabled):
         strategy: The strategy.
         palrs: What PaLRS's own rule takes from the same recording, at the same KL budget; None
             where the candidates are no recording or there is no budget.
+        preferred: Why the setting was preferred to the one that ranks first; empty if it is that.
     """
 
     composition: Composition
@@ -68,6 +69,7 @@ class Selection(Tabled):
     reduce: str
     strategy: str
     palrs: Beside | None = None
+    preferred: str = ""
 
     @property
     def test(self) -> dict[str, Share]:
@@ -200,10 +202,12 @@ class Selection(Tabled):
     def why(self) -> str:
         """Why this setting: what it was chosen from, which limit was active, what came second."""
         text = (
-            f"Best of {len(self.allowed)} settings within the limits, of {len(self.trials)} "
-            f"measured: objective {self.best.objective:.4g}"
+            f"{'Chosen' if self.preferred else 'Best'} of {len(self.allowed)} settings within the "
+            f"limits, of {len(self.trials)} measured: objective {self.best.objective:.4g}"
             f"{_cost(self.best)}."
         )
+        if self.preferred:
+            text += f" {self.preferred}"
         for name, beyond in self.active.items():
             text += (
                 f" The limit on {name} ({getattr(self.limits, name):g}) is active: "
@@ -213,7 +217,7 @@ class Selection(Tabled):
         if not self.active:
             text += " No limit is active."
         second = self.second
-        if second is not None:
+        if second is not None and not self.preferred:
             text += f" Second is {self._at(second)} with {self._lead(second)}{_cost(second)}."
         return text
 

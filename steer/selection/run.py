@@ -105,7 +105,8 @@ def select(
         both_ways: Whether the knob is to work at both ends: every setting is also measured with
             the coefficients negated and chosen and rejected swapped. Numbers are then means over
             both ends, KL is the larger one, and the choice is tested at both.
-        budget: The most settings that are measured; by default all of a grid, 256 otherwise.
+        budget: The most settings that are measured, of each candidate or, in a race, of all: fewer
+            candidates are raced and refined. By default all of a grid, 256 of `coarse_to_fine`.
         objective: Returns what is to be large from the numbers of each domain asked to move:
             `accuracy`, `margin`, `likelihood`, `n`. By default the accuracy where it is lowest.
         neutral: Prompts of no domain, or neutral text prepared by `neutral_text`, on which KL
@@ -194,6 +195,7 @@ def select(
         reduce=reduce,
         strategy=name,
         palrs=beside,
+        preferred=outcome.why,
     )
 
 
@@ -212,12 +214,10 @@ def chosen(tasks: Sequence[Task], limits: Limits) -> Outcome:
     if limits.violation(best) == 0:
         return Outcome(number, best)
     over = limits.excess(best)
-    at = ", ".join(f"{c:g}" for c in best.coefficients)
     exceeds = ", ".join(f"{name} by {by:.3g}" for name, by in over.items() if by > 0)
     raise SelectionError(
         "no setting keeps the limits",
-        found=f"{len(every)} settings measured; closest {best.name} at ({at}), which exceeds "
-        f"{exceeds}",
+        found=f"{len(every)} settings measured; closest {best.at}, which exceeds {exceeds}",
         expected=", ".join(f"{name} at most {getattr(limits, name):g}" for name in over),
         do="try smaller coefficients, a larger budget, or allow more",
     )

@@ -75,6 +75,11 @@ class SettingResult:
         return " ".join(word for word in (self.candidate, at) if word)
 
     @property
+    def at(self) -> str:
+        """The candidate with its layer and coefficients, in words."""
+        return f"{self.name} at {', '.join(f'{c:g}' for c in self.coefficients)}".strip()
+
+    @property
     def size(self) -> float:
         """Sum of the squared coefficients."""
         return sum(c * c for c in self.coefficients)

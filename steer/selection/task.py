@@ -212,8 +212,10 @@ class Outcome:
         candidate: Number of the candidate.
         best: The setting.
         screened: What the screen did; None without one.
+        why: Why it was preferred to the setting that ranks first; empty if it is that one.
     """
 
     candidate: int
     best: SettingResult
     screened: Screened | None = None
+    why: str = ""

@@ -100,7 +100,7 @@ def test_a_vector_that_does_nothing_is_said_to_with_what_to_try(tmp_path: Path) 
 def test_quiet_says_nothing_on_standard_error(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", pairs("medical", 20))
     out = str(tmp_path / "v.safetensors")
-    where = ("--layers", "4", "--at", "template[-1]", "--budget", "2")
+    where = ("--layers", "4", "--at", "template[-1]", "--budget", "6")
     status, _, err = steer("extract", "demo", source, "-o", out, *where, "--quiet")
     assert status == 0
     assert err == ""

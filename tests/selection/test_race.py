@@ -3,6 +3,8 @@
 import math
 import statistics
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ from steer.provenance import Provenance
 from steer.selection import Race
 from steer.selection.candidates import Candidate, candidates_of
 from steer.selection.kernel import PairScores
+from steer.selection.race import _best
 from steer.selection.screen import rank_correlation, screen, unscreened
+from steer.selection.setting import SettingResult
 from tests.letters import letter_pairs, planted, towards
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.weights import everywhere
@@ -295,6 +299,54 @@ def test_judged_answers_order_settings_that_accuracy_cannot_tell_apart(lm: steer
     assert len(asked) >= 2 * len(found.visible.answers)
 
 
+@pytest.mark.parametrize("budget", [6, 13, 30])
+def test_a_budget_is_the_most_settings_of_a_race(
+    lm: steer.Model, vectors: dict[str, steer.Vector], budget: int
+) -> None:
+    options = {"neutral": NEUTRAL, "answers": False, "progress": False}
+    found = steer.select(lm, vectors, letter_pairs(60), budget=budget, **options)
+    assert budget / 2 < found.evaluated == len(found.trials) <= budget
+    assert found.best.complete
+    unseen = steer.select(lm, vectors, letter_pairs(60), scope="before:x", budget=budget, **options)
+    assert unseen.evaluated <= budget
+    assert unseen.screened is not None
+    assert ("the budget has no room for it" in str(unseen.screened)) == (budget < 30)
+
+
+def test_a_budget_too_small_for_a_race_is_refused(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    with pytest.raises(SelectionError, match="at least 6"):
+        steer.select(lm, vectors, letter_pairs(60), budget=5, neutral=NEUTRAL, progress=False)
+
+
+def final(name: str, objective: float, margin: float, preferred: int) -> tuple[Any, ...]:
+    numbers = {"accuracy": objective, "margin": margin, "n": 20, "likelihood": -1.0}
+    result = SettingResult((0.5,), objective, {"a": numbers}, objective, candidate=name, layer=3)
+    return 0, result, (True,) * preferred + (False,) * (20 - preferred)
+
+
+def test_a_choice_that_has_not_the_highest_objective_says_why(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    """One pair of twenty is no difference; ten are one."""
+    found = steer.select(
+        lm, vectors, letter_pairs(24), neutral=NEUTRAL, answers=False, progress=False
+    )
+    field: Any = SimpleNamespace(judge=None, moved=("a",), limits=steer.Limits())
+    first, second = final("first", 1.0, 1.5, 20), final("second", 0.95, 2.5, 19)
+    _, best, why = _best([first, second], field)
+    assert best is second[1]
+    chosen = replace(found, best=best, trials=(first[1], second[1]), preferred=why)
+    said = " ".join(repr(replace(chosen, limits=steer.Limits())).split())
+    assert "first layer 3 at 0.5 has the higher objective 1, but their accuracies cannot" in said
+    assert "the margin decides: 2.5 against 1.5." in said
+    assert "Second is" not in said
+    assert "Best of" not in said
+    _, best, why = _best([first, final("second", 0.5, 2.5, 10)], field)
+    assert (best, why) == (first[1], "")
+
+
 def test_what_cannot_be_raced_is_refused_by_name(
     lm: steer.Model, vectors: dict[str, steer.Vector]
 ) -> None:
@@ -357,7 +409,9 @@ def test_a_gate_is_screened_and_one_that_neutral_text_does_not_open_is_refused(
     assert (found.screened.candidates, found.screened.reasons) == (1, ())
     assert found.vector.gate is open_to_all
     closed = steer.domain_gate(lm, own, layer=0, background=NEUTRAL, progress=False)
-    with pytest.raises(SelectionError, match="gate that opens for neutral prompts"):
+    with pytest.raises(
+        SelectionError, match="a gate and scope that act on the pairs and on neutral"
+    ):
         steer.select(lm, vector, pairs, gate=closed, **options)
 
 
