@@ -12,7 +12,7 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)  # of the coefficient that spends the budget
 _NEAR = 0.05  # of the budget: how far a calibrated KL may be from it, relative
 _SPLITS = 20
 _RESAMPLES = 2000
+_TOGETHER = 40  # settings measured at once, and kept
+Measuring = Callable[[Sequence[Try]], Sequence[Any]]
 _Changes = Sequence[tuple[float, float]]  # of a pair: race less exhaustive, exhaustive less base
 
 
@@ -105,38 +107,45 @@ class _Table(Evaluator):
         own = {domain: ground.pool}
         super().__init__(ground.model, own, (domain,), worst_accuracy, text, "mean")
         self.domain, self._path = domain, path
-        rows = path.read_text().splitlines() if path.exists() else []
-        self.rows: dict[str, Any] = {row["setting"]: row for row in map(json.loads, rows)}
+        self._rows: dict[str, dict[str, Any]] = {"scores": {}, "costs": {}}
+        self.seconds: dict[str, float] = {}
+        for line in path.read_text().splitlines() if path.exists() else []:
+            self._take(json.loads(line))
 
     def scores(self, tries: Sequence[Try], sizes: Mapping[str, int]) -> list[Scores]:
         """Return the scores of the whole pool."""
-        self._measure(tries)
-        return [{self.domain: torch.tensor(self.rows[_name(t)]["scores"])[None]} for t in tries]
+        whole = {self.domain: len(self.pairs[self.domain])}
+        self._measure(
+            "scores",
+            tries,
+            lambda new: [
+                s[self.domain][0].tolist() for s in super(_Table, self).scores(new, whole)
+            ],
+        )
+        return [{self.domain: torch.tensor(self._rows["scores"][_name(t)])[None]} for t in tries]
 
     def costs(self, tries: Sequence[Try]) -> list[Cost]:
         """Return KL and perplexity of each setting."""
-        self._measure(tries)
-        return [(self.rows[_name(t)]["kl"], self.rows[_name(t)]["perplexity"]) for t in tries]
+        self._measure("costs", tries, super().costs)
+        return [tuple(self._rows["costs"][_name(t)]) for t in tries]
 
-    def _measure(self, tries: Sequence[Try]) -> None:
-        new = list({_name(t): t for t in tries if _name(t) not in self.rows}.values())
+    def _measure(self, kind: str, tries: Sequence[Try], measure: Measuring) -> None:
+        """Measure what is not known, and keep it with the CPU seconds that it took."""
+        new = list({_name(t): t for t in tries if _name(t) not in self._rows[kind]}.values())
         if not new:
             return
         start = time.process_time()
-        scores = super().scores(new, {self.domain: len(self.pairs[self.domain])})
-        costs = super().costs(new)
+        found = measure(new)
         seconds = (time.process_time() - start) / len(new)
         with self._path.open("a") as file:
-            for one, own, (kl, perplexity) in zip(new, scores, costs, strict=True):
-                row = {
-                    "setting": _name(one),
-                    "scores": own[self.domain][0].tolist(),
-                    "kl": kl,
-                    "perplexity": perplexity,
-                    "seconds": seconds,
-                }
-                self.rows[row["setting"]] = row
+            for one, values in zip(new, found, strict=True):
+                row = {"setting": _name(one), "kind": kind, "values": values, "seconds": seconds}
+                self._take(row)
                 file.write(json.dumps(row) + "\n")
+
+    def _take(self, row: Mapping[str, Any]) -> None:
+        self._rows[row["kind"]][row["setting"]] = row["values"]
+        self.seconds[row["setting"]] = self.seconds.get(row["setting"], 0.0) + row["seconds"]
 
 
 class _OnPart(Evaluator):
@@ -190,7 +199,7 @@ def _figures(ground: Ground, splits: int) -> Iterator[Line]:
     correlations = []
     for seed in range(splits):
         validation, test = _parts(ground.pool, seed)
-        outcome = _raced(ground, candidates, table, validation, text, fisher, seed)
+        outcome = _raced(ground, candidates, table, validation, text, fisher)
         assert outcome.screened is not None
         correlations.append(outcome.screened.correlation)
         raced = (candidates[outcome.candidate], outcome.best.coefficients)
@@ -253,9 +262,10 @@ def _grid(
             found[candidate.label] = c, time.process_time() - start
             known.write_text(json.dumps(found))
         grid += [(candidate, (s * found[candidate.label][0],)) for s in STRENGTHS]
-    for k in range(0, len(grid), 40):
-        table.scores(grid[k : k + 40], {})
-    measured = sum(table.rows[_name(one)]["seconds"] for one in grid)
+    for k in range(0, len(grid), _TOGETHER):
+        table.scores(grid[k : k + _TOGETHER], {})
+        table.costs(grid[k : k + _TOGETHER])
+    measured = sum(table.seconds[_name(one)] for one in grid)
     return grid, measured + sum(seconds for _, seconds in found.values())
 
 
@@ -275,9 +285,8 @@ def _raced(
     validation: Sequence[int],
     text: NeutralText,
     fisher: NeutralText,
-    seed: int,
 ) -> Outcome:
-    """Return what a race chooses on the validation pairs."""
+    """Return what a race chooses on the validation pairs; one seed, so that KL is measured once."""
     reads = _OnPart(table, validation)
     field = _PartField(
         model=ground.model,
@@ -290,7 +299,7 @@ def _raced(
         fisher=fisher,
         text=text,
         judge=None,
-        seed=seed,
+        seed=0,
         progress=False,
         both_ways=False,
         measures=reads,
