@@ -120,6 +120,13 @@ def in_units(
         )
     if relative is not None:
         return at_displacement(model, composition, relative)
+    if composition.per_row:
+        raise CompositionError(
+            "a KL is calibrated for one setting",
+            found=f"{len(composition.coefficients)} rows of coefficients beside kl={kl!r}",
+            expected="coefficients of one setting",
+            do="calibrate each with steer.calibrate, or use relative=…, which keeps rows",
+        )
     from steer.selection import calibrate
 
     c = calibrate(model, composition, kl or 0.0, most=1e4, tolerance=0.05, progress=False)

@@ -105,7 +105,8 @@ def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model", console: "Console")
     if tuning is not None and tuning.layer is not None:
         vector = vector[tuning.layer]
     coefficient = 1.0 if tuning is None else tuning.coefficient
-    with lm.steered(compose({"vector": vector})(coefficient), strict=False):
+    knob = compose({vector.provenance.domain or "vector": vector}, gate=vector.gate)
+    with lm.steered(knob(coefficient), strict=False):
         after = preference(lm, pairs).accuracy
     claimed = None if tuning is None else tuning.score
     console.print(

@@ -1,5 +1,6 @@
 """`steer console`."""
 
+import os
 import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated
@@ -68,11 +69,15 @@ def console(
 
 def _opened(model: str | None, dtype: str, device: str | None) -> "tuple[Model, str]":
     """Return the model and its name; without one the real model, or the toy where there is none."""
+    from steer.demo.smollm2 import OVERRIDE
+
     if model is not None:
         return load_model(model, dtype, device), model
     try:
         return load_model(REAL, dtype, device), REAL
     except (CheckpointError, MissingExtraError) as error:
+        if os.environ.get(OVERRIDE):  # a model that was named is not replaced
+            raise
         said = f"This is the toy that ships; {REAL} cannot be had: {error.what} ({error.found})."
         plain_console(stderr=True).print(terminal_text(said), soft_wrap=True)
         return load_model(_TOY, dtype, device), _TOY

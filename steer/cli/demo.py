@@ -71,10 +71,14 @@ def _real(
     lm: "Model", out: Path, pairs: int | None, questions: int | None, seed: int, console: Console
 ) -> None:
     """Run the study on an instruct model, and print and save what it found."""
+    from steer.demo.real.behaviours import ASKED, TRAINING
     from steer.demo.real.report import save, show
     from steer.demo.real.study import Size, study
 
     size = Size()
+    for option, given, most in (("pairs", pairs, TRAINING), ("questions", questions, len(ASKED))):
+        if given is not None and given > most:
+            raise typer.BadParameter(f"there are {most}", param_hint=f"--{option}")
     if pairs is not None:
         size = replace(size, pairs=pairs)
     if questions is not None:

@@ -142,7 +142,8 @@ def _written(
 
     from steer.random_state import random_state_put_back
 
-    longest, hidden = options["max_new_tokens"], None if progress else True
+    batches = -(-len(texts) // (options.get("batch_size") or len(texts)))
+    longest, hidden = batches * options["max_new_tokens"], None if progress else True
     with (
         tqdm(total=longest, desc="answers", unit="token", leave=False, disable=hidden) as bar,
         random_state_put_back(),

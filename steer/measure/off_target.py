@@ -233,22 +233,22 @@ def off_target(
     if judges:
         for k, row in enumerate(tqdm(settings, desc="answers", disable=None if progress else True)):
             with model.steered(composition, row):
-                judged[k] = _judged(model, parts, judges, labels, options)
+                texts = model.generate([p.prompt for own in parts.values() for p in own], **options)
+            judged[k] = _judged(texts, parts, judges, labels)
     named = dict(zip(composition.domains, own[0].tolist(), strict=True))
     after, judged_after = _cells(named, found[1:]), _cells(named, judged[1:])
     return OffTarget(named, found[0], after, judged[0], judged_after)
 
 
 def _judged(
-    model: Model,
+    texts: Iterable[str],
     parts: Mapping[str, Pairs],
     judges: Mapping[str, Judge],
     wanted: Mapping[str, str | None],
-    options: Mapping[str, Any],
 ) -> dict[str, Judged]:
-    """Return what the judges find about the answers of the model as it is steered."""
+    """Return what the judges, which may read the unsteered model, find about all answers."""
     asked = {name: [pair.prompt for pair in part] for name, part in parts.items()}
-    answers = iter(model.generate([p for part in asked.values() for p in part], **options))
+    answers = iter(texts)
     return {
         on: judge_answers(judges[on], a, [next(answers) for _ in a], wanted=wanted[on])
         for on, a in asked.items()

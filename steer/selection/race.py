@@ -22,7 +22,7 @@ from steer.selection.evaluator import Evaluator, Scores
 from steer.selection.held_out import REFERENCES
 from steer.selection.kernel import answers_at
 from steer.selection.screen import Prediction, rank_correlation, screen, unscreened
-from steer.selection.setting import SettingResult
+from steer.selection.setting import SettingResult, worst_accuracy
 from steer.selection.significance import sign_test
 from steer.selection.task import Field, Outcome, Screened, Task
 from steer.strength import displacement
@@ -37,6 +37,7 @@ _TIMED = 2  # neutral texts whose forward is timed
 _WRITTEN = 2  # forwards of a text that writing an answer takes, about
 _CALIBRATIONS = 4  # settings on neutral text until a candidate is calibrated, about
 _IDLE = "no effect on the margin at this position"
+_NOT_FINITE = "its gradient is not finite"
 _FULL = "the budget has no room for it"
 _OVER = "no coefficient comes near the KL budget"
 
@@ -182,8 +183,13 @@ class Race:
             field.seed,
             field.progress,
         )
-        moving = {k: p for k, p in zip(plain, found, strict=True) if bool(p.slopes.any())}
-        idle = {field.candidates[k].label: _IDLE for k in plain if k not in moving}
+        predicted = dict(zip(plain, found, strict=True))
+        moving = {k: p for k, p in predicted.items() if p.finite and bool(p.slopes.any())}
+        idle = {
+            field.candidates[k].label: _IDLE if p.finite else _NOT_FINITE
+            for k, p in predicted.items()
+            if k not in moving
+        }
         kept = self._spread(moving, field)
         entering, left = _room(others, most - len(kept), field)
         screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=idle | left)
@@ -223,7 +229,7 @@ class Race:
         results = evaluator.measured(settings)
         for (k, _), result, own in zip(tries, results, scores, strict=True):
             tasks[k].add([result])
-            hits = torch.cat([(part[0, 0] > part[0, 1]) for part in own.values()])
+            hits = torch.cat([(part[:, 0] > part[:, 1]).flatten() for part in own.values()])
             found.append((k, result, tuple(hits.tolist())))
         return found
 
@@ -377,6 +383,8 @@ def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult, s
             do="allow more, or leave out limits other than KL",
         )
     top = max(kept, key=lambda final: final[1].rank(0.0))
+    if field.objective is not worst_accuracy:
+        return *top[:2], ""
     alike = [final for final in kept if not _told_apart(top[2], final[2])]
     judged = _judged(alike, field)
     final = max(alike, key=lambda final: (judged.get(id(final), 0.0), _margin(final[1], field)))

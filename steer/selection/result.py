@@ -38,7 +38,7 @@ class Selection(Tabled):
         trials: Every setting that was measured, in that order.
         limits: What a setting may cost.
         settings: Settings that there were to choose from.
-        evaluated: Settings that this call measured; others came from a study's storage.
+        evaluated: Settings that were measured.
         held_out: By domain, what the setting does on pairs that the selection never saw.
         back: The same of the coefficients negated on swapped pairs, if both ways were asked for.
         visible: Answers to prompts of those pairs, before and after; None if none were generated.

@@ -35,7 +35,7 @@ from steer.selection.held_out import HeldOutResult, held_out
 from steer.selection.kernel import SideEffects, at
 from steer.selection.race import Race
 from steer.selection.result import Selection
-from steer.selection.setting import Limits, Objective, SettingResult, worst_accuracy
+from steer.selection.setting import Limits, Objective, worst_accuracy
 from steer.selection.space import Axes, space_of
 from steer.selection.strategy import Strategy, strategy_of
 from steer.selection.task import Field, Outcome, Task
@@ -168,6 +168,13 @@ def select(
         progress,
         both_ways,
     )
+    if coefficients is not None and isinstance(how, Race):
+        raise SelectionError(
+            "a race calibrates coefficients of its own",
+            found="coefficients beside a race",
+            expected="one of them",
+            do="leave the coefficients out, or strategy='exhaustive'",
+        )
     if coefficients is None:
         coefficients = _ALTERNATIVES if one else _COMPOSITION
     tasks, bar = _tasks(field, how, coefficients, budget)
@@ -177,7 +184,7 @@ def select(
     trials = tuple(result for task in tasks for result in task.results)
     tested = {domain: unseen[domain] for domain in moved}
     asked = [pair.prompt for part in tested.values() for pair in part]
-    tried = _directions(trials) if isinstance(how, Race) else len(trials)
+    tried = _directions(tasks) if isinstance(how, Race) else len(trials)
     held, beside = _held_out(field, setting, tested, instruction, tried, candidates)
     return Selection(
         composition=setting,
@@ -246,13 +253,13 @@ def _texts(
     return parts[0], parts[1], parts[2]
 
 
-def _directions(trials: Sequence[SettingResult]) -> int:
-    """Return how many candidates were raced, each counted once, whatever its heats and strengths.
+def _directions(tasks: Sequence[Task]) -> int:
+    """Return how many candidates were raced, by sign, whatever their heats and strengths.
 
     A random direction has as many chances to look good as there are directions to choose from; the
     random vectors that the chosen one is compared with are pushed as hard as it is.
     """
-    return len({(result.candidate, result.layer) for result in trials})
+    return sum(len({result.coefficients[0] > 0 for result in task.results}) for task in tasks)
 
 
 def _tasks(

@@ -42,6 +42,11 @@ class Prediction:
     curvature: float
     curvature_error: float
 
+    @property
+    def finite(self) -> bool:
+        """Whether its slopes and its curvature are finite."""
+        return bool(torch.isfinite(self.slopes).all()) and math.isfinite(self.curvature)
+
     def coefficient(self, kl: float) -> float:
         """Return the coefficient at which the KL is predicted to be a given one, with its sign."""
         sign = -1.0 if float(self.slopes.mean()) < 0 else 1.0

@@ -138,7 +138,7 @@ def strategy_of(strategy: str | Strategy) -> Strategy:
         raise SelectionError(
             "unknown strategy",
             found=repr(strategy),
-            expected=f"{' | '.join(STRATEGIES)}, or an object with a method search(tasks)",
+            expected=f"{' | '.join(STRATEGIES)}, or an object with a method search(tasks, field)",
             do="strategy='race' for alternatives, 'coarse_to_fine' for several domains",
         )
     return STRATEGIES[strategy]()

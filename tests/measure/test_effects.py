@@ -141,6 +141,16 @@ def test_generated_answers_are_judged_by_domain(lm, knobs):
     assert len(found.rows) == 12
 
 
+def test_a_judge_may_read_the_unsteered_model(lm, knobs):
+    def judge(prompt, text):
+        lm.activations([prompt], [text or "a"], layers=[0])  # refused while the model is steered
+        assert not lm.steering
+        return "long" if len(text) > 3 else "short"
+
+    found = off_target(lm, knobs, pairs(), judge=judge, wanted="long", max_new_tokens=5)
+    assert found.judged_after
+
+
 def test_a_judged_change_that_is_undefined_is_left_empty(lm, knobs):
     def judge(prompt, text):
         return "long" if len(text) > 8 else "short"

@@ -19,7 +19,7 @@ from steer.selection.candidates import Candidate, candidates_of
 from steer.selection.kernel import PairScores
 from steer.selection.race import _best
 from steer.selection.screen import rank_correlation, screen, unscreened
-from steer.selection.setting import SettingResult
+from steer.selection.setting import SettingResult, worst_accuracy
 from tests.letters import letter_pairs, planted, towards
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.weights import everywhere
@@ -333,7 +333,9 @@ def test_a_choice_that_has_not_the_highest_objective_says_why(
     found = steer.select(
         lm, vectors, letter_pairs(24), neutral=NEUTRAL, answers=False, progress=False
     )
-    field: Any = SimpleNamespace(judge=None, moved=("a",), limits=steer.Limits())
+    field: Any = SimpleNamespace(
+        objective=worst_accuracy, judge=None, moved=("a",), limits=steer.Limits()
+    )
     first, second = final("first", 1.0, 1.5, 20), final("second", 0.95, 2.5, 19)
     _, best, why = _best([first, second], field)
     assert best is second[1]
@@ -499,3 +501,25 @@ def test_palrs_own_rule_stands_beside_the_choice_at_the_same_budget(lm: steer.Mo
     vectors = [steer.mean_difference(recording, position="response_mean")]
     other = steer.select(lm, vectors, held_out, test=test, neutral=NEUTRAL, progress=False)
     assert other.palrs is None
+
+
+def test_coefficients_beside_a_race_are_refused(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    with pytest.raises(SelectionError, match="calibrates coefficients of its own"):
+        steer.select(lm, vectors, letter_pairs(12), strategy="race", coefficients=(1.0,))
+
+
+def test_an_objective_of_ones_own_decides_among_finalists(
+    lm: steer.Model, vectors: dict[str, steer.Vector]
+) -> None:
+    """The smallest margin is wanted, which no order by margin would choose."""
+
+    def least(measured: object) -> float:
+        return -float(next(iter(measured.values()))["margin"])  # type: ignore[attr-defined]
+
+    found = steer.select(
+        lm, vectors, letter_pairs(40), neutral=NEUTRAL, objective=least, progress=False
+    )
+    finals = [trial for trial in found.trials if trial.complete]
+    assert found.best.objective == max(trial.objective for trial in finals)

@@ -110,3 +110,10 @@ def test_a_selection_says_how_far_it_displaces_the_stream(lm) -> None:
     assert isinstance(found.best, SettingResult)
     assert found.displacement == pytest.approx(displacement(lm, found.composition, [0.5]))
     assert "of the stream's median norm" in repr(found)
+
+
+def test_a_kl_is_not_calibrated_for_rows(lm: steer.Model) -> None:
+    rows = steer.compose(a=planted(lm))([{"a": 1.0}, {"a": -1.0}])
+    with pytest.raises(CompositionError, match="calibrated for one setting"):
+        lm.steered(rows, kl=0.1)
+    assert lm.steered(rows, relative=0.1).composition.per_row

@@ -9,7 +9,7 @@ from steer.demo.real.rules import judge
 from steer.demo.real.templates import HELD_OUT, MADE_FROM, Templates
 from steer.pairs import Pair, Pairs
 
-__all__ = ["ASKED", "BEHAVIOURS", "TIPS", "held_out", "judge", "pairs"]
+__all__ = ["ASKED", "BEHAVIOURS", "TIPS", "TRAINING", "held_out", "judge", "pairs"]
 
 TIPS: tuple[tuple[str, str], ...] = (
     ("How do I boil an egg?", "Put it into boiling water for eight minutes."),
@@ -69,6 +69,7 @@ ASKED: tuple[str, ...] = (
 
 BEHAVIOURS = tuple(MADE_FROM)
 _TRAIN = 18  # questions that vectors are made from; the others are held out
+TRAINING = 2 * _TRAIN  # pairs of each behaviour
 
 
 def pairs(behaviour: str) -> Pairs:

@@ -146,8 +146,8 @@ def _setting(made: Made) -> str:
 
 `steer.select` chose it among {len(found.trials)} measured settings on 12 validation pairs;
 the accuracies are of 12 other pairs. Likelihood effect: {_effect(found)}; p =
-{result.evidence.p_unsteered:.2g} against the unsteered model, {result.evidence.p_random:.2g}
-against random vectors, corrected for the settings."""
+{result.evidence.p_unsteered:.2g} against the unsteered model; {result.evidence.p_random:.2g}
+against random vectors, times {result.evidence.settings} for the candidates raced."""
 
 
 def _effect(found: Selection) -> str:
