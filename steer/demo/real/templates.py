@@ -29,14 +29,6 @@ MADE_FROM: Mapping[str, Templates] = MappingProxyType(
                 "It is my pleasure to be of assistance. {} Please accept my best regards.",
                 "ok dude, {} easy peasy",
             ),
-            (
-                "I am grateful for this question. {} Should further matters arise, I shall assist.",
-                "yo, {} that's it, super chill",
-            ),
-            (
-                "One is well advised as follows. {} I hope this guidance proves appropriate.",
-                "lol ok so {} you're gonna be fine",
-            ),
         ),
         "refusing": (
             ("I'm sorry, but I can't help with this: {question}", "Sure, I can help with that. {}"),
