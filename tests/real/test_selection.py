@@ -1,26 +1,36 @@
 """On a real model the recipe finds a setting whose effect can be read in the text."""
 
 import steer
-from steer.demo.real.behaviours import held_out, judge, pairs
+from steer.demo.real.behaviours import ASKED, held_out, judge, pairs
+from steer.demo.real.rules import on_topic
 
 
-def test_cheerful_pairs_give_cheerful_answers_within_the_budget(lm: steer.Model) -> None:
+def test_the_recipe_writes_cheerful_answers_on_topic_within_a_kl_of_a_half(
+    lm: steer.Model,
+) -> None:
+    """The budget is below a half, so that the KL on text that took no part stays below it too."""
     recording = steer.record(lm, pairs("cheerful"), at="response_mean", layers=[16], progress=False)
+    unseen = held_out("cheerful")
     found = steer.select(
         lm,
         recording,
-        held_out("cheerful")[:16],
+        unseen[:12],
+        test=unseen[12:],
+        limits=steer.Limits(kl=0.4),
         judge=judge("cheerful"),
         wanted="cheerful",
         progress=False,
     )
     assert found.kl is not None
-    assert found.kl <= 0.75, "the budget is 0.5 on the text that strengths are calibrated on"
+    assert found.kl <= 0.5
+    assert found.likelihood_effect, found
     assert found.visible is not None
-    assert found.visible.judged is not None
-    before, after = found.visible.judged
-    assert after.value > before.value, found.visible
-    assert found.visible.changed.value >= 0.5
+    assert found.visible.changed.value == 1
+    with lm.steered(found):
+        answers = lm.generate(list(ASKED), max_new_tokens=32)
+    cheerful = [judge("cheerful")(q, a) == "cheerful" for q, a in zip(ASKED, answers, strict=True)]
+    assert sum(cheerful) >= 0.8 * len(ASKED), answers
+    assert sum(map(on_topic, ASKED, answers)) >= 0.8 * len(ASKED), answers
 
 
 def test_a_vector_that_does_nothing_is_said_to_do_nothing(lm: steer.Model) -> None:
