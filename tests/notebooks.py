@@ -25,7 +25,9 @@ from tests.repository.blocks import differs
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SECONDS = 60.0  # of CPU time, with one thread
-_REAL = dict.fromkeys(("01-quickstart.ipynb", "04-study.ipynb"), 180.0)  # with the real model
+_REAL = dict.fromkeys(  # with the real model
+    ("01-quickstart.ipynb", "03-choosing.ipynb", "04-study.ipynb", "05-hybrid.ipynb"), 180.0
+)
 _WAIT = 10 * SECONDS  # on a clock: other work may have the core
 _IN_TIME = """
 import time as _time
@@ -35,7 +37,7 @@ _PICTURE = re.compile(r'"image/png": "[^"]*"')  # its letters are chance
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 CHECKS = {
     "01-quickstart.ipynb": """
-assert len(train) == 36 and len(unseen) == 16 and train.domains == ("cheerful",)
+assert len(train) == 36 and len(unseen) == 12 and train.domains == ("cheerful",)
 assert not {p.prompt for p in train} & {p.prompt for p in unseen}, "split by question"
 assert activations.positions == ("template[-1]", "response_mean")
 assert choice.evidence["cheerful"].gain > 0, choice
@@ -44,7 +46,7 @@ assert choice.best.kl <= 0.5, choice
 with lm.steered(choice.vector, 0.0):
     assert three[1] == lm.generate([ASKED[0]] * 3, max_new_tokens=28)[1], "0 changes nothing"
 assert shares[-1] >= shares[2] + 3 / 6 and shares[-1] > shares[0], shares
-assert gate.accuracy >= 0.8, "9 of 11"
+assert gate.accuracy >= 0.8, gate.accuracy
 assert gated[0] != gated[2] and gated[1] == gated[3], gated
 assert torch.equal(loaded.direction(choice.layer), choice.vector.direction(choice.layer))
 """,
@@ -56,17 +58,17 @@ assert reached["weights", True] > reached["weights", False], reached
 assert max(reached.values()) >= 20, reached
 """,
     "03-choosing.ipynb": """
-assert all(e.value >= 0.9 for e in agree.measures["split-half cosine"]), agree
-assert all(e.value >= 3 for e in agree.measures["d′ across halves"]), agree
-at = {(r["coefficient.medical"], r["on"]): r["accuracy"] for r in swept.rows}
-assert min(at[1.0, d] for d in validation) >= 0.8 and max(at[-1.0, d] for d in validation) <= 0.2
-assert choice.likelihood_effect, choice
-assert choice.coefficients["medical"] > 0 > choice.coefficients["legal"], choice
-assert min(s.value for s in choice.test.values()) >= 0.8, choice.test
-assert choice.best.kl <= 0.5 and choice.best.off_target <= 0.1 and choice.best in choice.front
-assert all(abs(kl - 0.2) <= 0.02 for kl in equal.reached.values()), equal
-assert equal.margin["medical"] > equal.margin["random"], equal
-assert beside.value >= 0.8, beside
+halves = [e.value for found in agree.values() for e in found.measures["split-half cosine"]]
+assert len(halves) == 6 and min(halves) >= 0.9, halves
+assert choice.screened.candidates == 6 and choice.screened.kept == 4, choice
+assert {trial.layer for trial in choice.trials} <= {8, 14, 20} and choice.layer in (14, 20), choice
+assert choice.best.kl <= 0.5 and choice.limits.kl == 0.5, choice
+assert evidence.gain > 0.1 and evidence.gained >= 4 and choice.palrs.kl <= 0.5, choice
+assert choice.palrs.position == "template[-1]" and evidence.gain > choice.palrs.gain, choice
+assert 0.1 < choice.displacement < 0.5 and abs(tenth * per_norm - 0.1) < 0.02, choice
+assert 0 < fifth < choice.coefficient, fifth
+assert cheerful["chosen"] >= 2 > cheerful["unsteered"] and cheerful["random vector"] <= 1, cheerful
+assert answers["chosen"] != answers["unsteered"], answers
 """,
     "04-study.ipynb": """
 assert min(e.value for e in read.auc) > 0.85, read
@@ -87,24 +89,18 @@ assert float(at_test["vector"].mean()) > 0.2, at_test
 assert float(at_test["vector"].mean()) > float(at_test["random"].mean()) + 0.1, at_test
 """,
     "05-hybrid.ipynb": """
-assert all(s["avoidance"][0] >= 0.9 and max(s["expert"]) >= 0.9 for s in shares.values()), shares
-assert all(s["generic"][4] >= 0.9 and c[4] < 1e-6 for s, c in zip(shares.values(), costs.values()))
-assert equal_cost.margin["weights"] > 1.5 * equal_cost.margin["hybrid"], equal_cost
-assert equal_cost.margin["hybrid"] > equal_cost.margin["residual"], equal_cost
-assert all(0.07 < moved["medical"].value < 0.13 for _, moved in (*plain.values(), *gated.values()))
-assert 10 * plain["weights"][0] < plain["hybrid"][0] < plain["residual"][0], plain
-assert 2 * plain["weights"][1]["legal"].value < plain["residual"][1]["legal"].value, plain
-assert all(m[d].value == 0 for _, m in gated.values() for d in ("legal", "financial")), gated
-assert all(kl < 1e-6 for kl, _ in gated.values()) and gate.accuracy >= 0.95, gated
-assert bridge["medical"].cosine[4].value > 0.8 and float(bridge["medical"].common[4]) > 0.95
-assert bridge["medical"].relative[4].value > 2 * bridge["legal"].relative[4].value
-assert bridge["medical"].relative[4].value > 2 * bridge["neutral"].relative[4].value
-assert replaced["stand-in"][0][0] > 0.7 * replaced["weights"][0][0], replaced
-assert replaced["stand-in"][0][1] > 1.7 * replaced["weights"][0][1], replaced
-assert replaced["stand-in"][1] > 5 * replaced["weights"][1], replaced
-assert levels == ["expert", "avoidance"] * 3, levels
-assert by_hook == from_merged != lm.generate(asked)
-assert loaded.sites == hybrid.sites and not __import__("pathlib").Path("refused").exists()
+assert len(weights.sites) == 210 and len(residual.sites) == 1 and len(hybrid.sites) == 211
+assert all(kl < 1.5 for kl, _ in measured.values()), measured
+assert all(gained > 0.1 for _, gained in measured.values()), measured
+assert 0.6 < measured["both"][1] / apart < 1.5, measured
+assert measured["weights alone"][0] < measured["residual alone"][0], measured
+assert counts["both"] >= 2 > counts["unsteered"] and counts["both, reversed"] <= 1, counts
+assert answers["weights alone"] != answers["unsteered"], answers
+assert all(abs(bridge.cosine[k].value) < 0.4 for k in (6, 14, 22, 29)), bridge
+assert bridge.relative[29].value > bridge.relative[6].value > 0.001, bridge
+assert gated[0] != gated[2] and gated[1] == gated[3], gated
+assert loaded.sites == hybrid.sites
+assert float((by_hybrid - by_parts).abs().max()) < 1e-3
 """,
     "06-your-model.ipynb": """
 assert (len(train), len(validation), len(test)) == (60, 30, 30), everything
