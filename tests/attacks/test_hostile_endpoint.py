@@ -28,7 +28,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judge_at(url: str, **options: Any) -> EndpointJudge:
-    given = {"api_key": KEY, "timeout": 20.0, "retries": 0} | options
+    given = {"api_key": KEY, "timeout": 120.0, "retries": 0} | options
     return EndpointJudge("judge-1", QUESTION, ["yes", "no"], base_url=url, **given)
 
 
