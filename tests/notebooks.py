@@ -3,7 +3,8 @@
 Each notebook in ``notebooks/`` is run from top to bottom in an empty folder, on one core and within
 60 seconds of its time, 180 with the real model, with one cell more than it shows: the assertions of
 ``CHECKS`` on its variables. What it prints must be what is stored in it, up to small differences of
-measured numbers. ``--write`` stores what it printed. Names (``04-study``) take these only.
+measured numbers; of the real model only the kinds of outputs are compared, since a word of a long
+answer can hang on the last bit of a processor. ``--write`` stores what it printed. Names (``04-study``) take these only.
 """
 
 import argparse
@@ -156,7 +157,7 @@ def check(path: Path, *, write: bool = False) -> list[str]:
         nbformat.write(run, path)
         return []
     nbformat.validate(stored)
-    return _differences(stored, run) + _machine(path)
+    return _differences(stored, run, texts=path.name not in _REAL) + _machine(path)
 
 
 def executed(notebook: Any, assertions: str) -> Any:
@@ -190,14 +191,14 @@ def _passing(output: Any) -> bool:
     return output.get("name") == "stderr" or _WIDGET in output.get("data", {})
 
 
-def _differences(stored: Any, run: Any) -> list[str]:
+def _differences(stored: Any, run: Any, *, texts: bool) -> list[str]:
     problems = []
     for number, (old, new) in enumerate(zip(stored.cells, run.cells, strict=True)):
         if old.cell_type != "code":
             continue
         if _kinds(old) != _kinds(new):
             problems.append(f"cell {number}: outputs {_kinds(new)}, stored {_kinds(old)}")
-        elif difference := differs(_text(new), _text(old)):
+        elif texts and (difference := differs(_text(new), _text(old))):
             problems.append(f"cell {number}: {difference}")
     return problems
 
