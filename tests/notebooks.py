@@ -4,7 +4,8 @@ Each notebook in ``notebooks/`` is run from top to bottom in an empty folder, on
 60 seconds of its time, 180 with the real model, with one cell more than it shows: the assertions of
 ``CHECKS`` on its variables. What it prints must be what is stored in it, up to small differences of
 measured numbers; of the real model only the kinds of outputs are compared, since a word of a long
-answer can hang on the last bit of a processor. ``--write`` stores what it printed. Names (``04-study``) take these only.
+answer can hang on the last bit of a processor. ``--write`` stores what it printed. Names
+(``04-study``) take these only.
 """
 
 import argparse
