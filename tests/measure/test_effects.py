@@ -142,13 +142,15 @@ def test_generated_answers_are_judged_by_domain(lm, knobs):
 
 
 def test_a_judge_may_read_the_unsteered_model(lm, knobs):
+    steered = []
+
     def judge(prompt, text):
-        lm.activations([prompt], [text or "a"], layers=[0])  # refused while the model is steered
-        assert not lm.steering
+        steered.append(bool(lm.steering))
         return "long" if len(text) > 3 else "short"
 
-    found = off_target(lm, knobs, pairs(), judge=judge, wanted="long", max_new_tokens=5)
-    assert found.judged_after
+    off_target(lm, knobs, pairs(), judge=judge, wanted="long", max_new_tokens=5)
+    assert steered
+    assert not any(steered)
 
 
 def test_a_judged_change_that_is_undefined_is_left_empty(lm, knobs):
