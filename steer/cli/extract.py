@@ -229,6 +229,9 @@ def _report(
     else:
         show(chosen, console)
     console.print(f"saved {path}", soft_wrap=True)
+    if vector.tuning is not None:
+        c = f"{vector.tuning.coefficient:.3g}"
+        console.print(f"Steer with: steer generate MODEL -v {path}:{c} 'a prompt'", soft_wrap=True)
 
 
 def _on_bad(value: str) -> Literal["error", "report"]:

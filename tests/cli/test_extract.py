@@ -95,6 +95,7 @@ def test_a_vector_that_does_nothing_is_said_to_with_what_to_try(tmp_path: Path) 
     assert "--kl 1" in printed
     assert "docs/howto/does-nothing.md" in printed
     assert f"saved {out}" in printed
+    assert f"-v {out}:{Vector.load(out).tuning.coefficient:.3g} 'a prompt'" in printed
 
 
 def test_quiet_says_nothing_on_standard_error(tmp_path: Path) -> None:
