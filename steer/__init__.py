@@ -13,35 +13,57 @@ From preference pairs to steered text::
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steer import errors
-from steer.composition import Composition, Part, compose
-from steer.gate import DomainGate
+from steer.algebra import (
+    Composition,
+    Dense,
+    Direction,
+    DomainGate,
+    LowRank,
+    Part,
+    Residual,
+    Scope,
+    Vector,
+    Weight,
+    compose,
+)
+from steer.algebra import _strength_units as _units
 from steer.pairs import Message, Pair, Pairs
-from steer.scope import Scope
-from steer.site import Residual, Weight
-from steer.term import Dense, Direction, LowRank
-from steer.vector import Vector
 
 if TYPE_CHECKING:
-    from steer.activations import Activations
-    from steer.alignment.bidirectional import bidirectional
-    from steer.alignment.difference import alignment_vector, write_alignment_vector
-    from steer.alignment.factors import low_rank
-    from steer.alignment.sparse import dare, magnitude, ties
-    from steer.evaluate.kl import kl_per_token, neutral_text
-    from steer.evaluate.levels import level_preference
-    from steer.evaluate.preference import preference
-    from steer.extract.mean_difference import mean_difference
-    from steer.extract.palrs import palrs
-    from steer.gating import domain_gate, routing_accuracy
-    from steer.measure import Answers, Sweep, sweep
+    from steer.alignment import (
+        alignment_vector,
+        bidirectional,
+        dare,
+        low_rank,
+        magnitude,
+        preference_tune,
+        ties,
+        write_alignment_vector,
+    )
+    from steer.extract import (
+        Activations,
+        domain_gate,
+        mean_difference,
+        packing_report,
+        palrs,
+        record,
+        routing_accuracy,
+    )
+    from steer.measure import (
+        Answers,
+        Sweep,
+        kl_per_token,
+        level_preference,
+        neutral_text,
+        preference,
+        sweep,
+    )
     from steer.merge import merge_checkpoint
     from steer.model import Model
-    from steer.recording import packing_report, record
     from steer.selection import Limits, Selection, calibrate, compare_at_kl, select
-    from steer.tune import preference_tune
 
 __version__ = "0.1.0"
 
@@ -93,25 +115,37 @@ __all__ = [
 ]
 
 _NAMES = {
-    "activations": ("Activations",),
     "alignment": (
         "alignment_vector",
         "bidirectional",
         "dare",
         "low_rank",
         "magnitude",
+        "preference_tune",
         "ties",
         "write_alignment_vector",
     ),
-    "evaluate": ("kl_per_token", "level_preference", "neutral_text", "preference"),
-    "extract": ("mean_difference", "palrs"),
-    "gating": ("domain_gate", "routing_accuracy"),
-    "measure": ("Answers", "Sweep", "sweep"),
+    "extract": (
+        "Activations",
+        "domain_gate",
+        "mean_difference",
+        "packing_report",
+        "palrs",
+        "record",
+        "routing_accuracy",
+    ),
+    "measure": (
+        "Answers",
+        "Sweep",
+        "kl_per_token",
+        "level_preference",
+        "neutral_text",
+        "preference",
+        "sweep",
+    ),
     "merge": ("merge_checkpoint",),
     "model": ("Model",),
-    "recording": ("packing_report", "record"),
     "selection": ("Limits", "Selection", "calibrate", "compare_at_kl", "select"),
-    "tune": ("preference_tune",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {
@@ -120,11 +154,27 @@ _MODULES = {
     "demo",
     "harness",
     "report",
-    "streaming",
-    "text",
     "tracing",
     "view",
 }
+
+
+def _relative(model: Any, composition: Composition, value: float) -> Composition:
+    from steer.selection._strength import at_displacement
+
+    return at_displacement(model, composition, value)
+
+
+def _kl(model: Any, composition: Composition, value: float) -> Composition:
+    from steer.selection._strength import at_kl
+
+    return at_kl(model, composition, value)
+
+
+_units.register_unit(
+    "relative", _relative
+)  # `Model.steered` takes these units; `selection` knows them
+_units.register_unit("kl", _kl)
 
 
 if not TYPE_CHECKING:  # a type checker reads the imports above

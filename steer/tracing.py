@@ -11,22 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from steer.architecture import find_architecture
-from steer.composition import CoefficientsLike, Composition, Part, as_composition, given
-from steer.engine.nnsight import NNsightEngine
-from steer.engine.nnsight.body import inject
-from steer.engine.nnsight.program import Setting, edits_of, refuse
-from steer.engine.nnsight.traces import prepare
-from steer.errors import (
-    ArchitectureError,
-    CapabilityError,
-    CompositionError,
-    RowsError,
-    ScopeError,
-)
-from steer.loading import load_tokenizer, loading, located, need, shared_options
+from steer.algebra import CoefficientsLike, Composition, Part, Vector, as_composition
+from steer.algebra._composition import given
+from steer.engine._nnsight import NNsightEngine
+from steer.engine._nnsight.body import inject
+from steer.engine._nnsight.program import Setting, edits_of, refuse
+from steer.engine._nnsight.traces import prepare
+from steer.errors import ArchitectureError, CapabilityError, CompositionError, RowsError, ScopeError
 from steer.model import Model
-from steer.vector import Vector
+from steer.model._loading.load import load_tokenizer, loading
+from steer.model._loading.options import need, shared_options
+from steer.model._loading.place import located
+from steer.network import find_architecture
 
 Injection = Callable[[Any], dict[int, Float[Tensor, "batch pos d_model"]]]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from steer import Dense, LowRank, Vector, Weight
-from steer.term import Term, dense
+from steer.algebra import Term
+from steer.algebra._term import dense
 
 RANK = 3
 _NOT_LINEAR = (".mlp.gate.",)  # a router's choice is not linear in its weight

@@ -1,10 +1,11 @@
 """Alignment vectors: the difference of two models' weights, and the forms it can take."""
 
-from steer.alignment.bidirectional import bidirectional
-from steer.alignment.difference import alignment_vector, write_alignment_vector
-from steer.alignment.factors import low_rank
-from steer.alignment.sparse import dare, magnitude, ties
-from steer.alignment.table import TensorRow, TensorTable
+from steer.alignment._bidirectional import bidirectional
+from steer.alignment._difference import alignment_vector, write_alignment_vector
+from steer.alignment._factors import low_rank
+from steer.alignment._sparse import dare, magnitude, ties
+from steer.alignment._table import TensorRow, TensorTable
+from steer.alignment._tune import preference_tune
 
 __all__ = [
     "TensorRow",
@@ -14,6 +15,7 @@ __all__ = [
     "dare",
     "low_rank",
     "magnitude",
+    "preference_tune",
     "ties",
     "write_alignment_vector",
 ]

@@ -5,20 +5,20 @@ import sys
 
 import typer
 
-from steer.cli.align import align
-from steer.cli.check import check
-from steer.cli.common import plain_console
-from steer.cli.console import console
-from steer.cli.demo import demo
-from steer.cli.domains import domains
-from steer.cli.eval import evaluate
-from steer.cli.extract import extract
-from steer.cli.generate import generate
-from steer.cli.inspect import inspect, methods
-from steer.cli.merge import merge
-from steer.cli.report import report
+from steer.cli._align import align
+from steer.cli._check import check
+from steer.cli._common import plain_console
+from steer.cli._console import console
+from steer.cli._demo import demo
+from steer.cli._domains import domains
+from steer.cli._eval import evaluate
+from steer.cli._extract import extract
+from steer.cli._generate import generate
+from steer.cli._inspect import inspect, methods
+from steer.cli._merge import merge
+from steer.cli._report import report
 from steer.errors import SteerError
-from steer.show.markup import terminal_text
+from steer.show._markup import terminal_text
 
 app = typer.Typer(
     help="A language model's behaviour as a set of knobs.",

@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from steer.composition import Composition, Part
-from steer.console.state import State
+from steer.algebra import Composition, Part, Vector
+from steer.algebra._site import whole
+from steer.console._state import State
 from steer.errors import TextError
-from steer.site import whole
-from steer.vector import Vector
 
 if TYPE_CHECKING:
-    from steer.console.notebook import Console
+    from steer.console._notebook import Console
     from steer.model import Model
 
-__all__ = ["State", "console"]
+__all__ = [
+    "State",
+    "console",
+]
 
 
 def console(
@@ -50,10 +52,10 @@ def console(
         FitError: A vector does not fit this model.
         TextError: The prompt is no text, or the length no number of tokens.
     """
-    from steer.composition import as_composition
-    from steer.console.knobs import knobs_of
-    from steer.console.notebook import Console
-    from steer.console.writer import Writer
+    from steer.algebra import as_composition
+    from steer.console._knobs import knobs_of
+    from steer.console._notebook import Console
+    from steer.console._writer import Writer
 
     _check(prompt, max_new_tokens)
     composition = as_composition(what)

@@ -11,16 +11,15 @@ from typing import Final
 
 import torch
 
-from steer.alignment import TensorTable, alignment_vector, bidirectional, low_rank
+from steer.algebra import Vector
+from steer.alignment import TensorTable, alignment_vector, bidirectional, low_rank, preference_tune
 from steer.demo import load_model
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.language import pairs
 from steer.errors import VectorFileError
-from steer.files import folder_made
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.tune import preference_tune
-from steer.vector import Vector
+from steer.store import folder_made
 
 STEPS: Final = 45
 BETA: Final = 0.5

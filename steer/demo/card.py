@@ -10,7 +10,7 @@ from steer.demo.figures import ENDS, KNOB, Figures, measure
 from steer.demo.measure import BLOCK, GATE_BLOCK, Subject
 from steer.demo.train import DISPLACED_FROM, LATE, SEED, STEPS
 from steer.errors import FileError
-from steer.files import write_text
+from steer.store import write_text
 
 _SHORT = {False: "raw", True: "rescaled"}
 AIM = 0.95

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from steer.composition import Composition
+    from steer.algebra import Composition
     from steer.model import Model
 
 _LAYER = 16  # of 30, where the difference at the response's mean steers most
@@ -17,10 +17,9 @@ def toy_knobs() -> "Composition":
         FileNotFoundError: The installation is incomplete.
         VectorFileError: A file is damaged.
     """
-    from steer.composition import compose
+    from steer.algebra import Vector, compose
     from steer.demo import vectors_path
     from steer.demo.data import DOMAINS
-    from steer.vector import Vector
 
     vectors = {d: Vector.load(vectors_path() / f"{d}.safetensors") for d in DOMAINS}
     return compose(vectors, gate=vectors[DOMAINS[0]].gate)(0.0)
@@ -33,10 +32,9 @@ def real_knobs(model: "Model", *, progress: bool = True) -> "Composition":
         model: What `steer.demo.smollm2.load` returned.
         progress: Whether to show a progress bar.
     """
-    from steer.composition import compose
+    from steer.algebra import compose
     from steer.demo.real.behaviours import pairs
-    from steer.extract import mean_difference
-    from steer.recording import record
+    from steer.extract import mean_difference, record
 
     at = {"at": "response_mean", "layers": [_LAYER]}
     recording = record(model, pairs("cheerful"), **at, progress=progress)  # type: ignore[arg-type]

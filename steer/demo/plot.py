@@ -5,7 +5,7 @@ from pathlib import Path
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.picture import LOOKS
 from steer.demo.study import Study
-from steer.view.drawing import new_figure
+from steer.view._drawing import new_figure
 
 _STEPS = 10  # lines of a text plot between 0% and 100%
 _CELL = 7  # characters of one setting

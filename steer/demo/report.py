@@ -9,7 +9,7 @@ from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.plot import draw
 from steer.demo.study import Study
 from steer.errors import FileError, MissingExtraError
-from steer.files import folder_made
+from steer.store import folder_made
 
 _BAR = "▏▎▍▌▋▊▉█"
 _WIDEST = 16  # characters of a full bar

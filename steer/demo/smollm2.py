@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer.errors import CheckpointError
-from steer.files import AtomicFolder, accessing, folder_made
+from steer.store import AtomicFolder, accessing, folder_made
 
 if TYPE_CHECKING:
     import torch

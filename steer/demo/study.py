@@ -5,21 +5,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from steer.activations import Activations
-from steer.composition import Composition, compose
+from steer.algebra import Composition, DomainGate, Vector, compose
 from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import judge
 from steer.demo.language import NEUTRAL_PROMPTS, pairs, questions, system_tags
-from steer.evaluate.kl import neutral_text
-from steer.extract import palrs
-from steer.gate import DomainGate
-from steer.gating import domain_gate
+from steer.extract import Activations, domain_gate, palrs, record
+from steer.measure import neutral_text
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.recording import record
 from steer.selection import Limits, Selection, select
-from steer.vector import Vector
 
 KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 KL_BUDGET = 3.0

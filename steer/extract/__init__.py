@@ -1,7 +1,24 @@
-"""Extraction methods: from activations to vectors, one decorated function each."""
+"""From preference pairs to residual vectors: recording, positions, methods, gates."""
 
-from steer.extract.mean_difference import mean_difference
-from steer.extract.palrs import palrs
-from steer.extract.registry import Method, get_method, method, methods
+from steer.extract._activations import Activations
+from steer.extract._gating import domain_gate, routing_accuracy
+from steer.extract._mean_difference import mean_difference
+from steer.extract._palrs import palrs
+from steer.extract._positions import POSITIONS
+from steer.extract._record import packing_report, record
+from steer.extract._registry import Method, get_method, method, methods
 
-__all__ = ["Method", "get_method", "mean_difference", "method", "methods", "palrs"]
+__all__ = [
+    "POSITIONS",
+    "Activations",
+    "Method",
+    "domain_gate",
+    "get_method",
+    "mean_difference",
+    "method",
+    "methods",
+    "packing_report",
+    "palrs",
+    "record",
+    "routing_accuracy",
+]

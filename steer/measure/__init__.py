@@ -1,22 +1,88 @@
 """Measuring settings of the knobs: many at once, on each pair, on each domain, saved as it goes."""
 
-from steer.measure.data import Answers
-from steer.measure.grid import Setting
-from steer.measure.likelihood import Likelihoods, Scorer, likelihoods
-from steer.measure.off_target import OffTarget, off_target
-from steer.measure.result import Sweep
-from steer.measure.run import sweep
-from steer.measure.steerability import steerability
+from steer.measure._baselines import prompt_prefix, random_like
+from steer.measure._compare import Baselines, baselines
+from steer.measure._data import Answers
+from steer.measure._degeneration import (
+    Degeneration,
+    compression,
+    degeneration,
+    distinct,
+    repetition,
+)
+from steer.measure._estimate import Estimate, mean_of
+from steer.measure._grid import Setting
+from steer.measure._interval import Share, ShareChange, wilson
+from steer.measure._judge import (
+    EndpointJudge,
+    Judge,
+    Judged,
+    ModelJudge,
+    RuleJudge,
+    TrainedJudge,
+    Verdict,
+    judge_answers,
+    judged_accuracy,
+    trained_judge,
+)
+from steer.measure._kl import NeutralText, kl_divergence, kl_per_token, neutral_text, perplexity
+from steer.measure._levels import LevelPreference, level_preference
+from steer.measure._likelihood import Likelihoods, Scorer, likelihoods
+from steer.measure._neutral import NEUTRAL_PROMPTS
+from steer.measure._off_target import OffTarget, off_target
+from steer.measure._preference import Preference, preference
+from steer.measure._reliability import Reliability, reliability
+from steer.measure._result import Sweep
+from steer.measure._run import sweep
+from steer.measure._steerability import Steerability
+from steer.measure._steerability_at import steerability
 
 __all__ = [
+    "NEUTRAL_PROMPTS",
     "Answers",
+    "Baselines",
+    "Degeneration",
+    "EndpointJudge",
+    "Estimate",
+    "Judge",
+    "Judged",
+    "LevelPreference",
     "Likelihoods",
+    "ModelJudge",
+    "NeutralText",
     "OffTarget",
+    "Preference",
+    "Reliability",
+    "RuleJudge",
     "Scorer",
     "Setting",
+    "Share",
+    "ShareChange",
+    "Steerability",
     "Sweep",
+    "TrainedJudge",
+    "Verdict",
+    "baselines",
+    "compression",
+    "degeneration",
+    "distinct",
+    "judge_answers",
+    "judged_accuracy",
+    "kl_divergence",
+    "kl_per_token",
+    "level_preference",
     "likelihoods",
+    "mean_of",
+    "neutral_text",
     "off_target",
+    "perplexity",
+    "preference",
+    "prompt_prefix",
+    "random_like",
+    "reliability",
+    "repetition",
     "steerability",
     "sweep",
+    "trained_judge",
+    "wilson",
 ]

@@ -3,9 +3,16 @@
 Every merged weight is the nearest-even rounding of the exact sum, always from the pristine base.
 """
 
-from steer.merge.delta import Delta, Difference
-from steer.merge.disk import merge_checkpoint
-from steer.merge.merger import Merger, merger_of
-from steer.merge.rounding import rounded
+from steer.merge._delta import Delta, Difference
+from steer.merge._disk import merge_checkpoint
+from steer.merge._merger import Merger, merger_of
+from steer.merge._rounding import rounded
 
-__all__ = ["Delta", "Difference", "Merger", "merge_checkpoint", "merger_of", "rounded"]
+__all__ = [
+    "Delta",
+    "Difference",
+    "Merger",
+    "merge_checkpoint",
+    "merger_of",
+    "rounded",
+]

@@ -4,8 +4,15 @@
 :meth:`steer.pairs.Pairs.load` for the shapes that are understood.
 """
 
-from steer.pairs.load import RejectedRow
-from steer.pairs.pair import Message, Pair, Prompt
-from steer.pairs.pairs import Pairs, as_pairs
+from steer.pairs._load import RejectedRow
+from steer.pairs._pair import Message, Pair, Prompt
+from steer.pairs._pairs import Pairs, as_pairs
 
-__all__ = ["Message", "Pair", "Pairs", "Prompt", "RejectedRow", "as_pairs"]
+__all__ = [
+    "Message",
+    "Pair",
+    "Pairs",
+    "Prompt",
+    "RejectedRow",
+    "as_pairs",
+]

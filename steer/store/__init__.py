@@ -1,19 +1,30 @@
-"""Vector files: one self-describing `.safetensors` file holds all that is needed to apply a vector.
+"""Files: paths that are checked, writing whole or not at all, and strict containers."""
 
-The format is described in `vectors/README.md`. Reading trusts nothing: sizes, names, dtypes,
-numbers and checksums are verified before a vector is built, and nothing is unpickled.
-"""
-
-from steer.store.file import inspect_header, load, save
-from steer.store.recording import Recording, load_recording, save_recording
-from steer.store.stream import VectorWriter
+from steer.store._atomic import AtomicFile, AtomicFolder, write_bytes, write_text
+from steer.store._paths import (
+    PathLike,
+    accessing,
+    file_size,
+    folder_made,
+    folder_of,
+    path_of,
+    read_file,
+    readable,
+    target_of,
+)
 
 __all__ = [
-    "Recording",
-    "VectorWriter",
-    "inspect_header",
-    "load",
-    "load_recording",
-    "save",
-    "save_recording",
+    "AtomicFile",
+    "AtomicFolder",
+    "PathLike",
+    "accessing",
+    "file_size",
+    "folder_made",
+    "folder_of",
+    "path_of",
+    "read_file",
+    "readable",
+    "target_of",
+    "write_bytes",
+    "write_text",
 ]

@@ -5,18 +5,18 @@ table and picture; `.table` is a list of dictionaries, `.to_pandas()` the same f
 `.plot()` draws with matplotlib (the extra `plot`), without any global state.
 """
 
-from steer.view.base import Panel, View
-from steer.view.cosines import Cosines, cosines
-from steer.view.displacement import Displacement, displacement
-from steer.view.dose_response import DoseResponse, dose_response
-from steer.view.interference import Interference, interference
-from steer.view.layer_cosines import LayerCosines, layer_cosines
-from steer.view.lens import Lens, lens
-from steer.view.next_token import NextToken, next_token
-from steer.view.principal_components import PrincipalComponents, principal_components
-from steer.view.separation import Separation, separation
-from steer.view.spectrum import Module, Spectrum, spectrum
-from steer.view.trajectory import Trajectory, trajectory
+from steer.view._base import Panel, View
+from steer.view._cosines import Cosines, cosines
+from steer.view._displacement import Displacement, displacement
+from steer.view._dose_response import DoseResponse, dose_response
+from steer.view._interference import Interference, interference
+from steer.view._layer_cosines import LayerCosines, layer_cosines
+from steer.view._lens import Lens, lens
+from steer.view._next_token import NextToken, next_token
+from steer.view._principal_components import PrincipalComponents, principal_components
+from steer.view._separation import Separation, separation
+from steer.view._spectrum import Module, Spectrum, spectrum
+from steer.view._trajectory import Trajectory, trajectory
 
 __all__ = [
     "Cosines",

@@ -12,11 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 import steer
+from steer.algebra import LowRank, Vector, Weight
+from steer.algebra._term import dense
 from steer.alignment import alignment_vector, write_alignment_vector
 from steer.errors import AlignmentError, CheckpointError
-from steer.site import Weight
-from steer.term import LowRank, dense
-from steer.vector import Vector
 from tests.alignment.models import saved
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from steer.checkpoint import Checkpoint
 from steer.errors import CheckpointError
+from steer.network import Checkpoint
 from tests.alignment.models import saved
 from tests.tiny import tiny_model
 

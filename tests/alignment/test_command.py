@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from steer.algebra import Vector
 from steer.alignment import alignment_vector, dare, low_rank, magnitude
-from steer.vector import Vector
 from tests.alignment.models import pair, saved
 from tests.cli.run import steer
 from tests.store.samples import bits

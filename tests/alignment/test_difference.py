@@ -15,13 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import steer
+from steer.algebra import Vector, Weight
+from steer.algebra._term import dense
 from steer.alignment import alignment_vector, write_alignment_vector
-from steer.alignment.subtract import subtract
-from steer.checkpoint import Checkpoint
+from steer.alignment._subtract import subtract
 from steer.errors import AlignmentError
-from steer.site import Weight
-from steer.term import dense
-from steer.vector import Vector
+from steer.network import Checkpoint
 from tests.alignment.models import expected, pair, saved
 from tests.store.samples import bits, records
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer

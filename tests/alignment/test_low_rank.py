@@ -7,11 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer.algebra import Dense, Direction, LowRank, Residual, Term, Vector, Weight
+from steer.algebra._term import dense
 from steer.alignment import alignment_vector, low_rank
 from steer.errors import AlignmentError
-from steer.site import Residual, Weight
-from steer.term import Dense, Direction, LowRank, Term, dense
-from steer.vector import Vector
 from tests.alignment.models import pair
 
 
@@ -117,7 +116,7 @@ def test_the_error_is_that_of_the_factors_as_they_are_stored() -> None:
 def test_large_matrices_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     W = matrix(50, 7)
     whole, _ = low_rank(of(Dense(W)), rank=3)
-    monkeypatch.setattr("steer.alignment.factors._BLOCK", 20)
+    monkeypatch.setattr("steer.alignment._factors._BLOCK", 20)
     parts, table = low_rank(of(Dense(W)), rank=3)
     left, right = (dense(vector.terms[Weight("w")]) for vector in (whole, parts))
     assert torch.allclose(left, right, atol=1e-12, rtol=0)

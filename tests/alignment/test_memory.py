@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steer.vector import Vector
+from steer.algebra import Vector
 from tests.alignment.memory import generate, measure, shapes
 
 pytestmark = pytest.mark.skipif(

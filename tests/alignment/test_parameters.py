@@ -6,9 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from steer.checkpoint import Checkpoint
 from steer.errors import CheckpointError
-from steer.parameters import layout_of, parameters_in, parameters_of
+from steer.network import Checkpoint, layout_of, parameters_in, parameters_of
 from tests.alignment.models import saved
 from tests.tiny import FAMILIES, tiny_model, tiny_vlm
 

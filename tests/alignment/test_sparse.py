@@ -7,12 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer.algebra import Dense, LowRank, ModelInfo, Provenance, Term, Vector, Weight
+from steer.algebra._term import dense
 from steer.alignment import bidirectional, dare, magnitude, ties
 from steer.errors import AlgebraError, AlignmentError
-from steer.provenance import ModelInfo, Provenance
-from steer.site import Weight
-from steer.term import Dense, LowRank, Term, dense
-from steer.vector import Vector
 
 NUMBERS = st.floats(-2.0, 2.0, width=16)
 
@@ -74,7 +72,7 @@ def test_entries_of_one_size_are_kept_together() -> None:
 
 
 def test_many_entries_are_ranked_without_being_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer.alignment.sparse._BLOCK", 7)
+    monkeypatch.setattr("steer.alignment._sparse._BLOCK", 7)
     generator = torch.Generator().manual_seed(0)
     terms: dict[Weight, Term] = {
         Weight("a"): Dense(torch.randn(50, 3, generator=generator)),

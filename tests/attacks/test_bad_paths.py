@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 import steer
-from steer.activations import Activations
-from steer.checkpoint import Checkpoint
+from steer.algebra import inspect_header
+from steer.algebra._file.folder import save_by_domain
 from steer.errors import SteerError
+from steer.extract import Activations
 from steer.harness import available_tasks, run_harness
-from steer.store import inspect_header
-from steer.store.folder import save_by_domain
+from steer.network import Checkpoint
 from tests.attacks.writers import FILES, FOLDERS, checkpoint, swept
 from tests.measure.setting import model
 from tests.store.samples import full

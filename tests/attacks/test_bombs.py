@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 import steer
 from steer import errors
-from steer.activations import Activations
 from steer.alignment import alignment_vector
-from steer.checkpoint import Checkpoint
 from steer.errors import AlignmentError, CheckpointError, SelectionError, SteerError
+from steer.extract import Activations
+from steer.network import Checkpoint
 from tests.attacks.writers import checkpoint, swept
 from tests.store.samples import forged, full, join, split
 

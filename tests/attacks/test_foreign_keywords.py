@@ -5,7 +5,7 @@ import torch
 
 import steer
 from steer.errors import CompositionError, TextError
-from steer.streaming import stream
+from steer.model import stream
 from tests.tiny import tiny_model, tiny_tokenizer
 
 VECTOR = steer.Vector.of({1: torch.ones(32), 2: torch.ones(32)})

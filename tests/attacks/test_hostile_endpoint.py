@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from steer.errors import JudgeError
-from steer.evaluate import EndpointJudge, judge_answers
+from steer.measure import EndpointJudge, judge_answers
 from tests.attacks.raw_server import Send, completion, head, raw_server
-from tests.evaluate.endpoint import SOON, Reply, says, serving
+from tests.measure.endpoint import SOON, Reply, says, serving
 
 QUESTION = "Is this polite? {answer}"
 KEY = "sk-abc123DEF456"

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from steer import Dense, Model, Vector, Weight
 from steer.errors import SteeringError
-from steer.steered import Steered
+from steer.model import Steered
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, padded
 from tests.tiny import tiny_model, tiny_tokenizer

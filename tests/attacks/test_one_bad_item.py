@@ -14,9 +14,8 @@ import torch
 import steer
 from steer import view
 from steer.errors import JudgeError, SelectionError
-from steer.evaluate import ModelJudge, Verdict, judge_answers
 from steer.harness import HarnessResult, SandboxLimits, Score, code_execution, run_programs
-from steer.measure import Setting, Sweep, sweep
+from steer.measure import ModelJudge, Setting, Sweep, Verdict, judge_answers, sweep
 from steer.report import Report
 from tests.harness import files
 from tests.harness.test_run import answered, run

@@ -7,7 +7,7 @@ import torch
 
 import steer
 from steer.errors import TextError
-from steer.text import Continuation, encode_exchange, encode_prompt
+from steer.network import Continuation, encode_exchange, encode_prompt
 from tests.conformance.cases import close
 from tests.tiny import plain_tokenizer, tiny_model
 
@@ -46,7 +46,7 @@ def with_template(template: str) -> Any:
 
 def text(tokenizer: Any, prompt: Any, answer: str) -> tuple[str, str]:
     exchange = encode_exchange(tokenizer, prompt, answer)
-    tokenizer = steer.text.as_chat(tokenizer).tokenizer
+    tokenizer = steer.network.as_chat(tokenizer).tokenizer
     return tokenizer.decode(exchange.prompt_ids), tokenizer.decode(exchange.response_ids)
 
 
@@ -93,7 +93,7 @@ def test_a_block_that_the_user_writes_is_text_of_the_user() -> None:
 )
 def test_what_cannot_be_placed_is_refused(template: str, answer: str, message: str) -> None:
     arguments = {"enable_thinking": False} if template is SWITCHED else {}
-    chat = steer.text.Chat(with_template(template), arguments)
+    chat = steer.network.Chat(with_template(template), arguments)
     with pytest.raises(TextError, match=message):
         encode_exchange(chat, "Safe?", answer)
 

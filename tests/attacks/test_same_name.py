@@ -93,7 +93,7 @@ CASES: dict[str, tuple[str, str]] = {  # program before, program after
         for by in (1, 2)
     ),
     "a judge": tuple(  # type: ignore[dict-item]
-        "from steer.evaluate.judge import EndpointJudge\n"
+        "from steer.measure import EndpointJudge\n"
         f"JUDGE = EndpointJudge('m', 'Is {{answer}} {by}?', ['yes', 'no'])\n"
         + FUNCTION.format(value="float(len(JUDGE.question))")
         for by in (1, 2)

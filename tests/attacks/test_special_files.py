@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from steer.activations import Activations
+from steer.algebra import Vector
 from steer.errors import SteerError
-from steer.vector import Vector
+from steer.extract import Activations
 from tests.attacks.writers import FILES, FOLDERS, swept
 from tests.cli.run import steer
 from tests.tiny import tiny_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steer
-from steer.gating import routing_accuracy
+from steer.extract import routing_accuracy
 from tests.tiny import tiny_model, tiny_tokenizer
 
 SEA = ["the sea is wide", "the sea is deep", "the sea was calm"]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import steer
+from steer.algebra import VectorWriter
 from steer.errors import SteerError
-from steer.store import VectorWriter
 from tests.attacks.writers import FILES, FOLDERS, checkpoint, result, swept
 from tests.store.samples import full
 

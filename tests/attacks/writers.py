@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 import steer
-from steer.harness.result import HarnessResult, Score
+from steer.algebra import VectorWriter
+from steer.harness import HarnessResult, Score
 from steer.report import Report, Section
-from steer.store import VectorWriter
+from tests.extract.reference import some_pairs, tiny
 from tests.measure.setting import model, pairs
-from tests.recording.reference import some_pairs, tiny
 from tests.store.samples import full
 from tests.tiny import tiny_model
 
@@ -36,7 +36,7 @@ def checkpoint() -> Path:
 
 def picture() -> Any:
     """A picture without a window, as every view draws one."""
-    from steer.view.drawing import new_figure
+    from steer.view._drawing import new_figure
 
     return new_figure(1, 1)
 

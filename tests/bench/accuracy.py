@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import steer
-from steer.text import encode_exchange, encode_prompt
+from steer.network import encode_exchange, encode_prompt
 from tests.bench.lines import Limit, Line, exact
 from tests.bench.registry import Options, bench
 from tests.bench.setting import LAYERS, WIDTH, bench_model, bench_pairs, bench_tokenizer

@@ -24,14 +24,10 @@ import steer
 from steer.demo import load_model, smollm2
 from steer.demo.language import pairs as toy_pairs
 from steer.demo.real import behaviours
-from steer.evaluate.kl import NeutralText, neutral_text
-from steer.evaluate.neutral import NEUTRAL_PROMPTS
-from steer.selection import Limits, Race
-from steer.selection.candidates import Candidate, candidates_of
-from steer.selection.evaluator import Cost, Evaluator, Scores, Try
-from steer.selection.setting import worst_accuracy
-from steer.selection.space import Space
-from steer.selection.task import Field, Outcome, Task
+from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
+from steer.selection import Field, Limits, Outcome, Race, Space, Task, worst_accuracy
+from steer.selection._candidates import Candidate, candidates_of
+from steer.selection._evaluator import Cost, Evaluator, Scores, Try
 from tests.bench.lines import Estimate, Limit, Line, exact
 from tests.bench.registry import Options, bench
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import steer
-from steer.recording import packing_report
+from steer.extract import packing_report
 from tests.bench.lines import Limit, Line, exact
 from tests.bench.registry import Options, bench
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer

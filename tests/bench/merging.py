@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from steer.checkpoint import Checkpoint
 from steer.merge import merge_checkpoint
+from steer.network import Checkpoint
 from tests.bench.lines import Limit, Line, exact
 from tests.bench.registry import Options, bench
 from tests.bench.rounds import Comparison, Method, measure

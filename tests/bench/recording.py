@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 import steer
-from steer.recording import packing_report
+from steer.extract import packing_report
 from tests.bench.lines import Limit, Line, exact
 from tests.bench.peers import Recorder, recorders
 from tests.bench.registry import Options, bench

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import steer
+from steer.network import encode_prompt
 from steer.pairs import Prompt
-from steer.text import encode_prompt
 from tests.bench.generation import check_differs, directions_of, generate
 from tests.bench.lines import Limit, Line
 from tests.bench.registry import Options, bench

@@ -20,10 +20,9 @@ from steer.demo import load_model
 from steer.demo.data import DOMAINS
 from steer.demo.domains.study import PALRS_LAYER, residual_vectors
 from steer.demo.language import pairs
-from steer.evaluate.baselines import random_like
-from steer.evaluate.reduce import reduced
-from steer.gating import domain_gate
-from steer.measure.likelihood import Scorer
+from steer.extract import domain_gate
+from steer.measure import Scorer, random_like
+from steer.measure._reduce import reduced
 from steer.selection import CoarseToFine, Limits, SettingResult, Space, Task
 from tests.bench.lines import Limit, Line, estimate, exact
 from tests.bench.registry import Options, bench

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import steer
-from steer.text import encode_exchange, encode_prompt, render
+from steer.network import encode_exchange, encode_prompt, render
 from tests.tiny import tiny_model
 
 LAYERS, WIDTH, HEADS, INNER = 12, 512, 8, 2048

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import steer
-from steer.engine.reading import keep_freed_memory
+from steer.algebra import parse_scope
+from steer.engine._reading import keep_freed_memory
 from steer.measure import likelihoods
-from steer.scope import parse_scope
-from steer.text import Exchange, encode_exchange
+from steer.network import Exchange, encode_exchange
 from tests.bench.lines import Limit, Line
 from tests.bench.registry import Options, bench
 from tests.bench.rounds import Comparison, Method, measure

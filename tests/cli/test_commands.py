@@ -10,7 +10,7 @@ import torch
 
 import steer as library
 from steer import DomainGate, Vector
-from steer.cli.common import load_model
+from steer.cli._common import load_model
 from steer.demo import load_model as load_demo
 from steer.demo.language import NEUTRAL_PROMPTS, pairs
 from steer.errors import ArchitectureError

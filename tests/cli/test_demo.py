@@ -84,7 +84,7 @@ def test_demo_without_matplotlib_says_how_to_get_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "steer.view.picture", None)
+    monkeypatch.setitem(sys.modules, "steer.view._picture", None)
     printed = demo(tmp_path)
     assert "pip install 'residual-steer[plot]'" in printed
     for domain in DOMAINS:

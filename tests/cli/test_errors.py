@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from steer import DomainGate, Vector
-from steer.provenance import Provenance
-from steer.site import Residual
-from steer.term import Direction
+from steer.algebra import Direction, Provenance, Residual
 from tests.cli.run import steer
 
 ROOT = Path(__file__).parents[2]

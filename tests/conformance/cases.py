@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from steer import Composition, DomainGate, Part, Vector, compose
-from steer.scope import parse_scope
+from steer.algebra import parse_scope
 from tests.tiny import MIXTURES
 from tests.weights import everywhere
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from steer.engine.hooks import HooksEngine
-from steer.engine.nnsight import NNsightEngine
+from steer.engine import HooksEngine
+from steer.engine._nnsight import NNsightEngine
 from steer.model import Model
 from tests.tiny import tiny_model, tiny_tokenizer
 

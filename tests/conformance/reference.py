@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from steer import Composition, Weight
-from steer.term import Term, dense, tensors
+from steer.algebra import Term, tensors
+from steer.algebra._term import dense
 
 RANK = {"ablate": 0, "add": 3}
 

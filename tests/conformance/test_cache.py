@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from steer.text import encode_prompt
+from steer.network import encode_prompt
 from tests.conformance import cases, reference
 from tests.conformance.cases import PROMPTS, SCOPES, close
 from tests.conformance.engines import EngineFactory

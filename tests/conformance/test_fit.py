@@ -14,8 +14,8 @@ import torch
 from tokenizers.normalizers import Lowercase
 
 from steer import Dense, Direction, DomainGate, LowRank, Residual, Vector, Weight, compose
+from steer.algebra import ModelInfo, Provenance
 from steer.errors import CapabilityError, FitError
-from steer.provenance import ModelInfo, Provenance
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS
 from tests.conformance.engines import EngineFactory

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from steer import Composition, Model, Part, Vector, compose
+from steer.algebra import parse_scope
 from steer.errors import CapabilityError, CompositionError, ScopeError, SteeringError
-from steer.scope import parse_scope
 from tests.conformance import cases, reference
 from tests.conformance.cases import close, far, padded
 from tests.conformance.engines import EngineFactory

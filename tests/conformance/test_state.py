@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from steer import Composition, Model, Part, compose
+from steer.algebra import parse_scope
 from steer.errors import CapabilityError
-from steer.scope import parse_scope
-from steer.text import encode_prompt
+from steer.network import encode_prompt
 from tests.conformance import cases, reference
 from tests.conformance.cases import PROMPTS, SCOPES, close
 from tests.conformance.engines import ENGINES, EngineFactory

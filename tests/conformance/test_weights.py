@@ -197,7 +197,7 @@ def test_a_gate_reads_the_prompt_without_the_weights_it_opens(
 
 def test_scoring_equals_the_textbook(engine_factory: EngineFactory) -> None:
     lm = engine_factory.shared()
-    from steer.text import encode_prompt
+    from steer.network import encode_prompt
 
     for scope in SCOPES:
         knobs = cases.mixed(lm, "both", scopes=[scope] * 3)(0.6)

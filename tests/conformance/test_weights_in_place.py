@@ -202,7 +202,7 @@ def test_after_a_failed_entry(in_place: EngineFactory, monkeypatch: pytest.Monke
             raise RuntimeError("no patch here")
         return real(*args)
 
-    from steer.engine import injector
+    from steer.engine import _injector as injector
 
     real = injector.replace
     with monkeypatch.context() as patch:

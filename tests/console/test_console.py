@@ -11,12 +11,11 @@ import pytest
 import torch
 
 import steer
-from steer.composition import Part
+from steer.algebra import Part, Tuning
 from steer.console import State, console
-from steer.console.html import message, text_column
-from steer.console.worker import Worker
+from steer.console._html import message, text_column
+from steer.console._worker import Worker
 from steer.errors import CompositionError, FitError, MissingExtraError, TextError
-from steer.provenance import Tuning
 from tests.console.setting import DOMAINS, LONG, QUESTION, TOKENS, answer, knobs, model, plain
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from steer.console.lines import Ask, Command, Turn, read_line
+from steer.console._lines import Ask, Command, Turn, read_line
 from steer.errors import CompositionError, TextError
-from steer.show.markup import terminal_text
+from steer.show._markup import terminal_text
 
 DOMAINS = ("medical", "legal", "medical (b.safetensors)", "a=b")
 

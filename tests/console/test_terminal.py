@@ -251,7 +251,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program() -> None:
 def test_a_stopped_answer_is_asked_again_in_full(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steer.console import panes
+    from steer.console import _panes as panes
 
     shown, show = [], panes.Plain.show
 

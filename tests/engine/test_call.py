@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer.engine.base import Batch
-from steer.engine.call import Call, Prompts, describe, prompts_of
+from steer.algebra import parse_scope
+from steer.engine import Batch
+from steer.engine._call import Call, Prompts, describe, prompts_of
 from steer.errors import CapabilityError, RowsError, ScopeError
-from steer.scope import parse_scope
 from tests.conformance import reference
 from tests.conformance.cases import SCOPES
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from steer import Model
-from steer.engine.injector import injector_of
+from steer.engine import injector_of
 from tests.compiler import fresh_compiler  # noqa: F401  # pytest finds it by its name
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, padded

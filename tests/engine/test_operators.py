@@ -7,17 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steer import Dense, Part, Vector, Weight, compose
+from steer.algebra import Operator, get_operator, operators, register_operator
+from steer.algebra._operator import ABLATE, ADD, ORDER, cast
 from steer.errors import CompositionError
-from steer.operator import (
-    ABLATE,
-    ADD,
-    ORDER,
-    Operator,
-    cast,
-    get_operator,
-    operators,
-    register_operator,
-)
 from tests.conformance import cases, reference
 
 D = 24

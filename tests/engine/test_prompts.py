@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import steer
+from steer.algebra import LowRank, Weight
 from steer.errors import CompositionError, RecordingError, SelectionError, TextError
-from steer.site import Weight
-from steer.term import LowRank
 from tests.tiny import tiny_model, tiny_tokenizer
 
 

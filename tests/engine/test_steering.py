@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from steer import Model, neutral_text
+from steer.algebra import Dense, Vector, Weight
 from steer.errors import SteeringError
-from steer.site import Weight
-from steer.term import Dense
-from steer.vector import Vector
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, Snapshot, far
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from steer import Dense, LowRank, Model, Vector, Weight, compose
-from steer.engine.weights import plan as planning
-from steer.engine.weights.plan import Plan
-from steer.engine.weights.uses import uses_of
+from steer.algebra import Term
+from steer.engine._weights import plan as planning
+from steer.engine._weights.plan import Plan
+from steer.engine._weights.uses import uses_of
 from steer.errors import CapabilityError, FitError, SteerError
 from steer.merge import merger_of
-from steer.term import Term
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, same_bits
 from tests.tiny import FAMILIES, MIXTURES, tiny_model, tiny_tokenizer

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import pipeline
 
 from steer import Model
-from steer.engine.injector import injector_of
+from steer.engine import injector_of
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, padded
 from tests.tiny import tiny_model, tiny_tokenizer

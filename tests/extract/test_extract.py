@@ -5,14 +5,24 @@ from typing import Any
 import pytest
 import torch
 
-from steer.activations import Activations
+from steer.algebra import Vector
 from steer.errors import RecordingError
-from steer.extract import get_method, mean_difference, method, methods, palrs
-from steer.extract.registry import _METHODS
-from steer.moments import Moments
-from steer.recording import record
-from steer.vector import Vector
-from tests.recording.reference import off, some_pairs, textbook, tiny
+from steer.extract import (
+    Activations,
+    get_method,
+    method,
+    methods,
+    record,
+)
+from steer.extract import (
+    _mean_difference as mean_difference,
+)
+from steer.extract import (
+    _palrs as palrs,
+)
+from steer.extract._moments import Moments
+from steer.extract._registry import _METHODS
+from tests.extract.reference import off, some_pairs, textbook, tiny
 
 LAYERS = (1, 2, 4, 7)
 WIDTH = 5
@@ -247,7 +257,7 @@ def test_methods_are_registered_by_name() -> None:
 def test_a_method_may_be_defined_anew_by_whom_it_was_defined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("steer.extract.registry._METHODS", {})
+    monkeypatch.setattr("steer.extract._registry._METHODS", {})
 
     def defined() -> object:
         @method("mine")

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from steer.cli.eval import evaluate
+from steer.cli._eval import evaluate
 from steer.demo import vectors_path
 from steer.errors import SteerError
 from steer.harness import HarnessError

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from steer.harness import HarnessError, available_tasks, documents
+from steer.harness import HarnessError, available_tasks
+from steer.harness import _documents as documents
 from tests.harness import files
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from steer.harness import available_tasks, code_execution, documents, run_programs
-from steer.harness.files import locate, read_lines
-from steer.harness.programs import humaneval_program, mbpp_program
-from steer.harness.sandbox import SandboxLimits
+from steer.harness import SandboxLimits, available_tasks, code_execution, run_programs
+from steer.harness import _documents as documents
+from steer.harness._files import locate, read_lines
+from steer.harness._programs import humaneval_program, mbpp_program
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data sets are not here")

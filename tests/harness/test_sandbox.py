@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from steer.harness import HarnessError, SandboxLimits, code_execution, isolation, run_programs
-from steer.harness.sandbox import Verdict
+from steer.harness import (
+    HarnessError,
+    SandboxLimits,
+    Verdict,
+    code_execution,
+    isolation,
+    run_programs,
+)
 
 AMPLE = SandboxLimits(seconds=60, memory=256, file_size=1)  # of time: a busy machine starts slowly
 
@@ -147,7 +153,7 @@ def test_a_limit_of_nothing_is_refused(name: str) -> None:
 
 
 def test_limits_hold_without_namespaces_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer.harness.sandbox.isolation", lambda: "limits")
+    monkeypatch.setattr("steer.harness._sandbox.isolation", lambda: "limits")
     assert run("assert True").passed
     assert run("import os\nwhile True: os.fork()").outcome == "failed"
     assert run("while True: pass", SandboxLimits(seconds=0.5)).outcome == "timeout"

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from steer.harness import scoring
-from steer.harness.programs import code_of, humaneval_chat_program, humaneval_program, pass_rates
+from steer.harness import _scoring as scoring
+from steer.harness._programs import code_of, humaneval_chat_program, humaneval_program, pass_rates
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steer.site import EMBED, Residual, Site, Weight
-from steer.term import Dense, Direction, LowRank, Term, dense
-from steer.vector import Vector
+from steer.algebra import Dense, Direction, LowRank, Residual, Site, Term, Vector, Weight
+from steer.algebra._site import EMBED
+from steer.algebra._term import dense
 
 WIDTH = 5
 SHAPES = {"lm_head.weight": (4, 6), "mlp.weight": (7, 3), "mlp.bias": (4,)}

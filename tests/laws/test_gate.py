@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steer import Vector, compose
+from steer.algebra import DomainGate
 from steer.errors import AlgebraError, CompositionError
-from steer.gate import DomainGate
 from tests.laws.spaces import SEEDS, normal
 
 NAMES = ("medical", "legal", "financial")

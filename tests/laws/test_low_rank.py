@@ -5,11 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer import term as terms_
+from steer.algebra import Dense, Direction, LowRank, Residual, Vector, Weight
+from steer.algebra import _term as terms_
 from steer.errors import AlgebraError
-from steer.site import Residual, Weight
-from steer.term import Dense, Direction, LowRank
-from steer.vector import Vector
 from tests.laws.spaces import NUMBERS, SEEDS, normal
 
 W = Weight("w")

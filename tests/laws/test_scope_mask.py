@@ -5,8 +5,9 @@ from itertools import product
 import pytest
 import torch
 
+from steer.algebra import Scope
+from steer.algebra._scope import NEVER, token_positions
 from steer.errors import ScopeError
-from steer.scope import NEVER, Scope, token_positions
 
 PARTS = ("all", "prompt", "response", "last_prompt")
 

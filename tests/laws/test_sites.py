@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer.algebra import Residual, Scope, Weight, parse_scope, parse_site
+from steer.algebra._scope import ALL
+from steer.algebra._site import EMBED, site_order
 from steer.errors import AlgebraError, CompositionError
-from steer.scope import ALL, Scope, parse_scope
-from steer.site import EMBED, Residual, Weight, parse_site, site_order
 
 sites = st.one_of(
     st.integers(-1, 999_999).map(Residual), st.text(min_size=1, max_size=20).map(Weight)

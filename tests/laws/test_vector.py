@@ -9,14 +9,24 @@ import pytest
 import torch
 from hypothesis import given
 
-from steer import term as terms_
-from steer.composition import Composition, Part
+from steer.algebra import (
+    Composition,
+    Dense,
+    Direction,
+    DomainGate,
+    LayerStats,
+    LowRank,
+    ModelInfo,
+    Part,
+    Provenance,
+    Residual,
+    Tuning,
+    Vector,
+    Weight,
+)
+from steer.algebra import _term as terms_
+from steer.algebra._site import EMBED
 from steer.errors import AlgebraError
-from steer.gate import DomainGate
-from steer.provenance import LayerStats, ModelInfo, Provenance, Tuning
-from steer.site import EMBED, Residual, Weight
-from steer.term import Dense, Direction, LowRank
-from steer.vector import Vector
 from tests.laws.spaces import RESIDUAL_SITES, assert_same, both_kinds, normal, vectors
 
 LLAMA = ModelInfo("llama", None, 8, 3, "config-a", "tok", "template")

@@ -8,10 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steer.algebra import Dense, Direction, LowRank, Residual, Vector, Weight
+from steer.algebra._site import EMBED
 from steer.errors import AlgebraError
-from steer.site import EMBED, Residual, Weight
-from steer.term import Dense, Direction, LowRank
-from steer.vector import Vector
 from tests.laws.spaces import (
     NUMBERS,
     RESIDUAL_SITES,

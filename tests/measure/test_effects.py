@@ -5,8 +5,19 @@ import torch
 
 import steer
 from steer.errors import CompositionError, JudgeError, SelectionError
-from steer.evaluate import Share, Verdict, baselines, judge_answers, preference
-from steer.measure import off_target, steerability
+from steer.measure import (
+    Share,
+    Verdict,
+    judge_answers,
+    off_target,
+)
+from steer.measure import (
+    _baselines as baselines,
+)
+from steer.measure import (
+    _preference as preference,
+)
+from steer.measure import _steerability_at as steerability
 from steer.report import Report
 from steer.selection import compare_at_kl
 from tests.measure.setting import model, pairs

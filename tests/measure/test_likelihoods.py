@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steer
-from steer.batch import exchange_batch
-from steer.engine.branches import trial
+from steer.engine._branches import trial
 from steer.errors import CompositionError, TextError
 from steer.measure import likelihoods
+from steer.model import exchange_batch
 from tests.conformance.cases import Snapshot, distance, gate, knobs, mixed
 from tests.measure.setting import ASKED, GIVEN, SETTINGS, check_equal, model, one_by_one
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
@@ -117,8 +117,8 @@ def test_the_size_of_a_forward_does_not_matter(scope, max_tokens) -> None:
 
 
 def test_the_unembedding_in_pieces(monkeypatch) -> None:
-    monkeypatch.setattr("steer.engine.branches.scores._CPU_BYTES", 0)
-    monkeypatch.setattr("steer.engine.branches.scores._FEWEST", 3)
+    monkeypatch.setattr("steer.engine._branches.scores._CPU_BYTES", 0)
+    monkeypatch.setattr("steer.engine._branches.scores._FEWEST", 3)
     composed = knobs()
     found = likelihoods(model(), composed, SETTINGS, ASKED, GIVEN)
     assert found.way == "branched"

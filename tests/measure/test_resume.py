@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 import steer
 from steer.errors import SelectionError, TextError
-from steer.evaluate import preference
-from steer.measure import sweep
+from steer.measure import preference, sweep
 from tests.conformance.cases import vector
 from tests.measure.setting import model, near, pairs
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -9,10 +9,11 @@ import torch
 from tqdm.auto import tqdm
 
 import steer
+from steer.algebra import Provenance
 from steer.errors import CompositionError, FitError, PairsError, SelectionError
-from steer.evaluate import level_preference, preference
-from steer.measure import Answers, likelihood, sweep
-from steer.provenance import Provenance
+from steer.measure import Answers, level_preference, preference, sweep
+from steer.measure import _likelihood as likelihood
+from steer.report import Report
 from tests.conformance.cases import gate, knobs, mixed, vector
 from tests.measure.setting import CHOSEN, PROMPTS, REJECTED, model, near, pairs
 
@@ -197,7 +198,7 @@ def test_a_setting_that_overflows_is_nan_and_never_the_best(tmp_path, measure) -
         assert all(isinstance(row["n"], int) for row in found.rows)
         assert found.best(number)["coefficient.vector"] != 30.0
         assert "1 settings: the model overflows there" in repr(found)
-        assert "nan" not in found.report().html.lower()
+        assert "nan" not in Report.of(found).html.lower()
     alone = sweep(model(), OVERFLOW, data, (30.0,), measure=measure, progress=False)
     assert "overflows" in repr(alone)
     with pytest.raises(SelectionError, match="finite on every domain"):
@@ -251,7 +252,7 @@ def test_the_bar_moves_while_settings_are_computed_together(monkeypatch) -> None
             moved.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(sys.modules["steer.measure.run"], "tqdm", Bar)
+    monkeypatch.setattr(sys.modules["steer.measure._run"], "tqdm", Bar)
     sweep(model(), vector(1), pairs(), torch.linspace(0, 1, 60), max_tokens=64)
     assert sum(moved) == 60
     assert max(moved) < 40

@@ -16,15 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-import steer.merge.disk as disk
 from steer import Model, Vector, alignment_vector
-from steer.checkpoint import Checkpoint
+from steer.algebra import Dense, Direction, LowRank, Provenance, Residual, Weight
 from steer.errors import CheckpointError, FitError, MergeError, VectorFileError
-from steer.merge import merge_checkpoint, merger_of, rounded
-from steer.merge.delta import Difference
-from steer.provenance import Provenance
-from steer.site import Residual, Weight
-from steer.term import Dense, Direction, LowRank
+from steer.merge import Difference, merge_checkpoint, merger_of, rounded
+from steer.merge import _disk as disk
+from steer.network import Checkpoint
 from tests.cli.run import steer
 from tests.merge import exact
 from tests.store.samples import forged, join, split

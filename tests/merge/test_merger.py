@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from steer.checkpoint import Checkpoint
+from steer.algebra import Dense, LowRank, Term
 from steer.errors import BusyModelError, MergeError
-from steer.merge import merger as merger_module
+from steer.merge import _merger as merger_module
+from steer.merge import _pristine as pristine_module
 from steer.merge import merger_of, rounded
-from steer.merge import pristine as pristine_module
-from steer.term import Dense, LowRank, Term
+from steer.network import Checkpoint
 from tests.tiny import tiny_model
 
 Deltas = list[tuple[str, Term, float]]

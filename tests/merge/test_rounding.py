@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from steer.algebra import Dense, Direction, LowRank
 from steer.errors import MergeError
 from steer.merge import Difference, rounded
-from steer.term import Dense, Direction, LowRank
 from tests.merge import exact
 
 NARROW = [torch.bfloat16, torch.float16, torch.float32]

@@ -3,7 +3,7 @@
 import torch
 
 import steer
-from steer.engine.base import Batch
+from steer.engine import Batch
 
 LONG, SHORT = tuple(range(50, 59)), tuple(range(70, 75))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import transformers
 
 import steer
-from steer.architecture import Architecture
 from steer.errors import ArchitectureError
+from steer.network import Architecture
 from tests.models.steered import check_steered
 from tests.models.tiny import class_name, model_types, tiny_causal_model
 

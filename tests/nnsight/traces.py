@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from steer import Dense, Model, Pair, Pairs, Vector, Weight, compose, neutral_text, record, view
+from steer.algebra import register_operator
+from steer.algebra._operator import ADD
 from steer.errors import (
     ArchitectureError,
     BusyModelError,
@@ -30,7 +32,6 @@ from steer.errors import (
     SteeringError,
 )
 from steer.harness import run_harness
-from steer.operator import ADD, register_operator
 from steer.tracing import TracedModel, apply, injection
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, close, far
@@ -120,7 +121,7 @@ def test_values_below_are_read_in_an_invoke_beside_it(language_model: Any, plain
         with tracer.invoke():
             seen = nnsight.save(language_model.model.layers[1].input)
     batch = tuple(IDS[0].tolist())
-    from steer.engine.base import Batch
+    from steer.engine import Batch
 
     with plain.steered(KNOBS, 0.8):
         wanted = plain.engine.forward(Batch((batch,), (11,)), layers=[0], logits="none").residual

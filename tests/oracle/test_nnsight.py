@@ -51,7 +51,7 @@ def lm(family: str) -> Model:
 
 def streams(lm: Model, ids: Tensor) -> Tensor:
     """What the library's engine captures at every block, `[layer, pos, d_model]`."""
-    from steer.engine.base import Batch
+    from steer.engine import Batch
 
     row = tuple(ids[0].tolist())
     layers = range(lm.n_layers)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import steer
+from steer.alignment import preference_tune
 from steer.demo import smollm2
 from steer.errors import CompositionError
-from steer.tune import preference_tune
 from tests.real.data import QUESTIONS, pairs
 
 

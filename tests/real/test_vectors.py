@@ -6,7 +6,7 @@ import steer
 from steer.demo.real.behaviours import ASKED, BEHAVIOURS, held_out, pairs
 from steer.demo.real.claim import Claim, claim_of
 from steer.demo.real.rules import judge
-from steer.evaluate.interval import ShareChange
+from steer.measure import ShareChange
 from tests.repository.blocks import ROOT
 
 FOLDER = ROOT / "vectors" / "smollm2-135m"

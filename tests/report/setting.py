@@ -37,7 +37,7 @@ def unseen() -> steer.Pairs:
 
 
 @cache
-def text() -> steer.evaluate.NeutralText:
+def text() -> steer.measure.NeutralText:
     """Neutral text."""
     return steer.neutral_text(model(), NEUTRAL_PROMPTS[:3], max_new_tokens=6)
 

@@ -7,11 +7,11 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer.report.charts.intervals import intervals
-from steer.report.charts.lines import lines
-from steer.report.charts.matrix import matrix
-from steer.report.charts.scatter import scatter
-from steer.report.charts.svg import Scale, around
+from steer.report._charts.intervals import intervals
+from steer.report._charts.lines import lines
+from steer.report._charts.matrix import matrix
+from steer.report._charts.scatter import scatter
+from steer.report._charts.svg import Scale, around
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))
 ANY = st.floats() | st.floats(-3, 3)

@@ -14,10 +14,7 @@ import steer
 from steer import record
 from steer.demo.language import pairs
 from steer.errors import CompositionError, SelectionError
-from steer.evaluate import reliability
-from steer.evaluate.baselines import random_like
-from steer.evaluate.interval import Share
-from steer.measure import sweep
+from steer.measure import Share, random_like, reliability, sweep
 from steer.report import (
     Cost,
     Costs,
@@ -237,7 +234,7 @@ def test_pairs_are_recorded_where_the_vector_was_read_and_acts(
         seen.append(reliability(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr("steer.report.work.measure_reliability", watched)
+    monkeypatch.setattr("steer.report._work.measure_reliability", watched)
     found = measured()
     assert "Reliability" in [section.title for section in found.sections]
     for one, domain in zip(seen, ("medical", "legal"), strict=True):

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 import steer
+from steer.algebra import inspect_header
 from steer.demo import smollm2
 from steer.demo.real.behaviours import BEHAVIOURS, pairs
 from steer.demo.real.card import index
 from steer.demo.real.claim import SIGNS, claim_of
-from steer.store import inspect_header
 from tests.repository.blocks import ROOT
 
 FOLDER = ROOT / "vectors" / "smollm2-135m"

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import steer
+from steer.algebra import inspect_header
 from steer.demo import load_model
 from steer.demo.data import DOMAINS
 from steer.demo.judge import judge
 from steer.demo.language import pairs, questions
 from steer.extract import get_method
-from steer.store import inspect_header
 from tests.repository.blocks import ROOT, page
 
 FOLDER = ROOT / "vectors" / "toy"

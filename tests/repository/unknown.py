@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import steer.text as texts
 from steer.demo.tokenizer import CHAT_TEMPLATE
+from steer.network import _text as texts
 
 _TURN = re.compile(r"<\|?\w+\|?>")
 

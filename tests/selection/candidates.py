@@ -8,10 +8,11 @@ from torch import Tensor
 
 import steer
 from steer.demo.language import pairs
-from steer.evaluate.reduce import reduced
-from steer.measure.likelihood import Scorer
-from steer.selection.held_out import references
-from steer.selection.significance import Evidence, evidence
+from steer.measure import Scorer
+from steer.measure._reduce import reduced
+from steer.selection import Evidence
+from steer.selection._held_out import references
+from steer.selection._significance import evidence
 
 COEFFICIENTS = (0.25, 0.5, 0.75, 1.0)
 

@@ -9,7 +9,8 @@ import torch
 
 import steer
 from steer.errors import CompositionError, PairsError, SelectionError, VectorFileError
-from steer.evaluate.baselines import random_like
+from steer.measure import random_like
+from steer.report import Report
 from tests import letters
 from tests.letters import letter_pairs, towards
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -54,7 +55,7 @@ def test_the_planted_layer_is_chosen_and_beats_the_baselines(lm, pairs, planted)
 def test_a_choice_is_steered_with_saved_and_tabled_as_a_selection_is(lm, pairs, planted, tmp_path):
     gate = steer.domain_gate(lm, {"letters": ["a b c", "b a c"], "other": ["x y", "y z"]}, layer=0)
     options = {"operator": "ablate", "scope": "response", "coefficients": (0.5, 0.75)}
-    vector = replace(planted[3], provenance=steer.provenance.Provenance(domain="letters"))
+    vector = replace(planted[3], provenance=steer.algebra.Provenance(domain="letters"))
     choice = steer.select(lm, vector, pairs, gate=gate, **options, **OPTIONS)
     knobs = lm.steered(choice).composition
     (part,) = knobs.parts.values()
@@ -157,7 +158,7 @@ def test_a_setting_that_overflows_is_never_chosen(lm, pairs, planted):
     assert choice.coefficient == 3e-37
     assert [math.isnan(trial.accuracy) for trial in choice.trials] == [False, True, True]
     assert "Selection" in repr(choice)
-    assert "nan" not in choice.report().html.lower()
+    assert "nan" not in Report.of(choice).html.lower()
     with pytest.raises(SelectionError, match="no setting has finite numbers"):
         steer.select(lm, huge, pairs, coefficients=(300.0,), **options)
 

@@ -10,16 +10,15 @@ import pytest
 import torch
 
 import steer
-from steer.batch import exchange_batch
-from steer.engine.gradients import text_gradients
+from steer.algebra import Provenance
+from steer.engine._gradients import text_gradients
 from steer.errors import SelectionError
-from steer.provenance import Provenance
-from steer.selection import Race
-from steer.selection.candidates import Candidate, candidates_of
-from steer.selection.kernel import PairScores
-from steer.selection.race import _best
-from steer.selection.screen import rank_correlation, screen, unscreened
-from steer.selection.setting import SettingResult, worst_accuracy
+from steer.model import exchange_batch
+from steer.selection import Race, SettingResult, worst_accuracy
+from steer.selection._candidates import Candidate, candidates_of
+from steer.selection._kernel import PairScores
+from steer.selection._race import _best
+from steer.selection._screen import rank_correlation, screen, unscreened
 from tests.letters import letter_pairs, planted, towards
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.weights import everywhere
@@ -362,7 +361,7 @@ def test_what_cannot_be_raced_is_refused_by_name(
 
 
 def test_what_has_no_rule_is_raced_without_a_prediction(lm: steer.Model) -> None:
-    at_start = steer.Vector({steer.site.EMBED: steer.Direction(torch.ones(lm.d_model))})
+    at_start = steer.Vector({steer.algebra.EMBED: steer.Direction(torch.ones(lm.d_model))})
     marked = "after:x"
     mixture = steer.Model(tiny_model("mixtral"), tiny_tokenizer())
     name, fused = next((n, p) for n, p in mixture.hf_model.named_parameters() if p.ndim == 3)

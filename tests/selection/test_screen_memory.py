@@ -9,10 +9,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import steer
-from steer.batch import exchange_batch
-from steer.evaluate.kl import neutral_text
-from steer.selection.candidates import candidates_of
-from steer.selection.screen import screen
+from steer.measure import neutral_text
+from steer.model import exchange_batch
+from steer.selection._candidates import candidates_of
+from steer.selection._screen import screen
 from tests.tiny import tiny_model, tiny_tokenizer
 
 WORDS = ["a", "b", "c", "x", "y", "z", "how", "are", "you", "what", "is", "it"]

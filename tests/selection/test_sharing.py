@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from steer.measure import Scorer, likelihood, likelihoods, sweep
+from steer.measure import Scorer, likelihoods, sweep
+from steer.measure import _likelihood as likelihood
 from tests.conformance.cases import gate, knobs
 from tests.measure.setting import ASKED, GIVEN, check_equal, model, one_by_one, pairs
 

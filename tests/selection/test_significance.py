@@ -12,11 +12,10 @@ import steer
 from steer.demo import language, load_model
 from steer.demo.domains.study import residual_vectors
 from steer.errors import SelectionError
-from steer.evaluate.baselines import random_like
-from steer.evaluate.preference import Preference
-from steer.evaluate.student import student_tail
-from steer.selection.held_out import references
-from steer.selection.significance import beyond, evidence, rounding, sign_test
+from steer.measure import Preference, random_like
+from steer.measure._student import student_tail
+from steer.selection._held_out import references
+from steer.selection._significance import beyond, evidence, rounding, sign_test
 from tests.selection.candidates import evidence_of
 
 

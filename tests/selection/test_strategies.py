@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from steer.errors import SelectionError
 from steer.selection import CoarseToFine, Exhaustive, Limits, SettingResult
-from steer.selection.run import chosen
-from steer.selection.setting import front
-from steer.selection.strategy import strategy_of
+from steer.selection._run import chosen
+from steer.selection._setting import front
+from steer.selection._strategy import strategy_of
 from tests.selection.synthetic import VALUES, Counted, peak, task
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import steer
-from steer.evaluate.kl import perplexity
-from steer.evaluate.reduce import reduced
-from steer.selection.kernel import PairScores, SideEffects, answers_at, preferences_at
+from steer.measure import perplexity
+from steer.measure._reduce import reduced
+from steer.selection._kernel import PairScores, SideEffects, answers_at, preferences_at
 from tests.letters import letter_pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 

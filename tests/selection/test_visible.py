@@ -5,9 +5,8 @@ import torch
 
 import steer
 from steer.errors import SelectionError, SteeringError
-from steer.evaluate import trained_judge
-from steer.evaluate.degeneration import repetition
-from steer.selection.answers import AnswerPair, Visible, on_topic
+from steer.measure import repetition, trained_judge
+from steer.selection._answers import AnswerPair, Visible, on_topic
 from tests.letters import letter_pairs, planted
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -6,18 +6,12 @@ import torch
 
 import steer
 from steer.alignment import TensorRow, TensorTable
-from steer.evaluate.estimate import mean_of
-from steer.evaluate.interval import Share, ShareChange
-from steer.evaluate.levels import LevelPreference
-from steer.evaluate.preference import Preference
-from steer.evaluate.reliability import Reliability
-from steer.measure.grid import Setting
-from steer.moments import Moments
-from steer.selection.answers import AnswerPair, Visible
-from steer.selection.held_out import HeldOutResult
-from steer.selection.setting import SettingResult
-from steer.selection.significance import Evidence
-from steer.selection.task import Screened
+from steer.extract._moments import Moments
+from steer.measure import LevelPreference, Preference, Reliability, Setting, Share, ShareChange
+from steer.measure._estimate import mean_of
+from steer.selection import Evidence, HeldOutResult, SettingResult
+from steer.selection._answers import AnswerPair, Visible
+from steer.selection._task import Screened
 from tests.store.samples import full
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -9,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steer
-from steer.provenance import Provenance
-from steer.show import Bar, Bars, Card, Curves, Table, card_html, card_text
-from steer.shown import Shown
-from steer.site import Weight
-from steer.term import Dense
+from steer.algebra import Dense, Provenance, Weight
+from steer.show import Bar, Bars, Card, Curves, Shown, Table, card_html, card_text
 from tests.show import nouns as values
 from tests.show.forms import bars, html_of, html_text, terminal
 
@@ -119,7 +116,7 @@ def test_recorded_activations_show_how_well_halves_agree() -> None:
 
 
 def test_large_activations_are_read_at_some_layers_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer.show.activations._BUDGET", 8)
+    monkeypatch.setattr("steer.extract._card._BUDGET", 8)
     assert "2 of 8 layers, evenly spaced" in repr(values.activations(8))
 
 

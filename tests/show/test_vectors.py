@@ -6,10 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from steer.provenance import LayerStats, Provenance, Tuning
-from steer.site import Residual, Weight
-from steer.term import Dense, Direction, LowRank
-from steer.vector import Vector
+from steer.algebra import (
+    Dense,
+    Direction,
+    LayerStats,
+    LowRank,
+    Provenance,
+    Residual,
+    Tuning,
+    Vector,
+    Weight,
+)
 from tests.show.forms import bars, html_of, html_text
 from tests.store.samples import full, numbers
 
@@ -158,10 +165,10 @@ def test_the_norm_of_a_model_sized_vector_is_shown(size: float, dtype: torch.dty
 
 
 def test_norms_of_a_large_vector_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    from steer.show import weights
+    from steer.algebra._cards import weights
 
     large = Vector({Weight(f"w.{k}"): Dense(torch.ones(3)) for k in range(20)})
-    monkeypatch.setattr("steer.show.vectors._BUDGET", 10)
+    monkeypatch.setattr("steer.algebra._cards.vectors._BUDGET", 10)
     monkeypatch.setattr(weights.torch.linalg, "vector_norm", lambda *_, **__: pytest.fail("taken"))
     text = repr(large)
     assert "60 numbers" in text

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import torch
 
-from steer.gate import DomainGate
-from steer.provenance import LayerStats, ModelInfo, Provenance, Tuning
-from steer.scope import Scope
-from steer.site import EMBED, Residual, Weight
-from steer.term import Dense, Direction, LowRank, tensors
-from steer.vector import Vector
+from steer.algebra import (
+    Dense,
+    Direction,
+    DomainGate,
+    LayerStats,
+    LowRank,
+    ModelInfo,
+    Provenance,
+    Residual,
+    Scope,
+    Tuning,
+    Vector,
+    Weight,
+    tensors,
+)
+from steer.algebra._site import EMBED
 
 KEY, DIGEST = "steer.vector", "steer.vector.sha256"
 MODEL = ModelInfo("org/model-é", "0a1b", 8, 4, "c" * 64, "t" * 64, "p" * 64)

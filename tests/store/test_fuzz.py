@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from steer.algebra import Vector
+from steer.algebra._file.file import load
 from steer.errors import VectorFileError
-from steer.store import load
-from steer.vector import Vector
 from tests.store.samples import DIGEST, KEY, SAMPLES, bits, forged, join, records, split
 
 ROUNDS = 1200

@@ -12,9 +12,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from steer.algebra import Vector
+from steer.algebra._file.file import inspect_header, load
 from steer.errors import VectorFileError
-from steer.store import inspect_header, load
-from steer.vector import Vector
 from tests.store.samples import DIGEST, KEY, forged, full, join, numbers, split, write
 
 

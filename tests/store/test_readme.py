@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer.site import Weight
+from steer.algebra import Weight
 from tests.store.samples import KEY, forged, full, split, write
 
 README = (Path(__file__).parents[2] / "vectors" / "README.md").read_text(encoding="utf-8")

@@ -13,12 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer.activations import Activations
+from steer.algebra import Vector
 from steer.errors import RecordingError, VectorFileError
-from steer.extract import mean_difference
-from steer.recording import record
-from steer.vector import Vector
-from tests.recording.reference import off, some_pairs, tiny
+from steer.extract import Activations, mean_difference, record
+from tests.extract.reference import off, some_pairs, tiny
 from tests.store.samples import full
 
 PAIRS = some_pairs(9)

@@ -12,12 +12,19 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steer.provenance import LayerStats, Provenance, Tuning
-from steer.scope import parse_scope
-from steer.site import Residual, Weight
-from steer.store import inspect_header, load, save
-from steer.term import Dense, Direction, LowRank
-from steer.vector import Vector
+from steer.algebra import (
+    Dense,
+    Direction,
+    LayerStats,
+    LowRank,
+    Provenance,
+    Residual,
+    Tuning,
+    Vector,
+    Weight,
+    parse_scope,
+)
+from steer.algebra._file.file import inspect_header, load, save
 from tests.store.samples import KEY, SAMPLES, bits, full, numbers, records
 
 GOLDEN = Path(__file__).parent / "golden" / "version-1.safetensors"

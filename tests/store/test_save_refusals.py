@@ -6,12 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steer.algebra import (
+    Dense,
+    Direction,
+    DomainGate,
+    LayerStats,
+    LowRank,
+    ModelInfo,
+    Provenance,
+    Residual,
+    Tuning,
+    Vector,
+    Weight,
+)
 from steer.errors import VectorFileError
-from steer.gate import DomainGate
-from steer.provenance import LayerStats, ModelInfo, Provenance, Tuning
-from steer.site import Residual, Weight
-from steer.term import Dense, Direction, LowRank
-from steer.vector import Vector
 from tests.store.samples import MODEL, full, numbers
 
 

@@ -5,12 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from steer.algebra import Dense, LowRank, Provenance, Vector, VectorWriter, Weight
 from steer.errors import VectorFileError
-from steer.provenance import Provenance
-from steer.site import Weight
-from steer.store import VectorWriter
-from steer.term import Dense, LowRank
-from steer.vector import Vector
 from tests.store.samples import MODEL, bits, numbers, records
 
 MADE = Provenance("alignment_vector", {"rank": 2}, "legal", model=MODEL)

@@ -7,8 +7,8 @@ import torch
 
 import steer
 from steer import view
+from steer.algebra import Dense, Direction, LowRank
 from steer.errors import AlgebraError, RecordingError
-from steer.term import Dense, Direction, LowRank
 from tests.view.setting import everywhere, weights
 
 

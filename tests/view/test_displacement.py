@@ -5,9 +5,9 @@ import torch
 
 import steer
 from steer import view
-from steer.batch import prompt_batch
 from steer.errors import RecordingError, SelectionError
-from steer.view.displacement import Tokens
+from steer.model import prompt_batch
+from steer.view._displacement import Tokens
 from tests.view.setting import AT, LAYER, activations, asked, everywhere, model, palrs, weights
 
 ANSWERS = ("Most people feel better after some rest.", "Please see a doctor.")

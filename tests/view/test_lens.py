@@ -8,8 +8,8 @@ from torch import Tensor
 
 import steer
 from steer import view
-from steer.batch import prompt_batch
 from steer.errors import SelectionError
+from steer.model import prompt_batch
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.view.setting import AT, activations, asked, everywhere, last_block, model, next_logits
 

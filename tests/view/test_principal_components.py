@@ -6,7 +6,7 @@ import torch
 import steer
 from steer import view
 from steer.errors import RecordingError, SelectionError
-from steer.view.reading import read_pairs
+from steer.view._reading import read_pairs
 from tests.view.setting import AT, LAYER, half, held_out, model
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 import steer
 from steer import view
 from steer.errors import RecordingError
-from steer.view.reading import read_pairs
-from steer.view.separate import auc, d_prime, resolution
+from steer.view._reading import read_pairs
+from steer.view._separate import auc, d_prime, resolution
 from tests.view.setting import (
     AT,
     LAYER,

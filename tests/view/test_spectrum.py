@@ -5,8 +5,9 @@ import torch
 
 import steer
 from steer import view
+from steer.algebra import Dense, Direction, LowRank
+from steer.algebra._term import dense
 from steer.errors import AlgebraError
-from steer.term import Dense, Direction, LowRank, dense
 from tests.view.setting import palrs, weights
 
 

@@ -8,8 +8,7 @@ import torch
 import steer
 from steer import view
 from steer.errors import SelectionError
-from steer.evaluate import Steerability
-from steer.measure import off_target, sweep
+from steer.measure import Steerability, off_target, sweep
 from tests.measure.setting import model as tiny
 from tests.measure.setting import pairs
 

@@ -8,10 +8,10 @@ import torch
 
 import steer
 from steer import view
-from steer.batch import prompt_batch
 from steer.demo import vectors_path
 from steer.errors import SelectionError
-from steer.view.look import diverging
+from steer.model import prompt_batch
+from steer.view._look import diverging
 from tests.view.setting import LAYER, asked, everywhere, model, palrs
 
 ANSWER = "Please see a doctor."

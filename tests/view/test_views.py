@@ -14,7 +14,7 @@ import torch
 
 from steer import Dense, Model, Pair, Pairs, Vector, Weight, view
 from steer.errors import MissingExtraError, SelectionError
-from steer.view.look import LINES, MARKERS, OKABE_ITO, category, diverging, ink
+from steer.view._look import LINES, MARKERS, OKABE_ITO, category, diverging, ink
 from tests.repository.blocks import ROOT
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.view.setting import (
@@ -133,7 +133,7 @@ def test_no_window_is_opened_and_a_notebook_shows_the_figure() -> None:
 def test_without_matplotlib_there_is_the_table_and_how_to_get_the_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "steer.view.picture", None)
+    monkeypatch.setitem(sys.modules, "steer.view._picture", None)
     found = made("dose_response")
     with pytest.raises(MissingExtraError, match=r"residual-steer\[plot\]"):
         found.plot()

@@ -10,7 +10,7 @@ from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.domains.search import COMBINATIONS
 from steer.demo.domains.study import Domains, Reached
 from steer.demo.picture import LOOKS
-from steer.view.drawing import new_figure
+from steer.view._drawing import new_figure
 
 PAPER = (
     ("combinations of three levels in three domains reached", "22 of 27"),

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steer.composition import Composition
+from steer.algebra import Composition
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import pair_rows
 from steer.measure import Answers
-from steer.measure.scores import DataScorer
+from steer.measure._scores import DataScorer
 from steer.model import Model
 
 NEW_TOKENS = 48

@@ -7,20 +7,16 @@ from functools import partial
 
 import torch
 
-from steer.composition import Composition, compose
+from steer.algebra import Composition, DomainGate, Vector, compose
 from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS
 from steer.demo.domains.cost import Joint, Prompting, joint_tuning, prompting
 from steer.demo.domains.score import Asked, Table, ask, judged, least, likelihood, two_domains
 from steer.demo.domains.search import COMBINATIONS, Found, Settings, by_grid, coarse_to_fine
 from steer.demo.language import pairs
-from steer.extract import palrs
-from steer.gate import DomainGate
-from steer.gating import domain_gate
+from steer.extract import domain_gate, palrs, record
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.recording import record
-from steer.vector import Vector
 
 KINDS = ("weights", "residual", "both")
 LAMBDAS = tuple(k / 10 for k in range(-10, 11))

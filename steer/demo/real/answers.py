@@ -5,9 +5,9 @@ from statistics import fmean
 
 from tqdm.auto import tqdm
 
-from steer.composition import Composition
+from steer.algebra import Composition
 from steer.model import Model
-from steer.text import PromptLike
+from steer.network._text import PromptLike
 
 Setting = Mapping[str, float]
 _AT_ONCE = 40  # rows of one batch

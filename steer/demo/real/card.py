@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from steer.algebra import Vector
 from steer.demo import smollm2
 from steer.demo.real.behaviours import ASKED, held_out, pairs
 from steer.demo.real.claim import SIGNS, Claim, claim_of
 from steer.demo.real.rules import OPPOSITES, judge
-from steer.evaluate.interval import Share
+from steer.measure import Share
 from steer.pairs import Pair, Pairs
 from steer.selection import Selection
-from steer.vector import Vector
 
 _SHOWN = 3  # questions whose answers a card shows
 COMMAND = "python -m steer.demo.real.make_vectors"

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from steer.composition import compose
+from steer.algebra import Vector, compose
 from steer.demo.real.behaviours import ASKED
 from steer.demo.real.rules import OPPOSITES, judge, on_topic
 from steer.errors import VectorFileError
-from steer.evaluate.interval import Share, ShareChange
+from steer.measure import Share, ShareChange
 from steer.model import Model
-from steer.vector import Vector
 
 SIGNS = (-1, 0, 1)
 TOKENS = 32  # of an answer

@@ -1,6 +1,6 @@
 """What a domain gate does to two knobs: each acts on its own kind of question alone."""
 
-from steer.composition import Composition
+from steer.algebra import Composition
 from steer.demo.real.answers import Setting, answers, share
 from steer.demo.real.behaviours import judge
 from steer.demo.real.kinds import KIND_OF, ROUTED

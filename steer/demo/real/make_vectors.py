@@ -12,19 +12,18 @@ from typing import Final
 
 import torch
 
-from steer.alignment import alignment_vector
+from steer.algebra import Vector
+from steer.alignment import alignment_vector, preference_tune
 from steer.demo import smollm2
 from steer.demo.real.behaviours import BEHAVIOURS, held_out, judge, pairs
 from steer.demo.real.card import Made, card, index
 from steer.demo.real.claim import measure
 from steer.demo.real.study import KL_BUDGET
 from steer.errors import CheckpointError, FileError, VectorFileError
-from steer.files import folder_made, write_text
+from steer.extract import record
 from steer.model import Model
-from steer.recording import record
 from steer.selection import Limits, Race, Selection, select
-from steer.tune import preference_tune
-from steer.vector import Vector
+from steer.store import folder_made, write_text
 
 LAYERS: Final = (14, 16, 18)
 RACE: Final = Race(finalists=2, levels=(0.75, 1.0))

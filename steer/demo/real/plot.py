@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from steer.demo.real.study import DIRECTIONS, Study
-from steer.view.drawing import new_figure
+from steer.view._drawing import new_figure
 
 _COLOUR = "#0072B2"
 _GREY = "#999999"

@@ -10,7 +10,7 @@ from steer.demo.real.plot import draw
 from steer.demo.real.rules import OPPOSITES
 from steer.demo.real.study import DIRECTIONS, INSTRUCTION, KL_BUDGET, Reading, Study
 from steer.errors import FileError, MissingExtraError
-from steer.files import folder_made
+from steer.store import folder_made
 
 _SAMPLES = 2  # questions shown with their answers, of each behaviour
 _ENDS = (-1.0, 0.0, 1.0)

@@ -4,22 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from steer.activations import Activations
-from steer.composition import Composition, compose
+from steer.algebra import Composition, Vector, compose
 from steer.demo.real.answers import Setting, answers, share
 from steer.demo.real.behaviours import ASKED, held_out, judge, pairs
 from steer.demo.real.gated import gated_shares
 from steer.demo.real.kinds import FITTED, KIND_OF, ROUTED
 from steer.demo.real.rules import OPPOSITES, on_topic
-from steer.evaluate.baselines import random_like
-from steer.evaluate.degeneration import repetition
-from steer.extract import mean_difference, palrs
-from steer.gating import domain_gate
+from steer.extract import Activations, domain_gate, mean_difference, palrs, record
+from steer.measure import random_like, repetition
 from steer.model import Model
 from steer.pairs import Message, Pairs
-from steer.recording import record
 from steer.selection import Limits, Race, Selection, select
-from steer.vector import Vector
 
 KL_BUDGET = 0.45  # on the text of the choice, so that it stays below 0.5 on other text
 DIRECTIONS = 4  # random ones, each of the norm of the vector

@@ -1,0 +1,80 @@
+"""The card of a gate: its domains, and how far apart their centroids lie."""
+
+import torch
+
+from steer.algebra._gate import DomainGate
+from steer.show import Bar, Card, Table
+from steer.show._card import Row as Cells
+from steer.show._text import plain
+
+_MOST = 40  # centroids shown
+
+
+def gate_fact(gate: DomainGate) -> str:
+    """Return a gate in a line.
+
+    Args:
+        gate: The gate.
+    """
+    background = len(gate.centroids) - len(gate.domains)
+    words = [" | ".join(gate.domains) + (f" (+ {background} background)" if background else "")]
+    words.append(f"read at layer {gate.layer}, margin {gate.margin:g}")
+    if gate.accuracy is not None:
+        words.append(f"routing accuracy {gate.accuracy:.1%}")
+    return ", ".join(words)
+
+
+def gate_line(gate: DomainGate) -> str:
+    """Return a gate as it stands inside of other values.
+
+    Args:
+        gate: The gate.
+    """
+    more = len(gate.centroids) - len(gate.domains)
+    accuracy = "not measured" if gate.accuracy is None else f"{gate.accuracy:.1%}"
+    names = plain(", ".join(gate.domains[:_MOST]), 240)
+    return (
+        f"DomainGate({names}{f' and {more} background' if more else ''}; "
+        f"layer {gate.layer}, margin {gate.margin:g}, routing accuracy {accuracy})"
+    )
+
+
+def gate_card(gate: DomainGate) -> Card:
+    """Return a gate's card.
+
+    Args:
+        gate: The gate.
+    """
+    accuracy = "not measured" if gate.accuracy is None else f"{gate.accuracy:.1%}"
+    centroids = gate.centroids[:_MOST].detach().double()
+    apart = torch.cdist(centroids, centroids)
+    apart.fill_diagonal_(float("inf"))
+    nearest = apart.min(dim=1) if len(centroids) > 1 else None
+    names = [*gate.domains, *(f"(background {k + 1})" for k in range(len(gate.centroids)))]
+    rows: list[Cells] = []
+    for k in range(len(centroids)):
+        norm = f"{float(centroids[k].norm()):.4g}"
+        if nearest is None:
+            rows.append((names[k], "", "–", norm, ""))
+            continue
+        away = float(nearest.values[k])
+        most = float(nearest.values.max())
+        other = names[int(nearest.indices[k])]
+        rows.append((names[k], other, f"{away:.4g}", norm, Bar(away, 0.0, most)))
+    return Card(
+        f"DomainGate · {len(gate.domains)} domain{'' if len(gate.domains) == 1 else 's'}",
+        (
+            ("read at", f"layer {gate.layer}, the last prompt token"),
+            ("margin", f"{gate.margin:g}"),
+            ("routing accuracy", accuracy),
+            ("centroids", f"{len(gate.centroids)} of d_model {gate.centroids.shape[1]}"),
+        ),
+        (
+            Table(
+                ("domain", "nearest", "distance", "norm", ""),
+                tuple(rows),
+                words=2,
+                left_out=max(len(gate.centroids) - _MOST, 0),
+            ),
+        ),
+    )

@@ -1,0 +1,39 @@
+"""One file for each domain of what was chosen."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from steer.algebra._file.names import check_file_name
+from steer.errors import VectorFileError
+from steer.store import folder_made, path_of
+
+if TYPE_CHECKING:
+    from steer.algebra._vector import Vector
+
+
+def save_by_domain(vectors: "Mapping[str, Vector]", folder: str | os.PathLike[str]) -> None:
+    """Write each vector to `<folder>/<domain>.safetensors`.
+
+    Args:
+        vectors: Vector of each domain.
+        folder: Where to; it is made if it does not exist.
+
+    Raises:
+        VectorFileError: A file cannot be written, or a file is named in place of a folder.
+        CompositionError: The name of a domain cannot be that of a file.
+    """
+    folder = path_of(folder, VectorFileError)
+    if folder.suffix == ".safetensors":
+        raise VectorFileError(
+            "a folder is wanted, in which each domain gets a file",
+            found=str(folder),
+            expected="the name of a folder",
+            do=f"save({str(folder.parent / folder.stem)!r}), or save one vector under this name: "
+            "vector.save(…)",
+        )
+    for name in vectors:
+        check_file_name(name)
+    folder_made(folder, VectorFileError)
+    for name, vector in vectors.items():
+        vector.save(folder / f"{name}.safetensors")

@@ -1,0 +1,48 @@
+"""Units in which a strength can be given beside the coefficient, each registered with one line."""
+
+from collections.abc import Callable
+from typing import Any
+
+from steer.algebra._composition import Composition
+from steer.errors import CompositionError
+
+Unit = Callable[[Any, Composition, float], Composition]
+
+_UNITS: dict[str, Unit] = {}
+
+
+def register_unit(name: str, unit: Unit) -> None:
+    """Register a unit of strength: `unit(model, composition, value)` returns the composition.
+
+    Args:
+        name: The keyword of `Model.steered`.
+        unit: Returns the composition at the coefficients that have this strength on the model.
+
+    Raises:
+        CompositionError: The name is taken.
+    """
+    if name in _UNITS:
+        raise CompositionError(
+            "a unit of strength of this name is registered already",
+            found=name,
+            expected=f"a name other than {', '.join(_UNITS)}",
+            do="choose another name",
+        )
+    _UNITS[name] = unit
+
+
+def in_units(
+    model: Any, composition: Composition, given: bool, **values: float | None
+) -> Composition:
+    """Return a composition at the strength asked for: coefficients as given, or in one unit."""
+    asked = {name: value for name, value in values.items() if value is not None}
+    if given + len(asked) > 1:
+        raise CompositionError(
+            "the strength is given twice",
+            found=f"coefficients: {given}, " + ", ".join(f"{n}={v!r}" for n, v in values.items()),
+            expected=f"one of coefficients, {' and '.join(values)}",
+            do="leave the others out",
+        )
+    for name, value in asked.items():
+        return _UNITS[name](model, composition, value)
+    return composition

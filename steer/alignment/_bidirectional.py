@@ -1,0 +1,34 @@
+"""One vector of a pair of models that were aligned both ways."""
+
+from dataclasses import replace
+
+from steer.algebra import Vector
+from steer.alignment._forms import check_weights_only
+
+
+def bidirectional(positive: Vector, negative: Vector) -> Vector:
+    """Return φ = θ₊ − θ₋, the difference of two models aligned in opposite directions.
+
+    Both vectors are taken from one base, θ± = θ + τ±, so that φ = τ₊ − τ₋. The negative of a
+    one-sided vector is a weak opposite: in the paper cos(τ₊, τ₋) is between −0.47 and −0.71.
+
+    φ is not halved. The paper's results are at coefficient 1 of this φ, and low-rank factors are
+    joined without rounding. Where τ₋ = −τ₊, coefficient 1/2 gives the positive model and −1/2 the
+    negative one; so search about half the range that suits a one-sided vector.
+    Source: arXiv 2504.20106.
+
+    Args:
+        positive: Alignment vector of the model trained towards the behaviour.
+        negative: Alignment vector of the model trained away from it, from the same base.
+
+    Returns:
+        The vector φ.
+
+    Raises:
+        AlignmentError: A vector has residual sites.
+        AlgebraError: The vectors belong to different models.
+    """
+    for vector in (positive, negative):
+        check_weights_only(vector, "bidirectional")
+    difference = positive - negative
+    return replace(difference, provenance=replace(difference.provenance, method="bidirectional"))

@@ -1,0 +1,185 @@
+"""Low-rank form: the best factors of each matrix, found without forming a full decomposition."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.algebra import Dense, LowRank, Term, Vector, Weight, inner
+from steer.algebra._term import add, dense, scale
+from steer.alignment._forms import derived
+from steer.alignment._table import TensorRow, TensorTable
+from steer.errors import AlignmentError
+
+_BLOCK = 2**17  # elements converted to float64 at a time: small, so that memory is used again
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How far to reduce: to a fixed rank, or to the least rank that keeps an energy.
+
+    Args:
+        rank: At least 1; or None.
+        energy: Share of ‖W‖² to keep, in (0, 1]; or None.
+
+    Raises:
+        AlignmentError: Not exactly one of both is given, or it is out of range.
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.rank, int) and not isinstance(self.rank, bool) and self.rank >= 1
+        share = self.energy is not None and 0.0 < self.energy <= 1.0
+        if (self.rank is None) == (self.energy is None) or not (whole or share):
+            raise AlignmentError(
+                "a rank or an energy that cannot be used",
+                found=f"rank {self.rank!r}, energy {self.energy!r}",
+                expected="a rank of at least 1, or an energy above 0 and at most 1, not both",
+                do="pass for instance rank=16, or energy=0.9",
+            )
+
+    def __str__(self) -> str:
+        return f"rank={self.rank}" if self.energy is None else f"energy={self.energy:g}"
+
+
+def low_rank(
+    vector: Vector,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Vector, TensorTable]:
+    """Return a weight vector with every matrix as the product of two factors.
+
+    The factors are those of the truncated singular value decomposition, the best there are in the
+    Frobenius norm (Eckart-Young); the singular values are shared between both. Biases, norms and
+    blocks of experts (3-D) stay dense, and so do residual sites; the table says which.
+
+    Args:
+        vector: The vector.
+        rank: The rank of each matrix; a matrix of lower rank keeps its own.
+        energy: In place of a rank, the share of ‖W‖² that each matrix must keep, in (0, 1].
+        dtype: Precision of the factors; None for that of the term.
+
+    Returns:
+        The vector, and for each tensor the energy kept and ‖W − BA‖ / ‖W‖ of the factors returned.
+
+    Raises:
+        AlignmentError: Not exactly one of rank and energy is given, or it is out of range.
+    """
+    target = Target(rank, energy)
+    terms, rows = dict(vector.terms), []
+    for site, term in vector.terms.items():
+        if isinstance(site, Weight):
+            terms[site], row = reduced(site.name, term, target, dtype)
+            rows.append(row)
+    return derived(vector, terms, f"low_rank({target})"), TensorTable(tuple(rows))
+
+
+def reduced(
+    name: str, term: Term, target: Target | None, dtype: torch.dtype | None
+) -> tuple[Term, TensorRow]:
+    """Return one term in its form, and what that kept.
+
+    Args:
+        name: The parameter's name.
+        term: The term.
+        target: How far to reduce; None for not at all.
+        dtype: Precision of the result; None for that of the term.
+    """
+    squares = inner(term, term) if isinstance(term, LowRank) else _squares(dense(term))
+    if target is None or len(term.shape) != 2 or squares == 0.0:
+        return _cast(term, dtype), TensorRow(name, term.shape, _rank(term), squares**0.5, 1.0, 0.0)
+    if isinstance(term, LowRank):
+        factors, spectrum = _of_factors(term, target)
+        to = dtype or term.B.dtype
+        factors = LowRank(factors.B.to(to), factors.A.to(to))
+        rest = add(term, scale(factors, -1.0))
+        lost = max(inner(rest, rest), 0.0)
+    else:
+        W = dense(term)
+        factors, spectrum = _of_matrix(W, target, dtype or W.dtype)
+        lost = sum(_squares(W[a:b].double() - _product(factors, a, b)) for a, b in _blocks(W))
+    kept = float(spectrum[: factors.rank].sum() / spectrum.sum())
+    error = (lost / squares) ** 0.5
+    return factors, TensorRow(name, term.shape, factors.rank, squares**0.5, kept, error)
+
+
+def _rank(term: Term) -> int | None:
+    return term.rank if isinstance(term, LowRank) else None
+
+
+def _cast(term: Term, dtype: torch.dtype | None) -> Term:
+    match term:
+        case LowRank(B, A):
+            return LowRank(B.to(dtype or B.dtype), A.to(dtype or A.dtype))
+        case Dense(W):
+            return Dense(W.to(dtype or W.dtype))
+        case _:
+            return term
+
+
+def _of_matrix(W: Tensor, target: Target, dtype: torch.dtype) -> tuple[LowRank, Tensor]:
+    """Return the factors of a matrix and its squared singular values, falling.
+
+    They are the eigenvalues of the smaller of WᵀW and WWᵀ, summed in float64 block by block, so
+    that memory stays near that of W itself. Squaring costs the singular values below 1e-8 of the
+    largest, which float32 factors could not hold either.
+    """
+    if W.shape[0] < W.shape[1]:
+        factors, spectrum = _of_matrix(W.T, target, dtype)
+        return LowRank(factors.A.T.contiguous(), factors.B.T.contiguous()), spectrum
+    gram = torch.zeros(W.shape[1], W.shape[1], dtype=torch.float64, device=W.device)
+    for start, stop in _blocks(W):
+        block = W[start:stop].double()
+        gram.addmm_(block.T, block)
+    values, vectors = torch.linalg.eigh(gram)
+    spectrum = values.flip(0).clamp_min(0.0)
+    rank = _chosen(spectrum, target)
+    root = spectrum[:rank] ** 0.25
+    V = vectors.flip(1)[:, :rank]
+    B = torch.empty(W.shape[0], rank, dtype=dtype, device=W.device)
+    for start, stop in _blocks(W):
+        B[start:stop] = (W[start:stop].double() @ V) / root
+    return LowRank(B, (V * root).T.to(dtype).contiguous()), spectrum
+
+
+def _of_factors(term: LowRank, target: Target) -> tuple[LowRank, Tensor]:
+    """Return the factors of a product and its squared singular values, without forming it."""
+    QB, RB = torch.linalg.qr(term.B.double())
+    QA, RA = torch.linalg.qr(term.A.double().T)
+    U, S, Vh = torch.linalg.svd(RB @ RA.T, full_matrices=False)
+    rank = _chosen(S**2, target)
+    root, dtype = S[:rank].sqrt(), term.B.dtype
+    B, A = QB @ U[:, :rank] * root, root[:, None] * (Vh[:rank] @ QA.T)
+    return LowRank(B.to(dtype), A.to(dtype)), S**2
+
+
+def _chosen(spectrum: Float[Tensor, " rank"], target: Target) -> int:
+    """Return the rank: what was asked for, but no direction that is rounding alone."""
+    floor = float(spectrum[0]) * len(spectrum) * torch.finfo(torch.float64).eps
+    full = int((spectrum > floor).sum())
+    if target.energy is None:
+        return min(target.rank or full, full)
+    wanted = target.energy * float(spectrum.sum())
+    return min(int((spectrum.cumsum(0) < wanted).sum()) + 1, full)
+
+
+def _product(factors: LowRank, start: int, stop: int) -> Tensor:
+    return factors.B[start:stop].double() @ factors.A.double()
+
+
+def _blocks(W: Tensor) -> Iterator[tuple[int, int]]:
+    step = max(1, _BLOCK // max(1, W[0].numel()))
+    return pairwise([*range(0, len(W), step), len(W)])
+
+
+def _squares(W: Tensor) -> float:
+    flat = W.reshape(-1)
+    parts = (flat[a:b].double() for a, b in _blocks(flat))
+    return float(sum(float(part.dot(part)) for part in parts))

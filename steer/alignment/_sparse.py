@@ -1,0 +1,187 @@
+"""Sparse forms of weight vectors: magnitude, TIES and DARE."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from steer.algebra import Dense, Site, Vector
+from steer.algebra._provenance import combined
+from steer.algebra._term import dense
+from steer.alignment._forms import check_share, check_weights_only, derived
+from steer.errors import AlignmentError
+
+_BLOCK = 2**22  # elements looked at together
+_HIGH, _LOW = 2**15, 2**16  # values of the two halves of a float32's bits, sign apart
+
+
+def magnitude(vector: Vector, density: float) -> Vector:
+    """Return the vector with its largest entries alone, the rest set to zero.
+
+    The entries of all parameters are ranked together by absolute value. What equals the smallest
+    entry kept is kept as well, so that no parameter is preferred: a little more than `density` may
+    remain. Low-rank terms become dense; parameters that have become zero are left
+    out, unless all have.
+
+    Args:
+        vector: A weight vector.
+        density: Share of the entries to keep, in (0, 1].
+
+    Returns:
+        A vector of dense terms.
+
+    Raises:
+        AlignmentError: There are residual sites, or the density is out of range.
+    """
+    check_weights_only(vector, "magnitude")
+    check_share("the density", density, zero=False)
+    smallest = _smallest_kept(vector, density)
+    terms = {}
+    for site, term in vector.terms.items():
+        W = _trimmed(dense(term), smallest)
+        if bool(W.any()):
+            terms[site] = Dense(W)
+    if not terms:  # a vector holds something, if only zeros
+        terms = {site: Dense(dense(term)) for site, term in vector.terms.items()}
+    return derived(vector, terms, f"magnitude(density={density:g})")
+
+
+def ties(vectors: Sequence[Vector], density: float = 0.2) -> Vector:
+    """Return one vector of several by trimming, electing a sign, and a disjoint mean.
+
+    Each vector keeps its largest entries (see `magnitude`). Entry by entry, the sign of the sum of
+    what was kept is elected, and the mean is taken over the vectors that have that sign:
+
+        τ = mean{τ̂ᵢ : sgn τ̂ᵢ = γ},  γ = sgn Σ τ̂ᵢ  (0 where γ = 0)
+
+    The paper's λ is the coefficient that the result is used with. Source: arXiv 2306.01708.
+
+    Args:
+        vectors: Weight vectors of one model.
+        density: Share of the entries of each vector to keep, in (0, 1].
+
+    Returns:
+        A vector of dense terms.
+
+    Raises:
+        AlignmentError: There is no vector, one has residual sites, the density is out of range, or
+            nothing remains.
+        AlgebraError: The vectors belong to different models.
+    """
+    check_share("the density", density, zero=False)
+    for vector in vectors:
+        check_weights_only(vector, "ties")
+    if not vectors:
+        raise _nothing("no vector", "at least one")
+    smallest = [_smallest_kept(vector, density) for vector in vectors]
+    terms = {}
+    for site in dict.fromkeys(site for vector in vectors for site in vector.sites):
+        kept = [
+            _trimmed(dense(v.terms[site]), t)
+            for v, t in zip(vectors, smallest, strict=True)
+            if site in v.terms
+        ]
+        merged = _disjoint_mean(kept)
+        if bool(merged.any()):
+            terms[site] = Dense(merged)
+    if not terms:
+        raise _nothing("entries that cancel everywhere", "a difference that does not vanish")
+    made = reduce(combined, (vector.provenance for vector in vectors))
+    arguments = {"density": density, "vectors": len(vectors)}
+    return Vector(terms, replace(made, method="ties", arguments=arguments))
+
+
+def dare(vector: Vector, drop: float, seed: int) -> Vector:
+    """Return the vector with entries dropped at random and the rest enlarged to match.
+
+    Each entry is zero with probability p and x / (1 − p) otherwise, so that its mean is x. The
+    choice depends on the seed and the parameter's name alone. Low-rank terms become dense.
+    Source: arXiv 2311.03099.
+
+    Args:
+        vector: A weight vector.
+        drop: Probability p, in [0, 1).
+        seed: Seed of the choice.
+
+    Returns:
+        A vector of dense terms.
+
+    Raises:
+        AlignmentError: There are residual sites, or the probability is out of range.
+    """
+    check_weights_only(vector, "dare")
+    check_share("the probability of dropping", drop, zero=True)
+    terms = {}
+    for site, term in vector.terms.items():
+        W = dense(term)
+        kept = torch.rand(W.shape, generator=_generator(site, seed)) >= drop
+        terms[site] = Dense((W / (1.0 - drop)).masked_fill_(~kept.to(W.device), 0.0))
+    return derived(vector, terms, f"dare(drop={drop:g}, seed={seed})")
+
+
+def _generator(site: Site, seed: int) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} {site}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+def _disjoint_mean(kept: Sequence[Tensor]) -> Tensor:
+    total = reduce(torch.add, kept)
+    elected = total.sign()
+    agreeing = torch.zeros_like(total)
+    count = torch.zeros_like(total)
+    for W in kept:
+        agrees = (W.sign() == elected) & (elected != 0)
+        agreeing += torch.where(agrees, W, 0.0)
+        count += agrees
+    return agreeing / count.clamp_min_(1.0)
+
+
+def _trimmed(W: Tensor, smallest: float) -> Tensor:
+    return torch.where(W.abs().float() >= smallest, W, W.new_zeros(()))
+
+
+def _smallest_kept(vector: Vector, density: float) -> float:
+    """Return the k-th largest |x| of all entries, k = density × their number.
+
+    The bits of a positive float32, read as an integer, are in the order of the numbers. Two counts,
+    of the upper and then of the lower bits, find the k-th without sorting or joining the tensors.
+    """
+    total = sum(math.prod(term.shape) for term in vector.terms.values())
+    wanted = max(1, round(density * total))
+    upper = torch.zeros(_HIGH, dtype=torch.int64)
+    for bits in _bits(vector):
+        upper += torch.bincount(bits >> 16, minlength=_HIGH).cpu()
+    high, above = _bin(upper, wanted)
+    lower = torch.zeros(_LOW, dtype=torch.int64)
+    for bits in _bits(vector):
+        rest = (bits & 0xFFFF)[bits >> 16 == high]
+        lower += torch.bincount(rest, minlength=_LOW).cpu()
+    low, _ = _bin(lower, wanted - above)
+    return float(torch.tensor([high << 16 | low], dtype=torch.int32).view(torch.float32))
+
+
+def _bits(vector: Vector) -> Iterator[Tensor]:
+    for term in vector.terms.values():
+        for block in dense(term).reshape(-1).split(_BLOCK):
+            yield block.abs().float().contiguous().view(torch.int32)
+
+
+def _bin(counts: Tensor, wanted: int) -> tuple[int, int]:
+    """Return the bin of the `wanted`-th largest, and how many lie above that bin."""
+    from_top = counts.flip(0).cumsum(0)
+    index = int((from_top < wanted).sum())
+    above = int(from_top[index - 1]) if index else 0
+    return len(counts) - 1 - index, above
+
+
+def _nothing(found: str, expected: str) -> AlignmentError:
+    return AlignmentError(
+        "nothing to merge",
+        found=found,
+        expected=expected,
+        do="take the vectors with alignment_vector(base, aligned) first",
+    )

@@ -1,7 +1,0 @@
-"""Where the decoder blocks, the final norm and the unembedding of a model are."""
-
-from steer.architecture.architecture import Architecture
-from steer.architecture.find import find_architecture
-from steer.architecture.output import block_output, replace_output
-
-__all__ = ["Architecture", "block_output", "find_architecture", "replace_output"]

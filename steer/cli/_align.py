@@ -1,0 +1,107 @@
+"""`steer align`."""
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from steer.cli._common import Progress, plain_console, precision, working
+from steer.errors import AlignmentError, VectorFileError
+
+if TYPE_CHECKING:
+    from steer.algebra import Vector
+
+
+def align(
+    base: Annotated[str, typer.Argument(help="The model before alignment: Hub id or directory.")],
+    aligned: Annotated[
+        str, typer.Argument(help="The model after it, or a LoRA adapter: Hub id or directory.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    rank: Annotated[int | None, typer.Option(help="Reduce every matrix to this rank.")] = None,
+    energy: Annotated[
+        float | None, typer.Option(help="Reduce every matrix to the rank that keeps this share.")
+    ] = None,
+    ties: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep this share of the entries, the largest: the trimming step of TIES alone. "
+            "With one vector no sign is elected; steer.ties merges several."
+        ),
+    ] = None,
+    dare: Annotated[
+        float | None, typer.Option(help="Drop entries with this probability (DARE).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of --dare.")] = 0,
+    domain: Annotated[str | None, typer.Option(help="Domain of the alignment.")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Shell pattern of parameter names to take; may be given several times."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision of the vector; float32 is exact, bfloat16 half the size.")
+    ] = "float32",
+    strict: Annotated[
+        bool, typer.Option(help="Refuse another configuration, tokenizer or chat template.")
+    ] = True,
+    progress: Progress = True,
+) -> None:
+    """Write the difference of two models' weights, or of an adapter, as a vector."""
+    forms = {"--rank": rank, "--energy": energy, "--ties": ties, "--dare": dare}
+    given = [name for name, value in forms.items() if value is not None]
+    if len(given) > 1:
+        raise AlignmentError(
+            "more than one form was asked for",
+            found=" and ".join(given),
+            expected="at most one of " + ", ".join(forms),
+            do="write one file, load it, and apply the second form with steer.alignment",
+        )
+    from steer.alignment import alignment_vector, write_alignment_vector
+    from steer.store import folder_made, target_of
+
+    target_of(out, VectorFileError)
+    taken: Any = {
+        "domain": domain,
+        "include": include or None,
+        "dtype": precision(dtype),
+        "strict": strict,
+        "progress": progress,
+    }
+    for side in (base, aligned):
+        if os.path.exists(side) and out.resolve().is_relative_to(Path(side).resolve()):
+            raise VectorFileError(
+                "the vector would be written into one of the models it is taken from",
+                found=str(out),
+                expected=f"a file outside {side}",
+                do="choose another file: -o vector.safetensors",
+            )
+    folder_made(out.parent, VectorFileError)
+    console = plain_console()
+    with working(progress):
+        if ties is None and dare is None:
+            table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
+            console.print(repr(table), soft_wrap=True)
+        else:
+            vector = alignment_vector(base, aligned, **taken)
+            sparse = _sparse(vector, ties, dare, seed)
+            sparse.save(out)
+            console.print(sparse, soft_wrap=True)
+            console.print(f"kept {_share(vector, sparse):.1%} of the entries")
+        console.print(f"saved {out}", soft_wrap=True)
+
+
+def _sparse(vector: "Vector", density: float | None, drop: float | None, seed: int) -> "Vector":
+    """Return a sparse form; entries are ranked over all tensors, so these are held in memory."""
+    from steer.alignment import dare, magnitude
+
+    return magnitude(vector, density) if density is not None else dare(vector, drop or 0.0, seed)
+
+
+def _share(vector: "Vector", sparse: "Vector") -> float:
+    """Return how many entries are not zero, of those that the vector had."""
+    from steer.algebra._term import dense
+
+    kept = sum(int(dense(term).count_nonzero()) for term in sparse.terms.values())
+    return kept / sum(math.prod(term.shape) for term in vector.terms.values())

@@ -1,0 +1,118 @@
+"""`steer check`."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from steer.cli._common import Device, Dtype, Progress, load_model, plain_console, working
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from steer.algebra import Vector
+    from steer.demo.real.claim import Claim
+    from steer.model import Model
+    from steer.pairs import Pairs
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="A vector file.")],
+    model: Annotated[str, typer.Option(help="Hub id, folder, GGUF file, `smollm2` or `demo`.")],
+    pairs: Annotated[
+        str | None,
+        typer.Option(help="Pairs to measure the stored accuracy on: a file, or a data set's id."),
+    ] = None,
+    progress: Progress = True,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Compare a vector's model with another one, and measure there what the vector claims.
+
+    The status is 1 if a fingerprint differs or a claim does not hold.
+    """
+    from steer.algebra import Vector
+    from steer.demo.real.claim import claim_of
+    from steer.pairs import Pairs
+
+    console = plain_console()
+    vector = Vector.load(file)
+    claim = claim_of(vector)
+    chosen = None if pairs is None else Pairs.load(pairs)
+    with working(progress), warnings.catch_warnings():
+        lm = load_model(model, dtype, device)
+        holds = [_fits(vector, lm, console)]
+        warnings.filterwarnings("ignore", "the vector of domain .* was made for another")
+        if claim is not None:
+            holds.append(_answers(claim, vector, lm, console))
+        if chosen is not None:
+            holds.append(_accuracy(chosen, vector, lm, console))
+    if len(holds) == 1:
+        console.print("Nothing was measured: no claim is stored, and --pairs names no pairs.")
+    raise typer.Exit(int(not all(holds)))
+
+
+def _fits(vector: "Vector", lm: "Model", console: "Console") -> bool:
+    """Print which fingerprints differ; a vector made by hand has none."""
+    from steer.network._fit import fingerprint_differences
+
+    made_for = vector.provenance.model
+    if made_for is None:
+        console.print("The file names no model.")
+        return True
+    differing = fingerprint_differences(made_for, lm.info)
+    table = Table("", "the file", "this model")
+    table.add_row("model", made_for.model_id, lm.info.model_id)
+    for name in ("configuration", "tokenizer", "chat template"):
+        table.add_row(name, "", "differs" if name in differing else "equal")
+    console.print(table)
+    console.print("Fingerprints do not cover the weights; claims are measured.", soft_wrap=True)
+    return not differing
+
+
+def _answers(claim: "Claim", vector: "Vector", lm: "Model", console: "Console") -> bool:
+    """Print the claimed and the measured shares of judged answers."""
+    from steer.demo.real.claim import SIGNS, measure
+
+    found, _ = measure(
+        lm, vector, claim.behaviour, claim.coefficient, tokens=claim.tokens, strict=False
+    )
+    table = Table(f"{claim.behaviour} answers", "claimed", "measured")
+    for sign in SIGNS:
+        shares = [str(of.share(claim.behaviour, sign)) for of in (claim, found)]
+        table.add_row(f"at {sign * claim.coefficient:.3g}", *shares)
+    table.add_row("on topic", str(claim.topic(1)), str(found.topic(1)))
+    console.print(table)
+    holds = claim.held_by(found)
+    console.print(
+        f"The claim {'holds' if holds else 'does not hold'}: the change is "
+        f"{found.change.value:+.1%}, claimed {claim.change}.",
+        soft_wrap=True,
+    )
+    return holds
+
+
+def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model", console: "Console") -> bool:
+    """Print the preference accuracy at the stored setting on pairs, and the one stored."""
+    from steer.algebra import compose
+    from steer.measure import Share, preference
+
+    tuning = vector.tuning
+    before = preference(lm, pairs).accuracy
+    if tuning is not None and tuning.layer is not None:
+        vector = vector[tuning.layer]
+    coefficient = 1.0 if tuning is None else tuning.coefficient
+    knob = compose({vector.provenance.domain or "vector": vector}, gate=vector.gate)
+    with lm.steered(knob(coefficient), strict=False):
+        after = preference(lm, pairs).accuracy
+    claimed = None if tuning is None else tuning.score
+    console.print(
+        f"Preference accuracy on {len(pairs)} pairs: {after}, unsteered {before}"
+        f"{'' if claimed is None else f', claimed {claimed:.1%}'}.",
+        soft_wrap=True,
+    )
+    if claimed is None:
+        return True
+    return after.value >= Share(round(claimed * after.n), after.n).interval[0]

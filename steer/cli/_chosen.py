@@ -1,0 +1,98 @@
+"""What `steer extract` says of a selection: its card, answers in full, and what to try next."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from steer.show._markup import terminal_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from steer.measure import Share
+    from steer.pairs import Prompt
+    from steer.selection import Selection
+
+_ANSWERS = 3
+_NEXT = (
+    "read the warnings above, if any: they say what is wrong with the pairs",
+    "use more pairs, or pairs that agree more: 60 or more, with several ways of answering",
+    "allow a stronger push: --kl 1 (repetitions and broken words mean that it is too strong)",
+    "read elsewhere: --at template,response_mean,response_first,response_last",
+    "see whether a prompt does it: if `prompted` is no better, the model may not be able",
+)
+_PAGE = "docs/howto/does-nothing.md leads from what you see to a check and a cure."
+
+
+def show(found: "Selection", console: "Console") -> None:
+    """Print a selection: its card, some answers in full, and advice where nothing works.
+
+    Args:
+        found: The selection, of one domain.
+        console: Where to print.
+    """
+    console.print(found)
+    for answer in () if found.visible is None else found.visible.answers[:_ANSWERS]:
+        lines = (
+            _text(answer.prompt),
+            f"  unsteered: {answer.before}",
+            f"  steered:   {answer.after}",
+        )
+        for line in lines:
+            console.print(terminal_text(line), soft_wrap=True)
+    if lacking := _lacking(found):
+        console.print(f"This vector may do nothing: {' and '.join(lacking)}. What to try:")
+        for step in _NEXT:
+            console.print(f"- {step}", soft_wrap=True)
+        console.print(_PAGE, soft_wrap=True)
+
+
+def as_json(found: "Selection") -> dict[str, object]:
+    """Return a selection of one domain as plain values.
+
+    Args:
+        found: The selection.
+    """
+    (held_out,) = found.held_out.values()
+    shares = {"steered": held_out.steered, **held_out.baselines}
+    answers = () if found.visible is None else found.visible.answers
+    on_topic = None if found.visible is None else found.visible.on_topic
+    return {
+        "position": found.position,
+        "layer": found.layer,
+        "coefficient": found.coefficient,
+        "displacement": found.displacement,
+        "kl": found.kl,
+        "likelihood_effect": found.likelihood_effect,
+        "accuracy": {name: _share(share) for name, share in shares.items()},
+        "answers": [
+            {"prompt": _plain(a.prompt), "unsteered": str(a.before), "steered": str(a.after)}
+            for a in answers
+        ],
+        "changed": None if found.visible is None else found.visible.changed.value,
+        "on_topic": None if on_topic is None else [share.value for share in on_topic],
+        "palrs": None if found.palrs is None else asdict(found.palrs),
+        "settings": [dict(row) for row in found.rows],
+    }
+
+
+def _lacking(found: "Selection") -> list[str]:
+    """Return what this setting was not shown to do."""
+    lacking = [] if found.likelihood_effect else ["no effect on likelihoods is shown"]
+    if found.visible is not None and not found.visible.changed.hits:
+        lacking.append("no answer changed")
+    return lacking
+
+
+def _share(share: "Share") -> dict[str, float]:
+    low, high = share.interval
+    return {"value": share.value, "low": low, "high": high, "n": share.n}
+
+
+def _plain(prompt: "Prompt") -> object:
+    if isinstance(prompt, str):
+        return prompt
+    return [{"role": turn.role, "content": turn.content} for turn in prompt]
+
+
+def _text(prompt: "Prompt") -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt)

@@ -1,0 +1,145 @@
+"""What several commands share: the model, the vectors, progress and time."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import torch
+
+    from steer.model import Model
+
+REAL = "smollm2"  # what the command line calls the real model of `steer.demo.smollm2`
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        help="Hub id, folder or GGUF file; 'smollm2' for a small instruct model, 'demo' for the "
+        "toy that ships."
+    ),
+]
+Dtype = Annotated[str, typer.Option(help="Precision to load the model in: auto, float32, …")]
+Device = Annotated[str | None, typer.Option(help="Where to load it: cpu, cuda, auto, …")]
+Progress = Annotated[
+    bool,
+    typer.Option(
+        "--progress/--no-progress", " /--quiet", help="Show bars and the time taken, on stderr."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints texts as they are: no markup, no emoji codes, no highlighting.
+
+    Args:
+        stderr: Whether it writes to the standard error.
+    """
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def working(progress: bool) -> Iterator[None]:
+    """Print the seconds that a command took to standard error, or hide its bars as well.
+
+    Args:
+        progress: False hides the bars of loading a model, and the seconds.
+    """
+    from transformers.utils import logging
+
+    start = time.perf_counter()
+    hide = not progress and logging.is_progress_bar_enabled()
+    if hide:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            logging.enable_progress_bar()
+    if progress:
+        seconds = time.perf_counter() - start
+        plain_console(stderr=True).print(f"done in {seconds:.1f} s", soft_wrap=True)
+
+
+@contextmanager
+def spinner(doing: str, progress: bool) -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is being done; yield a function that changes the words.
+
+    Args:
+        doing: The first words.
+        progress: False shows nothing.
+    """
+    if not progress:
+        yield lambda words: None
+        return
+    with plain_console(stderr=True).status(doing) as status:
+        yield status.update
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print an object as one line of JSON; numbers that are not finite become null.
+
+    Args:
+        value: Plain dicts, lists, strings, numbers, Booleans and None.
+    """
+    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: object) -> object:
+    """Return a value with None in place of NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load_model(name: str, dtype: str, device: str | None) -> "Model":
+    """Load a model by what the command line calls it.
+
+    Args:
+        name: Hub id, folder, GGUF file, `smollm2` or `demo`.
+        dtype: Precision, as `from_pretrained` takes it.
+        device: Where to put it; None for the default.
+
+    Returns:
+        The model.
+
+    Raises:
+        CapabilityError: There is no such device.
+        CheckpointError: There is no such model, or it cannot be loaded.
+        TextError: It has no tokenizer that can be read.
+    """
+    from steer.demo import MODEL_PATH, NAME, smollm2
+    from steer.model import Model
+
+    wanted = "auto" if dtype == "auto" else precision(dtype)
+    if name == REAL:
+        return smollm2.load(dtype=wanted, device=device)
+    source = str(MODEL_PATH) if name == "demo" else name
+    model = Model.from_pretrained(source, dtype=wanted, device=device)
+    if name == "demo":
+        model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
+    return model
+
+
+def precision(name: str) -> "torch.dtype":
+    """Return a floating-point precision by its name.
+
+    Args:
+        name: `float16`, `bfloat16`, `float32` or `float64`.
+
+    Raises:
+        BadParameter: There is no such precision.
+    """
+    from steer.model._loading.options import PRECISIONS
+
+    if name not in PRECISIONS:
+        raise typer.BadParameter(f"expected one of {', '.join(PRECISIONS)}", param_hint="--dtype")
+    return PRECISIONS[name]

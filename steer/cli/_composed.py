@@ -1,0 +1,157 @@
+"""`-v FILE:COEF`, as several commands take it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steer.cli._common import plain_console
+from steer.errors import CompositionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from steer.algebra import Composition, DomainGate, Vector
+
+
+Setting = dict[str, float]  # the coefficient of each vector, by its name in the composition
+
+
+def composed(vectors: list[str], gate: bool) -> "Composition | None":
+    """Return the composition that FILE:COEF arguments ask for, or None for none.
+
+    Args:
+        vectors: See `at_strengths`; each with one coefficient at most.
+        gate: See `at_strengths`.
+
+    Raises:
+        VectorFileError: A file cannot be read.
+        CompositionError: An argument has several coefficients, or see `at_strengths`.
+    """
+    knobs, settings = at_strengths(vectors, gate)
+    if len(settings) > 1:
+        raise CompositionError(
+            "this command takes one coefficient of each vector",
+            found=", ".join(vectors),
+            expected="FILE:COEF with one number",
+            do="write one number; `steer generate` compares several",
+        )
+    return knobs
+
+
+def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, list[Setting]]":
+    """Return the composition that FILE:COEF,COEF,… arguments ask for, and its settings.
+
+    A gate that is stored in a file and not asked for is reported on standard error. Of several
+    files of one domain all but the first are named by their files too; the gate opens all of them
+    for that domain.
+
+    Args:
+        vectors: The arguments; without a coefficient the file's own recommendation is used.
+        gate: Whether to use the gate that is stored in the files.
+
+    Returns:
+        The composition at the first setting, or None without an argument; and all settings: the
+        k-th coefficient of each vector, one coefficient standing for all.
+
+    Raises:
+        VectorFileError: A file cannot be read.
+        CompositionError: Arguments with different numbers of coefficients, or a gate is asked for
+            and the files hold none or several.
+    """
+    from steer.algebra import Vector, compose
+
+    loaded: dict[str, Vector] = {}
+    coefficients: dict[str, tuple[float, ...]] = {}
+    domains: dict[str, str] = {}  # of each name
+    for argument in vectors:
+        path, given = _file_and_coefficients(argument)
+        vector = Vector.load(path)
+        tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
+        domain = vector.provenance.domain or path.stem
+        name = domain if domain not in loaded else f"{domain} ({path})"
+        domains[name] = domain
+        loaded[name] = vector
+        coefficients[name] = (tuned,) if given is None else given
+    if not loaded:
+        return None, []
+    settings = _settings(coefficients, vectors)
+    if not gate and any(vector.gate is not None for vector in loaded.values()):
+        note = "These files hold a domain gate, which is not used; --gate uses it."
+        plain_console(stderr=True).print(note, soft_wrap=True)
+    used = _gate(loaded, domains, vectors) if gate else None
+    return compose(loaded, gate=used)(settings[0]), settings
+
+
+def _settings(
+    coefficients: "Mapping[str, tuple[float, ...]]", arguments: list[str]
+) -> list[Setting]:
+    """Return the settings of several strengths; one coefficient stands for all of them."""
+    count = max(map(len, coefficients.values()))
+    if any(len(given) not in (1, count) for given in coefficients.values()):
+        raise CompositionError(
+            "the vectors have different numbers of coefficients",
+            found=", ".join(arguments),
+            expected=f"one coefficient, or {count}, for each vector",
+            do="write as many for each, or one that stays the same",
+        )
+    return [
+        {name: given[k if len(given) > 1 else 0] for name, given in coefficients.items()}
+        for k in range(count)
+    ]
+
+
+def _gate(
+    vectors: "Mapping[str, Vector]", domains: "Mapping[str, str]", arguments: list[str]
+) -> "DomainGate":
+    """Return the gate that all vectors with one were stored with, which knows every name."""
+    gates = {name: vector.gate for name, vector in vectors.items() if vector.gate is not None}
+    if not gates:
+        raise CompositionError(
+            "no gate is stored in these files",
+            found=", ".join(arguments),
+            expected="a vector that was saved with a domain gate",
+            do="leave out --gate",
+        )
+    (name, first), *others = gates.items()
+    for other_name, other in others:
+        if not _equal(first, other):
+            raise CompositionError(
+                "different gates are stored in these files",
+                found=f"{name}: {first}; {other_name}: {other}",
+                expected="one gate, fitted on the prompts of all domains",
+                do="fit one with steer.domain_gate and save it with every vector",
+            )
+    return _naming(first, domains)
+
+
+def _naming(gate: "DomainGate", domains: "Mapping[str, str]") -> "DomainGate":
+    """Return a gate that opens further names of its domains as it opens these."""
+    further = {n: d for n, d in domains.items() if n not in gate.domains and d in gate.domains}
+    own = len(gate.domains)
+    rows = [*range(own), *(gate.domains.index(d) for d in further.values())]
+    rows += range(own, len(gate.centroids))  # the background stands last
+    return replace(gate, domains=(*gate.domains, *further), centroids=gate.centroids[rows])
+
+
+def _equal(left: "DomainGate", right: "DomainGate") -> bool:
+    ours, theirs = left.centroids, right.centroids
+    same = (left.domains, left.layer, left.margin) == (right.domains, right.layer, right.margin)
+    return same and ours.shape == theirs.shape and bool((ours == theirs).all())
+
+
+def _file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | None]:
+    path, colon, numbers = argument.rpartition(":")
+    if not colon or os.path.exists(argument):
+        return Path(argument), None
+    try:
+        return Path(path), tuple(float(number) for number in numbers.split(","))
+    except ValueError:
+        if not os.path.exists(path):
+            return Path(argument), None
+        raise CompositionError(
+            f"the coefficient of {path} is no number",
+            found=repr(numbers),
+            expected="FILE:COEF with a number or several, or FILE alone",
+            do=f"write for instance {path}:0.5 or {path}:-1,0,1",
+        ) from None

@@ -1,0 +1,89 @@
+"""`steer console`."""
+
+import os
+import sys
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steer.cli._common import REAL, Device, Dtype, Progress, load_model, plain_console
+from steer.cli._composed import composed
+from steer.errors import CheckpointError, CompositionError, MissingExtraError
+from steer.show._markup import terminal_text
+
+if TYPE_CHECKING:
+    from steer.algebra import Composition
+    from steer.model import Model
+
+_TOY = "demo"
+
+
+def console(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Hub id, folder or GGUF file; 'smollm2' for a small instruct model, 'demo' for "
+            "the toy that ships. Left out: smollm2, or the toy where that cannot be had."
+        ),
+    ] = None,
+    vector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vector",
+            "-v",
+            help="FILE:COEF; may be given several times. The two demo models have knobs without.",
+        ),
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="What to ask first.")] = "",
+    gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.", min=1)] = 64,
+    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
+    progress: Progress = True,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Turn knobs and ask prompts; the steered answer stands beside the unsteered one."""
+    knobs = composed(vector or [], gate)
+    if knobs is None and model not in (None, REAL, _TOY):
+        raise CompositionError(
+            "there is no knob to turn",
+            found="no --vector",
+            expected="at least one FILE or FILE:COEF",
+            do=f"steer console {model} -v FILE",
+        )
+    from steer.console._knobs import knobs_of
+    from steer.console._state import State
+    from steer.console._terminal import Terminal
+    from steer.console._writer import Writer
+
+    lm, name = _opened(model, dtype, device)
+    if knobs is None:
+        knobs = _own(lm, name, progress)
+    settings = {knob.domain: knob.value for knob in knobs_of(knobs)}
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text is refused alone
+    writer = Writer(lm, knobs, strict=strict)
+    Terminal(writer, State(prompt, settings, max_new_tokens), plain_console()).run()
+
+
+def _opened(model: str | None, dtype: str, device: str | None) -> "tuple[Model, str]":
+    """Return the model and its name; without one the real model, or the toy where there is none."""
+    from steer.demo.smollm2 import OVERRIDE
+
+    if model is not None:
+        return load_model(model, dtype, device), model
+    try:
+        return load_model(REAL, dtype, device), REAL
+    except (CheckpointError, MissingExtraError) as error:
+        if os.environ.get(OVERRIDE):  # a model that was named is not replaced
+            raise
+        said = f"This is the toy that ships; {REAL} cannot be had: {error.what} ({error.found})."
+        plain_console(stderr=True).print(terminal_text(said), soft_wrap=True)
+        return load_model(_TOY, dtype, device), _TOY
+
+
+def _own(lm: "Model", name: str, progress: bool) -> "Composition":
+    from steer.demo.knobs import real_knobs, toy_knobs
+
+    return toy_knobs() if name == _TOY else real_knobs(lm, progress=progress)

@@ -1,0 +1,101 @@
+"""`steer eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steer.cli._common import (
+    AsJson,
+    Device,
+    Dtype,
+    ModelName,
+    Progress,
+    load_model,
+    plain_console,
+    print_json,
+    working,
+)
+from steer.cli._composed import composed
+from steer.errors import HarnessError
+
+
+def evaluate(
+    model: ModelName,
+    tasks: Annotated[
+        str, typer.Option(help="Names, with commas between; 'list' prints what there is.")
+    ],
+    vector: Annotated[
+        list[str] | None,
+        typer.Option("--vector", "-v", help="FILE:COEF; may be given several times."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for results and every item.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Documents of each task.", min=1)] = None,
+    num_fewshot: Annotated[int | None, typer.Option(help="Worked examples.", min=0)] = None,
+    samples: Annotated[int, typer.Option(help="Completions per document, for pass@k.", min=1)] = 1,
+    temperature: Annotated[float, typer.Option(help="Of sampling; 0 is greedy.", min=0)] = 0.0,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest completion.", min=1)] = None,
+    chat: Annotated[bool, typer.Option(help="Prompts go through the chat template.")] = False,
+    baseline: Annotated[bool, typer.Option(help="Score the unsteered model as well.")] = True,
+    gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Texts generated at once.", min=1)] = 8,
+    builtin: Annotated[
+        bool, typer.Option("--builtin", help="Look up lm-eval's own tasks too; they download.")
+    ] = False,
+    allow_code_execution: Annotated[
+        bool,
+        typer.Option("--allow-code-execution", help="Run programs that the model writes."),
+    ] = False,
+    seconds: Annotated[float, typer.Option(help="Time limit of one program.", min=0.1)] = 10.0,
+    memory: Annotated[int, typer.Option(help="Megabytes of one program.", min=64)] = 1024,
+    seed: Annotated[int, typer.Option(help="Of worked examples and sampling.")] = 0,
+    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
+    as_json: AsJson = False,
+    progress: Progress = True,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Score a steered model on lm-eval's tasks, beside the unsteered one."""
+    from steer.harness import SandboxLimits, available_tasks, run_harness
+    from steer.store import folder_of
+
+    console = plain_console()
+    if tasks == "list":
+        for name in available_tasks(data):
+            console.print(name, soft_wrap=True)
+        return
+    if out is not None:
+        folder_of(out, HarnessError)
+    knobs = composed(vector or [], gate)
+    with working(progress):
+        result = run_harness(
+            load_model(model, dtype, device),
+            knobs,
+            [name.strip() for name in tasks.split(",") if name.strip()],
+            data=data,
+            limit=limit,
+            num_fewshot=num_fewshot,
+            samples=samples,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            apply_chat_template=chat,
+            baseline=baseline,
+            batch_size=batch_size,
+            builtin=builtin,
+            allow_code_execution=allow_code_execution,
+            limits=SandboxLimits(seconds=seconds, memory=memory),
+            seed=seed,
+            strict=strict,
+            progress=progress,
+        )
+        written = None if out is None else result.save(out)
+        if as_json:
+            for row in result.rows:
+                print_json(row)
+            return
+        console.print(repr(result), soft_wrap=True)
+        if written is not None:
+            console.print(f"written: {written}", soft_wrap=True)

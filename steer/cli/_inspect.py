@@ -1,0 +1,37 @@
+"""`steer inspect` and `steer methods`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from steer.cli._common import AsJson, plain_console, print_json
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A vector file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print what a vector file holds; the file is validated, nothing is executed."""
+    from steer.algebra import Vector, inspect_header
+
+    vector = Vector.load(file)
+    if as_json:
+        print_json(inspect_header(file))
+    else:
+        plain_console().print(vector)
+
+
+def methods() -> None:
+    """List the extraction methods, reading positions and operators."""
+    from steer.algebra import operators
+    from steer.extract import POSITIONS
+    from steer.extract import methods as known
+    from steer.extract._positions import DEFAULT_AT
+
+    table = Table("what", "names", "default")
+    table.add_row("method", ", ".join(known()), "mean_difference")
+    table.add_row("at", ", ".join(POSITIONS), ", ".join(DEFAULT_AT))
+    table.add_row("operator", ", ".join(operators()), "add")
+    plain_console().print(table)

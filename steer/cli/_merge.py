@@ -1,0 +1,56 @@
+"""`steer merge`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steer.cli._common import REAL, Progress, plain_console, working
+from steer.errors import MergeError
+
+
+def merge(
+    model: Annotated[str, typer.Argument(help="Hub id or folder, 'smollm2' or 'demo'.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write, new or empty.")],
+    vector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vector",
+            "-v",
+            help="FILE:COEF; may be given several times. A vector file, or the folder or id of an "
+            "aligned model. Without COEF: 1.",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse what another kind of model made.")] = True,
+    progress: Progress = True,
+) -> None:
+    """Write a checkpoint with weight vectors merged into it, shard by shard."""
+    from steer.merge import merge_checkpoint
+
+    if not vector:
+        raise MergeError(
+            "there is nothing to merge",
+            found="no --vector",
+            expected="at least one FILE:COEF",
+            do=f"steer merge {model} -v FILE:COEF -o {out}",
+        )
+    parts = [_part(argument) for argument in vector]
+    with working(progress):
+        merge_checkpoint(_folder(model), parts, out, strict=strict, progress=progress)
+        plain_console().print(f"written: {out}", soft_wrap=True)
+
+
+def _folder(model: str) -> str | Path:
+    from steer.demo import MODEL_PATH, smollm2
+
+    if model == REAL:
+        return smollm2.model_folder()
+    return MODEL_PATH if model == "demo" else model
+
+
+def _part(argument: str) -> tuple[str, float]:
+    name, colon, number = argument.rpartition(":")
+    try:
+        return (name, float(number)) if colon else (argument, 1.0)
+    except ValueError:
+        return argument, 1.0

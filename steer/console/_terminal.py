@@ -1,0 +1,150 @@
+"""The console in a terminal, or through a pipe."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from steer.console._lines import COMMANDS, Ask, Command, Turn, read_line
+from steer.console._panes import Live, Plain
+from steer.console._state import State
+from steer.console._writer import Writer
+from steer.errors import SteerError
+from steer.show._markup import terminal_text
+
+HINT = "Ask something, or turn a knob. /help says how, /quit ends."
+
+
+class Terminal:
+    """Reads lines, answers them, and shows both texts while they grow.
+
+    Args:
+        writer: What writes the texts.
+        state: The setting to begin with; a prompt in it is answered first.
+        console: Where to show it; on a terminal both texts stand side by side.
+    """
+
+    def __init__(self, writer: Writer, state: State, console: Console) -> None:
+        self._writer = writer
+        self._state = state
+        self._console = console
+
+    def run(self) -> None:
+        """Read and answer lines until the input ends."""
+        if self._console.is_terminal:
+            self._say(HINT)
+        self._knobs()
+        first = [f"/ask {self._state.prompt}"] if self._state.prompt.strip() else []
+        while True:
+            try:
+                line = first.pop() if first else _line()
+                if line is None or self._take(line):
+                    return
+            except KeyboardInterrupt:
+                if not _typed():
+                    raise
+                self._say("")
+            except SteerError as error:
+                self._say(f"{type(error).__name__}: {error}", style="red")
+
+    def _take(self, line: str) -> bool:
+        """Do what a line says; return whether it ends the console."""
+        meant = read_line(line, list(self._state.coefficients))
+        if isinstance(meant, Ask):
+            self._state = State(meant.prompt, self._state.coefficients, self._state.max_new_tokens)
+            self._answer()
+        elif isinstance(meant, Turn):
+            self._turn(meant.coefficients)
+        elif meant == Command("knobs"):
+            self._knobs()
+        elif meant == Command("help"):
+            self._help()
+        return meant == Command("quit")
+
+    def _turn(self, turned: Mapping[str, float]) -> None:
+        coefficients = {**self._state.coefficients, **turned}
+        self._writer.composition(coefficients)  # raises where one cannot be used
+        self._state = replace(self._state, coefficients=coefficients)
+        self._knobs()
+        if self._state.prompt.strip():
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer the prompt; Ctrl-C stops it."""
+        state = replace(self._state, unsteered="", steered="", doing="nothing")
+        same = self._state.doing == "done"  # the unsteered text has been shown
+        with _interruptible() as stopped, self._pane(shown=same) as pane:
+
+            def show(now: State) -> None:
+                if now.note and now.note != self._state.note:
+                    self._say(now.note, style="yellow")
+                self._state = now
+                pane.show(now)
+
+            self._writer.run(state, show, lambda: None if stopped() else state)
+        if stopped():
+            self._say("stopped", style="yellow")
+
+    def _pane(self, shown: bool) -> AbstractContextManager[Any]:
+        return Live(self._console) if self._console.is_terminal else Plain(self._console, shown)
+
+    def _knobs(self) -> None:
+        knobs = "  ".join(f"{d}={c:+g}" for d, c in self._state.coefficients.items())
+        self._say(f"knobs: {knobs}", style="bold")
+
+    def _help(self) -> None:
+        first = next(iter(self._state.coefficients))
+        rows = {"TEXT": "ask", f"{first}=0.5 …": "turn knobs; those not named stay", **COMMANDS}
+        for name, does in rows.items():
+            self._say(f"  {name:<18} {does}")
+        self._say("  Ctrl-C             stop the answer")
+
+    def _say(self, text: str, **options: Any) -> None:
+        self._console.print(
+            terminal_text(text), markup=False, highlight=False, soft_wrap=True, **options
+        )
+
+
+def _line() -> str | None:
+    """Return the next line of standard input, with an editor for it where a person types."""
+    if not _typed():
+        return (sys.stdin and sys.stdin.readline()) or None  # a process may have no input at all
+    with contextlib.suppress(ImportError):  # not on Windows
+        import readline  # noqa: F401  # gives `input` its keys and its history
+    try:
+        return input("> ")
+    except EOFError:
+        sys.stdout.write("\n")
+        return None
+
+
+def _typed() -> bool:
+    """Return whether a person types what is read."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Note the first Ctrl-C, so that an answer ends where it can; a second one interrupts."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)

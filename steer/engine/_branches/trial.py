@@ -1,0 +1,159 @@
+"""Whether a model can be cut at a block, and at what size it runs fastest: tried on the model."""
+
+import random
+import time
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from steer.algebra import Composition, Part, Scope, Vector, as_composition
+from steer.engine._base import Batch
+from steer.engine._branches.branches import branched_logprobs
+from steer.engine._hooks import HooksEngine
+from steer.engine._packing import (
+    FAILURES,
+    LENGTH,
+    failure,
+    tolerance_of,
+    trial_length,
+    untried_reason,
+)
+from steer.engine._reading import device_of, run_blocks
+from steer.network import Architecture
+
+_SIZES = {"cpu": (256, 512, 1024, 2048), "other": (1024, 4096, 16384, 65536)}
+_GAIN = 0.03  # a larger size must be faster by this share to be taken
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found out about a model on one device in one precision."""
+
+    length: int = 0
+    reason: str = ""
+    tokens: int | None = None
+
+
+_Kinds = dict[tuple[object, ...], _Known]
+_FOUND: "weakref.WeakKeyDictionary[nn.Module, _Kinds]" = weakref.WeakKeyDictionary()
+
+
+def uncut_reason(architecture: Architecture, longest: int = LENGTH) -> str:
+    """Return why settings cannot be scored from a block on; empty if they can.
+
+    The first call scores random texts under two settings both ways and compares the
+    log-probabilities. The answer is kept until a longer sequence is asked for: attention windows
+    and scaled positions show at their own length only.
+
+    Args:
+        architecture: The model's parts; it is not being steered.
+        longest: Longest sequence, in tokens.
+    """
+    known = _known(architecture)
+    if not known.reason and known.length < longest:
+        known.length = max(longest, trial_length(architecture, longest))
+        known.reason = _tried(architecture, known.length)
+    return known.reason
+
+
+def fastest_tokens(architecture: Architecture) -> int:
+    """Return the tokens of one forward at which a block is fastest, measured once per model.
+
+    Args:
+        architecture: The model's parts; it is not being steered.
+    """
+    known = _known(architecture)
+    if known.tokens is None:
+        device = device_of(architecture)
+        sizes = _SIZES["cpu" if device.type == "cpu" else "other"]
+        best = float("inf")
+        for size in sizes:
+            try:
+                found = min(_seconds_per_token(architecture, size, device) for _ in range(2))
+            except torch.OutOfMemoryError:
+                break
+            if found < best * (1 - _GAIN):
+                best, known.tokens = found, size
+    return known.tokens or 256
+
+
+def _known(architecture: Architecture) -> _Known:
+    parameter = next(architecture.embedding.parameters())
+    attention = getattr(getattr(architecture.body, "config", None), "_attn_implementation", None)
+    key = (parameter.dtype, parameter.device, attention, architecture.model.training)
+    return _FOUND.setdefault(architecture.model, {}).setdefault(key, _Known())
+
+
+def _seconds_per_token(architecture: Architecture, size: int, device: torch.device) -> float:
+    ids = torch.zeros(size // 64, 64, dtype=torch.long, device=device)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    start = clock()
+    run_blocks(architecture, (0,), {"input_ids": ids}, _wait)
+    return (clock() - start) / size
+
+
+def _wait(index: int, h: Tensor) -> None:
+    h[0, 0, 0].item()  # a GPU has finished when its result is here
+
+
+def _tried(architecture: Architecture, length: int) -> str:
+    if reason := untried_reason(architecture, length):
+        return reason
+    batch = _texts(architecture.vocab, length)
+    settings = torch.tensor([[0.0], [1.0]])
+    tolerance = tolerance_of(architecture)
+    unsteered = _plainly(architecture, _composition(architecture, Scope("all"))(0.0), batch)
+    for part in ("all", "response"):
+        composition = _composition(architecture, Scope(part))
+        expected = [unsteered, _plainly(architecture, composition(1.0), batch)]
+        try:
+            found = branched_logprobs(
+                architecture, composition, settings, batch, max_tokens=2 * length
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except FAILURES as error:
+            return failure(error)
+        for row, scores in enumerate(found):
+            plain = torch.stack([scored[row] for scored in expected])
+            off = float((scores - plain).abs().max() / plain.abs().max())
+            if not off <= tolerance:  # NaN is not
+                return f"the result differs by {off:.1e} at {length} tokens"
+    return ""
+
+
+def _composition(architecture: Architecture, scope: Scope) -> Composition:
+    """Return a random direction at the middle layer and at the one above."""
+    generator = torch.Generator().manual_seed(0)
+    last = architecture.n_layers - 1
+    layers = sorted({last // 2, min(last // 2 + 1, last)})
+    directions = {n: torch.randn(architecture.d_model, generator=generator) for n in layers}
+    return as_composition(Part(Vector.of(directions), "add", scope))
+
+
+def _texts(vocab: int, length: int) -> Batch:
+    """Return two prompts, the first with two responses, one of them of the whole length."""
+    draw = random.Random(length)
+    ids = [draw.randrange(vocab) for _ in range(length)]
+    start = length // 2
+    other = [draw.randrange(vocab) for _ in range(7)]
+    rows = (tuple(ids), (*ids[:start], *other), (*other, *ids[start : start + 3]))
+    return Batch(rows, (start, start, 5))
+
+
+@torch.no_grad()
+def _plainly(architecture: Architecture, composition: Composition, batch: Batch) -> list[Tensor]:
+    engine = HooksEngine(architecture)
+    attachment = engine.attach(composition)
+    found: list[Tensor] = [torch.empty(0)] * len(batch.ids)
+    try:
+        for piece in batch.pieces(1):  # each row by itself: no time goes into padding
+            ((row,), (logits,)) = piece.rows or (), engine.forward(piece).logits
+            tokens = torch.tensor(batch.ids[row][batch.prompt_lengths[row] :])
+            table = torch.log_softmax(logits.float(), dim=-1).cpu()
+            found[row] = table.gather(1, tokens[:, None])[:, 0]
+    finally:
+        attachment.remove()
+    return found

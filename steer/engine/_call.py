@@ -1,0 +1,422 @@
+"""What is known of one model call: prompts, positions, and which tokens a scope means.
+
+A decoder block sees chunks of tokens. Whether they belong to a prompt, where they stand and which
+prompt a row came from is known at the top-level call only; it is worked out here, once per call.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from steer.algebra import Scope
+from steer.algebra._scope import token_positions
+from steer.engine._threads import this_thread
+from steer.errors import CapabilityError, RowsError, ScopeError
+
+# Arguments of a forward by which a model is handed what it has read before.
+STATES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
+_PROMPTS = ("inputs_embeds", "inputs", "input_ids")  # arguments of `generate`
+TokenMask = Bool[Tensor, "batch pos one"] | Literal[False] | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """Which rows of a larger call a smaller one is.
+
+    Args:
+        rows: Row of the larger call for each prompt of this one.
+        total: Number of prompts of the larger call.
+    """
+
+    rows: tuple[int, ...]
+    total: int
+
+
+@dataclass(eq=False, slots=True)
+class Prompts:
+    """The prompts of one `generate` call, and what was decided about them.
+
+    Args:
+        mask: True at the tokens of each prompt, False at padding.
+        part: Which prompts of a larger call these are, if they are a part of one.
+        ids: The prompts' token ids, if `generate` was given them all.
+        before: Columns of the prompts that are not among the tokens `generate` counts: they lie in
+            a cache, or are embeddings.
+        state: A state that the caller handed to `generate`, in words.
+        gates: Weights that each active steering decided for these prompts, `[batch domain]`.
+        so_far: Token ids of each row from which `generate` prepared the next forward.
+        found: For each marker, the ids of each row that were searched, and where it ends there.
+    """
+
+    mask: Bool[Tensor, "prompt pos"]
+    part: Part | None = None
+    ids: Int[Tensor, "prompt pos"] | None = None
+    before: int = 0
+    state: str | None = None
+    gates: dict[object, Tensor] = field(default_factory=dict)
+    so_far: Int[Tensor, "batch pos"] | None = None
+    found: dict[str, tuple[tuple[list[int], int], ...]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of prompts."""
+        return self.mask.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of the prompts, padding included."""
+        return self.mask.shape[1]
+
+    def columns(self) -> int | None:
+        """Columns of the text from which the next forward was prepared; None if not known."""
+        if self.so_far is None or (self.state is not None and self.before == 0):
+            return None
+        return self.before + self.so_far.shape[1]
+
+    def text(self, stop: int, expand: int) -> Int[Tensor, "batch pos"] | None:
+        """Return the ids of the first columns of each row; None if not all are known.
+
+        Args:
+            stop: Number of columns.
+            expand: Rows per prompt.
+        """
+        if self.ids is None:
+            return None
+        if stop <= self.width:
+            return self.ids[:, :stop].repeat_interleave(expand, dim=0)
+        known = self.so_far is not None and self.so_far.shape[1] >= stop
+        return self.so_far[:, :stop] if self.so_far is not None and known else None
+
+    def seen(self, stop: int, expand: int) -> Bool[Tensor, "batch pos"]:
+        """Return which of the first columns of each row are tokens.
+
+        Args:
+            stop: Number of columns.
+            expand: Rows per prompt.
+        """
+        new = self.mask.new_ones(self.count, max(stop - self.width, 0))
+        return torch.cat([self.mask[:, :stop], new], dim=1).repeat_interleave(expand, dim=0)
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One forward: `rows` of `length` tokens, beginning at column `past`.
+
+    Args:
+        rows: Rows of this forward.
+        length: Columns of this forward.
+        past: Columns already in the cache.
+        mask: Non-padding columns up to `past + length`, if the caller gave a mask.
+        prompts: The surrounding `generate` call, if any.
+        lengths: Prompt tokens of each row, given for a bare forward.
+        reason: Why positions cannot be told, if so.
+        part: Which rows of a larger call these are, if they are a part of one.
+        gates: Weights that each active steering decided, `[batch domain]`.
+        ends: For each marker of a scope, the position of its last token in each row.
+        kept: Which of its columns the unembedding gets, if not all.
+        waiting: Steerings that do not act in this forward.
+        reader: The one of them for whose gate it is run.
+        thread: Whose call it is; None in compiled code, which cannot tell.
+    """
+
+    rows: int
+    length: int
+    past: int
+    mask: Bool[Tensor, "batch pos"] | None = None
+    prompts: Prompts | None = None
+    lengths: Int[Tensor, " batch"] | None = None
+    reason: str | None = None
+    part: Part | None = None
+    gates: dict[object, Tensor] = field(default_factory=dict)
+    ends: Mapping[str, Int[Tensor, " batch"]] = field(default_factory=dict)
+    kept: slice | Tensor | None = None
+    waiting: tuple[object, ...] = ()
+    reader: object = None
+    thread: int | None = field(default_factory=this_thread)
+    _masks: dict[tuple[Scope, torch.device], TokenMask] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.prompts is not None:
+            self.gates, self.part = self.prompts.gates, self.prompts.part
+            if self.rows % self.prompts.count:
+                raise RowsError(
+                    "a forward inside generate() has rows of no prompt",
+                    found=f"{self.rows} rows for {self.prompts.count} prompts",
+                    expected="a multiple of the prompts (beams, sampled copies)",
+                    do="generate with a method that keeps one group of rows per prompt",
+                )
+
+    def reading(self, reader: object, waiting: tuple[object, ...]) -> "Call":
+        """Return the same forward as it is run ahead, for one gate to be decided.
+
+        Args:
+            reader: The steering whose gate it is.
+            waiting: The steerings that do not act yet.
+        """
+        call = replace(self, waiting=waiting, reader=reader)
+        call.gates = dict(self.gates)
+        return call
+
+    def row(self, row: int, columns: slice) -> "Call":
+        """Return one row of this forward, at some of its columns, as a forward of its own.
+
+        Args:
+            row: The row; it has no padding before it.
+            columns: The columns.
+        """
+        start, stop, _ = columns.indices(self.length)
+        part = self.part or Part(tuple(range(self.rows)), self.rows)
+        return Call(
+            1,
+            stop - start,
+            self.past + start,
+            lengths=None if self.lengths is None else self.lengths[row : row + 1],
+            part=Part((part.rows[row],), part.total),
+            gates={key: weights[row : row + 1] for key, weights in self.gates.items()},
+            ends={marker: ends[row : row + 1] for marker, ends in self.ends.items()},
+        )
+
+    @property
+    def expand(self) -> int:
+        """Rows per prompt: beams or sampled copies."""
+        return self.rows // self.prompts.count if self.prompts is not None else 1
+
+    @property
+    def decoding(self) -> bool:
+        """Whether every token of this forward was generated."""
+        return self.prompts is not None and self.past >= self.prompts.width
+
+    def token_mask(self, scope: Scope, device: torch.device) -> TokenMask:
+        """Return which tokens of this forward a scope means.
+
+        Args:
+            scope: The scope.
+            device: Where the mask is needed.
+
+        Returns:
+            None for all of them, False for none, else `[batch, pos, 1]`.
+
+        Raises:
+            ScopeError: The scope needs the prompt's length, and the call does not tell it.
+            CapabilityError: Positions cannot be told for this call.
+        """
+        if scope.everything:
+            return None
+        whole = scope.marker is None and scope.start == 0 and scope.stop is None
+        if self.decoding and whole:
+            return None if scope.part == "response" else False
+        key = (scope, device)
+        if key not in self._masks:
+            lengths = self.prompt_lengths() if scope.needs_prompt_lengths else None
+            positions = self._positions()
+            ends = self.ends.get(scope.marker or "")
+            if ends is not None:
+                ends = ends.to(positions.device)
+            chosen = scope.mask(positions, lengths, ends)
+            self._masks[key] = chosen[:, :, None].to(device)
+        return self._masks[key]
+
+    def last_prompt_columns(self) -> Int[Tensor, " batch"]:
+        """Return the column of each row's last prompt token in this forward.
+
+        Raises:
+            CapabilityError: The prompt does not lie in this forward as a whole.
+            ScopeError: The prompt's length is not known.
+        """
+        lengths = self.prompt_lengths()
+        positions = self._positions()
+        if self.past or (self.prompts is not None and self.length < self.prompts.width):
+            raise CapabilityError(
+                "a gate needs the whole prompt in one forward",
+                found=f"{self.length} tokens after {self.past} already in the cache",
+                expected="an empty cache and no chunked prefill",
+                do="leave out past_key_values and prefill_chunk_size, or take the gate away",
+            )
+        hit = positions == (lengths - 1)[:, None]
+        if not bool(hit.any(dim=1).all()):
+            raise ScopeError(
+                "a prompt ends outside this forward",
+                found=f"prompt lengths {lengths.tolist()}, {self.length} columns",
+                expected="1 <= prompt length <= tokens of the row",
+                do="count the tokens of each prompt without padding",
+            )
+        return hit.int().argmax(dim=1)
+
+    def prompt_lengths(self) -> Int[Tensor, " batch"]:
+        """Return the tokens of each row's prompt.
+
+        Raises:
+            ScopeError: The call does not tell them.
+        """
+        if self.prompts is not None:
+            return self.prompts.mask.sum(dim=1).repeat_interleave(self.expand)
+        if self.lengths is None:
+            raise ScopeError(
+                "this forward does not say where the prompts end",
+                found="a bare forward without prompt_lengths",
+                expected="prompt_lengths, one count of tokens per row",
+                do="call model(input_ids, ..., prompt_lengths=[...]), use generate(), or scope all",
+            )
+        return self.lengths
+
+    def _positions(self) -> Int[Tensor, "batch pos"]:
+        if self.reason is not None:
+            raise CapabilityError(
+                "the positions of these tokens cannot be told",
+                found=self.reason,
+                expected="no mask or a two-dimensional one, and a cache that knows its length",
+                do="pass a [batch, pos] attention mask, or use the scope 'all'",
+            )
+        if self.prompts is not None:
+            return self._generated_positions(self.prompts)
+        if self.mask is not None:
+            return token_positions(self.mask)[:, self.past : self.past + self.length]
+        device = None if self.lengths is None else self.lengths.device
+        columns = torch.arange(self.past, self.past + self.length, device=device)
+        return columns.expand(self.rows, -1)
+
+    def _generated_positions(self, prompts: Prompts) -> Int[Tensor, "batch pos"]:
+        """Positions inside `generate`: the prompt's columns, then one token per column."""
+        stop = self.past + self.length
+        inside = token_positions(prompts.mask)[:, self.past : stop]
+        columns = torch.arange(
+            max(self.past, prompts.width), max(stop, prompts.width), device=prompts.mask.device
+        )
+        after = prompts.mask.sum(dim=1, keepdim=True) + (columns - prompts.width)[None, :]
+        return torch.cat([inside, after], dim=1).repeat_interleave(self.expand, dim=0)
+
+
+def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: object) -> Call:
+    """Return what can be told of a forward from its arguments.
+
+    Args:
+        kwargs: Arguments of the model's forward, by name.
+        prompts: The surrounding `generate` call, if any.
+        lengths: Prompt tokens of each row, as the caller gave them, or None.
+
+    Returns:
+        The call.
+
+    Raises:
+        RowsError: `lengths` has not one count per row.
+        ScopeError: A length is negative.
+    """
+    tokens = kwargs.get("input_ids")
+    tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+    if not isinstance(tokens, Tensor):
+        return Call(0, 0, 0, reason="a forward without input_ids or inputs_embeds")
+    rows, length = tokens.shape[:2]
+    mask = kwargs.get("attention_mask")
+    known = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+    past, reason = _past(kwargs, prompts, length, known)
+    if prompts is None and reason is None:
+        reason = _unclear(mask, kwargs.get("position_ids"), past + length)
+    counts = None if lengths is None else torch.as_tensor(lengths, device=tokens.device)
+    if counts is not None and counts.shape != (rows,):
+        raise RowsError(
+            "prompt_lengths does not match the rows",
+            found=f"{tuple(counts.shape)} for {rows} rows",
+            expected="one count of tokens per row",
+            do="give one length per row, padding not counted",
+        )
+    if counts is not None and bool((counts < 0).any()):
+        raise ScopeError(
+            "a prompt of negative length",
+            found=f"prompt_lengths={counts.tolist()}",
+            expected="the number of prompt tokens of each row",
+            do="count the tokens of each prompt without padding",
+        )
+    visible = None if known is None else known.bool()
+    kept = _kept(kwargs.get("logits_to_keep"))
+    return Call(rows, length, past, visible, prompts, counts, reason, kept=kept)
+
+
+def _kept(asked: object) -> slice | Tensor | None:
+    if isinstance(asked, int):
+        return slice(-asked, None) if asked else None
+    return asked if isinstance(asked, Tensor) else None
+
+
+def _unclear(mask: object, position_ids: object, columns: int) -> str | None:
+    """Return why positions cannot be told from a bare forward's mask, or None."""
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        if mask.shape[1] < columns:
+            return f"an attention mask of {mask.shape[1]} columns for {columns} tokens so far"
+        return None
+    if mask is not None:
+        return "an attention mask that is not [batch, pos]"
+    if isinstance(position_ids, Tensor) and bool((position_ids.diff(dim=-1) < 0).any()):
+        return "position_ids that begin anew within a row"
+    return None
+
+
+def _past(
+    kwargs: Mapping[str, object], prompts: Prompts | None, length: int, mask: Tensor | None
+) -> tuple[int, str | None]:
+    """Return how many columns the model has read before this forward, or why that is unknown."""
+    told = _told_by(kwargs.get("past_key_values"))
+    if told is not None:
+        return told, None
+    state = state_in(kwargs)
+    columns = prompts.columns() if prompts is not None else None
+    if columns is not None:
+        return max(columns - length, 0), None
+    if state is not None and prompts is None and mask is not None and mask.shape[1] > length:
+        return mask.shape[1] - length, None
+    return 0, state
+
+
+def _told_by(cache: object) -> int | None:
+    """Return the length that a cache tells, or None if it tells none."""
+    length = getattr(cache, "get_seq_length", None)
+    try:
+        return None if length is None else int(length())
+    except ValueError:  # a cache of states without attention
+        return None
+
+
+def state_in(kwargs: Mapping[str, object]) -> str | None:
+    """Return in words what of the arguments holds earlier tokens without telling how many."""
+    for name in STATES:
+        if (state := kwargs.get(name)) is not None:
+            return f"{name} of type {type(state).__name__}, which does not tell its length"
+    return None
+
+
+def prompts_of(
+    kwargs: Mapping[str, object], pad: object, eos: object, part: Part | None = None
+) -> Prompts:
+    """Return the prompts of a `generate` call from its arguments.
+
+    Without an attention mask, padding is what `generate` itself takes for padding: the pad token,
+    where it occurs and is no end-of-sequence token.
+
+    Args:
+        kwargs: Arguments of `generate` by name; a positional `inputs` is named `inputs`.
+        pad: The pad token's id, if any.
+        eos: The end-of-sequence token's id or ids, if any.
+        part: Which prompts of a larger call these are, if they are a part of one.
+
+    Returns:
+        The prompts; one token of one prompt if nothing was given.
+    """
+    mask = kwargs.get("attention_mask")
+    given = {name: t for name in _PROMPTS if isinstance(t := kwargs.get(name), Tensor)}
+    first = next(iter(given.values()), None)  # embeddings before ids
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        real = mask.bool()
+    elif first is None:
+        real = torch.ones(1, 1, dtype=torch.bool)
+    else:
+        real = torch.ones(first.shape[:2], dtype=torch.bool, device=first.device)
+        ends = eos if isinstance(eos, list | tuple) else [eos]
+        if first.ndim == 2 and isinstance(pad, int) and pad not in ends:
+            real = torch.ne(first, pad)
+    embedded = given.pop("inputs_embeds", None) is not None
+    ids = next(iter(given.values()), None)
+    before = 0 if first is None else real.shape[1] - (0 if ids is None else ids.shape[1])
+    return Prompts(real, part, None if before or embedded else ids, before, state_in(kwargs))

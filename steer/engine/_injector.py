@@ -1,0 +1,418 @@
+"""The hooks of one model: installed while something steers it, gone without a trace after."""
+
+import functools
+import inspect
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from steer.engine._ahead import Enough, prompt_arguments
+from steer.engine._backward import Backward
+from steer.engine._call import Call, Part, Prompts, describe, prompts_of
+from steer.engine._compiled import forget_compiled_code
+from steer.engine._markers import Marker, ends_of
+from steer.engine._options import setting
+from steer.engine._patches import Uncopied, replace, unwrapped
+from steer.engine._saving import guard
+from steer.engine._steering import Steering
+from steer.engine._threads import elsewhere
+from steer.engine._ways import refuse_continuous_batching, refuse_ways
+from steer.errors import BusyModelError, SteeringError
+from steer.network import Architecture, block_output, replace_output
+
+_PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
+_PREPARE = "prepare_inputs_for_generation"  # what `generate` calls before each forward
+_LOCK = threading.Lock()
+_INJECTORS: "weakref.WeakKeyDictionary[nn.Module, Injector]" = weakref.WeakKeyDictionary()
+
+
+def injector_of(architecture: Architecture) -> "Injector":
+    """Return the one injector of a model, made on first use.
+
+    Args:
+        architecture: The model's parts.
+    """
+    model = unwrapped(architecture.model)
+    with _LOCK:
+        injector = _INJECTORS.get(model)
+        if injector is None:
+            injector = _INJECTORS[model] = Injector(model, architecture)
+        return injector
+
+
+class _Announced(threading.local):
+    """Which rows of a larger call the next calls of one thread hold, if not all."""
+
+    part: Part | None = None
+
+
+class Injector:
+    """Keeps the stack of active compositions of one model and the hooks that apply them.
+
+    Block hooks are put in front of all others, so that `output_hidden_states` and later hooks see
+    the steered stream. The top-level forward and `generate` are watched only if some composition
+    must know the call.
+
+    Args:
+        model: The causal model, without an adapter's wrapper.
+        architecture: Its parts.
+    """
+
+    def __init__(self, model: nn.Module, architecture: Architecture) -> None:
+        self._model = weakref.ref(model)
+        self._body = weakref.ref(architecture.body)
+        self._blocks = tuple(weakref.ref(block) for block in architecture.blocks)
+        self._stack: list[Steering] = []
+        self._installed: list[Steering] | None = []  # whose hooks are there; None in between
+        self.attached: list[Any] = []  # what put them there; holds no model, so that it can go
+        self._handles: list[RemovableHandle] = []
+        self._restore: list[Callable[[], None]] = []
+        self._owner: int | None = None
+        self._under_way = threading.RLock()  # held by the thread whose call is under way
+        self._caller: int | None = None
+        self._call: Call | None = None
+        self._prompts: Prompts | None = None
+        self._announced = _Announced()
+        self._backward = Backward(lambda: self._stack)
+
+    @property
+    def call(self) -> Call | None:
+        """The call under way; to another thread than the one whose call it is, none is known."""
+        call = self._call
+        return None if call is None or elsewhere(call.thread) else call
+
+    @property
+    def stack(self) -> tuple[Steering, ...]:
+        """The active compositions, in the order of entry."""
+        return tuple(self._stack)
+
+    def note_checkpoint(self) -> None:
+        """Note whether what runs now will run again in a backward pass."""
+        self._backward.note_checkpoint()
+
+    @property
+    def markers(self) -> dict[str, Marker]:
+        """What finds the markers of the active compositions' scopes, by their text."""
+        return {text: m for steering in self._stack for text, m in steering.markers.items()}
+
+    def enter(self, steering: Steering) -> None:
+        """Begin to inject a composition.
+
+        Args:
+            steering: The composition at work.
+
+        Raises:
+            BusyModelError: Another thread is steering this model.
+            SteeringError: Another tokenizer finds the same marker already.
+        """
+        me = threading.get_ident()
+        _check_markers(self.markers, steering.markers)
+        try:
+            with _LOCK:
+                if self._stack and self._owner != me:
+                    raise _busy("steered", self._owner)
+                self._owner = me
+                self._stack.append(steering)
+            self._install()
+            forget_compiled_code()
+        except BaseException:
+            self.leave(steering)
+            raise
+
+    def leave(self, steering: Steering) -> None:
+        """Stop to inject a composition; nothing happens if it is not active.
+
+        Args:
+            steering: The composition at work.
+        """
+        with _LOCK:
+            if steering in self._stack:
+                self._stack.remove(steering)
+        self.settle()
+
+    def settle(self) -> None:
+        """Make the hooks match what is active, where an interrupted call left them otherwise."""
+        if self._installed != self._stack:
+            self._install()
+
+    @contextmanager
+    def taking(self, part: Part | None) -> Iterator[None]:
+        """Announce that this thread's next calls hold a part of the rows of a larger one.
+
+        Args:
+            part: Which rows, or None for all.
+        """
+        before, self._announced.part = self._announced.part, part
+        try:
+            yield
+        finally:
+            self._announced.part = before
+
+    @contextmanager
+    def calling(self, call: Call) -> Iterator[None]:
+        """Announce a call whose rows and prompts are known, for forwards of inner modules.
+
+        Args:
+            call: The call.
+
+        Raises:
+            BusyModelError: Another thread's call of this model is under way.
+            RowsError: The call has another number of prompts than there are coefficient rows.
+        """
+        taken, before = self._claim(), self._call
+        self._call = call
+        try:
+            for steering in self._stack:
+                steering.check_rows(call.part.total if call.part else call.rows)
+            yield
+        finally:
+            self._call = before
+            self._release(taken)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take everything of ours off the model for a moment.
+
+        Raises:
+            BusyModelError: Another thread is steering this model.
+        """
+        with _LOCK:
+            if self._stack and self._owner != threading.get_ident():
+                raise _busy("steered", self._owner)
+        try:
+            self._uninstall()
+            yield
+        finally:
+            self._install()
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Call the model for a trial of ours: without the compositions if they must know the call.
+
+        One setting for all tokens stays, so that calls of other threads are steered throughout.
+
+        Raises:
+            BusyModelError: Another thread's call of this model is under way.
+        """
+        if not any(steering.needs_call for steering in self._stack):
+            yield
+            return
+        taken = self._claim()
+        try:
+            self._uninstall()
+            yield
+        finally:
+            self._install()
+            self._release(taken)
+
+    def decide(self, run: Callable[[], object]) -> None:
+        """Have the gates decided that displace weights before the layer where they are read.
+
+        Each reads the prompt in a run of its own, in which neither its own composition acts nor
+        one whose gate is to be decided after it.
+
+        Args:
+            run: Runs the prompt of the call under way once, without a cache.
+        """
+        call = self.call
+        if call is None:
+            return
+        ahead = [s for s in self._stack if s.reads_ahead and s not in call.gates]
+        for k, steering in enumerate(ahead):
+            self._call = reading = call.reading(steering, tuple(ahead[k:]))
+            try:
+                run()
+            except Enough:
+                pass
+            finally:
+                decided, self._call = reading.gates, call
+            call.gates[steering] = decided[steering]
+
+    def _claim(self) -> bool:
+        """Refuse a call that begins while another thread's call of this model is under way.
+
+        Returns:
+            Whether the model was taken, so that `_release` must follow.
+
+        Raises:
+            BusyModelError: Another thread's call of this model is under way.
+        """
+        if torch.compiler.is_compiling():
+            return False  # the compiler can trace neither a thread's identity nor a lock
+        if not self._under_way.acquire(blocking=False):
+            how = "called, while steered," if self._stack else "called"
+            raise _busy(how, self._caller, "one call at a time")
+        self._caller = threading.get_ident()
+        return True
+
+    def _release(self, taken: bool) -> None:
+        if taken:
+            self._under_way.release()
+
+    # -- hooks -----------------------------------------------------------------------------------
+
+    def _install(self) -> None:
+        """Make the hooks match the stack: all of ours are removed, then put where needed."""
+        try:
+            self._put(self._stack)
+        finally:
+            if self._installed != self._stack:  # it was interrupted
+                self._put(self._stack)
+
+    def _put(self, stack: Sequence[Steering]) -> None:
+        """Have the hooks of some compositions on the model, and no others of ours."""
+        self._uninstall()
+        model = self._model()
+        if stack and model is not None:
+            self._put_all(stack, model)
+        self._installed = list(stack)
+
+    def _put_all(self, stack: Sequence[Steering], model: nn.Module) -> None:
+        for steering in stack:
+            for module, patch in steering.patches:
+                replace(module, "forward", patch(module.forward), self._restore.append)
+            if steering.merging is not None:
+                guard(model, steering.merging.names, self._restore.append)
+        for layer in sorted({layer for steering in stack for layer in steering.layers}):
+            block = self._blocks[max(layer, 0)]()
+            if block is not None:
+                self._hook_block(block, layer)
+        body = self._body()
+        if body is not None:
+            self._backward.hook(body, model, self._restore.append)
+        if any(steering.needs_call for steering in stack):
+            self._watch(model)
+
+    def _uninstall(self) -> None:
+        self._installed = None
+        while self._handles:
+            self._handles[-1].remove()
+            self._handles.pop()
+        while self._restore:
+            self._restore[-1]()
+            self._restore.pop()
+
+    def _hook_block(self, block: nn.Module, layer: int) -> None:
+        if layer == -1:
+            before = Uncopied(self._before_first)
+            self._handles.append(
+                block.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
+            )
+            return
+        active = [steering for steering in self._stack if layer in steering.layers]
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            h = stream = block_output(output)
+            self._backward.note_checkpoint()
+            for steering in active:
+                h = steering.apply(layer, h, self.call)
+            return None if h is stream else replace_output(output, h)
+
+        self._handles.append(block.register_forward_hook(Uncopied(hook), prepend=True))
+
+    def _before_first(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        h: Tensor = args[0] if args else kwargs["hidden_states"]
+        self._backward.note_checkpoint()
+        for steering in self._stack:
+            if -1 in steering.layers:
+                h = steering.apply(-1, h, self.call)
+        return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
+
+    def _watch(self, model: nn.Module) -> None:
+        """Watch the ways into the model, on the instance."""
+        undo = self._restore.append
+        replace(model, "forward", Uncopied(self._watched_forward(model)), undo)
+        if hasattr(model, "generate"):
+            replace(model, "generate", Uncopied(self._watched_generate(model)), undo)
+        if hasattr(model, _PREPARE):
+            replace(model, _PREPARE, Uncopied(self._watched_prepare(model)), undo)
+        if hasattr(model, _PAGED):
+            replace(model, _PAGED, Uncopied(refuse_continuous_batching), undo)
+
+    def _watched_forward(self, model: nn.Module) -> Callable[..., Any]:
+        forward = model.forward
+        names = tuple(inspect.signature(type(model).forward).parameters)[1:]
+
+        @functools.wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            taken, before = self._claim(), self._call
+            try:
+                lengths = kwargs.pop("prompt_lengths", None)
+                given = {**dict(zip(names, args, strict=False)), **kwargs}
+                prompts = self._prompts if lengths is None else None
+                self._call = call = describe(given, prompts, lengths)
+                if prompts is None:
+                    for steering in self._stack:
+                        steering.check_rows(call.rows)
+                call.ends = ends_of(self.markers, call, given)
+                self.decide(lambda: forward(**prompt_arguments(given, call)))
+                return forward(*args, **kwargs)
+            finally:
+                self._call = before
+                self._release(taken)
+
+        return watched
+
+    def _watched_generate(self, model: Any) -> Callable[..., Any]:
+        generate = model.generate
+
+        @functools.wraps(generate)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            taken, before = self._claim(), self._prompts
+            try:
+                named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
+                setting_of = functools.partial(setting, named, model.generation_config)
+                refuse_ways(self._stack, setting_of)
+                pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
+                part = self._announced.part
+                self._prompts = prompts = prompts_of(named, pad, eos, part)
+                for steering in self._stack:
+                    steering.check_rows(part.total if part else prompts.count)
+                return generate(*args, **kwargs)
+            finally:
+                self._prompts = before
+                self._release(taken)
+
+        return watched
+
+    def _watched_prepare(self, model: Any) -> Callable[..., Any]:
+        prepare = getattr(model, _PREPARE)
+
+        @functools.wraps(prepare)
+        def watched(input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if self._prompts is not None:  # the text of each row, which beams exchange
+                self._prompts.so_far = input_ids
+            return prepare(input_ids, *args, **kwargs)
+
+        return watched
+
+
+def _check_markers(known: Mapping[str, Marker], new: Mapping[str, Marker]) -> None:
+    """Refuse a marker that another tokenizer is looking for."""
+    for text, marker in new.items():
+        if text in known and known[text].tokenizer is not marker.tokenizer:
+            raise SteeringError(
+                f"the marker {text!r} is looked for with another tokenizer",
+                found="two Model objects around one model, with different tokenizers",
+                expected="one tokenizer",
+                do="make both with the same tokenizer object",
+            )
+
+
+def _busy(
+    how: str, thread: int | None, expected: str = "one thread per steered model"
+) -> BusyModelError:
+    return BusyModelError(
+        f"this model is being {how} by another thread",
+        found=f"thread {thread}",
+        expected=expected,
+        do="use one copy of the model per thread, or a coefficient row per prompt",
+    )

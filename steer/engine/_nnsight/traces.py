@@ -1,0 +1,96 @@
+"""The traces themselves. nnsight reads the bodies of these blocks from this file's source.
+
+A body that is to run on a server may name plain values and the functions of `body` alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from steer.engine._nnsight import body
+from steer.engine._nnsight.body import Edits, module_at, walk, walk_steps
+
+
+def prepare(remote: bool | str) -> Any:
+    """Return nnsight, ready to send the functions of `body` along with a remote trace.
+
+    Args:
+        remote: Whether the trace runs on a server.
+    """
+    import nnsight
+
+    if remote:
+        nnsight.register(body)
+    return nnsight
+
+
+def run(
+    model: Any,
+    name: str,
+    inputs: Mapping[str, Tensor],
+    edits: Edits,
+    layers: Sequence[int],
+    spans: Sequence[slice],
+    remote: bool | str,
+) -> tuple[dict[int, Tensor], list[Tensor]]:
+    """Run a batch once in a trace.
+
+    Args:
+        model: The model as nnsight holds it.
+        name: Dotted name of the decoder blocks.
+        inputs: `input_ids` and `attention_mask`, `[batch pos]`.
+        edits: What to do at each layer.
+        layers: Layers to be read, after the edits there.
+        spans: Columns of each row whose logits are wanted; none, and the forward stops early.
+        remote: Where it runs.
+
+    Returns:
+        `[batch pos d_model]` for each layer wanted, and `[pos vocab]` for each row.
+    """
+    nnsight, wanted, columns = prepare(remote), list(layers), list(spans)
+    streams: dict[int, Tensor] = {}
+    logits: list[Tensor] = []
+    if columns:
+        with model.trace(dict(inputs), remote=remote):
+            streams = nnsight.save(walk(module_at(model, name), edits, wanted))
+            whole = model.output.logits.detach()
+            logits = nnsight.save([whole[r, at].clone() for r, at in enumerate(columns)])
+    else:
+        with model.trace(dict(inputs), remote=remote) as tracer:
+            streams = nnsight.save(walk(module_at(model, name), edits, wanted))
+            tracer.stop()
+    return streams, logits
+
+
+def run_generation(
+    model: Any,
+    name: str,
+    inputs: Mapping[str, Tensor],
+    edits: Edits,
+    lengths: Tensor,
+    options: Mapping[str, Any],
+    remote: bool | str,
+) -> Any:
+    """Generate in a trace.
+
+    Args:
+        model: The model as nnsight holds it.
+        name: Dotted name of the decoder blocks.
+        inputs: `input_ids` and `attention_mask` of the prompts, padded on the left.
+        edits: What to do at each layer.
+        lengths: Tokens of each prompt.
+        options: Options of `generate`.
+        remote: Where it runs.
+
+    Returns:
+        What `generate` returns.
+    """
+    nnsight = prepare(remote)
+    out: Any = None
+    with model.generate(**options, remote=remote) as tracer:
+        with tracer.invoke(dict(inputs)):
+            walk_steps(tracer, module_at(model, name), edits, lengths)
+        with tracer.invoke():
+            out = nnsight.save(tracer.result)
+    return out

@@ -1,0 +1,205 @@
+"""Whether a model can be packed: tried on the model itself, never guessed from its name."""
+
+import random
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from steer.engine._attention import UnpackableError
+from steer.engine._packed import read_packed
+from steer.engine._padded import read_padded
+from steer.engine._reading import Means, Place, dtype_of
+from steer.network import Architecture
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
+FAILURES = (
+    UnpackableError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+)
+_BY_LENGTH = frozenset({"dynamic", "longrope"})
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Whether a model's sequences can be packed.
+
+    Args:
+        packed: Whether they can.
+        reason: Why not; empty if they can.
+        length: Longest sequence for which this was tried, in tokens.
+        error: Largest ‖packed − alone‖ / ‖alone‖ found, over layers and tokens; None if the
+            packed forward did not run.
+    """
+
+    packed: bool
+    reason: str
+    length: int
+    error: float | None = None
+
+    def __str__(self) -> str:
+        return "packed" if self.packed else f"padded: {self.reason}"
+
+
+_Key = tuple[object, ...]
+_FOUND: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Packing]]" = weakref.WeakKeyDictionary()
+
+
+def packing_of(architecture: Architecture, longest: int = LENGTH) -> Packing:
+    """Return whether packed forwards of a model equal plain ones, one sequence at a time.
+
+    The first call runs a few random sequences both ways and compares the outputs of all blocks,
+    relative to their norm, with a tolerance of 1e-9 in float64, 1e-4 in float32, 2e-2 in
+    float16 and 1e-1 in bfloat16. The answer is kept with the model until a longer sequence is
+    asked for: attention windows and scaled positions show at their own length only.
+
+    Args:
+        architecture: The model's parts.
+        longest: Longest sequence to be recorded, in tokens.
+    """
+    parameter = next(architecture.embedding.parameters())
+    attention = _config_value(architecture, "_attn_implementation")
+    key = (parameter.dtype, parameter.device, attention)
+    known = _FOUND.setdefault(architecture.model, {})
+    found = known.get(key)
+    if found is None or (found.packed and found.length < longest):
+        found = known[key] = _tried(architecture, trial_length(architecture, longest))
+    return found
+
+
+def trial_length(architecture: Architecture, longest: int) -> int:
+    """Return the length of a trial, in tokens: a multiple of `LENGTH`, within the positions.
+
+    Args:
+        architecture: The model's parts.
+        longest: Longest sequence to be computed, in tokens.
+    """
+    length = LENGTH * max(1, -(-longest // LENGTH))
+    return min(length, position_limit(architecture) or length)
+
+
+def untried_reason(architecture: Architecture, length: int) -> str:
+    """Return why attention of ours need not be tried on a model; empty if it must.
+
+    Args:
+        architecture: The model's parts.
+        length: Longest sequence, in tokens.
+    """
+    if not getattr(architecture.body, "_supports_attention_backend", False):
+        return "its attention does not go through transformers' attention interface"
+    if scaled_by_length(architecture, length):
+        return "its positions are scaled by the longest sequence of a batch"
+    return ""
+
+
+def failure(error: Exception) -> str:
+    """Return the reason of a trial's failure, in one line.
+
+    Args:
+        error: One of `FAILURES`. Only the text of an `UnpackableError` is meant to be read: the
+            others come from inside the model, and what they say is of no use to its user.
+    """
+    if isinstance(error, UnpackableError):
+        return str(error)
+    return "its forward fails where attention is ours and no mask is made"
+
+
+def tolerance_of(architecture: Architecture) -> float:
+    """Return how far a trial may be off, relatively, in the precision of a model.
+
+    Args:
+        architecture: The model's parts.
+    """
+    return TOLERANCE.get(dtype_of(architecture), 1e-4)
+
+
+def scaled_by_length(architecture: Architecture, longest: int) -> bool:
+    """Return whether the positions of a sequence depend on the longest one beside it.
+
+    Args:
+        architecture: The model's parts.
+        longest: Longest sequence to be recorded, in tokens.
+    """
+    fallback = _config_value(architecture, "max_position_embeddings") or 0
+    return any(
+        rope.get("rope_type") in _BY_LENGTH
+        and longest > (rope.get("original_max_position_embeddings") or fallback)
+        for rope in _ropes(architecture)
+    )
+
+
+def position_limit(architecture: Architecture) -> int | None:
+    """Return the number of positions a model has; None if there is no limit to know of.
+
+    Args:
+        architecture: The model's parts.
+    """
+    limit: int | None = _config_value(architecture, "max_position_embeddings")
+    grows = any(rope.get("rope_type") == "dynamic" for rope in _ropes(architecture))
+    return None if grows else limit
+
+
+def rotary(architecture: Architecture) -> bool:
+    """Return whether positions are rotations, so that a text beyond the limit runs all the same.
+
+    Args:
+        architecture: The model's parts.
+    """
+    return any(_ropes(architecture))
+
+
+def _ropes(architecture: Architecture) -> list[Mapping[str, Any]]:
+    """Return the settings of rotary positions: one, or one for each kind of layer."""
+    rope = _config_value(architecture, "rope_parameters") or {}
+    return [rope, *(group for group in rope.values() if isinstance(group, dict))]
+
+
+def _config_value(architecture: Architecture, name: str) -> Any:
+    return getattr(getattr(architecture.body, "config", None), name, None)
+
+
+def _tried(architecture: Architecture, length: int) -> Packing:
+    if reason := untried_reason(architecture, length):
+        return Packing(False, reason, length)
+    sequences = _trial(architecture.vocab, length)
+    places = [
+        Place(index, (token,))
+        for index, sequence in enumerate(sequences)
+        for token in range(max(0, len(sequence) - 3), len(sequence))
+    ]
+    layers = range(architecture.n_layers)
+    alone = read_padded(architecture, sequences, places, layers, max_tokens=1)
+    try:
+        together = read_packed(architecture, sequences, places, layers)
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES as error:
+        return Packing(False, failure(error), length)
+    off = _relative(together, alone)
+    if not off <= tolerance_of(architecture):
+        reason = f"packed forwards differ from plain ones by {off:.1e} at {length} tokens"
+        return Packing(False, reason, length, off)
+    return Packing(True, "", length, off)
+
+
+def _trial(vocab: int, length: int) -> list[list[int]]:
+    """Return sequences that share everything but the end, one half, and nothing."""
+    draw = random.Random(length)
+    sequence = [draw.randrange(vocab) for _ in range(length)]
+    end, middle, other = ([draw.randrange(vocab) for _ in range(n)] for n in (5, 7, 11))
+    shared = sequence[: length // 2]
+    return [sequence, sequence[:-5] + end, shared + middle, other[:length]]
+
+
+def _relative(found: Means, expected: Means) -> float:
+    difference = torch.linalg.vector_norm(found.residual - expected.residual, dim=-1)
+    length = torch.linalg.vector_norm(expected.residual, dim=-1)
+    return float((difference / length.clamp_min(1e-30)).max())

@@ -1,0 +1,225 @@
+"""Which weight sites of a composition are taken by hook, which are merged, and why."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from steer.algebra import Composition, LowRank, Term, Weight, tensors
+from steer.engine._base import Way
+from steer.engine._patches import unwrapped
+from steer.engine._weights.forms import Form, form_of
+from steer.engine._weights.uses import Uses, owners, uses_of
+from steer.errors import AlgebraError, CapabilityError
+from steer.network import Architecture
+
+_ADVICE = "reduce it with vector.truncate(rank), or merge one setting: weights='merge'"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Entry:
+    """One domain's displacement of one parameter.
+
+    Args:
+        column: Column of the domain in the coefficients.
+        name: The parameter.
+        term: Its displacement.
+    """
+
+    column: int
+    name: str
+    term: Term
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Unit:
+    """The displacements of one parameter in one of the modules that use it.
+
+    Args:
+        module: The module.
+        leaf: The parameter's own name there.
+        form: What the parameter does there.
+        layer: Block that the module runs in: -1 before the first.
+        reader: Number that it shares with the modules that read the very same tensor.
+        position: Which dimension of its output counts tokens.
+        entries: The displacements.
+    """
+
+    module: nn.Module
+    leaf: str
+    form: Form
+    layer: int
+    reader: int
+    position: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plan:
+    """What is done with the weight sites of a composition.
+
+    Args:
+        units: Taken by hook, in the order in which their modules run.
+        merged: Merged into the parameters.
+    """
+
+    units: tuple[Unit, ...] = ()
+    merged: tuple[Entry, ...] = ()
+
+
+def plan(composition: Composition, architecture: Architecture, way: Way) -> Plan:
+    """Return what is taken by hook and what is merged.
+
+    Args:
+        composition: The composition.
+        architecture: The model's parts.
+        way: `hook` or `merge` for all weight sites; `auto` takes by hook what is exact so.
+
+    Raises:
+        CapabilityError: A site can be taken in none of the ways allowed.
+        AlgebraError: A term that is taken by hook is not finite.
+    """
+    entries = _entries(composition)
+    if not entries:
+        return Plan()
+    reasons = {} if way == "merge" else _reasons(entries, architecture)
+    merged = tuple(e for e in entries if way == "merge" or e in reasons)
+    if reasons and way == "hook":
+        raise _refused("weight sites that cannot be taken by hook", reasons, _ADVICE)
+    if merged and (blocked := _blocked(composition, merged)):
+        if not reasons:
+            raise CapabilityError(
+                "merging holds one setting for every row and token",
+                found=blocked,
+                expected="one setting, scope 'all', no gate",
+                do="steer by hook: weights='hook' or 'auto'",
+            )
+        what = f"weight sites that must be merged, which {blocked} does not allow"
+        raise _refused(what, reasons, _ADVICE)
+    hooked = [e for e in entries if e not in merged]
+    for entry in hooked:  # merging looks at its sums itself
+        _check_finite(entry)
+    return Plan(tuple(_units(hooked, architecture)), merged)
+
+
+def _check_finite(entry: Entry) -> None:
+    held = [t for t in tensors(entry.term).values() if not t.is_meta]
+    if not all(bool(torch.isfinite(t).all()) for t in held):
+        raise AlgebraError(
+            f"the term at {entry.name} is not finite",
+            found="NaN or infinite values",
+            expected="finite numbers",
+            do="look where they come from: an overflow in float16, a division by zero",
+        )
+
+
+def _entries(composition: Composition) -> list[Entry]:
+    return [
+        Entry(column, site.name, term)
+        for column, part in enumerate(composition.parts.values())
+        for site, term in part.vector.terms.items()
+        if isinstance(site, Weight)
+    ]
+
+
+def _reasons(entries: Sequence[Entry], architecture: Architecture) -> dict[Entry, str]:
+    """Return why entries cannot be taken by hook, for those that cannot."""
+    uses, held = uses_of(architecture), owners(unwrapped(architecture.model))
+    found = {e: _reason(e, unwrapped(architecture.model), uses, held) for e in entries}
+    return {e: reason for e, reason in found.items() if reason is not None}
+
+
+def _reason(
+    entry: Entry, model: nn.Module, uses: Uses, held: dict[str, list[tuple[str, str]]]
+) -> str | None:
+    name, term = entry.name, entry.term
+    if name in uses.outside:
+        return f"{name} is used outside its module"
+    if len(term.shape) > 2:
+        return f"{name} of shape {term.shape} is no matrix: fused experts, convolutions"
+    for module_name, leaf in places(name, held):
+        form = _form(model, module_name, leaf, term.shape, uses)
+        if form is None:
+            module = model.get_submodule(module_name)
+            if any(p.is_meta for p in module.parameters(recurse=False)):
+                return f"{name} is offloaded, and more than a product with it is needed"
+            kind = type(module).__name__
+            return f"{name}: the output of {kind} is not linear in it, or it did not run"
+        if form in ("linear", "transposed") and not isinstance(term, LowRank):
+            return f"{name} is a dense matrix: {_cost(term.shape)}"
+        if form in ("elementwise", "added") and isinstance(term, LowRank):
+            return f"{name} has one dimension"
+    return None
+
+
+def places(name: str, held: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """Return the modules that use a parameter, with its own name in each.
+
+    Args:
+        name: The parameter's full name; that of a quantised weight need not be in the model.
+        held: The modules that hold each parameter.
+    """
+    module, _, leaf = name.rpartition(".")
+    return held.get(name, [(module, leaf)])
+
+
+def _form(
+    model: nn.Module, name: str, leaf: str, shape: tuple[int, ...], uses: Uses
+) -> Form | None:
+    seen = uses.seen.get(name)
+    if seen is None:
+        return None
+    key = (name, leaf)
+    if key not in uses.forms:
+        uses.forms[key] = form_of(model.get_submodule(name), leaf, shape, seen)
+    return cast(Form | None, uses.forms[key])
+
+
+def _cost(shape: tuple[int, ...]) -> str:
+    size = shape[0] * shape[1]
+    rank = max(1, min(shape) // 8)
+    share = rank * sum(shape) / size
+    return (
+        f"{shape[0]}×{shape[1]} by hook costs the module's own {size:,} products per token again, "
+        f"for each domain; rank {rank} costs {share:.0%} of that"
+    )
+
+
+def _blocked(composition: Composition, merged: Sequence[Entry]) -> str | None:
+    """Return what of a composition needs more than one setting of its merged sites."""
+    if composition.gate is not None:
+        return "a gate"
+    if composition.per_row:
+        return "one setting per row"
+    parts = list(composition.parts.values())
+    scopes = [str(parts[e.column].scope) for e in merged if not parts[e.column].scope.everything]
+    return f"the scope {scopes[0]!r}" if scopes else None
+
+
+def _refused(what: str, reasons: dict[Entry, str], do: str) -> CapabilityError:
+    listed = list(dict.fromkeys(reasons.values()))
+    more = f"; and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return CapabilityError(
+        what,
+        found="; ".join(listed[:3]) + more,
+        expected="low rank on linear modules and tables, any term on tables, norms and biases",
+        do=do,
+    )
+
+
+def _units(entries: Sequence[Entry], architecture: Architecture) -> Iterator[Unit]:
+    model = unwrapped(architecture.model)
+    uses, held = uses_of(architecture), owners(model)
+    grouped: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        for place in places(entry.name, held):
+            grouped.setdefault(place, []).append(entry)
+    order = {name: k for k, name in enumerate(uses.seen)}
+    for name, leaf in sorted(grouped, key=lambda place: order[place[0]]):
+        own, seen = grouped[name, leaf], uses.seen[name]
+        form = _form(model, name, leaf, own[0].term.shape, uses)
+        if form is not None:
+            module = model.get_submodule(name)
+            yield Unit(module, leaf, form, seen.layer, seen.reader, seen.position, tuple(own))

@@ -1,0 +1,194 @@
+"""The coefficients at work in the call of this moment, in the widths that the sites need."""
+
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steer.algebra import Composition
+from steer.engine._call import Call
+from steer.engine._rows import Rows, unseen
+
+Masks = tuple[Tensor | Literal[False] | None, ...]
+
+
+class Calls(Protocol):
+    """What knows the call under way.
+
+    Args:
+        call: The call, if one is known to this thread.
+    """
+
+    @property
+    def call(self) -> Call | None: ...
+
+    def note_checkpoint(self) -> None:
+        """Note whether what runs now will run again in a backward pass."""
+
+
+class Columns:
+    """The domain of each column of some joined factors.
+
+    Args:
+        of: Column of the coefficients, for each column of the factors.
+    """
+
+    def __init__(self, of: tuple[int, ...]) -> None:
+        self.of = of
+        self.index = torch.tensor(of, dtype=torch.long)
+
+
+class Strength:
+    """Coefficients of rows, and of tokens where scopes tell them apart.
+
+    Args:
+        c: `[batch pos domain]`, dimensionless; one row, or one token, stands for all.
+        fixed: Whether other coefficients may be taken into the same tensors.
+    """
+
+    def __init__(self, c: Float[Tensor, "batch pos domain"], fixed: bool = False) -> None:
+        self.c, self.fixed = c, fixed
+        self.silent: Bool[Tensor, "batch pos one"] = (c == 0).all(dim=2, keepdim=True)
+        self.idle, self.some = bool((c == 0).all()), bool(self.silent.any())
+        self._cast: dict[tuple[Columns | None, torch.dtype, torch.device], Tensor] = {}
+
+    def over(self, columns: Columns, like: Tensor) -> Float[Tensor, "batch pos rank"]:
+        """Return the coefficient of each column of joined factors.
+
+        Args:
+            columns: The domains of the factors' columns.
+            like: A tensor of the dtype and on the device wanted.
+        """
+        key = (columns, like.dtype, like.device)
+        found = self._cast.get(key)
+        if found is None:
+            with torch.inference_mode(False):  # they outlive the call
+                wide = self.c[:, :, columns.index.to(self.c.device)]
+                found = self._cast[key] = wide.to(like.dtype).to(like.device)
+        return found
+
+    def quiet(self, like: Tensor) -> Bool[Tensor, "batch pos one"]:
+        """Return where every coefficient is zero, on a device."""
+        key = (None, torch.bool, like.device)
+        found = self._cast.get(key)
+        if found is None:
+            with torch.inference_mode(False):  # they outlive the call
+                found = self._cast[key] = self.silent.to(like.device)
+        return found
+
+    def writes(self, c: Float[Tensor, "batch pos domain"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tensors already handed out, and what they hold at other coefficients."""
+        fresh = Strength(c)
+        for (columns, _, _), tensor in self._cast.items():
+            yield tensor, fresh.silent if columns is None else fresh.over(columns, tensor)
+        yield self.silent, fresh.silent
+        yield self.c, c
+
+    def renew(self) -> None:
+        """Look at the coefficients again, after they were written."""
+        self.idle, self.some = bool((self.c == 0).all()), bool(self.silent.any())
+
+
+class Owner(Protocol):
+    """A composition at work, under which its gate's decisions are kept.
+
+    Args:
+        composition: The composition, with its coefficients of this moment.
+    """
+
+    @property
+    def composition(self) -> Composition: ...
+
+
+class Strengths:
+    """Gives the coefficients of one composition at the call of this moment.
+
+    Args:
+        owner: The composition at work.
+        fixed: Whether one setting holds for everything, so that no call must be known.
+        calls: Knows the call under way.
+    """
+
+    def __init__(self, owner: Owner, fixed: bool, calls: "Calls") -> None:
+        self._owner, self.calls = owner, calls
+        composition = owner.composition
+        self._scopes = [part.scope for part in composition.parts.values()]
+        self._rows: Rows | None = None
+        self._whole: dict[tuple[bool, ...], Strength] = {}
+        self._last: tuple[Call, Strength] | None = None
+        self._one = Strength(composition.coefficients.clone()[:, None, :], True) if fixed else None
+
+    def writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tensors of one setting for everything, and what they hold at another."""
+        if self._one is not None:
+            yield from self._one.writes(composition.coefficients[:, None, :])
+
+    def renew(self) -> None:
+        """Forget what was worked out of the coefficients before they changed."""
+        self._rows = self._last = None
+        if self._one is not None:
+            self._one.renew()
+
+    def prepare(self, columns: Columns, like: Tensor) -> None:
+        """Make what compiled code would otherwise make and see change at its first run.
+
+        Args:
+            columns: The domains of some joined factors' columns.
+            like: A tensor of the dtype and on the device where they will be wanted.
+        """
+        if self._one is not None:
+            self._one.over(columns, like)
+            self._one.quiet(like)
+
+    def now(self, like: Tensor) -> Strength | None:
+        """Return the coefficients of the call under way, or None if nothing is to be done.
+
+        Args:
+            like: A tensor on the device where masks of tokens are needed.
+
+        Raises:
+            ScopeError: The call must be known and is not.
+        """
+        self.calls.note_checkpoint()
+        if self._one is not None:  # a compiled graph must not depend on what the values are
+            return self._one if torch.compiler.is_compiling() or not self._one.idle else None
+        call = self.calls.call
+        last = self._last
+        if last is None or last[0] is not call:
+            if call is None:
+                raise unseen()
+            if self._owner in call.waiting:
+                return None
+            last = self._last = (call, self._at(call, like.device))
+        return None if last[1].idle else last[1]
+
+    def _at(self, call: Call, device: torch.device) -> Strength:
+        if self._owner.composition.gate is not None and self._owner not in call.gates:
+            raise unseen()
+        rows = Rows.of(call, self._owner)
+        if self._rows is None or not self._rows.same(rows):
+            self._rows, self._whole = rows, {}
+        masks = tuple(call.token_mask(scope, device) for scope in self._scopes)
+        with torch.inference_mode(False):
+            if any(isinstance(mask, Tensor) for mask in masks):
+                return Strength(self._masked(rows, masks, device))
+            key = tuple(mask is None for mask in masks)
+            if key not in self._whole:
+                self._whole[key] = Strength(self._masked(rows, masks, device))
+            return self._whole[key]
+
+    def _masked(
+        self, rows: Rows, masks: Masks, device: torch.device
+    ) -> Float[Tensor, "batch pos domain"]:
+        wide = torch.float32 if device.type == "mps" else torch.float64  # there is no float64
+        c = rows.coefficients(self._owner.composition).to(wide).to(device)[:, None, :]
+        on = [
+            torch.tensor(mask is None, device=device).view(1, 1, 1)
+            if not isinstance(mask, Tensor)
+            else mask.clone()
+            for mask in masks
+        ]
+        shape = torch.broadcast_shapes(*(m.shape for m in on))
+        return torch.where(torch.cat([m.expand(shape) for m in on], dim=2), c, 0.0)

@@ -1,0 +1,272 @@
+"""Activations: what of the residual stream is kept of preference pairs."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from steer.algebra import ModelInfo
+from steer.errors import RecordingError
+from steer.extract._data_checks import problems
+from steer.extract._file import Recording, load_recording, save_recording
+from steer.extract._kept import KeptPairs
+from steer.extract._moments import Moments
+from steer.extract._responses import Responses
+from steer.show import Shown
+
+if TYPE_CHECKING:
+    import os
+
+    from steer.show import Card
+
+_Key = tuple[str | None, str]
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Activations(Shown):
+    """Moments of the residual stream over preference pairs, by domain and position.
+
+    Args:
+        moments: The moments of each `(domain, position)`.
+        layers: The layers recorded (block outputs, 0-based), ascending: the rows of the moments.
+        recordings: For each domain, SHA-256 of the pairs of each recording that its moments are
+            joined of, in ascending order.
+        model: The model they were recorded on.
+        path: `packed`, or `padded: ` and why.
+        kept: The activations of single pairs, of each `(domain, position)`; None where `record`
+            was not asked to keep them.
+        responses: Counts over the texts of the responses of each domain; a domain recorded before
+            they were counted has none.
+    """
+
+    moments: Mapping[_Key, Moments]
+    layers: tuple[int, ...]
+    recordings: Mapping[str | None, tuple[str, ...]]
+    model: ModelInfo | None
+    path: str
+    kept: Mapping[_Key, KeptPairs] | None = None
+    responses: Mapping[str | None, Responses] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moments", MappingProxyType(dict(self.moments)))
+        object.__setattr__(self, "recordings", MappingProxyType(dict(self.recordings)))
+        object.__setattr__(self, "responses", MappingProxyType(dict(self.responses)))
+        if self.kept is not None:
+            object.__setattr__(self, "kept", MappingProxyType(dict(self.kept)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        maps = dict(self.moments), self.layers, dict(self.recordings)
+        kept = None if self.kept is None else dict(self.kept)
+        return (Activations, (*maps, self.model, self.path, kept, dict(self.responses)))
+
+    def __add__(self, other: "Activations") -> "Activations":
+        """Return two recordings of different pairs as one.
+
+        A domain that both have counts the pairs of both; its fingerprint is then made of those of
+        all recordings in it, in whatever order they were joined. Kept pairs stay in the order of
+        the sum.
+
+        Raises:
+            RecordingError: Models, positions, layers or widths differ, one recording keeps its
+                pairs and the other does not, or a domain holds the same recording in both.
+        """
+        if not isinstance(other, Activations):
+            return NotImplemented
+        _check_alike(self, other)
+        moments, recordings = dict(self.moments), dict(self.recordings)
+        for key, found in other.moments.items():
+            moments[key] = moments[key].merge(found) if key in moments else found
+        for domain, marks in other.recordings.items():
+            recordings[domain] = tuple(sorted((*recordings.get(domain, ()), *marks)))
+        path = self.path if self.path == other.path else f"{self.path}; {other.path}"
+        kept = None
+        if self.kept is not None and other.kept is not None:
+            kept = dict(self.kept)
+            for key, pairs in other.kept.items():
+                kept[key] = kept[key].join(pairs) if key in kept else pairs
+        responses = _responses(self, other)
+        return Activations(moments, self.layers, recordings, self.model, path, kept, responses)
+
+    def __radd__(self, other: int) -> "Activations":
+        return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
+
+    @property
+    def pairs_fingerprints(self) -> Mapping[str | None, str]:
+        """SHA-256 of the pairs of each domain; of several recordings, of their fingerprints."""
+        return {domain: _joined(marks) for domain, marks in self.recordings.items()}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with these pairs, a sentence each; see `steer.errors.DataWarning`."""
+        return problems(self.moments, self.responses)
+
+    @property
+    def domains(self) -> tuple[str | None, ...]:
+        """The domains recorded; pairs without one are `None`."""
+        return tuple(dict.fromkeys(domain for domain, _ in self.moments))
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """Labels of the positions recorded, in the order asked for."""
+        return tuple(dict.fromkeys(position for _, position in self.moments))
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return next(iter(self.moments.values())).second.shape[-1]
+
+    def of(self, domain: str | None = None, position: str | None = None) -> Moments:
+        """Return the moments of one domain at one position.
+
+        Args:
+            domain: The domain; may be left out if there is one only.
+            position: The position; may be left out if there is one only.
+
+        Raises:
+            RecordingError: There is no such domain or position, or more than one to choose from.
+        """
+        if position is not None and (domain, position) in self.moments and domain is not None:
+            return self.moments[domain, position]  # not searched for among all the others
+        return self.moments[self.domain(domain), self.position(position)]
+
+    def pairs(self, domain: str | None = None, position: str | None = None) -> KeptPairs:
+        """Return the activations of the single pairs of one domain at one position.
+
+        Args:
+            domain: The domain; may be left out if there is one only.
+            position: The position; may be left out if there is one only.
+
+        Raises:
+            RecordingError: The pairs were not kept, there is no such domain or position, or more
+                than one to choose from.
+        """
+        key = self.domain(domain), self.position(position)
+        if self.kept is None:
+            raise RecordingError(
+                "this recording does not keep the activations of single pairs",
+                found="means and variances over the pairs",
+                expected="a recording made with keep='pairs'",
+                do="record again: steer.record(model, pairs, keep='pairs')",
+            )
+        return self.kept[key]
+
+    def domain(self, name: str | None = None) -> str | None:
+        """Return the domain meant by a name that may be left out.
+
+        Args:
+            name: The domain; None means the only one.
+
+        Raises:
+            RecordingError: There is no such domain, or more than one to choose from.
+        """
+        return _one("domain", name, self.domains)
+
+    def position(self, name: str | None = None) -> str:
+        """Return the position meant by a label that may be left out.
+
+        Args:
+            name: The label; None means the only one.
+
+        Raises:
+            RecordingError: There is no such position, or more than one to choose from.
+        """
+        return str(_one("position", name, self.positions))
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write the recording to a self-describing `.safetensors` file, atomically.
+
+        Args:
+            path: Where to write; the name should end in `.safetensors`.
+
+        Raises:
+            VectorFileError: The file cannot be written, or a value is not finite.
+        """
+        found = self.moments, self.layers, self.recordings, self.model, self.path
+        save_recording(Recording(*found, self.kept, self.responses), path)
+
+    @classmethod
+    def load(cls, path: "str | os.PathLike[str]") -> "Activations":
+        """Read a recording from a file that `save` wrote; all is validated, nothing unpickled.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The recording as it was saved, bit for bit.
+
+        Raises:
+            VectorFileError: The file is damaged, foreign, of a newer version or holds values that
+                cannot be used.
+        """
+        found = load_recording(path)
+        what = found.moments, found.layers, found.recordings, found.model, found.path
+        return cls(*what, found.kept, found.responses)
+
+    def _card(self) -> "Card":
+        from steer.extract._card import activations_card
+
+        return activations_card(self.moments, self.layers, self.model, self.path, self.warnings)
+
+
+def _check_alike(left: Activations, right: Activations) -> None:
+    """Refuse to join recordings of unlike things, or of the same pairs."""
+    for what, a, b in (
+        ("models", left.model, right.model),
+        ("positions", left.positions, right.positions),
+        ("layers", left.layers, right.layers),
+        ("widths", _widths(left), _widths(right)),
+        ("content", _content(left), _content(right)),
+    ):
+        if a != b:
+            raise RecordingError(
+                f"recordings of different {what} cannot be joined",
+                found=f"{a} and {b}",
+                expected="one model, the same positions, layers and width",
+                do="record both in the same way",
+            )
+    known = left.recordings
+    twice = [d for d, marks in right.recordings.items() if set(marks) & set(known.get(d, ()))]
+    if twice:
+        raise RecordingError(
+            "both recordings hold the same pairs",
+            found=f"domains {twice}",
+            expected="different pairs, or other domains",
+            do="join each recording once",
+        )
+
+
+def _responses(left: Activations, right: Activations) -> dict[str | None, Responses]:
+    """Return the counts of the domains whose every pair was counted."""
+    found = {}
+    for domain in (*left.recordings, *right.recordings):
+        parts = [a.responses.get(domain) for a in (left, right) if domain in a.recordings]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            found[domain] = known[0] if len(known) == 1 else known[0].join(known[1])
+    return found
+
+
+def _widths(activations: Activations) -> list[int]:
+    return sorted({m.second.shape[-1] for m in activations.moments.values()})
+
+
+def _content(activations: Activations) -> str:
+    return "means" if activations.kept is None else "means and single pairs"
+
+
+def _joined(marks: tuple[str, ...]) -> str:
+    return marks[0] if len(marks) == 1 else hashlib.sha256("\n".join(marks).encode()).hexdigest()
+
+
+def _one(what: str, name: str | None, known: Sequence[str | None]) -> str | None:
+    if name in known:
+        return name
+    if name is None and len(known) == 1:
+        return known[0]
+    raise RecordingError(
+        f"there is no such {what}" if name is not None else f"there is more than one {what}",
+        found=repr(name),
+        expected=f"one of {', '.join(map(repr, known))}",
+        do="leave it out" if set(known) == {None} else f"name it: {what}={known[0]!r}",
+    )

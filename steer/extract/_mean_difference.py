@@ -1,0 +1,142 @@
+"""The difference of means at every recorded layer."""
+
+import math
+from collections.abc import Sequence
+
+from steer.algebra import Direction, LayerStats, Provenance, Residual, Site, Term, Vector
+from steer.errors import RecordingError
+from steer.extract._activations import Activations
+from steer.extract._data_checks import problems
+from steer.extract._moments import Moments
+from steer.extract._registry import method
+
+
+@method("mean_difference")
+def mean_difference(
+    activations: Activations,
+    *,
+    domain: str | None = None,
+    position: str | None = None,
+    rescale: bool = False,
+) -> Vector:
+    """Return the mean of the chosen minus the mean of the rejected, at each recorded layer.
+
+    v_l = μ⁺_l − μ⁻_l; rescaled: v_l ‖μ⁺_l‖ / ‖v_l‖.
+
+    Args:
+        activations: What `record` returned.
+        domain: The domain; may be left out if one was recorded.
+        position: The position; may be left out if one was recorded.
+        rescale: Whether each direction gets the norm of the mean chosen activation.
+
+    Returns:
+        A vector in float32 over all recorded layers, in residual units, with its statistics.
+
+    Raises:
+        RecordingError: There is no such domain or position, more than one to choose from, or no
+            difference at any layer.
+
+    Reference:
+        The difference of means as a steering vector: arXiv 2312.06681; the rescaling: 2509.23982.
+    """
+    domain, position = activations.domain(domain), activations.position(position)
+    if not with_difference(activations, domain, position, activations.layers):
+        raise no_difference([position])
+    arguments = {"position": position, "rescale": rescale}
+    return built(
+        activations, "mean_difference", domain, position, activations.layers, arguments, rescale
+    )
+
+
+def built(
+    activations: Activations,
+    name: str,
+    domain: str | None,
+    position: str,
+    layers: Sequence[int],
+    arguments: dict[str, object],
+    rescale: bool,
+) -> Vector:
+    """Return the differences of means at some layers as a vector with statistics.
+
+    Args:
+        activations: What `record` returned.
+        name: The method's name, for the provenance.
+        domain: The domain.
+        position: The position.
+        layers: The layers wanted, all of them recorded.
+        arguments: The method's arguments, for the provenance.
+        rescale: Whether each direction gets the norm of the mean chosen activation.
+    """
+    moments = activations.of(domain, position)
+    terms: dict[Site, Term] = {}
+    stats: dict[int, LayerStats] = {}
+    for layer in layers:
+        row = activations.layers.index(layer)
+        v = moments.difference[row]
+        factor = scale_of(moments, row) if rescale else 1.0
+        terms[Residual(layer)] = Direction((v * factor).float())
+        stats[layer] = _stats(moments, row, factor)
+    own = {(domain, position): moments}
+    warned = problems(own, activations.responses, noise=False)  # noise is told by `stats`
+    provenance = Provenance(
+        method=name,
+        arguments=arguments | ({"warnings": warned} if warned else {}),
+        domain=domain,
+        pairs=moments.count,
+        pairs_fingerprint=activations.pairs_fingerprints.get(domain),
+        model=activations.model,
+        version=_version(),
+    )
+    return Vector(terms, provenance, stats)
+
+
+def with_difference(
+    activations: Activations, domain: str | None, position: str, layers: Sequence[int]
+) -> list[int]:
+    """Return those of some layers where the mean of the chosen is not that of the rejected.
+
+    Args:
+        activations: What `record` returned.
+        domain: The domain.
+        position: The position.
+        layers: The layers asked about, all of them recorded.
+    """
+    differs = activations.of(domain, position).difference.any(dim=-1)
+    return [layer for layer in layers if differs[activations.layers.index(layer)]]
+
+
+def no_difference(positions: Sequence[str]) -> RecordingError:
+    """Return the error for positions where chosen and rejected do not differ at any layer.
+
+    Args:
+        positions: The positions.
+    """
+    return RecordingError(
+        f"there is no difference at {', '.join(positions)}",
+        found="the same mean for chosen and rejected answers",
+        expected="a position that reads the answers; prompt_last comes before them",
+        do='record at="template" or at="response_mean"',
+    )
+
+
+def scale_of(moments: Moments, row: int) -> float:
+    """Return ‖μ⁺‖ / ‖μ⁺ − μ⁻‖ at one recorded layer; 1 where the difference is zero."""
+    length = float(moments.difference[row].norm())
+    return float(moments.mean_chosen[row].norm()) / length if length > 0 else 1.0
+
+
+def _stats(moments: Moments, row: int, factor: float) -> LayerStats:
+    error = float(moments.standard_error[row].norm()) * factor
+    cosine = float(moments.split_half_cosine[row])
+    return LayerStats(
+        residual_norm=float(moments.norm[row]),
+        standard_error=None if math.isnan(error) else error,
+        split_half_cosine=None if math.isnan(cosine) else cosine,
+    )
+
+
+def _version() -> str:
+    from steer import __version__
+
+    return __version__

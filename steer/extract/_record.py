@@ -1,0 +1,296 @@
+"""One pass over preference pairs: the residual stream at all layers, domains and positions."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+
+from steer.algebra._listed import listed
+from steer.algebra._site import whole
+from steer.engine import unsteered
+from steer.engine._base import check_evaluating, in_place
+from steer.engine._packed import read_packed
+from steer.engine._packing import Packing, packing_of, position_limit, scaled_by_length
+from steer.engine._padded import read_padded
+from steer.engine._reading import Means, Place, device_of, keep_freed_memory
+from steer.engine._tree import unique_tokens
+from steer.errors import RecordingError
+from steer.extract._activations import Activations
+from steer.extract._data_checks import warn_of
+from steer.extract._kept import KeptPairs
+from steer.extract._moments import Moments
+from steer.extract._positions import DEFAULT_AT, At, Unit, plan
+from steer.extract._responses import Responses
+from steer.model import Model, check_model
+from steer.network import Architecture
+from steer.pairs import Pair, Pairs, as_pairs
+
+_READ_BYTES = 32 * 2**20  # of averages held at once, before they are merged into the moments
+_MAX_TOKENS = {"cpu": 1024}
+_MAX_TOKENS_ELSEWHERE = 8192
+_SORTED = 8  # padded batches whose sequences are sorted by length together
+Read = Callable[[Sequence[Sequence[int]], Sequence[Place]], Means]
+_Key = tuple[str | None, str]
+
+
+def record(
+    model: Model,
+    pairs: Iterable[Pair],
+    at: At = DEFAULT_AT,
+    *,
+    layers: Sequence[int] | None = None,
+    keep: Literal["means", "pairs"] = "means",
+    progress: bool = True,
+    max_tokens: int | None = None,
+    packing: bool | None = None,
+) -> Activations:
+    """Record the residual stream of preference pairs in one pass: all layers, domains, positions.
+
+    Positions are `template` (the response alone as the user's message, read at each template
+    token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982), such a label,
+    `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
+    response), or a function from an `Exchange` to the indices of the tokens to average. By default
+    `template` and `response_mean` are read: which of them steers differs between behaviours, and
+    `steer.select` chooses among all that were recorded.
+
+    A `steer.errors.DataWarning` says why a vector of these pairs may not steer what they are meant
+    for, where 20 pairs of a domain or more show it; `Activations.warnings` and the card repeat it.
+
+    Float64 moments are kept: domains × positions × layers × d_model; with `keep="pairs"` also the
+    activations of every single pair in float32, which `reliability`, some views and methods such as
+    PCA need. What texts of one forward share at their start is computed once.
+
+    Args:
+        model: The model, in evaluation mode and not steered; it is left as it was.
+        pairs: The pairs.
+        at: One position or several.
+        layers: Layers wanted (block outputs, 0-based), all by default. Nothing after the last
+            is computed.
+        keep: `means`, or `pairs` to keep the activations of single pairs as well: 8 bytes ×
+            pairs × positions × layers × d_model.
+        progress: Whether to show a progress bar, if the output is a terminal.
+        max_tokens: Tokens of one forward; a longer text runs alone. By default 1024 on a CPU,
+            where larger ones leave the caches, and 8192 elsewhere.
+        packing: Whether to pack texts into one row; None packs where the model can
+            (see `packing_report`).
+
+    Returns:
+        The moments, and the pairs if they are kept.
+
+    Raises:
+        RecordingError: No pairs, an unknown position, layer or `keep`, a model in training mode, a
+            text longer than the model's positions, values that are not finite, `max_tokens` below
+            1, or `packing=True` for a model that cannot.
+        SelectionError: The first argument is no `Model`.
+        SteeringError: The model is being steered.
+        CapabilityError: The model's engine does not work on its modules.
+        TextError: A pair cannot be encoded.
+        PairsError: Some pairs name a domain and others none.
+        SelectionError: Pairs or layers are given as one value and in no sequence.
+    """
+    check_model(model)
+    in_place(model.engine, "recording")
+    unsteered(model.engine, "record")
+    pairs = as_pairs(pairs)
+    architecture = model.architecture
+    wanted = _checked(architecture, pairs, layers)
+    _check_keep(keep)
+    domains: tuple[str | None, ...] = pairs.domains or (None,)
+    positions, units = plan(model.chat, pairs, at)
+    longest = max(len(ids) for unit in units for ids in unit.sequences)
+    _check_length(architecture, longest)
+    if max_tokens is not None and (whole(max_tokens) or 0) < 1:
+        raise RecordingError(
+            "max_tokens is no number of tokens",
+            found=f"max_tokens={max_tokens!r}",
+            expected="an integer of at least 1",
+            do="leave it out; a text longer than that runs alone",
+        )
+    if max_tokens is None:
+        max_tokens = _MAX_TOKENS.get(device_of(architecture).type, _MAX_TOKENS_ELSEWHERE)
+    path, read = _reader(architecture, wanted, longest, max_tokens, packing)
+    room = max(1, _READ_BYTES // (8 * len(wanted) * architecture.d_model))
+    limit = max_tokens if path == "packed" else _SORTED * max_tokens
+    moments: dict[_Key, Moments] = {}
+    kept: dict[_Key, list[KeptPairs]] | None = {} if keep == "pairs" else None
+    keep_freed_memory()
+    for batch in _shown(_batches(units, limit, room), units, progress):
+        _take(moments, kept, batch, positions, _read(batch, read))
+    _check_finite(moments, wanted)
+    parts = pairs.by_domain()
+    found = Activations(
+        {(d, p): moments[d, p] for d in domains for p in positions},
+        wanted,
+        {domain: (part.fingerprint,) for domain, part in parts.items()},
+        getattr(model, "info", None),
+        path,
+        None if kept is None else {key: _in_one(batches) for key, batches in kept.items()},
+        {d: Responses.of((p.chosen, p.rejected) for p in part) for d, part in parts.items()},
+    )
+    warn_of(found.warnings)
+    return found
+
+
+def packing_report(model: Model, longest: int = 32) -> Packing:
+    """Return whether recording packs this model's texts, and if not, why.
+
+    Args:
+        model: The model.
+        longest: Longest text to be recorded, in tokens.
+    """
+    check_model(model)
+    return packing_of(model.architecture, longest)
+
+
+def _checked(
+    architecture: Architecture, pairs: Pairs, layers: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return the layers wanted, ascending, after checking what recording needs."""
+    if not len(pairs):
+        raise RecordingError(
+            "there are no pairs to record",
+            found="0 pairs",
+            expected="at least one pair",
+            do="check the file that they were loaded from",
+        )
+    check_evaluating(architecture, RecordingError)
+    everything = range(architecture.n_layers)
+    wanted = listed("layers", everything if layers is None else layers)
+    if not wanted or not all(whole(layer) in everything for layer in wanted):
+        raise RecordingError(
+            "there is no such layer",
+            found=f"layers={layers!r}",
+            expected=f"layers from 0 to {architecture.n_layers - 1}",
+            do="count the blocks from 0; layer l is the output of block l",
+        )
+    return tuple(sorted({int(layer) for layer in wanted}))
+
+
+def _check_length(architecture: Architecture, longest: int) -> None:
+    limit = position_limit(architecture)
+    if limit is not None and longest > limit:
+        raise RecordingError(
+            "a text is longer than the model's positions",
+            found=f"{longest} tokens",
+            expected=f"at most {limit}",
+            do="leave the longest pairs out, or shorten them",
+        )
+
+
+def _reader(
+    architecture: Architecture,
+    layers: Sequence[int],
+    longest: int,
+    max_tokens: int,
+    packing: bool | None,
+) -> tuple[str, Read]:
+    """Return how the texts are run, in words and as a function."""
+    found = Packing(False, "asked for by packing=False", longest)
+    if packing is not False:
+        found = packing_of(architecture, longest)
+    if packing and not found.packed:
+        raise RecordingError(
+            "this model cannot be packed",
+            found=found.reason,
+            expected="packed forwards that equal plain ones",
+            do="leave packing out: texts then run side by side, padded",
+        )
+    if found.packed:
+        return "packed", lambda ids, places: read_packed(architecture, ids, places, layers)
+    width = 1 if scaled_by_length(architecture, longest) else max_tokens
+    return str(found), lambda ids, places: read_padded(
+        architecture, ids, places, layers, max_tokens=width
+    )
+
+
+def _batches(units: Sequence[Unit], max_tokens: int, room: int) -> Iterator[list[Unit]]:
+    """Yield units in order, in even batches within `max_tokens` tokens and `room` averages."""
+    costs = [unique_tokens(unit.sequences) for unit in units]
+    even = sum(costs) / math.ceil(sum(costs) / max_tokens)
+    batch: list[Unit] = []
+    tokens = places = 0
+    for unit, more in zip(units, costs, strict=True):
+        enough = tokens + more > max_tokens or tokens + more / 2 > even
+        if batch and (enough or places + len(unit.places) > room):
+            yield batch
+            batch, tokens, places = [], 0, 0
+        batch.append(unit)
+        tokens, places = tokens + more, places + len(unit.places)
+    yield batch
+
+
+def _shown(
+    batches: Iterator[list[Unit]], units: Sequence[Unit], progress: bool
+) -> Iterator[list[Unit]]:
+    """Yield batches while a progress bar counts their pairs; it disappears at the end."""
+    from tqdm import tqdm
+
+    hidden = None if progress else True  # None: hidden where the output is no terminal
+    with tqdm(total=len(units), desc="recording", unit="pair", leave=False, disable=hidden) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
+
+
+def _read(batch: Sequence[Unit], read: Read) -> Means:
+    """Return the averages of a batch: for each unit its places, in order."""
+    sequences: list[tuple[int, ...]] = []
+    places: list[Place] = []
+    for unit in batch:
+        places += (Place(p.sequence + len(sequences), p.tokens) for p in unit.places)
+        sequences += unit.sequences
+    return read(sequences, places)
+
+
+def _take(
+    moments: dict[_Key, Moments],
+    kept: dict[_Key, list[KeptPairs]] | None,
+    batch: Sequence[Unit],
+    positions: Sequence[str],
+    means: Means,
+) -> None:
+    """Merge the averages of a batch into the moments, and keep those of single pairs if wanted."""
+    sides = (len(batch), 2, len(positions))
+    residual, norm = means.residual.unflatten(0, sides), means.norm.unflatten(0, sides)
+    of_domain: dict[str | None, list[int]] = {}
+    for i, unit in enumerate(batch):
+        of_domain.setdefault(unit.domain, []).append(i)
+    for domain, own in of_domain.items():
+        numbers = [batch[i].number for i in own]
+        for p, position in enumerate(positions):
+            chosen, rejected = residual[own, 0, p], residual[own, 1, p]
+            new = Moments.of(chosen, rejected, norm[own, :, p].mean(dim=1), numbers)
+            old = moments.get((domain, position))
+            moments[domain, position] = new if old is None else old.merge(new)
+            if kept is not None:
+                single = KeptPairs(chosen.float(), rejected.float())
+                kept.setdefault((domain, position), []).append(single)
+
+
+def _in_one(parts: Sequence[KeptPairs]) -> KeptPairs:
+    """Return the pairs of all batches in one."""
+    chosen = torch.cat([part.chosen for part in parts])
+    return KeptPairs(chosen, torch.cat([part.rejected for part in parts]))
+
+
+def _check_keep(keep: str) -> None:
+    if keep not in ("means", "pairs"):
+        raise RecordingError(
+            "unknown value of keep",
+            found=f"keep={keep!r}"[:80],
+            expected="'means' | 'pairs'",
+            do="keep='pairs' keeps the activations of single pairs as well",
+        )
+
+
+def _check_finite(moments: Mapping[_Key, Moments], layers: Sequence[int]) -> None:
+    for (domain, position), found in moments.items():
+        bad = ~torch.isfinite(found.mean_chosen + found.mean_rejected).all(dim=-1)
+        if bad.any():
+            raise RecordingError(
+                "the residual stream is not finite",
+                found=f"layer {layers[int(bad.nonzero()[0])]}, {position}, domain {domain!r}",
+                expected="finite numbers",
+                do="load the model with dtype=torch.float32 or torch.bfloat16",
+            )

@@ -1,0 +1,76 @@
+"""The registry of extraction methods: a method is one decorated function."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from steer.algebra import Vector
+from steer.errors import RecordingError
+from steer.extract._activations import Activations
+
+
+class Method(Protocol):
+    """From activations to a vector."""
+
+    def __call__(self, activations: Activations, *, domain: str | None = None) -> Vector:
+        """Return the vector of a domain."""
+
+
+_METHODS: dict[str, Method] = {}
+_M = TypeVar("_M", bound=Callable[..., Vector])
+
+
+def method(name: str) -> Callable[[_M], _M]:
+    """Register an extraction method under a name.
+
+    Args:
+        name: The name, as the command line takes it.
+
+    Returns:
+        A decorator that returns the function as it is. Defining it anew, as when a notebook's cell
+        is run again, puts the new function in place of the old one.
+
+    Raises:
+        RecordingError: The name is taken.
+    """
+
+    def register(function: _M) -> _M:
+        if name in _METHODS and _place(_METHODS[name]) != _place(function):
+            raise RecordingError(
+                "an extraction method of this name exists already",
+                found=name,
+                expected=f"a name other than {', '.join(_METHODS)}",
+                do="choose another name",
+            )
+        _METHODS[name] = function
+        return function
+
+    return register
+
+
+def _place(function: object) -> tuple[object, object]:
+    """Return where a function is defined."""
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
+
+
+def methods() -> tuple[str, ...]:
+    """Return the names of all extraction methods, sorted."""
+    return tuple(sorted(_METHODS))
+
+
+def get_method(name: str) -> Method:
+    """Return an extraction method by its name.
+
+    Args:
+        name: One of `methods()`.
+
+    Raises:
+        RecordingError: There is none of that name.
+    """
+    if name not in _METHODS:
+        raise RecordingError(
+            "unknown extraction method",
+            found=repr(name),
+            expected=" | ".join(methods()),
+            do="name one of these, or register your own with @method",
+        )
+    return _METHODS[name]

@@ -1,0 +1,275 @@
+"""Running lm-eval on a steered model, with the unsteered one beside it."""
+
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer.algebra import Composition, Part, Vector, as_composition
+from steer.engine import unsteered
+from steer.engine._base import in_place
+from steer.errors import CapabilityError, HarnessError, MissingExtraError
+from steer.harness._files import Row
+from steer.harness._language_model import language_model
+from steer.harness._load import Shape, load_tasks
+from steer.harness._result import Condition, HarnessResult, Score, number_of
+from steer.harness._sandbox import SandboxLimits, code_execution, isolation
+from steer.harness._written import plain
+from steer.model import Model, check_model
+from steer.model._random_state import random_state_put_back
+
+_BOOTSTRAP = 1000  # resamples, for metrics without a closed form of their standard error
+
+
+def run_harness(
+    model: Model,
+    what: Vector | Part | Composition | Mapping[str, Vector | Part] | None,
+    tasks: str | Sequence[str],
+    *,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    samples: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int | None = None,
+    apply_chat_template: bool = False,
+    system: str | None = None,
+    baseline: bool = True,
+    batch_size: int = 8,
+    builtin: bool = False,
+    allow_code_execution: bool = False,
+    limits: SandboxLimits | None = None,
+    seed: int = 0,
+    strict: bool = True,
+    progress: bool = True,
+) -> HarnessResult:
+    """Score a steered model on tasks of lm-eval, beside the same model unsteered.
+
+    Both see the same documents, worked examples and seed. Nothing is downloaded for the tasks that
+    ship: they read the data sets from a folder.
+
+    Args:
+        model: The model, in evaluation mode and not steered.
+        what: What to steer with, as `model.steered` takes it; None scores the unsteered model.
+        tasks: One or several: names as `available_tasks` gives them, paths of task files, or with
+            `builtin` names of lm-eval's own tasks.
+        data: Folder of the data sets.
+        limit: Documents of each task, all by default.
+        num_fewshot: Worked examples before each document; None is what the task says, and a task
+            that says 0 keeps it.
+        samples: Completions drawn for each document; more than one for pass@k.
+        temperature: Temperature they are drawn at; 0 is greedy.
+        max_new_tokens: Longest completion, tokens; None is what the task says.
+        apply_chat_template: Whether prompts go through the chat template.
+        system: System message, or text before everything.
+        baseline: Whether the unsteered model is scored as well.
+        batch_size: Texts generated at once.
+        builtin: Whether lm-eval's own tasks are looked up as well; most of them download.
+        allow_code_execution: Whether programs that the model writes may be run; see `sandbox`.
+        limits: What each program may use.
+        seed: Seed of worked examples and sampling; global random state is put back.
+        strict: Whether vectors of another model family are refused.
+        progress: Whether to show progress bars.
+
+    Returns:
+        Scores with standard errors, and every item.
+
+    Raises:
+        MissingExtraError: lm-eval is not installed.
+        HarnessError: An unknown task, missing data, code execution not allowed, a number out of
+            range, or a model in training mode.
+        SteeringError: The model is being steered.
+        CapabilityError: Coefficient rows: a harness reorders what it runs.
+    """
+    composition = None if what is None else as_composition(what)
+    _check(model, composition)
+    if batch_size < 1:
+        raise HarnessError(
+            "nothing can be generated at once",
+            found=f"batch_size={batch_size}",
+            expected="at least 1",
+            do="leave it out, or make it larger",
+        )
+    names = [tasks] if isinstance(tasks, str) else tasks
+    shape = Shape(
+        limit, num_fewshot, samples, temperature, max_new_tokens, apply_chat_template, system, seed
+    )
+    scores: dict[Condition, Sequence[Score]] = {}
+    items: dict[Condition, Mapping[str, Sequence[Row]]] = {}
+    with ExitStack() as whole:
+        whole.enter_context(random_state_put_back())
+        whole.enter_context(_quiet())
+        loaded = load_tasks(names, data=data, builtin=builtin, shape=shape)
+        whole.enter_context(_permission(loaded, allow_code_execution, limits, progress))
+        for condition in _conditions(composition, baseline):
+            steered = composition if condition == "steered" else None
+            lm = language_model(
+                model,
+                batch_size=batch_size,
+                chat=apply_chat_template,
+                rolling=_everywhere(steered),
+                label=condition,
+                progress=progress,
+            )
+            _seed_all(seed)
+            with nullcontext() if steered is None else model.steered(steered, strict=strict):
+                found = _evaluate(lm, loaded, shape)
+            scores[condition] = _scores(found)
+            items[condition] = {name: plain(entries) for name, entries in found["samples"].items()}
+    return HarnessResult(scores, items, _settings(model, composition, loaded, shape))
+
+
+def _check(model: Model, composition: Composition | None) -> None:
+    try:
+        import_module("lm_eval")
+    except ImportError as error:
+        raise MissingExtraError(
+            "evaluation harnesses need lm-eval",
+            found="it is not installed",
+            expected="the extra 'eval'",
+            do="pip install 'residual-steer[eval]'",
+        ) from error
+    check_model(model)
+    in_place(model.engine, "a harness")
+    if composition is not None and composition.per_row:
+        raise CapabilityError(
+            "coefficient rows cannot be used in a harness",
+            found=f"{len(composition.coefficients)} rows",
+            expected="one setting: a harness sorts and groups its requests",
+            do="run the harness once for each setting",
+        )
+    unsteered(model.engine, "a harness")
+    if any(module.training for module in model.hf_model.modules()):
+        raise HarnessError(
+            "the model is in training mode",
+            found="training = True",
+            expected="evaluation mode: dropout would change what comes out at every call",
+            do="call model.hf_model.eval() first",
+        )
+
+
+def _conditions(composition: Composition | None, baseline: bool) -> list[Condition]:
+    if composition is None:
+        return ["unsteered"]
+    return ["unsteered", "steered"] if baseline else ["steered"]
+
+
+def _everywhere(composition: Composition | None) -> bool:
+    """Return whether no part of it depends on where a prompt ends."""
+    if composition is None:
+        return True
+    scopes = [part.scope for part in composition.parts.values()]
+    return composition.gate is None and not any(scope.needs_prompt_lengths for scope in scopes)
+
+
+def _permission(
+    tasks: Mapping[str, Any], allowed: bool, limits: SandboxLimits | None, progress: bool
+) -> AbstractContextManager[None]:
+    """Return the context that programs may run in; refuse tasks that need one if it is denied."""
+    unsafe = [name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
+    if unsafe and not allowed:
+        raise HarnessError(
+            "these tasks run programs that the model writes",
+            found=", ".join(unsafe),
+            expected="an explicit permission",
+            do="pass allow_code_execution=True (--allow-code-execution) after reading what the "
+            "sandbox does not keep out, or leave these tasks out",
+        )
+    limits = limits or SandboxLimits()
+    return code_execution(limits, progress=progress) if allowed else nullcontext()
+
+
+def _evaluate(lm: Any, tasks: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    from lm_eval.evaluator import evaluate
+
+    for task in tasks.values():
+        task.set_fewshot_seed(seed=shape.seed)
+    found: dict[str, Any] = evaluate(
+        lm=lm,
+        task_dict={"tasks": dict(tasks)},
+        limit=shape.limit,
+        bootstrap_iters=_BOOTSTRAP,
+        system_instruction=shape.system,
+        apply_chat_template=shape.apply_chat_template,
+        fewshot_as_multiturn=shape.apply_chat_template,
+        confirm_run_unsafe_code=True,  # asked for before, by name
+    )
+    return found
+
+
+def _settings(
+    model: Model, composition: Composition | None, tasks: Mapping[str, Any], shape: Shape
+) -> dict[str, Any]:
+    unsafe = any(getattr(task, "UNSAFE_CODE", False) for task in tasks.values())
+    return {
+        "model": model.info.model_id,
+        "composition": _described(composition),
+        **asdict(shape),
+        "tasks": list(tasks),
+        "num_fewshot": {name: task.get_config("num_fewshot") for name, task in tasks.items()},
+        "sandbox": isolation() if unsafe else None,
+        "lm_eval": version("lm_eval"),
+    }
+
+
+def _scores(found: Mapping[str, Any]) -> list[Score]:
+    scores = []
+    for task, metrics in found["results"].items():
+        for name, value in metrics.items():
+            metric, comma, filtered = name.partition(",")
+            if not comma or metric.endswith("_stderr") or isinstance(value, str):
+                continue
+            stderr = metrics.get(f"{metric}_stderr,{filtered}")
+            better = found["higher_is_better"].get(task, {}).get(metric)
+            scores.append(
+                Score(
+                    task,
+                    metric,
+                    filtered,
+                    number_of(value),
+                    number_of(stderr),
+                    int(metrics["sample_len"]),
+                    better,
+                )
+            )
+    return scores
+
+
+def _described(composition: Composition | None) -> str:
+    if composition is None:
+        return "nothing"
+    named = zip(composition.parts.items(), composition.coefficients[0].tolist(), strict=True)
+    parts = [f"{name} × {c:g} ({part.operator}, {part.scope})" for (name, part), c in named]
+    return " + ".join(parts) + ("" if composition.gate is None else ", gated")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lm-eval's notices and its bars for building prompts out of the way for a while."""
+    import lm_eval.api.task as tasks
+
+    logger, bar = logging.getLogger("lm_eval"), tasks.tqdm
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    tasks.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        tasks.tqdm = bar
+        logger.setLevel(level)
+
+
+def _seed_all(seed: int) -> None:
+    import numpy as np
+
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)

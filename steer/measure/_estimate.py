@@ -1,0 +1,156 @@
+"""A number measured over items, and its confidence interval."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.measure._student import student
+from steer.measure._table import Row, Tabled, estimate_row
+
+_NONE = (math.nan, math.nan)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Estimate(Tabled):
+    """A number over items, with a 95% interval.
+
+    Args:
+        measure: What was measured, with unit and reduction.
+        value: The number.
+        interval: Its lower and upper end; NaN where one item only leaves it undefined.
+        n: Items it was taken over.
+        items: The number of each item, where it has one.
+    """
+
+    measure: str
+    value: float
+    interval: tuple[float, float]
+    n: int
+    items: tuple[float, ...] = field(default=(), compare=False)
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row: measure, value, interval and n."""
+        return [estimate_row(self.measure, self.value, self.interval, self.n)]
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        shown = "no interval" if math.isnan(low) else f"{low:.4g}, {high:.4g}"
+        return f"{self.value:.4g} [{shown}]"
+
+    def __repr__(self) -> str:
+        from steer.show._text import plain
+
+        return f"Estimate({plain(self.measure, 240)}: {self}, n={self.n})"
+
+
+def mean_of(measure: str, items: Sequence[float] | Tensor) -> Estimate:
+    """Return the mean over items: x̄ ± t_{n−1} s / √n.
+
+    Args:
+        measure: What was measured, with unit and reduction.
+        items: The number of each item.
+
+    Raises:
+        SelectionError: There are no items, or a number is not finite.
+    """
+    return ratio_of(measure, items, [1.0] * len(items))
+
+
+def ratio_of(
+    measure: str, numerators: Sequence[float] | Tensor, denominators: Sequence[float] | Tensor
+) -> Estimate:
+    """Return r = Σ x / Σ y over items, for instance nats per token over texts of unequal length.
+
+    r ± t_{n−1} √(Σ (x − r y)² / (n (n − 1))) / ȳ, the linearised error: items are what varies, not
+    their tokens.
+
+    Args:
+        measure: What was measured, with unit and reduction.
+        numerators: x of each item.
+        denominators: y of each item, above 0.
+
+    Raises:
+        SelectionError: There are no items, or a number is not finite.
+    """
+    x = torch.as_tensor(numerators, dtype=torch.float64).cpu()
+    y = torch.as_tensor(denominators, dtype=torch.float64).cpu()
+    n = len(x)
+    if not n or not bool(torch.isfinite(x).all()):
+        raise SelectionError(
+            f"{measure} cannot be averaged",
+            found=f"{n} items, {int((~torch.isfinite(x)).sum())} of them not finite",
+            expected="at least one item, all finite",
+            do="check the data that it was measured on",
+        )
+    value = float(x.sum() / y.sum())
+    items = tuple((x / y).tolist())
+    if n < 2:
+        return Estimate(measure, value, _NONE, n, items)
+    error = float(((x - value * y).square().sum() / (n * (n - 1))).sqrt() / y.mean())
+    half = student(n - 1) * error
+    return Estimate(measure, value, (value - half, value + half), n, items)
+
+
+def jackknife(
+    measure: str, value: float, without: Sequence[float] | Tensor, limits: tuple[float, float]
+) -> Estimate:
+    """Return a smooth statistic of n items with the jackknife's interval.
+
+    θ ± t_{n−1} √((n − 1)/n Σ (θ₋ᵢ − θ̄)²), where θ₋ᵢ leaves item i out.
+
+    Args:
+        measure: What was measured.
+        value: θ, the statistic of all items.
+        without: θ₋ᵢ for each item.
+        limits: The least and greatest value it can have; the interval is cut there.
+    """
+    left = torch.as_tensor(without, dtype=torch.float64).cpu()
+    n = len(left)
+    if n < 2 or not bool(torch.isfinite(left).all()) or math.isnan(value):
+        return Estimate(measure, value, _NONE, n)
+    error = float(((n - 1) / n * (left - left.mean()).square().sum()).sqrt())
+    return within(Estimate(measure, value, spread(value, error, n - 1), n), *limits)
+
+
+def spread(value: float, error: float, freedom: int) -> tuple[float, float]:
+    """Return value ± t · error.
+
+    Args:
+        value: The number.
+        error: Its standard error.
+        freedom: Degrees of freedom of the error.
+    """
+    half = student(freedom) * error
+    return value - half, value + half
+
+
+def within(estimate: Estimate, low: float, high: float) -> Estimate:
+    """Return an estimate whose interval is cut to what its number can be.
+
+    Args:
+        estimate: The estimate.
+        low: Least possible value.
+        high: Greatest possible value.
+    """
+    if math.isnan(estimate.interval[0]):
+        return estimate
+    ends = (max(low, estimate.interval[0]), min(high, estimate.interval[1]))
+    return replace(estimate, interval=ends)
+
+
+def mapped(estimate: Estimate, measure: str, function: Callable[[float], float]) -> Estimate:
+    """Return a rising function of an estimate: value and both ends.
+
+    Args:
+        estimate: The estimate.
+        measure: What it then is.
+        function: The function, for instance `math.exp`.
+    """
+    low, high = (function(end) for end in estimate.interval)
+    items = tuple(function(item) for item in estimate.items)
+    return Estimate(measure, function(estimate.value), (low, high), estimate.n, items)

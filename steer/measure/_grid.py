@@ -1,0 +1,106 @@
+"""The settings of a sweep: layers × scopes × coefficients."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from steer.algebra import Composition, Part, Scope, parse_scope
+from steer.algebra._composition import coefficient_rows, number
+from steer.algebra._listed import listed, whole_layers
+from steer.errors import SelectionError
+
+Row = tuple[float, ...]
+Grid = (
+    Sequence[float]
+    | Mapping[str, Sequence[float]]
+    | Sequence[Mapping[str, float]]
+    | Sequence[Sequence[float]]
+    | Tensor
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a sweep.
+
+    Args:
+        layer: The one layer steered; None where every vector acts at all of its sites.
+        scope: The tokens steered; None where every domain keeps its own scope.
+        coefficients: One for each domain, dimensionless.
+    """
+
+    layer: int | None
+    scope: str | None
+    coefficients: Row
+
+
+def settings_of(
+    composition: Composition,
+    grid: Grid,
+    layers: Sequence[int] | None,
+    scopes: Sequence[Scope | str] | None,
+) -> tuple[Setting, ...]:
+    """Return every setting of a grid once, layers outermost, then scopes (see `sweep`)."""
+    at = [None] if layers is None else whole_layers(layers)
+    named = [None] if scopes is None else [str(parse_scope(scope)) for scope in scopes]
+    rows = _rows(composition, grid)
+    found = dict.fromkeys(Setting(*choice) for choice in itertools.product(at, named, rows))
+    if not found:
+        shape = f" of shape {list(grid.shape)}" if isinstance(grid, Tensor) else f" {grid!r}"
+        raise SelectionError(
+            "there is nothing to sweep",
+            found=f"layers {layers}, scopes {scopes}, a grid{shape[:200]}",
+            expected="at least one of each; in a tensor [setting domain], or values for every "
+            "domain in one dimension",
+            do="give coefficients, for instance [-1, -0.5, 0, 0.5, 1]",
+        )
+    for layer in at:
+        composed(composition, layer, None)  # refuses a layer that a vector lacks
+    return tuple(found)
+
+
+def _rows(composition: Composition, grid: Any) -> list[Row]:
+    """Return the coefficients of a grid as they were given, one row for each setting."""
+    domains = composition.domains
+    if isinstance(grid, Mapping):
+        coefficient_rows(dict.fromkeys(grid, 0.0), domains)  # refuses unknown domains
+        named = {name: listed(f"coefficients of {name!r}", values) for name, values in grid.items()}
+        grid = (
+            [*itertools.product(*(named.get(domain, (0.0,)) for domain in domains))]
+            if named
+            else []
+        )
+    elif isinstance(grid, Tensor):
+        grid = grid.tolist() if grid.ndim in (1, 2) else []
+    grid = listed("coefficients of a grid", grid)
+    if grid and not isinstance(grid[0], Mapping | list | tuple):  # values for every domain
+        grid = [*itertools.product(map(number, grid), repeat=len(domains))]
+    if not grid:
+        return []
+    rows = coefficient_rows(grid, domains)[0] + 0.0  # no −0.0
+    return [tuple(row) for row in rows.tolist()]
+
+
+def composed(composition: Composition, layer: int | None, scope: str | None) -> Composition:
+    """Return the composition at one layer and with one scope; None leaves them as they are.
+
+    Raises:
+        SelectionError: A vector has nothing at that layer.
+    """
+    parts = {}
+    for name, part in composition.parts.items():
+        if layer is not None and layer not in part.vector.layers:
+            raise SelectionError(
+                f"the vector of {name!r} has nothing at a layer of the sweep",
+                found=f"layer {layer}",
+                expected=f"among {list(part.vector.layers)}",
+                do="leave the layer out, or extract the vector there",
+            )
+        vector = part.vector if layer is None else part.vector[layer]
+        parts[name] = Part(
+            vector, part.operator, part.scope if scope is None else parse_scope(scope)
+        )
+    return Composition(parts, composition.coefficients[:1], composition.gate)

@@ -1,0 +1,151 @@
+"""A share of items and its confidence interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steer.measure._table import Row, Tabled, estimate_row
+
+Z95 = 1.959963984540054  # the 97.5% quantile of the normal distribution
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Share(Tabled):
+    """How many of n items have a property.
+
+    Args:
+        hits: Items that have it.
+        n: All items.
+    """
+
+    hits: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The share, in [0, 1]."""
+        return self.hits / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% Wilson interval."""
+        return wilson(self.hits, self.n)
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row: value, interval and n."""
+        return [estimate_row("share", self.value, self.interval, self.n)]
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.1%} [{low:.1%}, {high:.1%}]"
+
+    def __repr__(self) -> str:
+        return f"Share(hits={self.hits}, n={self.n})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ShareChange(Tabled):
+    """How much a share changed between two conditions that the same items were seen under.
+
+    Args:
+        kept: Items that have the property before and after.
+        gained: Items that have it after only.
+        lost: Items that had it before only.
+        never: Items that have it neither time.
+    """
+
+    kept: int
+    gained: int
+    lost: int
+    never: int
+
+    @classmethod
+    def of(cls, before: Sequence[bool], after: Sequence[bool]) -> "ShareChange":
+        """Return the change from whether each item had the property before and after.
+
+        Args:
+            before: Of each item.
+            after: Of the same items, in the same order.
+        """
+        seen = list(zip(before, after, strict=True))
+        kept, gained, lost = (
+            seen.count(both) for both in ((True, True), (False, True), (True, False))
+        )
+        return cls(kept, gained, lost, len(seen) - kept - gained - lost)
+
+    @property
+    def n(self) -> int:
+        """All items."""
+        return self.kept + self.gained + self.lost + self.never
+
+    @property
+    def before(self) -> Share:
+        """The share before."""
+        return Share(self.kept + self.lost, self.n)
+
+    @property
+    def after(self) -> Share:
+        """The share after."""
+        return Share(self.kept + self.gained, self.n)
+
+    @property
+    def value(self) -> float:
+        """Share after minus share before, in [−1, 1]."""
+        return (self.gained - self.lost) / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of Newcombe's method 10 for paired shares (Statist. Med. 17, 2635).
+
+        It joins both Wilson intervals through the correlation of the items, and has a width also
+        where no item changed.
+        """
+        after, before = self.after, self.before
+        (l1, u1), (l2, u2) = after.interval, before.interval
+        p1, p2, phi = after.value, before.value, self._correlation
+        below, above = (p1 - l1, u2 - p2), (u1 - p1, p2 - l2)
+        low, high = (max(0.0, a * a - 2 * phi * a * b + b * b) ** 0.5 for a, b in (below, above))
+        return max(-1.0, self.value - low), min(1.0, self.value + high)
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row: value, interval and n."""
+        return [estimate_row("change of share", self.value, self.interval, self.n)]
+
+    @property
+    def _correlation(self) -> float:
+        """The φ of the four counts, corrected for continuity."""
+        n, (x, y) = self.n, (self.after.hits, self.before.hits)
+        margins = x * (n - x) * y * (n - y)
+        if not margins:
+            return 0.0
+        determinant = float(self.kept * self.never - self.gained * self.lost)
+        if determinant > 0:
+            determinant = max(0.0, determinant - n / 2)
+        return determinant / float(margins**0.5)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:+.1%} [{low:+.1%}, {high:+.1%}]"
+
+    def __repr__(self) -> str:
+        return f"ShareChange({self}, n={self.n})"
+
+
+def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Return Wilson's score interval of a share.
+
+    Args:
+        hits: Items that have the property.
+        n: All items, at least 1.
+        z: Quantile of the normal distribution; 1.96 gives 95%.
+
+    Returns:
+        Lower and upper end, in [0, 1].
+    """
+    p = hits / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    low = 0.0 if hits == 0 else max(0.0, centre - half)
+    high = 1.0 if hits == n else min(1.0, centre + half)
+    return low, high

@@ -1,0 +1,145 @@
+"""From what judges return, or raise, to verdicts that can be counted together."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
+
+from steer.errors import JudgeError, SelectionError, SteerError
+from steer.measure._judge.protocol import BatchJudge, Judge, Label, Verdict
+from steer.pairs import Prompt
+from steer.show._text import readable
+
+_SHOWN = 200  # characters of an error that are kept
+
+
+def verdicts_of(
+    judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str]
+) -> tuple[Verdict, ...]:
+    """Return what a judge finds; where it raises, the verdict holds the error.
+
+    Args:
+        judge: The judge.
+        prompts: What was asked, one for each answer.
+        answers: What the model answered.
+
+    Raises:
+        JudgeError: A judge of many answers at once raised, or cannot be asked at all.
+        SelectionError: It returned another number of verdicts.
+        SteerError: It cannot be used like this, for instance inside its own `steered`.
+    """
+    if isinstance(judge, BatchJudge):
+        found = _many(judge, prompts, answers)
+    else:
+        found = [_one(judge, p, a) for p, a in zip(prompts, answers, strict=True)]
+    if len(found) != len(answers):
+        raise SelectionError(
+            "a judge returned another number of verdicts",
+            found=f"{len(found)} verdicts on {len(answers)} answers",
+            expected="one for each answer",
+            do="return None where it cannot decide",
+        )
+    return tuple(_verdict(v) for v in found)
+
+
+def countable(verdicts: Iterable[Verdict], *, wanted: bool) -> tuple[Verdict, ...]:
+    """Return verdicts that can be counted together; what is neither label nor score is an error.
+
+    Args:
+        verdicts: The verdicts.
+        wanted: Whether a label is wanted.
+
+    Raises:
+        SelectionError: No label and no score among other things, labels beside scores, or scores
+            where a label is wanted.
+    """
+    given = tuple(verdicts)
+    kinds = {type(v.label) for v in given if v.label is not None}
+    if kinds and len(kinds & {str, float}) != 1:
+        raise SelectionError(
+            "a judge returned what cannot be counted",
+            found=f"labels of {sorted(kind.__name__ for kind in kinds)}",
+            expected="for each answer a label (text), or for each a score (a number), or None",
+            do="return 'yes' or 'no' in place of True or False, or 1.0 and 0.0 for a mean score",
+        )
+    if wanted and float in kinds:
+        raise SelectionError(
+            "a label is wanted, but the judge gives scores",
+            found="scores",
+            expected="labels, or wanted=None, which reports the mean score",
+            do="leave wanted out, or let the judge return a label",
+        )
+    return tuple(v if isinstance(v.label, str | float | None) else _unheard(v) for v in given)
+
+
+def said(error: BaseException, mask: Callable[[str], str] = str) -> str:
+    """Return an error in one line, with the error that it came from.
+
+    Args:
+        error: The error.
+        mask: Applied before the line is cut.
+    """
+    line = _line(error)
+    if error.__cause__ is not None and not isinstance(error, SteerError):
+        line += f" (from {_line(error.__cause__)})"
+    return mask(line)[:_SHOWN]
+
+
+def _line(error: BaseException) -> str:
+    what = f"{error.what}: {error.found}" if isinstance(error, SteerError) else readable(error)
+    return f"{type(error).__name__}: {what}"
+
+
+def _many(
+    judge: BatchJudge, prompts: Sequence[Prompt], answers: Sequence[str]
+) -> Sequence[Label | Verdict]:
+    try:
+        return list(judge.many(prompts, answers))
+    except SteerError:
+        raise
+    except Exception as error:
+        raise JudgeError(
+            "the judge raised",
+            found=said(error),
+            expected="a label, a score or None for each answer",
+            do="call judge.many(prompts, answers) by itself",
+        ) from error
+
+
+def _one(judge: Judge, prompt: Prompt, answer: str) -> Label | Verdict:
+    try:
+        return judge(prompt, answer)
+    except SteerError as error:
+        if not isinstance(error, JudgeError):
+            raise
+        return Verdict(None, error=said(error))
+    except Exception as error:  # noqa: BLE001  # kept, and said by every number asked for
+        return Verdict(None, error=said(error))
+
+
+def _verdict(found: Label | Verdict) -> Verdict:
+    """Return a verdict whose label is a plain text or a finite float, where it is of that kind."""
+    verdict = found if isinstance(found, Verdict) else Verdict(found)
+    reply, error = _text(verdict.reply), _text(verdict.error)
+    label: object = verdict.label
+    if isinstance(label, str):
+        return Verdict(str.__str__(label), reply, error)
+    if isinstance(label, bool) or not isinstance(label, Real):
+        return Verdict(verdict.label, reply, error)
+    try:
+        number = float(label)
+    except OverflowError:
+        number = math.inf
+    return Verdict(number, reply, error) if math.isfinite(number) else _unheard(verdict)
+
+
+def _unheard(verdict: Verdict) -> Verdict:
+    """Return the verdict of an answer on which the judge returned neither a label nor a score."""
+    label: object = verdict.label
+    kind = f"{type(label).__name__} {readable(label)}"[:_SHOWN]
+    return Verdict(None, _text(verdict.reply), f"neither a label nor a finite score: {kind}")
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, BaseException):
+        return said(value)
+    return value if isinstance(value, str | None) else readable(value)

@@ -1,0 +1,193 @@
+"""How far steering moves a model on text that should not be affected: KL and perplexity."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.algebra._listed import listed
+from steer.engine import unsteered
+from steer.errors import SelectionError
+from steer.measure._estimate import Estimate, mapped, ratio_of, within
+from steer.measure._neutral import NEUTRAL_PROMPTS
+from steer.model import Model, check_model
+from steer.network._text import as_prompts
+from steer.pairs import Prompt
+from steer.show import Shown
+
+if TYPE_CHECKING:
+    from steer.show import Card
+
+_MOST = 700.0  # the greatest x of which e^x is a float
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class NeutralText(Shown):
+    """Neutral prompts, responses, and the unsteered model's logits there.
+
+    Args:
+        prompts: The prompts.
+        responses: The unsteered model's own continuations, or texts that were given.
+        logits: For each response `[pos vocab]`, unsteered.
+    """
+
+    prompts: tuple[Prompt, ...]
+    responses: tuple[str, ...]
+    logits: tuple[Float[Tensor, "pos vocab"], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Response tokens."""
+        return sum(len(row) for row in self.logits)
+
+    def _card(self) -> "Card":
+        from steer.measure._card import neutral_card
+
+        return neutral_card(self)
+
+
+def neutral_text(
+    model: Model,
+    prompts: Sequence[Prompt] = NEUTRAL_PROMPTS,
+    *,
+    responses: Sequence[str] | None = None,
+    max_new_tokens: int = 24,
+) -> NeutralText:
+    """Return neutral text: the unsteered model's own greedy continuations, or responses given.
+
+    Args:
+        model: The model; it must not be steered.
+        prompts: Prompts of no domain; by default those that ship with the library.
+        responses: One for each prompt, in place of the model's own continuations.
+        max_new_tokens: Length of a continuation, in tokens.
+
+    Returns:
+        Prompts, responses and unsteered logits; empty continuations are left out.
+
+    Raises:
+        SelectionError: Every continuation is empty.
+        SteeringError: The model is being steered.
+        TextError: Prompts and responses given differ in number, or a response has no token.
+    """
+    check_model(model)
+    unsteered(model.engine, "neutral_text")
+    prompts = as_prompts(prompts)
+    if responses is not None:
+        responses = listed("responses", responses)
+        logits = model.logits(prompts, responses)
+        return NeutralText(tuple(prompts), tuple(responses), tuple(logits))
+    answers = model.generate(list(prompts), max_new_tokens=max_new_tokens)
+    kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if a.strip()]
+    if not kept:
+        raise SelectionError(
+            "the model continues no neutral prompt",
+            found=f"{len(answers)} empty continuations",
+            expected="at least one non-empty",
+            do="pass prompts that this model answers: neutral=[...]",
+        )
+    asked, responses = zip(*kept, strict=True)
+    return NeutralText(asked, responses, tuple(model.logits(asked, responses)))
+
+
+def kl_per_token(model: Model, text: NeutralText) -> float:
+    """Return KL(steered‖unsteered) = Σ_v p_s (log p_s − log p_u), the mean over response tokens.
+
+    Args:
+        model: The model, inside `with model.steered(...)`.
+        text: Continuations of the same model, unsteered.
+
+    Returns:
+        Nats per response token, at least 0 up to rounding.
+    """
+    check_model(model)
+    return sum(_divergences(model, text)) / text.tokens
+
+
+def kl_divergence(model: Model, text: NeutralText) -> Estimate:
+    """Return what `kl_per_token` does, with an interval: texts are the items, not their tokens.
+
+    Args:
+        model: The model, inside `with model.steered(...)`.
+        text: Text of the same model, unsteered.
+
+    Returns:
+        Nats per response token; each item is the mean of one text.
+    """
+    check_model(model)
+    tokens = [float(len(row)) for row in text.logits]
+    name = "KL(steered‖unsteered) in nats per token"
+    return within(ratio_of(name, _divergences(model, text), tokens), 0.0, math.inf)
+
+
+def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]) -> Estimate:
+    """Return exp(−Σ log p(token) / tokens) of a model, steered or not, on responses.
+
+    To measure how fluent a steered model writes, let the unsteered one read its answers:
+    `perplexity(model, prompts, answers)`.
+
+    Args:
+        model: The model; inside `with model.steered(...)` it is measured steered.
+        prompts: One prompt per response.
+        responses: The texts, for instance those of `neutral_text`.
+
+    Returns:
+        The perplexity, at least 1; its interval is that of the mean over texts, in nats per
+        token, and each item the perplexity of one text.
+
+    Raises:
+        SelectionError: There are no texts, or a log-probability is not finite.
+        TextError: Prompts and responses differ in number, or a response has no token.
+    """
+    check_model(model)
+    prompts, responses = listed("prompts", prompts), listed("responses", responses)
+    scored = model.logprobs(prompts, responses)
+    nats = [-float(row.double().sum()) for row in scored]
+    found = within(ratio_of("nats per token", nats, [len(row) for row in scored]), 0.0, math.inf)
+    return mapped(found, "perplexity", exp)
+
+
+def divergence(log_s: Float[Tensor, "pos vocab"], log_u: Float[Tensor, "pos vocab"]) -> float:
+    """Return Σ p_s (log p_s − log p_u) over positions and tokens; where p_s is 0 a term is 0.
+
+    Args:
+        log_s: log p_s, steered, in nats.
+        log_u: log p_u, unsteered, in nats.
+
+    Returns:
+        Nats; infinite where p_u alone is 0, NaN where a log-probability is.
+    """
+    p = log_s.exp()
+    return float(torch.where(p == 0, 0.0, p * (log_s - log_u)).sum().double())
+
+
+def exp(nats: float) -> float:
+    """Return e^x; infinite where a float cannot hold it.
+
+    Args:
+        nats: x.
+    """
+    return math.exp(nats) if nats < _MOST or math.isnan(nats) else math.inf
+
+
+def _divergences(model: Model, text: NeutralText) -> list[float]:
+    """Return KL(steered‖unsteered) of each text, in nats, summed over its tokens."""
+    found = []
+    for now, before in zip(model.logits(text.prompts, text.responses), text.logits, strict=True):
+        if now.shape != before.shape:
+            raise _of_another(now, before)
+        both = (torch.log_softmax(logits.float(), dim=-1) for logits in (now, before))
+        found.append(divergence(*both))
+    return found
+
+
+def _of_another(now: Tensor, before: Tensor) -> SelectionError:
+    return SelectionError(
+        "this neutral text was prepared with another model",
+        found=f"logits {tuple(before.shape)} [pos, vocab], and {tuple(now.shape)} of this model",
+        expected="the same tokens of the same vocabulary",
+        do="prepare it with this model, unsteered: neutral_text(model, …)",
+    )

@@ -1,0 +1,275 @@
+"""What each vector does to each domain: the matrix of steered against affected."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from steer.algebra import CoefficientsLike, as_composition
+from steer.algebra._composition import Steerable, coefficient_rows
+from steer.engine import unsteered
+from steer.errors import SelectionError
+from steer.measure._data import pairs_by_domain
+from steer.measure._estimate import Estimate, mean_of
+from steer.measure._interval import ShareChange
+from steer.measure._judge.change import has_change, judged_change
+from steer.measure._judge.protocol import Judge
+from steer.measure._judge.result import Judged, check_wanted, judge_answers
+from steer.measure._preference import Preference
+from steer.measure._reduce import Reduce
+from steer.measure._scores import preferences
+from steer.measure._table import Row, Tabled
+from steer.model import Model, check_model
+from steer.pairs import Pairs
+
+_T = TypeVar("_T")
+By = Literal["accuracy", "margin", "judged"]
+Change = ShareChange | Estimate
+Cell = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class OffTarget(Tabled):
+    """The change on each domain when one vector alone is at work.
+
+    Args:
+        coefficients: The coefficient of each steered domain, dimensionless.
+        before: Preference of the unsteered model on each affected domain.
+        after: Preference by `(steered, affected)`.
+        judged_before: Judged answers of the unsteered model; empty without a judge.
+        judged_after: Judged answers by `(steered, affected)`.
+    """
+
+    coefficients: Mapping[str, float]
+    before: Mapping[str, Preference]
+    after: Mapping[Cell, Preference]
+    judged_before: Mapping[str, Judged]
+    judged_after: Mapping[Cell, Judged]
+
+    @property
+    def steered(self) -> tuple[str, ...]:
+        """The steered domains: the rows of the matrix."""
+        return tuple(self.coefficients)
+
+    @property
+    def affected(self) -> tuple[str, ...]:
+        """The domains measured on: its columns."""
+        return tuple(self.before)
+
+    def change(self, steered: str, affected: str, by: By = "accuracy") -> Change:
+        """Return what one vector changes on one domain, item by item.
+
+        Args:
+            steered: The domain whose vector is at work.
+            affected: The domain measured on.
+            by: Preference `accuracy`, mean preference `margin` in nats, or the `judged` share (or
+                score).
+
+        Raises:
+            SelectionError: There is no such cell, or nothing was judged that can be compared.
+            JudgeError: Some answers were not judged: see `again`.
+        """
+        if (steered, affected) not in (self.judged_after if by == "judged" else self.after):
+            raise SelectionError(
+                "there is no such cell",
+                found=f"steered {steered!r}, affected {affected!r}, by {by!r}",
+                expected=f"of {list(self.steered)} × {list(self.affected)}"
+                + ("" if self.judged_after else ", and nothing was judged"),
+                do="name domains that were measured; pass a judge to off_target for 'judged'",
+            )
+        if by == "judged":
+            return judged_change(self.judged_before[affected], self.judged_after[steered, affected])
+        before, after = self.before[affected], self.after[steered, affected]
+        if by == "accuracy":
+            return ShareChange.of(before.hits, after.hits)
+        return mean_of("change of margin", after.margins - before.margins)
+
+    def again(self, judge: Judge | Mapping[str, Judge], *, give_up: bool = False) -> "OffTarget":
+        """Return the same with those answers judged again that the judge was not heard about.
+
+        Args:
+            judge: The judge, or one for each domain of the data.
+            give_up: Whether what fails again counts as undecided; its reply then says why.
+
+        Raises:
+            SelectionError: A domain has no judge.
+        """
+        judges = _each_domain(judge, self.affected, "judge")
+
+        def heard(on: str, found: Judged) -> Judged:
+            return found.again(judges[on], give_up=give_up)
+
+        return replace(
+            self,
+            judged_before={on: heard(on, found) for on, found in self.judged_before.items()},
+            judged_after={at: heard(at[1], found) for at, found in self.judged_after.items()},
+        )
+
+    def matrix(self, by: By = "accuracy") -> Float[Tensor, "domain affected"]:
+        """Return every change (see `change`) as numbers: steered domains down, affected across."""
+        return torch.tensor(
+            [[self.change(s, a, by).value for a in self.affected] for s in self.steered],
+            dtype=torch.float64,
+        )
+
+    def worst(self, by: By = "accuracy") -> Change:
+        """Return the greatest change (see `change`), up or down, on a domain that was not steered.
+
+        Raises:
+            SelectionError: No domain was measured on beside the steered one, or nothing judged.
+        """
+        cells = [(s, a) for s in self.steered for a in self.affected if s != a]
+        if not cells:
+            raise SelectionError(
+                "there is no effect off target",
+                found=f"steered {list(self.steered)}, affected {list(self.affected)}",
+                expected="data of another domain than the steered one",
+                do="measure on several domains",
+            )
+        return max((self.change(s, a, by) for s, a in cells), key=lambda found: abs(found.value))
+
+    @property
+    def value(self) -> float:
+        """The greatest change of preference accuracy on a domain that was not steered."""
+        return self.worst().value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of that change, without a correction for its being the greatest."""
+        return self.worst().interval
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per steered domain, affected domain and measure.
+
+        A judged change is left empty where neither a label is wanted nor scores were given, or
+        where some answers were not judged: see `again`.
+        """
+        reduce = next(iter(self.before.values())).reduce
+        names: dict[By, str] = {
+            "accuracy": f"change of preference accuracy ({reduce} log-probability)",
+            "margin": f"change of margin in nats ({reduce} log-probability)",
+            **({"judged": "change of judged accuracy or score"} if self.judged_after else {}),
+        }
+        return [
+            {"steered": s, "coefficient": c, "affected": a, **self._row(s, a, by), "measure": name}
+            for s, c in self.coefficients.items()
+            for a in self.affected
+            for by, name in names.items()
+        ]
+
+    def _row(self, steered: str, affected: str, by: By) -> Row:
+        if by == "judged":
+            before, after = self.judged_before[affected], self.judged_after[steered, affected]
+            if not has_change(before, after):
+                return {
+                    **dict.fromkeys(("measure", "value", "low", "high")),
+                    "n": len(after.answers),
+                }
+        return self.change(steered, affected, by).rows[0]
+
+
+def off_target(
+    model: Model,
+    what: Steerable,
+    data: Pairs | Mapping[str, Pairs],
+    coefficients: CoefficientsLike | None = None,
+    *,
+    judge: Judge | Mapping[str, Judge] | None = None,
+    wanted: str | Mapping[str, str] | None = None,
+    reduce: Reduce = "mean",
+    max_tokens: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> OffTarget:
+    """Measure what each vector, alone at its coefficient, changes on each domain.
+
+    Args:
+        model: The model; it must not be steered.
+        what: A composition, vectors by domain, or one vector; a gate is kept.
+        data: Pairs that name their domains, or pairs by domain. Domains without a vector are
+            measured on too.
+        coefficients: One for all, or by domain, dimensionless; by default the composition's own.
+        judge: A judge of generated answers, or one for each domain of the data.
+        wanted: The label wanted, or one for each domain; None for a judge that gives scores.
+        reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
+        max_tokens: Tokens of one scoring forward; by default what is measured to be fastest.
+        progress: Whether to show a progress bar.
+        **options: As for `model.generate`, for judged answers.
+
+    Returns:
+        The matrix, with intervals.
+
+    Raises:
+        SteeringError: The model is being steered.
+        SelectionError: A domain without pairs or without judge, coefficients by row, or a label
+            wanted that the judge cannot give.
+        CompositionError: An unknown domain, or a coefficient that cannot be used.
+    """
+    composition = as_composition(what)
+    check_model(model)
+    unsteered(model.engine, "off_target")
+    parts = pairs_by_domain(data)
+    own = composition.coefficients
+    if coefficients is not None:
+        own, _ = coefficient_rows(coefficients, composition.domains)
+    if len(own) != 1:
+        raise SelectionError(
+            "each vector is measured at one coefficient",
+            found=f"{len(own)} rows of coefficients",
+            expected="one",
+            do="pass a number, or one by domain",
+        )
+    settings = torch.cat([torch.zeros_like(own), torch.diag(own[0])])
+    judges = {} if judge is None else _each_domain(judge, parts, "judge")
+    labels = dict.fromkeys(parts) if wanted is None else _each_domain(wanted, parts, "label")
+    for name in judges:
+        check_wanted(judges[name], labels[name], len(parts[name]))
+    found = preferences(model, composition, settings, parts, reduce, max_tokens, progress=progress)
+    judged: list[dict[str, Judged]] = [{} for _ in settings]
+    if judges:
+        for k, row in enumerate(tqdm(settings, desc="answers", disable=None if progress else True)):
+            with model.steered(composition, row):
+                texts = model.generate([p.prompt for own in parts.values() for p in own], **options)
+            judged[k] = _judged(texts, parts, judges, labels)
+    named = dict(zip(composition.domains, own[0].tolist(), strict=True))
+    after, judged_after = _cells(named, found[1:]), _cells(named, judged[1:])
+    return OffTarget(named, found[0], after, judged[0], judged_after)
+
+
+def _judged(
+    texts: Iterable[str],
+    parts: Mapping[str, Pairs],
+    judges: Mapping[str, Judge],
+    wanted: Mapping[str, str | None],
+) -> dict[str, Judged]:
+    """Return what the judges, which may read the unsteered model, find about all answers."""
+    asked = {name: [pair.prompt for pair in part] for name, part in parts.items()}
+    answers = iter(texts)
+    return {
+        on: judge_answers(judges[on], a, [next(answers) for _ in a], wanted=wanted[on])
+        for on, a in asked.items()
+    }
+
+
+def _cells(steered: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[Cell, _T]:
+    rows = zip(steered, found, strict=True)
+    return {(name, affected): x for name, row in rows for affected, x in row.items()}
+
+
+def _each_domain(value: Any, parts: Iterable[str], what: str) -> dict[str, Any]:
+    """Return one value for each domain of the data, if one was given or one for all."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(parts, value)
+    if missing := [name for name in parts if name not in value]:
+        raise SelectionError(
+            f"a domain of the data has no {what}",
+            found=f"none for {missing}",
+            expected=f"one for each of {list(parts)}",
+            do="add it, or pass one for all",
+        )
+    return dict(value)

@@ -1,0 +1,173 @@
+"""What a sweep found: one row for each setting and domain of the data."""
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from steer.errors import SelectionError
+from steer.measure._data import Likelihood, Measured
+from steer.measure._grid import Setting
+from steer.measure._table import frame, whole
+from steer.show import Card, Curves, Shown
+from steer.show._card import Point, number
+from steer.show._rows import table_of
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas
+
+
+_SHOWN = 20  # rows shown
+_READ = 2000  # settings that curves are drawn of
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Sweep(Shown):
+    """The numbers of every setting.
+
+    Args:
+        domains: Names of the coefficients.
+        settings: The settings, in the order of the grid.
+        measured: For each setting and domain of the data, numbers by name.
+        measure: What was measured.
+        reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
+        way: How likelihoods were computed: `branched`, or `plain` and why; both where layers or
+            scopes differ in it; `resumed` where all came from a file.
+        fingerprint: Of the whole request.
+    """
+
+    domains: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    measured: tuple[Measured, ...]
+    measure: str
+    reduce: str
+    way: str
+    fingerprint: str
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per setting and domain of the data.
+
+        `layer` and `scope` (None where the composition's own), `coefficient.<domain>`, `on` (the
+        domain measured on), and the numbers.
+        """
+        return [
+            {**self._setting(setting), "on": on, **numbers}
+            for setting, measured in zip(self.settings, self.measured, strict=True)
+            for on, numbers in measured.items()
+        ]
+
+    def best(self, by: str | None = None) -> dict[str, Any]:
+        """Return the setting that is best on the domain where it is worst.
+
+        Ties go to the greater mean, then to the smaller sum of squared coefficients. Settings
+        without a finite number on each domain do not count.
+
+        Args:
+            by: The number to compare; `accuracy` by default, else the first measured.
+
+        Returns:
+            `layer`, `scope`, `coefficient.<domain>`, and the number on each domain.
+
+        Raises:
+            SelectionError: No such number was measured, or it is nowhere finite.
+        """
+        names = list(next(iter(self.measured[0].values())))
+        by = by or ("accuracy" if "accuracy" in names else next(n for n in names if n != "n"))
+        if by not in names:
+            raise SelectionError(
+                "the sweep did not measure this",
+                found=repr(by),
+                expected=" | ".join(names),
+                do="name one of these",
+            )
+        values = {k: [x[by] for x in found.values()] for k, found in enumerate(self.measured)}
+        finite = [k for k, numbers in values.items() if all(map(math.isfinite, numbers))]
+        if not finite:
+            raise SelectionError(
+                f"at no setting is {by!r} finite on every domain",
+                found=f"{len(self)} settings with NaN",
+                expected="at least one without",
+                do="sweep smaller coefficients",
+            )
+
+        def rank(k: int) -> tuple[float, float, float]:
+            size = sum(c * c for c in self.settings[k].coefficients)
+            return min(values[k]), sum(values[k]), -size
+
+        k = max(finite, key=rank)
+        return {
+            **self._setting(self.settings[k]),
+            by: dict(zip(self.measured[k], values[k], strict=True)),
+        }
+
+    def to_dataset(self) -> "datasets.Dataset":
+        """Return the rows as a Hugging Face data set."""
+        from datasets import Dataset
+
+        return Dataset.from_list([whole(row) for row in self.rows])
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the rows as a pandas table."""
+        return frame(self.rows)
+
+    def _setting(self, setting: Setting) -> dict[str, Any]:
+        named = zip(self.domains, setting.coefficients, strict=True)
+        found = {f"coefficient.{domain}": c for domain, c in named}
+        return {"layer": setting.layer, "scope": setting.scope, **found}
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def _card(self) -> Card:
+        likelihood = self.measure in get_args(Likelihood)
+        how = f" ({self.reduce} log-probability)" if likelihood else ""
+        said = f"Sweep of {len(self)} settings: {self.measure}{how}, {self.way}"
+        rows = self.rows
+        if not rows:
+            return Card(said)
+        facts = [("domains", ", ".join(self.domains))]
+        names = [name for numbers in self.measured[0].values() for name in numbers if name != "n"]
+        drawn = next((n for n in ("accuracy", "value", *names) if n in names), None)
+        if drawn == "accuracy":  # of which more is better
+            with suppress(SelectionError):  # it is finite nowhere
+                facts.append(("best", _said(self.best(drawn))))
+        lost = sum(any(x != x for n in m.values() for x in n.values()) for m in self.measured)
+        if lost:
+            why = ": the model overflows there" if likelihood else ""
+            facts.append(("not finite", f"{lost} settings{why}"))
+        curves = _curves(self, drawn) if drawn else ()
+        return Card(said, tuple(facts), (*curves, table_of(rows, shown=_SHOWN, none="own")))
+
+
+def _said(best: Mapping[str, Any]) -> str:
+    """Return a setting and what was reached there as a text."""
+    reached = {k: v for k, v in best.items() if not isinstance(v, Mapping) and v is not None}
+    said = [f"{name.removeprefix('coefficient.')} {number(x)}" for name, x in reached.items()]
+    for name, found in best.items():
+        if isinstance(found, Mapping):
+            said.append(f"{name} " + ", ".join(f"{on} {number(x)}" for on, x in found.items()))
+    return ", ".join(said)
+
+
+def _curves(sweep: Sweep, name: str) -> tuple[Curves, ...]:
+    """Return one curve for each domain of the data and layer, where one coefficient varies."""
+    settings = sweep.settings[:_READ]
+    columns = zip(*(s.coefficients for s in settings), strict=True)
+    varying = [k for k, column in enumerate(columns) if len({*column}) > 1]
+    together = all(len({s.coefficients[k] for k in varying}) <= 1 for s in settings)
+    if not varying or not together:
+        return ()
+    series: dict[str, list[Point]] = {}
+    layers, scopes = ({getattr(s, kind) for s in settings} for kind in ("layer", "scope"))
+    for setting, measured in zip(settings, sweep.measured[:_READ], strict=True):
+        for on, numbers in measured.items():
+            words = [on] * (len(measured) > 1) + [f"layer {setting.layer}"] * (len(layers) > 1)
+            words += [str(setting.scope)] * (len(scopes) > 1)
+            at, up = setting.coefficients[varying[0]], float(numbers[name])
+            series.setdefault(" ".join(words), []).extend([(at, up)] if up == up else [])
+    along = ", ".join(sweep.domains[k] for k in varying)
+    ordered = {key: tuple(sorted(points)) for key, points in series.items()}
+    return (Curves(name, f"coefficient of {along}", ordered, 0.0),)

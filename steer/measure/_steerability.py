@@ -1,0 +1,113 @@
+"""How evenly a score follows the coefficient: its slope on each item, also backwards ones."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import SelectionError
+from steer.measure._estimate import Estimate, mean_of, within
+from steer.measure._interval import Share
+from steer.measure._table import Row, Tabled, estimate_row
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Steerability(Tabled):
+    """Scores of items under several coefficients, and how they depend on them.
+
+    Args:
+        coefficients: At least two different ones, dimensionless.
+        scores: `[setting item]`: the score of each item under each coefficient.
+        score: What the score is, with unit and reduction.
+
+    Raises:
+        SelectionError: Fewer than two different coefficients, no items, another number of rows,
+            or a score that is not finite.
+
+    Reference:
+        arXiv 2407.12404, where the slope of the mean is called steerability and an item with a
+        negative slope anti-steerable.
+    """
+
+    coefficients: tuple[float, ...]
+    scores: Float[Tensor, "setting item"]
+    score: str = "score"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "coefficients", tuple(float(c) for c in self.coefficients))
+        object.__setattr__(self, "scores", torch.as_tensor(self.scores).double().cpu())
+        rows = self.scores.shape[0] if self.scores.ndim == 2 else -1
+        different = len(set(self.coefficients))
+        finite = bool(torch.isfinite(self.scores).all())
+        fits = rows == len(self.coefficients) and self.scores.numel() > 0
+        if different < 2 or not fits or not finite:
+            raise SelectionError(
+                "no slope can be put through these scores",
+                found=f"{different} different coefficients, scores of shape "
+                f"{tuple(self.scores.shape)}, finite: {finite}",
+                expected="finite scores [setting item] for at least two different coefficients",
+                do="measure the same items under several coefficients, for instance -1, 0, 1",
+            )
+
+    @property
+    def slopes(self) -> Float[Tensor, " item"]:
+        """Σ (c − c̄) s / Σ (c − c̄)² of each item: score per unit of the coefficient."""
+        c = torch.tensor(self.coefficients, dtype=torch.float64)
+        c = c - c.mean()
+        return c @ self.scores / c.square().sum()
+
+    @property
+    def slope(self) -> Estimate:
+        """The mean slope over items, which is the slope of the mean score."""
+        return mean_of(f"slope of {self.score}", self.slopes)
+
+    @property
+    def wrong_way(self) -> Share:
+        """The share of items with a negative slope: the vector moves them the wrong way."""
+        return Share(int((self.slopes < 0).sum()), len(self.slopes))
+
+    @property
+    def rank_correlation(self) -> Estimate:
+        """Spearman's correlation of coefficient and score on each item, the mean over items.
+
+        Equal values share the mean of their ranks; an item whose score never changes counts as 0.
+        """
+        c = _ranks(torch.tensor(self.coefficients, dtype=torch.float64)[:, None])
+        s = _ranks(self.scores)
+        lengths = c.norm() * s.norm(dim=0)
+        found = (c * s).sum(dim=0) / torch.where(lengths > 0, lengths, 1.0)
+        name = f"rank correlation of coefficient and {self.score}"
+        return within(mean_of(name, found.clamp(-1, 1)), -1.0, 1.0)
+
+    @property
+    def value(self) -> float:
+        """The mean slope."""
+        return self.slope.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% t interval of the mean slope."""
+        return self.slope.interval
+
+    @property
+    def curve(self) -> list[Row]:
+        """The dose-response: one row per coefficient with the mean score."""
+        means = (mean_of(self.score, row) for row in self.scores)
+        rows = zip(self.coefficients, means, strict=True)
+        return [{"coefficient": c, **found.rows[0]} for c, found in rows]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Three rows: slope, share of items that move the wrong way, rank correlation."""
+        wrong = self.wrong_way
+        share = estimate_row("items that move the wrong way", wrong.value, wrong.interval, wrong.n)
+        return [*self.slope.rows, share, *self.rank_correlation.rows]
+
+
+def _ranks(values: Float[Tensor, "setting item"]) -> Float[Tensor, "setting item"]:
+    """Return centred ranks down each column; equal values share the mean of their ranks."""
+    below = (values[:, None] > values[None]).double().sum(dim=1)
+    equal = (values[:, None] == values[None]).double().sum(dim=1)
+    ranks = below + (equal - 1) / 2
+    return ranks - ranks.mean(dim=0)

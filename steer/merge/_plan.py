@@ -1,0 +1,179 @@
+"""What is added to each tensor of a checkpoint: by vectors, or by other checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer.algebra import Vector, Weight, compose
+from steer.errors import MergeError
+from steer.merge._delta import Delta, Difference
+from steer.network import Checkpoint, Layout, layout_of
+from steer.network._compatibility import config_differences, refuse_or_warn, text_differences
+from steer.network._fingerprint import config_info, text_marks, tokenizer_in
+from steer.network._fit import check_fit
+from steer.network._parameters.layout import FLOATS, aliases_of, listed
+
+Part = Vector | Checkpoint
+Plan = dict[str, list[tuple[Delta, float]]]
+
+
+def planned(base: Checkpoint, parts: Sequence[tuple[Part, float]], *, strict: bool = True) -> Plan:
+    """Return the deltas of each tensor of a checkpoint that changes.
+
+    Args:
+        base: The checkpoint to merge into.
+        parts: Vectors and aligned checkpoints with their coefficients; 0 changes nothing.
+        strict: Whether a vector or checkpoint of another configuration, tokenizer or template is
+            refused; if not, it is warned of.
+
+    Returns:
+        Tensor name on disk → what is added to it.
+
+    Raises:
+        MergeError: Weights are quantised, tensors differ in name or shape, a vector has residual
+            sites, or, if strict, a checkpoint is of another kind.
+        FitError: A vector does not fit the model.
+        CheckpointError: The model's class is not known.
+    """
+    _check_float(base)
+    plan: Plan = {}
+    vectors = [part for part, _ in parts if isinstance(part, Vector)]
+    layout = _fitting(base, vectors, strict=strict) if vectors else None
+    for part, coefficient in parts:
+        if isinstance(part, Vector):
+            added = _of_vector(base, part, layout) if layout else {}
+        else:
+            added = _of_checkpoint(base, part, strict=strict)
+        for name, deltas in added.items():
+            plan.setdefault(name, []).extend((delta, coefficient) for delta in deltas)
+    return plan
+
+
+def _check_float(checkpoint: Checkpoint) -> None:
+    if checkpoint.config.get("quantization_config"):
+        raise MergeError(
+            f"{checkpoint.folder}: quantised weights cannot be merged",
+            found="a quantization_config in config.json",
+            expected="weights in bfloat16, float16 or float32",
+            do="merge into the unquantised model, and quantise the result",
+        )
+
+
+# -- vectors -----------------------------------------------------------------------------------
+
+
+def _fitting(base: Checkpoint, vectors: Sequence[Vector], *, strict: bool) -> Layout:
+    layout, tokenizer = layout_of(base), tokenizer_in(base.folder)
+    info = config_info(base.folder.name, None, layout.model.config, tokenizer)
+    for vector in vectors:
+        if vector.layers:
+            raise MergeError(
+                "a residual site cannot be merged into weights",
+                found=f"layers {', '.join(map(str, vector.layers))}",
+                expected="weight sites only",
+                do="merge vector.weight, and steer with vector.residual",
+            )
+        domain = vector.provenance.domain or "vector"
+        check_fit(compose({domain: vector}), info, layout.model, strict=strict)
+    return layout
+
+
+def _of_vector(base: Checkpoint, vector: Vector, layout: Layout) -> Mapping[str, list[Delta]]:
+    """Return the terms by the names of the tensors; what is stored twice, tied, gets them twice."""
+    other_names: dict[str, list[str]] = {}
+    for alias, name in aliases_of(layout.model).items():
+        other_names.setdefault(name, []).append(alias)
+    found: dict[str, list[Delta]] = {}
+    for site, term in vector.terms.items():
+        if not isinstance(site, Weight):
+            continue
+        if site.name in layout.converters:
+            raise MergeError(
+                f"{site.name} is stored in pieces",
+                found=f"{len(layout.sources[site.name])} tensors: {layout.sources[site.name][0]} …",
+                expected="a parameter that is one tensor of the checkpoint",
+                do="name the aligned checkpoint in place of its vector",
+            )
+        for name in (site.name, *other_names.get(site.name, ())):
+            for stored in layout.sources.get(name, ()):
+                found[stored] = [term]
+    return found
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+
+def _of_checkpoint(
+    base: Checkpoint, aligned: Checkpoint, *, strict: bool
+) -> Mapping[str, list[Delta]]:
+    """Return the differences tensor by tensor, without loading either model's class if possible."""
+    _check_float(aligned)
+    twins = _twins(base, aligned)
+    lines = [
+        f"{name}: {base.shape(name)} and {aligned.shape(twins[name])}"
+        for name in base.names
+        if name in twins and base.shape(name) != aligned.shape(twins[name])
+    ]
+    lines += [f"{name}: missing in the aligned checkpoint" for name in base.names - twins.keys()]
+    lines += [
+        f"{name}: missing in the base" for name in aligned.names if name not in twins.values()
+    ]
+    floats = [
+        name
+        for name in twins
+        if base.dtype(name) in FLOATS and aligned.dtype(twins[name]) in FLOATS
+    ]
+    lines += [
+        f"{name}: {base.dtype(name)} and {aligned.dtype(twins[name])} that differ"
+        for name in twins.keys() - set(floats)
+        if not _same(base.tensor(name), aligned.tensor(twins[name]))
+    ]
+    if lines:
+        raise MergeError(
+            f"{base.folder.name} and {aligned.folder.name} are not of one architecture",
+            found=listed(sorted(lines)),
+            expected="the same tensors of the same shapes",
+            do="take two checkpoints of one model",
+        )
+    _check_same_kind(base, aligned, strict=strict)
+    return {name: [Difference(aligned.tensor(twins[name]), base.tensor(name))] for name in floats}
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    bits = (tensor.reshape(-1).view(torch.uint8) for tensor in (left, right))
+    return left.dtype == right.dtype and torch.equal(*bits)
+
+
+def _check_same_kind(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> None:
+    lines = config_differences(_text_config(base), _text_config(aligned))
+    lines += text_differences(*(text_marks(tokenizer_in(c.folder)) for c in (base, aligned)))
+    refuse_or_warn(base.folder.name, aligned.folder.name, lines, MergeError, strict=strict)
+
+
+def _text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Return the configuration with the defaults of its class; as it is, where none is known."""
+    from transformers import CONFIG_MAPPING
+
+    kind = checkpoint.config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        return checkpoint.config
+    config = CONFIG_MAPPING[kind].from_dict(dict(checkpoint.config))
+    found: dict[str, Any] = config.get_text_config().to_dict()
+    return found
+
+
+def _twins(base: Checkpoint, aligned: Checkpoint) -> Mapping[str, str]:
+    """Return for each tensor of the base the aligned one of the same parameter."""
+    if set(base.names) == set(aligned.names):
+        return {name: name for name in base.names}
+    left, right = layout_of(base), layout_of(aligned)
+    tied = aliases_of(left.model)
+    found: dict[str, str] = {}
+    for name, stored in left.sources.items():
+        for own in (name, tied.get(name, name)):
+            if own in right.sources and len(stored) == len(right.sources[own]):
+                found.update(zip(stored, right.sources[own], strict=True))
+                break
+    return found

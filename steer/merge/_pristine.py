@@ -1,0 +1,213 @@
+"""Where the unmerged weights are kept while others stand in their place: in mapped files.
+
+A parameter that has the bits of the checkpoint it was loaded from needs no copy. All others are
+written to one temporary file per entry. That file has no name, so that the system takes its space
+back when it is closed, however the process ends.
+"""
+
+import logging
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor, nn
+
+from steer.errors import CheckpointError, MergeError
+from steer.merge._expansion import BITS
+from steer.network import Checkpoint
+from steer.store import accessing
+from steer.store._container import tensor_bytes
+
+_LOG = logging.getLogger(__name__)
+_ALIGNMENT = 64  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What shows that a file is written to in place: its mapping would change with it.
+
+    A file that is replaced or removed leaves the mapping as it is.
+
+    Args:
+        path: The file.
+        file: Device and inode.
+        state: Size, and time of the last change.
+    """
+
+    path: Path
+    file: tuple[int, int]
+    state: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> "Stamp":
+        """Return the stamp of a file."""
+        status = os.stat(path)
+        return cls(path, (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns))
+
+    def check(self) -> None:
+        """Raise `MergeError` if the file was written to."""
+        try:
+            now = Stamp.of(self.path)
+        except FileNotFoundError:
+            return
+        if now.file == self.file and now.state != self.state:
+            raise MergeError(
+                "the unmerged weights are lost: their checkpoint was written to",
+                found=f"{self.path.name} changed since it was merged into",
+                expected="a file that stays as it is while its model is merged",
+                do="load the model again; save a merged model into another folder",
+            )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Spill:
+    """A temporary file.
+
+    Args:
+        size: Its length in bytes.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Pristine:
+    """The unmerged values of a parameter.
+
+    Args:
+        tensor: A view of a mapped file.
+        source: The checkpoint's file, or the temporary one.
+    """
+
+    tensor: Tensor
+    source: Stamp | Spill
+
+    def checked(self) -> Tensor:
+        """Return the values, after making sure that they are still there.
+
+        Raises:
+            MergeError: The file was written to.
+        """
+        if isinstance(self.source, Stamp):
+            self.source.check()
+        return self.tensor
+
+
+def secured(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
+    """Return the present values of some parameters, in files.
+
+    Args:
+        model: The model, for the checkpoint that its configuration names.
+        parameters: The parameters by name.
+
+    Raises:
+        MergeError: They do not fit on the disk.
+    """
+    found = _in_checkpoint(model, parameters)
+    rest = {name: p for name, p in parameters.items() if name not in found}
+    return {**found, **(_spilled(rest) if rest else {})}
+
+
+def _in_checkpoint(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
+    """Return the parameters whose bits are those of the checkpoint."""
+    folder = _folder(model)
+    if folder is None:
+        return {}
+    try:
+        checkpoint = Checkpoint.open(folder)
+    except CheckpointError as error:
+        _LOG.info("%s holds no weights that can be mapped: %s", folder, error.found)
+        return {}
+    files = {name: file for file, names in checkpoint.files.items() for name in names}
+    stamps = {file: Stamp.of(folder / file) for file in checkpoint.files}
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    found = {}
+    for name, parameter in parameters.items():
+        for stored in (name, name.removeprefix(prefix)):
+            if stored in files and _same(checkpoint, stored, parameter):
+                found[name] = Pristine(checkpoint.tensor(stored), stamps[files[stored]])
+                break
+    return found
+
+
+def _folder(model: nn.Module) -> Path | None:
+    """Return the local folder that a model was loaded from, if its configuration names one."""
+    config = getattr(model, "config", None)
+    name = getattr(config, "_name_or_path", None)
+    if not name:
+        return None
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    revision = getattr(config, "_commit_hash", None)
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _same(checkpoint: Checkpoint, name: str, parameter: Tensor) -> bool:
+    """Return whether a parameter has the very bits of a tensor on disk."""
+    if checkpoint.shape(name) != tuple(parameter.shape):
+        return False
+    stored, bits = checkpoint.tensor(name), BITS[parameter.dtype]
+    here = parameter.detach().cpu().contiguous()
+    return stored.dtype == here.dtype and torch.equal(stored.view(bits), here.view(bits))
+
+
+def _spilled(parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
+    """Write parameters to a temporary file and map it."""
+    offsets, size = {}, 0
+    for name, p in parameters.items():
+        offsets[name] = size
+        size += -(-max(p.numel() * p.element_size(), 1) // _ALIGNMENT) * _ALIGNMENT
+    with accessing("the folder for temporary files", MergeError):
+        folder = tempfile.gettempdir()
+        if shutil.disk_usage(folder).free < size:
+            raise _no_space(folder, size)
+    _LOG.info("keeping %d unmerged weights in a temporary file of %d bytes", len(offsets), size)
+    try:
+        with tempfile.TemporaryFile(prefix="steer-") as file:
+            _write(file, parameters, offsets, size)
+            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        raise _no_space(folder, size) from error
+    spill = Spill(size)
+    return {
+        name: Pristine(_view(mapped, offsets[name], p), spill) for name, p in parameters.items()
+    }
+
+
+def _write(
+    file: IO[bytes], parameters: Mapping[str, Tensor], offsets: Mapping[str, int], size: int
+) -> None:
+    for name, parameter in parameters.items():
+        file.seek(offsets[name])
+        file.write(tensor_bytes(parameter))
+    file.truncate(size)
+    file.flush()
+
+
+def _view(mapped: mmap.mmap, offset: int, like: Tensor) -> Tensor:
+    if not like.numel():
+        return torch.empty(like.shape, dtype=like.dtype)
+    flat = torch.frombuffer(mapped, dtype=like.dtype, count=like.numel(), offset=offset)
+    return flat.view(like.shape)
+
+
+def _no_space(folder: str, size: int) -> MergeError:
+    return MergeError(
+        "the unmerged weights cannot be kept on disk",
+        found=f"{shutil.disk_usage(folder).free} bytes free in {folder}",
+        expected=f"{size} bytes: these weights are not those of a checkpoint on this machine",
+        do="set TMPDIR to a folder on a larger disk, or steer without merging",
+    )

@@ -1,0 +1,172 @@
+"""Texts as a batch of token sequences, and results of its parts in the batch's own order."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from steer.engine import Batch, Engine
+from steer.engine._options import setting
+from steer.engine._packing import position_limit, rotary
+from steer.errors import CapabilityError, TextError
+from steer.network import Architecture, encode_exchange, encode_prompt
+from steer.network._text import PromptLike
+
+_T = TypeVar("_T")
+_TOLD: ContextVar[Callable[[str], object] | None] = ContextVar("told", default=None)
+
+
+def prompt_batch(tokenizer: Any, prompts: Sequence[PromptLike]) -> Batch:
+    """Return prompts as they are before an answer, through the chat template.
+
+    Args:
+        tokenizer: The model's tokenizer, or a `Chat` of it.
+        prompts: Texts or sequences of messages.
+
+    Returns:
+        One row per prompt, without a response.
+
+    Raises:
+        TextError: One is no prompt, or cannot be rendered.
+    """
+    for k, prompt in enumerate(prompts):
+        if not isinstance(prompt, str | Sequence):
+            raise TextError(
+                f"prompt {k} (counted from 0) is no prompt",
+                found=repr(prompt),
+                expected="a text or a sequence of messages",
+                do="convert it to text; one conversation is a prompt: [[message, …]]",
+            )
+    ids = tuple(tuple(encode_prompt(tokenizer, prompt)) for prompt in prompts)
+    return Batch(ids, tuple(map(len, ids)))
+
+
+def exchange_batch(
+    tokenizer: Any, prompts: Sequence[PromptLike], responses: Sequence[str]
+) -> Batch:
+    """Return prompts with given responses.
+
+    Args:
+        tokenizer: The model's tokenizer, or a `Chat` of it.
+        prompts: One prompt per response.
+        responses: The responses, as the assistant's turn.
+
+    Returns:
+        One row per response, the prompt's tokens first.
+
+    Raises:
+        TextError: The numbers differ, a response has no token, or one cannot be rendered.
+    """
+    if len(prompts) != len(responses):
+        raise TextError(
+            "prompts and responses differ in number",
+            found=f"{len(prompts)} prompts, {len(responses)} responses",
+            expected="one prompt per response",
+            do="repeat a prompt for each of its responses",
+        )
+    encoded = [encode_exchange(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)]
+    return Batch(tuple(tuple(e.ids) for e in encoded), tuple(e.response_start for e in encoded))
+
+
+def check_lengths(
+    architecture: Architecture, batch: Batch, prompts: Sequence[PromptLike], new: int = 0
+) -> None:
+    """Refuse texts longer than a model's positions, or warn where it runs on beyond its training.
+
+    Args:
+        architecture: The model's parts.
+        batch: The texts.
+        prompts: The prompt of each, for the message.
+        new: Tokens to be generated after each; the last of them needs no position.
+
+    Raises:
+        TextError: The model has no position for some tokens.
+    """
+    limit = position_limit(architecture)
+    lengths = [len(ids) for ids in batch.ids]
+    longest = max(lengths, default=0)
+    rotates = rotary(architecture)
+    room = 0 if limit is None else limit if rotates else limit - max(new - 1, 0)
+    if limit is None or longest <= room:
+        return
+    long = [k for k, length in enumerate(lengths) if length > room]
+    first = f"the first: {lengths[long[0]]} tokens, prompt {str(prompts[long[0]])[:60]!r}"
+    if rotates:
+        said = (
+            f"{len(long)} of {len(lengths)} texts are longer than the {limit} positions that the "
+            f"model was made for, and it reads them badly; {first}"
+        )
+        if (tell := _TOLD.get()) is None:
+            warnings.warn(said, stacklevel=3)
+        else:
+            tell(said)
+        return
+    fits = limit - longest + 1
+    raise TextError(
+        "a text is longer than the model's positions",
+        found=f"{len(long)} of {len(lengths)} texts, {first}"
+        + (f", and up to {new} new ones" if new else ""),
+        expected=f"at most {limit} tokens, prompt and response together",
+        do=f"pass max_new_tokens={fits} or less, or shorten the longest prompts"
+        if new and fits > 0
+        else "leave these pairs out, or shorten them",
+    )
+
+
+@contextmanager
+def told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Have `check_lengths` tell somebody of long texts instead of warning, in this thread.
+
+    A console shows it beside the answer: a warning of a worker thread is not seen there.
+
+    Args:
+        tell: Takes the message.
+    """
+    token = _TOLD.set(tell)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
+def rows_at_once(engine: Engine, prompts: int, size: int | None, options: Mapping[str, Any]) -> int:
+    """Return how many prompts are generated in one batch: one where a batch would change them.
+
+    Args:
+        engine: The engine.
+        prompts: Number of prompts.
+        size: How many were asked for, or None for all.
+        options: Options of `generate`.
+
+    Raises:
+        CapabilityError: Several prompts of a model that runs them one by one are to be streamed.
+    """
+    size = min(size or prompts, prompts)
+    default = getattr(engine.architecture.model, "generation_config", None)
+    copies = [setting(options, default, n) or 1 for n in ("num_beams", "num_return_sequences")]
+    if max(size, *copies) == 1 or not engine.one_by_one(**options):
+        return size
+    if prompts > 1 and options.get("streamer") is not None:
+        raise CapabilityError(
+            "several answers of this model cannot be streamed at once",
+            found=f"{prompts} prompts, which it must generate one by one",
+            expected="one prompt",
+            do="stream one prompt after the other",
+        )
+    return 1
+
+
+def in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:
+    """Return the results of parts of a batch in the order of the whole batch.
+
+    Args:
+        parts: Each part with its results, the same number for each of its rows.
+    """
+    placed: dict[int, list[_T]] = {}
+    for batch, results in parts:
+        rows = batch.rows or range(len(batch.ids))
+        copies = len(results) // len(rows)
+        for k, row in enumerate(rows):
+            placed[row] = results[k * copies : (k + 1) * copies]
+    return [result for row in sorted(placed) for result in placed[row]]

@@ -1,0 +1,130 @@
+"""Loading a model and its tokenizer with transformers, and what is said where that fails."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from steer.errors import ArchitectureError, CheckpointError, TextError
+from steer.model._loading.options import said, shared_options, unknown_option
+from steer.model._loading.place import Place
+
+_RAISED = (OSError, ValueError, KeyError, IndexError, AttributeError, RuntimeError)
+
+
+def load_tokenizer(place: Place) -> Any:
+    """Return a model's own tokenizer; that of a GGUF file is inside it.
+
+    Args:
+        place: Where the model is.
+
+    Raises:
+        CheckpointError: There is no such model.
+        TextError: It has no tokenizer that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    options = shared_options(place.options) if place.tokenizer == place.name else {}
+    try:
+        return AutoTokenizer.from_pretrained(place.tokenizer, **options)
+    except ImportError:
+        raise
+    except Exception as error:  # the tokenizers library raises no class of its own
+        if isinstance(error, OSError) or "gguf_file" in options:
+            raise _unloadable(place, error) from error
+        raise TextError(
+            "this model has no tokenizer that can be read",
+            found=f"{place.tokenizer}: {said(error)}",
+            expected="a tokenizer beside the weights (tokenizer.json, tokenizer_config.json)",
+            do="save it there, tokenizer.save_pretrained(directory), or pass tokenizer=…",
+        ) from error
+
+
+def load_model(place: Place) -> Any:
+    """Return a Hugging Face causal model, in evaluation mode, called by what it was loaded from.
+
+    Args:
+        place: Where it is.
+
+    Raises:
+        CheckpointError: It cannot be loaded.
+        CapabilityError: It takes no such option.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with loading(place):
+        model = AutoModelForCausalLM.from_pretrained(place.name, **place.options)
+    model.config._name_or_path = place.called
+    if getattr(model, "_hf_peft_config_loaded", False):
+        model.config._commit_hash = None  # it is the base's
+    return model if place.device is None else model.to(place.device)
+
+
+def check_loaded(hf_model: object, tokenizer: object) -> None:
+    """Refuse what is not a loaded model, or not a loaded tokenizer.
+
+    Args:
+        hf_model: The model.
+        tokenizer: The tokenizer, or None.
+
+    Raises:
+        ArchitectureError: The model is no module.
+        TextError: The tokenizer cannot be called.
+    """
+    if not isinstance(hf_model, nn.Module):
+        raise ArchitectureError(
+            "this is no model",
+            found=f"{type(hf_model).__name__} {hf_model!r}"[:200],
+            expected="a causal language model of transformers, or what wraps one",
+            do="load one by its name: steer.Model.from_pretrained(name); of a steer.Model pass "
+            "its hf_model",
+        )
+    if tokenizer is not None and not callable(tokenizer):
+        raise TextError(
+            "this is no tokenizer",
+            found=f"{type(tokenizer).__name__} {tokenizer!r}"[:200],
+            expected="a Hugging Face tokenizer, or None",
+            do="load it: transformers.AutoTokenizer.from_pretrained(name)",
+        )
+
+
+@contextmanager
+def loading(place: Place) -> Iterator[None]:
+    """Say of errors of transformers which model could not be loaded.
+
+    Args:
+        place: Where the model is.
+
+    Raises:
+        CheckpointError: It cannot be loaded.
+        CapabilityError: It takes no such option.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[1] in place.options:
+            raise unknown_option(unknown[1], place.options[unknown[1]]) from error
+        raise _unloadable(place, error) from error
+    except (*_RAISED, SafetensorError) as error:
+        raise _unloadable(place, error) from error
+
+
+def _unloadable(place: Place, error: Exception) -> CheckpointError:
+    local = os.path.isdir(place.name)
+    return CheckpointError(
+        f"{place.called}: this model cannot be loaded",
+        found=said(error),
+        expected="a causal language model of transformers, its weights and its tokenizer",
+        do="fetch or write it again, into an empty folder"
+        if local
+        else "there is no folder of that name: check it, the network, and your access to the Hub",
+    )

@@ -1,0 +1,186 @@
+"""Where a model and its tokenizer are: a folder, a GGUF file, an adapter, or a name on the Hub."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer.errors import CheckpointError
+from steer.model._loading.options import check_precisions, need, placed, said
+from steer.network._checkpoint import ADAPTER_CONFIG, CONFIG, TOKENIZERS
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model and its tokenizer are.
+
+    Args:
+        name: Hub id or folder of the model, as transformers takes it.
+        options: Options of its `from_pretrained`.
+        tokenizer: Hub id or folder of the tokenizer.
+        called: What the model is called: its name, or its GGUF file.
+        device: Where to move it once it is loaded; None where the options say it already.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    tokenizer: str
+    called: str
+    device: torch.device | None = None
+
+
+def located(
+    name: str | Path, options: Mapping[str, Any], device: str | int | torch.device | None = None
+) -> Place:
+    """Return where a model is, after all that can be checked without loading it.
+
+    Args:
+        name: Hub id, folder, or GGUF file.
+        options: Options of the model's `from_pretrained`.
+        device: Where it is wanted, as `device_map` takes it; None leaves that to the options.
+
+    Raises:
+        CheckpointError: No model is there.
+        CapabilityError: There is no such device or precision.
+        MissingExtraError: A GGUF file, an adapter or a device map needs a package.
+    """
+    given = _name_of(name)
+    options = dict(options)
+    moved = placed(options, device)
+    check_precisions(options)
+    if os.path.isfile(given):
+        given, options["gguf_file"] = _split_file(given, options)
+    file = options.get("gguf_file")
+    called = given if file is None else str(Path(given) / file)
+    base = given
+    if os.path.isdir(given):
+        folder = Path(given, options.get("subfolder") or "")
+        base = _base_of(folder) or given
+        _check_folder(folder, options, adapter=base != given)
+    else:
+        _check_id(given)
+    if file is not None:
+        need("reading a GGUF file", "gguf", "accelerate", extra="gguf")
+        options.setdefault("quantization_config", _dequantised())
+    own = any(Path(given, options.get("subfolder") or "", f).is_file() for f in TOKENIZERS)
+    return Place(given, options, given if own or base == given else base, called, moved)
+
+
+def _name_of(name: object) -> str:
+    given = os.fspath(name) if isinstance(name, str | os.PathLike) else None
+    if isinstance(given, str) and given.strip() and "\0" not in given:
+        return given
+    raise CheckpointError(
+        "this names no model",
+        found=f"{type(name).__name__} {name!r}"[:200],
+        expected="the id of a model on the Hub, a folder, or a GGUF file",
+        do="a model that is loaded already is wrapped: steer.Model(hf_model, tokenizer)",
+    )
+
+
+def _check_id(name: str) -> None:
+    """Refuse what is neither there nor the form of a Hub id, before the Hub is asked."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        if os.sep not in name and "/" not in name:
+            raise CheckpointError(
+                "this names no model",
+                found=repr(name)[:200],
+                expected="the id of a model on the Hub, a folder, or a GGUF file",
+                do="an id is letters, digits, '-', '_' and '.', mostly after the name of its owner",
+            ) from error
+        raise CheckpointError(
+            "there is no such folder or file",
+            found=repr(name)[:200],
+            expected="a folder or GGUF file that is there, or the id of a model on the Hub",
+            do=f"check the path, which is relative to {Path.cwd()}; '~' is not expanded",
+        ) from error
+
+
+def _dequantised() -> Any:
+    """Return the option that gives plain weights on every machine, whatever kernels it has."""
+    import transformers
+
+    known = getattr(transformers, "GgufConfig", None)  # versions without it do nothing else
+    return None if known is None else known(dequantize=True)
+
+
+def _split_file(name: str, options: Mapping[str, Any]) -> tuple[str, str]:
+    """Return folder and name of a GGUF file that stands for its model."""
+    folder, file = os.path.split(name)
+    if not file.lower().endswith(".gguf"):
+        raise CheckpointError(
+            "this is a file, and a model is a folder",
+            found=name,
+            expected=f"the folder with {CONFIG}, weights and tokenizer; of files, GGUF alone",
+            do=f"pass {folder or '.'!r}; a vector file is read with steer.Vector.load",
+        )
+    if options.get("gguf_file") is not None:
+        raise CheckpointError(
+            "the GGUF file is named twice",
+            found=f"{name} and gguf_file={options['gguf_file']!r}",
+            expected="the file's path, or its folder and gguf_file",
+            do="leave out gguf_file",
+        )
+    return folder or ".", file
+
+
+def _check_folder(folder: Path, options: Mapping[str, Any], *, adapter: bool) -> None:
+    """Refuse a folder that holds no model, with what it holds."""
+    there = sorted(path.name for path in folder.glob("*.gguf")) if folder.is_dir() else []
+    file = options.get("gguf_file")
+    if file is not None:
+        if not (folder / str(file)).is_file():
+            raise CheckpointError(
+                "there is no such GGUF file",
+                found=f"gguf_file={file!r}; in {folder}: {', '.join(there[:8]) or 'none'}",
+                expected="the name of a GGUF file in that folder",
+                do="check the name",
+            )
+        return
+    if (folder / CONFIG).is_file() or adapter or options.get("config") is not None:
+        return
+    if there:
+        raise CheckpointError(
+            f"{folder}: this folder holds GGUF files, and which to load was not said",
+            found=", ".join(there[:8]),
+            expected="one of them",
+            do=f"pass gguf_file={there[0]!r}, or the path of the file itself",
+        )
+    names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else []
+    raise CheckpointError(
+        f"{folder}: there is no model in this folder",
+        found=", ".join(names) or "nothing",
+        expected=f"{CONFIG} with weights beside it, a LoRA adapter, or GGUF files",
+        do="name the folder that model.save_pretrained(folder) wrote",
+    )
+
+
+def _base_of(folder: Path) -> str | None:
+    """Return what an adapter's folder names as its base; None if it holds no adapter."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return None
+    try:
+        named = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        base = named["base_model_name_or_path"]
+        if not os.path.isdir(_name_of(base)):
+            _check_id(base)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = error.found if isinstance(error, CheckpointError) else said(error)
+        raise CheckpointError(
+            f"{folder}: the base of this adapter is not there",
+            found=f"base_model_name_or_path in {ADAPTER_CONFIG}: {found}",
+            expected="the folder or Hub id of the model that the adapter was trained on",
+            do="load the base, and put the adapter on it: PeftModel.from_pretrained(base, "
+            "folder), or steer with steer.alignment_vector(base, folder)",
+        ) from error
+    need("loading an adapter", "peft", extra="tune")
+    return str(base)

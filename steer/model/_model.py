@@ -1,0 +1,488 @@
+"""A model that can be steered: engine, tokenizer and architecture together."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.algebra import CoefficientsLike, DomainGate, ModelInfo, Scope, as_composition
+from steer.algebra._composition import Steerable, given
+from steer.algebra._listed import listed
+from steer.algebra._site import whole
+from steer.algebra._strength_units import in_units
+from steer.engine import Batch, Engine, HooksEngine
+from steer.engine._base import Way
+from steer.engine._options import known_options, new_tokens, setting
+from steer.engine._patches import unwrapped
+from steer.errors import RecordingError, SelectionError, TextError
+from steer.model._batch import check_lengths, exchange_batch, in_order, prompt_batch, rows_at_once
+from steer.model._loading.load import check_loaded, load_model, load_tokenizer
+from steer.model._loading.place import located
+from steer.model._overrides import warn_of_tuning, with_own
+from steer.model._steered import Steered
+from steer.network import Architecture, Chat, Continuation, find_architecture
+from steer.network._fingerprint import Marks, model_info, tokenizer_marks
+from steer.network._fit import check_fit
+from steer.network._text import PromptLike, stopped
+from steer.show import Shown
+
+if TYPE_CHECKING:
+    from steer.show import Card
+
+_T = TypeVar("_T")
+_ARGUMENTS = ("gate", "kl", "operator", "relative", "scope", "strict", "weights")  # of `steered`
+_TOKENS = 4096  # tokens of one forward when scoring
+
+
+class Model(Shown):
+    """A Hugging Face causal language model that can be steered; it is neither copied nor changed.
+
+    Args:
+        hf_model: An `AutoModelForCausalLM`, or what wraps one (PEFT).
+        tokenizer: Its tokenizer. Without one, only calls of `hf_model` itself can be steered.
+        blocks: Dotted name of the list of decoder blocks, if it is not found by itself.
+        final_norm: Dotted name of the norm after the last block, likewise.
+        unembedding: Dotted name of the unembedding, likewise.
+        embedding: Dotted name of the token embedding, likewise.
+        chat_template_kwargs: JSON values that every rendering passes to the chat template
+            (`enable_thinking`, `tools`, `documents`, …). They are part of its fingerprint.
+        engine: What runs the model: makes an engine of the parts found.
+        verify: Whether two short forwards check these parts, and that the model is causal; without
+            them only names and sizes are checked.
+
+    Raises:
+        ArchitectureError: It is no model, or its parts are not found or do not give its logits.
+        TextError: The tokenizer is none, the chat template does not read an argument, or there is
+            no template.
+    """
+
+    def __init__(
+        self,
+        hf_model: Any,
+        tokenizer: Any = None,
+        *,
+        blocks: str | None = None,
+        final_norm: str | None = None,
+        unembedding: str | None = None,
+        embedding: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        engine: Callable[[Architecture], Engine] = HooksEngine,
+        verify: bool = True,
+    ) -> None:
+        check_loaded(hf_model, tokenizer)
+        self.hf_model = hf_model
+        self._tokenizer = tokenizer
+        self._arguments: Mapping[str, Any] = chat_template_kwargs or {}
+        if chat_template_kwargs:
+            self._arguments = self.chat.arguments
+        self.architecture: Architecture = find_architecture(
+            hf_model,
+            blocks=blocks,
+            final_norm=final_norm,
+            unembedding=unembedding,
+            embedding=embedding,
+            verify=verify,
+        )
+        self.engine = engine(self.architecture)
+        self._info: tuple[Marks | None, ModelInfo] | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        tokenizer: Any = None,
+        blocks: str | None = None,
+        final_norm: str | None = None,
+        unembedding: str | None = None,
+        embedding: str | None = None,
+        device: str | int | torch.device | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> "Model":
+        """Load a model and its tokenizer.
+
+        Args:
+            name: Hub id, folder of a model or of a LoRA adapter, or a GGUF file.
+            tokenizer: A tokenizer, if it is not the model's own.
+            blocks: See `Model`.
+            final_norm: See `Model`.
+            unembedding: See `Model`.
+            embedding: See `Model`.
+            device: Where to load it: `"cpu"`, `"cuda:1"`, `"auto"`, …, as `device_map` takes it.
+            chat_template_kwargs: See `Model`.
+            **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
+                `gguf_file`, `revision`, …). What says where the files are (`gguf_file`, `revision`,
+                `token`, `cache_dir`, `subfolder`, `local_files_only`, …) holds for the tokenizer
+                too.
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            ArchitectureError: See `Model`.
+            CapabilityError: There is no such option, device or precision.
+            CheckpointError: There is no such model, or it cannot be loaded.
+            MissingExtraError: A GGUF file, an adapter or a device map needs a package.
+            TextError: It has no tokenizer that can be read, or see `Model`.
+        """
+        place = located(name, kwargs, device)
+        if tokenizer is None:
+            tokenizer = load_tokenizer(place)
+        return cls(
+            load_model(place),
+            tokenizer,
+            blocks=blocks,
+            final_norm=final_norm,
+            unembedding=unembedding,
+            embedding=embedding,
+            chat_template_kwargs=chat_template_kwargs,
+        )
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer.
+
+        Raises:
+            TextError: The model was given none.
+        """
+        if self._tokenizer is None:
+            raise TextError(
+                "this model has no tokenizer",
+                found="None",
+                expected="a Hugging Face tokenizer",
+                do="pass it: steer.Model(hf_model, tokenizer)",
+            )
+        return self._tokenizer
+
+    @property
+    def chat(self) -> Chat:
+        """The tokenizer with the arguments of its chat template: what prompts are rendered with.
+
+        Raises:
+            TextError: The model was given no tokenizer, or its template was changed to one that
+                does not read the arguments.
+        """
+        return Chat(self.tokenizer, self._arguments)
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """A copy of the arguments that every rendering passes to the chat template."""
+        return copy.deepcopy(dict(self._arguments))
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder blocks."""
+        return self.architecture.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.architecture.d_model
+
+    @property
+    def info(self) -> ModelInfo:
+        """What identifies the model and its tokenizer, as they are at this moment."""
+        chat = None if self._tokenizer is None else self.chat
+        marks = None if chat is None else tokenizer_marks(chat)
+        if self._info is None or self._info[0] != marks:
+            self._info = marks, model_info(self.hf_model, chat, self.architecture)
+        return self._info[1]
+
+    # -- steering --------------------------------------------------------------------------------
+
+    def steered(
+        self,
+        what: Steerable,
+        coefficients: CoefficientsLike | None = None,
+        /,
+        *,
+        relative: float | None = None,
+        kl: float | None = None,
+        gate: DomainGate | None = None,
+        operator: str | None = None,
+        scope: Scope | str | None = None,
+        weights: Way = "auto",
+        strict: bool = True,
+        **by_domain: float,
+    ) -> Steered:
+        """Return a context in which this model is steered, also when it is called directly.
+
+        `with lm.steered(knobs, medical=0.8, legal=-0.3): …`, or by hand:
+        `handle = lm.steered(vector, 0.8).attach(); …; handle.remove()`.
+
+        Args:
+            what: A vector, vectors by domain, a composition, or what `select` returned.
+            coefficients: A number, one per domain, or one row per prompt of the next call;
+                dimensionless. Left out, a composition and a choice keep their own, and a vector
+                has 1; one that was tuned to another coefficient is then warned of.
+            relative: Instead of coefficients: how far each vector displaces the residual stream,
+                as a share of the median norm of its tokens; 0.15 to 0.4 often shows in the text.
+            kl: Instead of coefficients: KL(steered‖unsteered) on neutral text, nats per token.
+            gate: A domain gate, instead of the composition's own. None keeps that one;
+                `knobs.gated(None)` takes it away. A gate that is stored with a vector acts only
+                where it is named: `gate=vector.gate`.
+            operator: Operator for every domain, instead of the composition's own.
+            scope: Tokens to act on, for every domain, instead of the composition's own.
+            weights: How weight sites are taken. By `hook`, un-merged: rows, scopes and gates apply,
+                and no weight changes. Or `merge`d into the weights for as long as it lasts: one
+                setting for everything. `auto` merges only what a hook cannot do exactly.
+            strict: Whether a vector made for another configuration, tokenizer or chat template
+                is refused; if not, it is warned of.
+            **by_domain: Coefficients by domain.
+
+        Returns:
+            A context manager that is also a handle. Nothing happens before it is entered.
+
+        Raises:
+            CompositionError: Domains, coefficients, operator or gate do not go together, or a
+                strength is given twice.
+            FitError: A vector does not fit this model.
+            SelectionError: The KL is not reached.
+        """
+        knobs = as_composition(what)
+        value = given(coefficients, by_domain, knobs.domains, _ARGUMENTS)
+        if value is None and relative is None and kl is None:
+            warn_of_tuning(what)
+        composition = with_own(knobs, value, operator, scope, gate)
+        model = unwrapped(self.architecture.model)
+        check_fit(composition, self.info, model, strict=strict)
+        composition = in_units(self, composition, value is not None, relative=relative, kl=kl)
+        chat = None if self._tokenizer is None else self.chat
+        return Steered(self.engine, composition, weights, chat)
+
+    @property
+    def steering(self) -> tuple[Steered, ...]:
+        """Handles of all that steers the model now, in the order of entry, also of lost ones."""
+        return tuple(Steered.holding(self.engine, found) for found in self.engine.attachments)
+
+    def unsteer(self) -> None:
+        """Leave everything that steers the model; it computes what it computed before, bit for bit.
+
+        Contexts that are open end when they are left, as usual. Nothing happens without any.
+
+        Raises:
+            MergeError: Merged weights could not be put back; everything else was left.
+        """
+        with ExitStack() as leaving:
+            for handle in self.steering:
+                leaving.callback(handle.remove)
+
+    # -- text ------------------------------------------------------------------------------------
+
+    @overload
+    def generate(self, prompts: str, **options: Any) -> str: ...
+    @overload
+    def generate(self, prompts: Sequence[PromptLike], **options: Any) -> list[str]: ...
+    def generate(
+        self, prompts: str | Sequence[PromptLike], *, batch_size: int | None = None, **options: Any
+    ) -> str | list[str]:
+        """Generate an answer to each prompt; greedy unless `do_sample=True` is given.
+
+        Args:
+            prompts: A prompt, or several: texts or sequences of messages, each a `Message`
+                or a mapping with `role` and `content`. They go through the chat template; a last
+                message of the assistant is continued.
+            batch_size: Prompts run at once, all by default; coefficient rows stay with theirs. A
+                model in which a batch changes its rows, as left padding does in some, runs them
+                one by one and warns once.
+            **options: As for Hugging Face's `generate`. Without a `generation_config` of your own,
+                `max_new_tokens` is 64 where neither it nor `max_length` is given. `stop_strings`
+                needs no tokenizer; an answer ends with the token that completes one of them.
+
+        Returns:
+            The answers, without special tokens and without what they continue; a string for a
+            string. With `num_return_sequences`, that many in a row for each prompt of a list.
+
+        Raises:
+            TextError: A prompt cannot be rendered, several answers to a string are asked for,
+                there is no such option, or the model has no positions for a prompt and the new
+                tokens.
+            CapabilityError: The model is in training mode, or it must run prompts one by one while
+                several rows for a prompt, or a stream of several prompts, are asked for.
+        """
+        if isinstance(prompts, str):
+            self._check_one_answer(options)
+            return self.generate([prompts], batch_size=batch_size, **options)[0]
+        if not isinstance(prompts, Sequence) or (
+            batch_size is not None and (whole(batch_size) or 0) < 1
+        ):
+            raise TextError(
+                "there is nothing to generate from",
+                found=f"prompts {type(prompts).__name__}, batch_size {batch_size!r}",
+                expected="a prompt or a sequence of prompts, at least one at a time",
+                do="pass a text, or a list of texts or conversations: [[message, …]]",
+            )
+        if not prompts:
+            return []
+        if options.get("generation_config") is None:
+            if options.get("max_length") is None:
+                options.setdefault("max_new_tokens", 64)
+            options.setdefault("do_sample", False)
+        batch = prompt_batch(self.chat, prompts)
+        default = getattr(self.hf_model, "generation_config", None)
+        if stops := setting(options, default, "stop_strings"):
+            options.setdefault("tokenizer", self.tokenizer)
+        new = new_tokens(options, default, max(map(len, batch.ids)))
+        check_lengths(self.architecture, batch, prompts, new)
+        size = rows_at_once(self.engine, len(batch.ids), batch_size, options)
+        parts = [batch] if size >= len(batch.ids) else list(batch.parts(size))
+        with known_options(options):
+            rows = in_order([(part, self.engine.generate(part, **options)) for part in parts])
+        if stops:
+            rows = [stopped(self.tokenizer, row, stops) for row in rows]
+        texts = (self.tokenizer.decode(row, skip_special_tokens=True) for row in rows)
+        return [Continuation(text) for text in texts]
+
+    def logprobs(
+        self, prompts: Sequence[PromptLike], responses: Sequence[str]
+    ) -> list[Float[Tensor, " pos"]]:
+        """Return the log-probability of each given response token, in nats.
+
+        Args:
+            prompts: One prompt per response.
+            responses: The responses, scored as the assistant's turn.
+
+        Returns:
+            For each response, one value per token.
+
+        Raises:
+            TextError: The numbers differ, a response has no token, or a text is too long.
+            SelectionError: Prompts or responses are one text and no sequence.
+        """
+        prompts, responses = listed("prompts", prompts), listed("responses", responses)
+        batch = exchange_batch(self.chat, prompts, responses)
+        check_lengths(self.architecture, batch, prompts)
+        scored: list[tuple[Batch, list[Tensor]]] = []
+        for piece in batch.pieces(_TOKENS):
+            logits = self.engine.forward(piece).logits
+            rows = zip(logits, piece.ids, piece.prompt_lengths, strict=True)
+            scored.append((piece, [_token_logprobs(row, ids[n:]) for row, ids, n in rows]))
+        return in_order(scored)
+
+    def logits(
+        self, prompts: Sequence[PromptLike], responses: Sequence[str]
+    ) -> list[Float[Tensor, "pos vocab"]]:
+        """Return the logits that predict each response token.
+
+        Args:
+            prompts: One prompt per response.
+            responses: The responses.
+
+        Returns:
+            For each response `[pos vocab]`.
+
+        Raises:
+            TextError: The numbers differ, a response has no token, or a text is too long.
+            SelectionError: Prompts or responses are one text and no sequence.
+        """
+        prompts, responses = listed("prompts", prompts), listed("responses", responses)
+        batch = exchange_batch(self.chat, prompts, responses)
+        check_lengths(self.architecture, batch, prompts)
+        return in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
+
+    def activations(
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[str] | None = None,
+        *,
+        layers: Sequence[int] | None = None,
+    ) -> list[Float[Tensor, "layer pos d_model"]]:
+        """Return the residual stream of whole texts, token by token, steering included.
+
+        This keeps every token; to extract vectors use `steer.record`, which keeps none.
+
+        Args:
+            prompts: Prompts, through the chat template.
+            responses: Responses to them, if wanted.
+            layers: Layers wanted, all by default; -1 is the embedding output.
+
+        Returns:
+            For each text `[layer pos d_model]`, in residual units.
+
+        Raises:
+            TextError: The numbers differ.
+            RecordingError: There is no such layer.
+            SelectionError: Prompts, responses or layers are one value and no sequence.
+        """
+        prompts = listed("prompts", prompts)
+        wanted = range(self.n_layers) if layers is None else _checked_layers(layers, self.n_layers)
+        chat = self.chat
+        batch = (
+            prompt_batch(chat, prompts)
+            if responses is None
+            else exchange_batch(chat, prompts, listed("responses", responses))
+        )
+        check_lengths(self.architecture, batch, prompts)
+        return in_order(
+            [
+                (p, list(self.engine.forward(p, layers=wanted, logits="none").residual))
+                for p in batch.pieces(_TOKENS)
+            ]
+        )
+
+    def _check_one_answer(self, options: Mapping[str, Any]) -> None:
+        config = options.get("generation_config") or self.hf_model.generation_config
+        answers = options.get("num_return_sequences", config.num_return_sequences) or 1
+        if answers != 1:
+            raise TextError(
+                "one string cannot hold several answers",
+                found=f"num_return_sequences={answers} for a single text",
+                expected="a list of prompts",
+                do="pass [prompt]; the answers come as a list",
+            )
+
+    def _card(self) -> "Card":
+        from steer.network._architecture.show import model_card
+
+        info = None if self._info is None else self._info[1]
+        return model_card(repr(self), self.architecture, self.engine.name, info)
+
+    def __repr__(self) -> str:
+        from steer.network._architecture.show import model_line
+
+        return model_line(type(self).__name__, self.architecture, self.engine.name)
+
+
+def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:
+    layers = listed("layers", layers)
+    found = [whole(layer) for layer in layers]
+    known = [layer for layer in found if layer is not None and -1 <= layer < n_layers]
+    if len(known) < len(layers) or not known:
+        raise RecordingError(
+            "there is no such layer",
+            found=f"layers {layers}",
+            expected=f"layers from -1 (the embedding) to {n_layers - 1}",
+            do="count the blocks from 0; layer l is the output of block l",
+        )
+    return known
+
+
+def _token_logprobs(
+    logits: Float[Tensor, "pos vocab"], tokens: Sequence[int]
+) -> Float[Tensor, " pos"]:
+    wanted = torch.tensor(tokens, device=logits.device)[:, None]
+    return torch.log_softmax(logits.float(), dim=-1).gather(1, wanted)[:, 0].cpu()
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no `Model`, for functions that take one first.
+
+    Args:
+        model: What was given.
+
+    Raises:
+        SelectionError: It is something else.
+    """
+    if not isinstance(model, Model):
+        raise SelectionError(
+            "the first argument is no model",
+            found=f"{type(model).__module__}.{type(model).__name__}",
+            expected="a steer.Model, and after it what it works on",
+            do="wrap it: steer.Model(hf_model, tokenizer), or exchange the arguments",
+        )

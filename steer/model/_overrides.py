@@ -1,0 +1,68 @@
+"""What `lm.steered` is given in place of a composition's own settings, or left to be 1."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+from steer.algebra import (
+    CoefficientsLike,
+    Composition,
+    DomainGate,
+    Part,
+    Scope,
+    Vector,
+    parse_scope,
+)
+from steer.algebra._composition import coefficient_rows
+
+
+def with_own(
+    composition: Composition,
+    value: CoefficientsLike | None,
+    operator: str | None,
+    scope: Scope | str | None,
+    gate: DomainGate | None,
+) -> Composition:
+    """Return a composition with what is given in place of its own.
+
+    Args:
+        composition: The composition.
+        value: Coefficients, dimensionless.
+        operator: Operator of every domain.
+        scope: Scope of every domain.
+        gate: The gate.
+
+    Raises:
+        CompositionError: They do not go together.
+    """
+    parts = {
+        name: Part(
+            part.vector,
+            part.operator if operator is None else operator,
+            part.scope if scope is None else parse_scope(scope),
+        )
+        for name, part in composition.parts.items()
+    }
+    rows, per_row = composition.coefficients, composition.per_row
+    if value is not None:
+        rows, per_row = coefficient_rows(value, composition.domains)
+    return Composition(parts, rows, gate or composition.gate, per_row)
+
+
+def warn_of_tuning(what: object) -> None:
+    """Warn of vectors that are given without a coefficient, and were tuned to another than 1.
+
+    Args:
+        what: What `lm.steered` was given.
+    """
+    named = what if isinstance(what, Mapping) else {"": what}
+    tuned = [v.tuning.coefficient for v in named.values() if isinstance(v, Vector) and v.tuning]
+    if any(c != 1 for c in tuned):
+        warnings.warn(
+            f"no coefficient is given, so it is 1; the vector was tuned to {_listed(tuned)}; pass "
+            "what you mean: lm.steered(vector, vector.tuning.coefficient) or (vector, 1.0)",
+            stacklevel=3,
+        )
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{c:g}" for c in numbers)

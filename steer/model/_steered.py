@@ -1,0 +1,143 @@
+"""The context in which a model is steered, which is also a handle."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, get_args
+
+from steer.algebra import CoefficientsLike, Composition
+from steer.engine import Attachment, Engine
+from steer.engine._base import Way
+from steer.errors import SteeringError
+from steer.show import Shown
+
+if TYPE_CHECKING:
+    from steer.show import Card
+
+
+class Steered(Shown):
+    """A composition that is injected between `attach` and `remove`, or inside `with`.
+
+    Args:
+        engine: The engine that injects.
+        composition: What to inject.
+        weights: How weight sites are taken: by `hook`, by `merge`, or as is exact (`auto`).
+        tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        composition: Composition,
+        weights: Way = "auto",
+        tokenizer: Any = None,
+    ) -> None:
+        if weights not in get_args(Way):
+            raise SteeringError(
+                "there is no such way to take weight sites",
+                found=f"weights={weights!r}",
+                expected=" | ".join(map(repr, get_args(Way))),
+                do="leave it out for 'auto'",
+            )
+        self._engine = engine
+        self._composition = composition
+        self._weights: Way = weights
+        self._tokenizer = tokenizer
+        self._attachment: Attachment | None = None
+
+    @classmethod
+    def holding(cls, engine: Engine, attachment: Attachment) -> "Steered":
+        """Return a handle of what is being injected, beside the one that it was attached with.
+
+        Args:
+            engine: The engine that injects.
+            attachment: What is being injected.
+        """
+        handle = cls(engine, attachment.composition, attachment.weights)
+        handle._attachment = attachment
+        return handle
+
+    @property
+    def composition(self) -> Composition:
+        """What is injected, with its coefficients of this moment."""
+        return self._composition if self._attachment is None else self._attachment.composition
+
+    @property
+    def active(self) -> bool:
+        """Whether the model is being steered by this handle."""
+        return self._attachment is not None and self._attachment.active
+
+    def attach(self) -> "Steered":
+        """Begin to inject.
+
+        Returns:
+            This handle.
+
+        Raises:
+            SteeringError: It is attached already.
+            BusyModelError: Another thread is steering this model.
+            CapabilityError: The engine cannot inject this composition.
+        """
+        if self.active:
+            raise SteeringError(
+                "this steering is attached already",
+                found="a second attach()",
+                expected="one attach() and one remove()",
+                do="call lm.steered(...) again for a second one",
+            )
+        self._attachment = self._engine.attach(
+            self.composition, weights=self._weights, tokenizer=self._tokenizer
+        )
+        return self
+
+    def remove(self) -> None:
+        """Stop injecting; doing so twice does nothing."""
+        if self._attachment is not None:
+            self._composition = self._attachment.composition
+            self._attachment.remove()
+            self._attachment = None
+
+    def update(
+        self, coefficients: CoefficientsLike | None = None, /, **by_domain: float
+    ) -> "Steered":
+        """Take other coefficients without detaching; compiled graphs stay valid.
+
+        Args:
+            coefficients: See `Composition.__call__`.
+            **by_domain: Coefficients by domain.
+
+        Returns:
+            This handle.
+
+        Raises:
+            CompositionError: The coefficients cannot be used, or there are none.
+            MergeError: Merged weights cannot take them. All is as before then, as after any
+                failure.
+        """
+        changed = self.composition(coefficients, **by_domain)
+        if changed.per_row != self.composition.per_row and self.active:
+            raise SteeringError(
+                "an attached steering cannot change between one setting and rows",
+                found=f"per_row={changed.per_row}",
+                expected=f"per_row={self.composition.per_row}",
+                do="remove it and attach another",
+            )
+        if self._attachment is not None and self._attachment.active:
+            self._attachment.update(changed)
+        else:
+            self._composition, self._attachment = changed, None
+        return self
+
+    def __enter__(self) -> "Steered":
+        return self.attach()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def _card(self) -> "Card":
+        from steer.algebra._cards.compositions import steered_card
+
+        return steered_card(self.composition, attached=self.active)

@@ -1,0 +1,162 @@
+"""Answers told while they grow, for one prompt or a whole batch."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor
+
+from steer.engine._base import in_place
+from steer.engine._options import answer_of, end_tokens
+from steer.errors import TextError
+from steer.network._text import PromptLike
+from steer.pairs._common_prefix import common
+
+if TYPE_CHECKING:
+    from steer.model._model import Model
+
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character decode to
+
+
+@overload
+def stream(
+    lm: "Model",
+    prompts: str,
+    on_text: Callable[[str], object],
+    *,
+    stop: Callable[[], bool] | None = None,
+    **options: Any,
+) -> str: ...
+@overload
+def stream(
+    lm: "Model",
+    prompts: Sequence[PromptLike],
+    on_text: Callable[[list[str]], object],
+    *,
+    stop: Callable[[], bool] | None = None,
+    **options: Any,
+) -> list[str]: ...
+def stream(
+    lm: "Model",
+    prompts: str | Sequence[PromptLike],
+    on_text: Callable[[Any], object],
+    *,
+    stop: Callable[[], bool] | None = None,
+    **options: Any,
+) -> str | list[str]:
+    """Generate as `lm.generate` does, in one batch, and tell the answers as they grow.
+
+    Args:
+        lm: The model, steered or not.
+        prompts: A prompt, or several, as `lm.generate` takes them.
+        on_text: Called with the answers so far whenever one of them has grown: a string for a
+            string, else a list. Each begins with what was told of it before, but for tokenizers
+            that rewrite text they have already decoded. The last call has what is returned.
+        stop: Asked after every token; True ends all answers there.
+        **options: As for `lm.generate`, without `batch_size`.
+
+    Returns:
+        What `lm.generate` returns; up to where it was stopped.
+
+    Raises:
+        CapabilityError: The engine does not run the model in this process.
+        TextError: See `lm.generate`, or an option that is streaming's own.
+        ValueError: Beams were asked for, which have no answer before they end.
+    """
+    in_place(lm.engine, "streaming")
+    if own := sorted({"batch_size", "streamer"} & options.keys()):
+        raise TextError(
+            "streaming runs one batch with a streamer of its own",
+            found=", ".join(own),
+            expected="the other options of generate",
+            do="leave it out; on_text is told of every row",
+        )
+    one = isinstance(prompts, str)
+    told: list[str] = []
+
+    def tell(texts: list[str]) -> None:
+        if texts != told:
+            told[:] = texts
+            on_text(texts[0] if one else list(texts))
+
+    ends = end_tokens(options, lm.hf_model.generation_config)
+    if stop is not None:
+        given = options.get("stopping_criteria") or ()
+        options["stopping_criteria"] = _criteria([*given, _Stop(stop)])
+    options["streamer"] = _Streamer(lm.tokenizer, ends, tell)
+    answers: Any = lm.generate(prompts, batch_size=None, **options)
+    tell([answers] if one else answers)
+    return answers  # type: ignore[no-any-return]
+
+
+def _criteria(criteria: list[Any]) -> Any:
+    from transformers import StoppingCriteriaList
+
+    return StoppingCriteriaList(criteria)
+
+
+class _Stop:
+    """A stopping criterion that ends every row at once.
+
+    Args:
+        wanted: Whether to end.
+    """
+
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        self._wanted = wanted
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        return torch.full(input_ids.shape[:1], bool(self._wanted()), device=input_ids.device)
+
+
+class _Streamer:
+    """Decodes every row of a batch while it grows; `generate` hands it the tokens.
+
+    What is told of a row is what two decodings in a row agree about, so that neither half a
+    character nor a space that the next token takes away is shown.
+
+    Args:
+        tokenizer: The tokenizer.
+        ends: Ids that end an answer; what follows them in a row is padding.
+        tell: Takes the texts so far.
+    """
+
+    def __init__(
+        self, tokenizer: Any, ends: Sequence[int], tell: Callable[[list[str]], object]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._ends = ends
+        self._tell = tell
+        self._rows: list[_Row] | None = None
+
+    def put(self, tokens: Tensor) -> None:
+        """Take the prompts `[batch pos]`, then new tokens `[batch]` or `[batch pos]`."""
+        if self._rows is None:
+            self._rows = []
+            return
+        new = tokens.reshape(len(tokens), -1) if tokens.ndim > 1 else tokens[:, None]
+        if not self._rows:
+            self._rows = [_Row() for _ in new]
+        for row, ids in zip(self._rows, new.tolist(), strict=True):
+            row.take(ids, self._ends, self._tokenizer)
+        if any(row.told for row in self._rows):
+            self._tell([row.told for row in self._rows])
+
+    def end(self) -> None:
+        """Nothing is left to do: the whole answers are told by who called `generate`."""
+
+
+class _Row:
+    """One answer: its tokens, their text, and what may be told of it."""
+
+    def __init__(self) -> None:
+        self.told = ""
+        self._ids: list[int] = []
+        self._text = ""
+
+    def take(self, ids: Sequence[int], ends: Sequence[int], tokenizer: Any) -> None:
+        """Add tokens; those after the first that ends the answer have no text."""
+        self._ids += ids
+        text = tokenizer.decode(answer_of(self._ids, ends), skip_special_tokens=True)
+        agreed = text[: common(self._text, text)].rstrip(_UNFINISHED)
+        self.told, self._text = max(self.told, agreed, key=len), text

@@ -1,0 +1,37 @@
+"""A Hugging Face model as steer reads it: blocks, parameters, tokens, fingerprints."""
+
+from steer.network._architecture.architecture import Architecture
+from steer.network._architecture.find import find_architecture
+from steer.network._architecture.output import block_output, replace_output
+from steer.network._chat import Chat
+from steer.network._checkpoint import Checkpoint
+from steer.network._parameters.layout import Layout, layout_of
+from steer.network._parameters.parameters import Parameters, parameters_in, parameters_of
+from steer.network._text import (
+    Exchange,
+    encode_exchange,
+    encode_in_user_slot,
+    encode_prompt,
+    render,
+)
+from steer.network._thinking import Continuation
+
+__all__ = [
+    "Architecture",
+    "Chat",
+    "Checkpoint",
+    "Continuation",
+    "Exchange",
+    "Layout",
+    "Parameters",
+    "block_output",
+    "encode_exchange",
+    "encode_in_user_slot",
+    "encode_prompt",
+    "find_architecture",
+    "layout_of",
+    "parameters_in",
+    "parameters_of",
+    "render",
+    "replace_output",
+]

@@ -1,0 +1,184 @@
+"""From the last block to the logits: the parts declared, or else what is seen to run there."""
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import combinations
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steer.network._architecture.architecture import Architecture, in_order
+from steer.network._architecture.head import other_rules
+from steer.network._architecture.probe import run
+from steer.network._architecture.refused import names_in_use, part_name, refused
+from steer.network._architecture.tree import NO_NORM, Tree, by_hand, is_norm
+
+_UNEQUAL = "unembed(output of the last block) does not give the model's logits"
+_NOTHING = (nn.Dropout, nn.Identity)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A readout that was tried, and how far its logits are from the model's."""
+
+    architecture: Architecture
+    error: float
+    limit: float
+    found: str
+
+    @property
+    def holds(self) -> bool:
+        return self.error <= self.limit
+
+
+def fit_readout(
+    architecture: Architecture, h: Tensor, ids: Tensor, logits: Tensor, named: Set[str]
+) -> Architecture:
+    """Return the architecture with a readout that gives the model's own logits.
+
+    The parts declared are tried first, with the rules that the config declares and with others.
+    If they do not hold, what runs after the last block is tried, in its order.
+
+    Args:
+        architecture: The parts.
+        h: Output of the last block for these ids.
+        ids: Token ids.
+        logits: The model's logits for them.
+        named: Parts that were named by hand, which stay as they are.
+
+    Raises:
+        ArchitectureError: None gives the model's logits.
+    """
+    declared = _fitted(architecture, h, logits)
+    if declared.holds:
+        return replace(declared.architecture, vocab=logits.shape[-1])
+    for candidate in _seen_to_run(architecture, ids, named):
+        fit = _fitted(candidate, h, logits)
+        if fit.holds:
+            return replace(fit.architecture, vocab=logits.shape[-1])
+    raise refused(
+        architecture,
+        _UNEQUAL,
+        found=declared.found,
+        expected=f"equal to the model's logits {tuple(logits.shape)} to {declared.limit:.1e}",
+        do=by_hand(**names_in_use(architecture)) + "; if they are right, the model does something "
+        "to its logits that steer.architecture.head has no rule for",
+    )
+
+
+def _fitted(architecture: Architecture, h: Tensor, logits: Tensor) -> _Fit:
+    """Try the rules that the config declares, then others, and keep the nearest."""
+    bare = replace(architecture, logit_rules=())
+    limit = max(1e-5, 4 * max(torch.finfo(t.dtype).eps for t in (h, logits)))
+    try:
+        raw = bare.unembed(h)
+        if not isinstance(raw, Tensor):
+            raise TypeError(f"the unembedding gives a {type(raw).__name__}")
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        found = f"{type(error).__name__}: {error}, for {_head(architecture)}"
+        return _Fit(architecture, float("inf"), limit, found)
+    limit = max(limit, 4 * torch.finfo(raw.dtype).eps)
+    config: Any = architecture.model.config
+    declared = architecture.logit_rules
+    best = _compared(architecture, raw, logits, limit)
+    for rules in other_rules(config, config.get_text_config(decoder=True), declared):
+        fit = _compared(replace(architecture, logit_rules=rules), raw, logits, limit)
+        if fit.holds and fit.error < best.error / 2:  # a soft cap hardly bends small logits
+            best = fit
+    return best
+
+
+def _compared(architecture: Architecture, raw: Tensor, logits: Tensor, limit: float) -> _Fit:
+    ours = raw
+    for rule in architecture.logit_rules:
+        ours = rule(ours)
+    if ours.shape != logits.shape:
+        found = f"a shape of {tuple(ours.shape)}, for {_head(architecture)}"
+        return _Fit(architecture, float("inf"), limit, found)
+    scale = logits.double().abs().max()
+    error = float((ours.to(logits.device).double() - logits.double()).abs().max() / scale)
+    found = f"a difference of {error:.1e} of the largest logit, for {_head(architecture)}"
+    return _Fit(architecture, error, limit, found)
+
+
+def _seen_to_run(
+    architecture: Architecture, ids: Tensor, named: Set[str]
+) -> Iterator[Architecture]:
+    """Yield what runs after the last block as a readout: a norm, a projection, an unembedding."""
+    *before, last = _after_the_blocks(architecture, ids) or [architecture.unembedding]
+    chosen = [  # not every one: a pooler may run there that gives no logits
+        modules for size in (2, 1, 0) for modules in combinations(before, size)
+    ]
+    for unembedding in dict.fromkeys((architecture.unembedding, last)):
+        for modules in chosen:
+            norm = [module for module in modules[:1] if is_norm(module)]
+            projection = list(modules[len(norm) :])
+            if unembedding not in modules and len(projection) < 2:
+                candidate = _read_by(architecture, norm, projection, unembedding)
+                if all(candidate.names[part] == architecture.names[part] for part in named):
+                    yield candidate
+
+
+def _read_by(
+    architecture: Architecture,
+    norm: Sequence[nn.Module],
+    projection: Sequence[nn.Module],
+    unembedding: nn.Module,
+) -> Architecture:
+    """Return an architecture with another readout; norm and projection may be missing."""
+    tree = Tree(architecture.model)
+    names = {part: name for part, name in architecture.names.items() if part != "projection"}
+    names["final_norm"] = tree.name(norm[0]) or "" if norm else NO_NORM
+    names["unembedding"] = tree.name(unembedding) or ""
+    if projection:
+        names["projection"] = tree.name(projection[0]) or ""
+    return replace(
+        architecture,
+        final_norm=norm[0] if norm else nn.Identity(),
+        projection=projection[0] if projection else None,
+        unembedding=unembedding,
+        names=MappingProxyType(in_order(names)),
+    )
+
+
+def _after_the_blocks(architecture: Architecture, ids: Tensor) -> list[nn.Module]:
+    """Return the outermost modules that begin after the last block has ended, in their order."""
+    found: list[nn.Module] = []
+    open_: list[nn.Module] = []
+    ended = False
+
+    def end(*_: Any) -> None:
+        nonlocal ended
+        ended = True
+
+    def before(module: nn.Module, _: Any) -> None:
+        if ended and not open_ and not isinstance(module, _NOTHING):
+            found.append(module)
+            open_.append(module)
+
+    def after(module: nn.Module, *_: Any) -> None:
+        if open_ and module is open_[-1]:
+            open_.pop()
+
+    handles = [architecture.blocks[-1].register_forward_hook(end)]
+    try:
+        for module in architecture.model.modules():
+            handles.append(module.register_forward_pre_hook(before))
+            handles.append(module.register_forward_hook(after))
+        run(architecture.model, ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _head(architecture: Architecture) -> str:
+    """Return final norm, projection, unembedding and logit rules in words."""
+    parts = [
+        part_name(architecture, part)
+        for part in ("final_norm", "projection", "unembedding")
+        if part in architecture.names
+    ]
+    return ", ".join(parts + [str(rule) for rule in architecture.logit_rules])

@@ -1,0 +1,93 @@
+"""The cards of a model and of its architecture: which parts were found, and where."""
+
+from collections import Counter
+
+from steer.algebra import ModelInfo
+from steer.network._architecture.architecture import Architecture
+from steer.show import Card, Table
+
+_RULES = 8
+
+
+def architecture_card(architecture: Architecture) -> Card:
+    """Return the card of an architecture.
+
+    Args:
+        architecture: What was found.
+    """
+    return Card(_size(architecture), (), (_parts(architecture),))
+
+
+def model_card(title: str, architecture: Architecture, engine: str, info: ModelInfo | None) -> Card:
+    """Return the card of a model: its parts, and how it is held.
+
+    Args:
+        title: The model in a line.
+        architecture: What was found in it.
+        engine: Name of what runs it.
+        info: What identifies it, if that has been asked for.
+    """
+    parameters = list(architecture.model.parameters())
+    dtypes = Counter(str(p.dtype).removeprefix("torch.") for p in parameters)
+    devices = Counter(str(p.device) for p in parameters)
+    count = sum(p.numel() for p in parameters)
+    held = f"{count:,} parameters, {_listed(dtypes)} on {_listed(devices)}"
+    facts = [("path", name_of(architecture)), ("found", _size(architecture))]
+    facts += [("held", held), ("engine", engine)]
+    if architecture.model.training:
+        facts.append(("mode", "training: call eval() before it is steered or recorded"))
+    if info is not None:
+        marks = (
+            ("config", info.config),
+            ("tokenizer", info.tokenizer),
+            ("template", info.template),
+        )
+        facts.append(("SHA-256", ", ".join(f"{name} {mark[:8]}…" for name, mark in marks)))
+    return Card(title, tuple(facts), (_parts(architecture),))
+
+
+def model_line(kind: str, architecture: Architecture, engine: str) -> str:
+    """Return a model in a line.
+
+    Args:
+        kind: Name of its class.
+        architecture: What was found in it.
+        engine: Name of what runs it.
+    """
+    size = f"{architecture.n_layers} layers × {architecture.d_model}"
+    return f"{kind}({name_of(architecture)!r}, {size}, engine {engine})"
+
+
+def name_of(architecture: Architecture) -> str:
+    """Return the name or path that a model was loaded by, or its class where there is none.
+
+    Args:
+        architecture: What was found in it.
+    """
+    config = getattr(architecture.model, "config", None)
+    return getattr(config, "_name_or_path", "") or type(architecture.model).__name__
+
+
+def _size(architecture: Architecture) -> str:
+    size = f"{architecture.n_layers} layers × {architecture.d_model}"
+    return f"{type(architecture.model).__name__}: {size}, vocabulary {architecture.vocab:,}"
+
+
+def _parts(architecture: Architecture) -> Table:
+    blocks = " / ".join(dict.fromkeys(type(block).__name__ for block in architecture.blocks))
+    rows = [
+        (
+            part,
+            name or ".",
+            f"{architecture.n_layers} × {blocks}"
+            if part == "blocks"
+            else type(getattr(architecture, part, None)).__name__,
+        )
+        for part, name in architecture.names.items()
+    ]
+    rows += [("logits", str(rule), "") for rule in architecture.logit_rules[:_RULES]]
+    return Table(("part", "at", "what"), tuple(rows), words=3)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(name for name, _ in counts.most_common(4)) or "–"

@@ -1,0 +1,243 @@
+"""Check the parts of a model against one small forward of the model itself."""
+
+from collections.abc import Sequence, Set
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steer.errors import ArchitectureError
+from steer.network._architecture.architecture import Architecture
+from steer.network._architecture.blocks import block_counts
+from steer.network._architecture.causal import check_causal
+from steer.network._architecture.output import block_output
+from steer.network._architecture.probe import (
+    ROWS,
+    TOKENS,
+    evaluating,
+    probe_ids,
+    run,
+    same_random_state,
+)
+from steer.network._architecture.readout import fit_readout
+from steer.network._architecture.refused import (
+    instead_of_a_stream,
+    no_single_stream,
+    part_name,
+    refused,
+)
+from steer.network._architecture.tree import by_hand, classes
+
+
+def verify_architecture(
+    candidates: Sequence[Architecture], named: Set[str] = frozenset()
+) -> Architecture:
+    """Return the first candidate that a small forward of the model confirms.
+
+    The body runs once and the embedding gets the token ids; every block runs exactly once, in
+    order, and gives `[batch, pos, d_model]`; a readout of the last block's output equals the
+    model's logits. One more forward, over rows of which one is padded, checks that the model is
+    causal and that padding on the right changes nothing.
+
+    Args:
+        candidates: The parts to check, of one model, the likeliest first. The model's training
+            flags, hooks and gradients and the global random state are left as they were, also on
+            failure.
+        named: Parts that were named by hand, in place of which no other is tried.
+
+    Raises:
+        ArchitectureError: None of them holds, or the model cannot be run.
+    """
+    model = candidates[0].model
+    _check_weights(candidates[0])
+    with torch.no_grad(), evaluating(model), same_random_state(model):
+        held, seen = _first_that_holds(candidates, named)
+        check_causal(held, seen.ids, seen.logits)
+    return held
+
+
+def _first_that_holds(
+    candidates: Sequence[Architecture], named: Set[str]
+) -> tuple[Architecture, "_Seen"]:
+    errors = []
+    for candidate in candidates:
+        try:
+            seen = _watched_forward(candidate)
+            _check_run(candidate, seen)
+            _check_finite(candidate, seen.logits)
+            h = block_output(seen.outputs[candidate.n_layers - 1])
+            return fit_readout(candidate, h, seen.ids, seen.logits, named), seen
+        except ArchitectureError as error:
+            errors.append(error)
+    if len(errors) == 1 or instead_of_a_stream(candidates[0].model):
+        raise errors[0]
+    tried = [
+        f"{part_name(candidate, 'blocks')}: {error.what}"
+        for candidate, error in zip(candidates, errors, strict=True)
+    ]
+    raise ArchitectureError(
+        f"the decoder blocks of {type(candidates[0].model).__name__} are not found",
+        found="; ".join(tried),
+        expected="one list of modules that run once each, in order, and lead to the logits",
+        do=by_hand(blocks=candidates[0].names["blocks"], final_norm=None),
+    ) from errors[0]
+
+
+@dataclass
+class _Seen:
+    """What one forward of the model showed."""
+
+    ids: Tensor
+    logits: Tensor
+    order: list[int] = field(default_factory=list)
+    outputs: dict[int, Any] = field(default_factory=dict)
+    body_calls: int = 0
+    embedded: bool = False
+    outside: list[str] = field(default_factory=list)
+
+
+def _watched_forward(architecture: Architecture) -> _Seen:
+    """Run the model with hooks on blocks, body and embedding."""
+    model = architecture.model
+    ids = probe_ids(model.config, architecture.embedding, architecture.vocab)
+    seen = _Seen(ids, torch.empty(0))
+
+    def on_block(index: int, output: Any) -> None:
+        seen.order.append(index)
+        seen.outputs[index] = output
+
+    def on_body(*_: Any) -> None:
+        seen.body_calls += 1
+
+    def on_embedding(_: nn.Module, args: Any, kwargs: Any, __: Any) -> None:
+        given = [x.to(ids) for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        seen.embedded |= any(torch.equal(x.flatten(), ids.flatten()) for x in given)
+
+    with ExitStack() as hooks:
+        handle = architecture.body.register_forward_hook(on_body)
+        hooks.callback(handle.remove)
+        handle = architecture.embedding.register_forward_hook(on_embedding, with_kwargs=True)
+        hooks.callback(handle.remove)
+        for index, block in enumerate(architecture.blocks):
+            handle = block.register_forward_hook(lambda _m, _i, out, at=index: on_block(at, out))
+            hooks.callback(handle.remove)
+        for name, module in _outside(architecture).items():
+            handle = module.register_forward_hook(lambda *_, at=name: seen.outside.append(at))
+            hooks.callback(handle.remove)
+        seen.logits = _run(architecture, ids)
+    return seen
+
+
+def _run(architecture: Architecture, ids: Tensor) -> Tensor:
+    """Return the model's own logits, or say why a text is not what it reads."""
+    try:
+        return run(architecture.model, ids)
+    except ArchitectureError as error:
+        if reason := instead_of_a_stream(architecture.model):
+            raise no_single_stream(architecture.model, reason, str(error.found)) from error
+        raise
+
+
+def _check_weights(architecture: Architecture) -> None:
+    """Raise if the weights are on the meta device and nothing will bring them in."""
+    model = architecture.model
+    on_meta = any(parameter.is_meta for parameter in model.parameters())
+    if on_meta and not any(hasattr(module, "_hf_hook") for module in model.modules()):
+        raise ArchitectureError(
+            f"{type(model).__name__} cannot be checked: it has no weights",
+            found="parameters on the meta device",
+            expected="loaded weights",
+            do="load the weights: from_pretrained without device_map='meta'",
+        )
+
+
+def _check_run(architecture: Architecture, seen: _Seen) -> None:
+    """Raise unless every block ran once and in order and gave the right shape."""
+    expected = list(range(architecture.n_layers))
+    if seen.order != expected:
+        raise _other_order(architecture, seen.order)
+    if seen.outside:
+        raise refused(
+            architecture,
+            f"{architecture.names['blocks']} does not hold all of the decoder blocks",
+            found=f"{', '.join(seen.outside)} ran too",
+            expected="one list of all blocks",
+        )
+    if seen.body_calls != 1:
+        raise refused(
+            architecture,
+            f"the body {part_name(architecture, 'body')} does not run once in a forward",
+            found=f"{seen.body_calls} calls",
+            expected="1 call",
+        )
+    if not seen.embedded:
+        raise refused(
+            architecture,
+            f"the embedding {part_name(architecture, 'embedding')} is not the token embedding",
+            found="it is not called with the token ids",
+            expected="one call with them in a forward",
+        )
+    shape = (ROWS, TOKENS, architecture.d_model)
+    for index, output in seen.outputs.items():
+        if (found := tuple(block_output(output).shape)) != shape:
+            raise refused(
+                architecture,
+                f"block {index} of {architecture.names['blocks']} gives no residual stream",
+                found=f"an output of shape {found}",
+                expected=f"[batch, pos, d_model] = {shape}",
+            )
+
+
+def _other_order(architecture: Architecture, order: Sequence[int]) -> ArchitectureError:
+    """Return the error for blocks that do not run once each, one after the other."""
+    every = range(architecture.n_layers)
+    missing = [index for index in every if index not in order]
+    if order and len(set(order)) == len(order) and list(order) == sorted(order):
+        return refused(
+            architecture,
+            f"some blocks of {type(architecture.model).__name__} do not run on text alone",
+            found=f"{classes(architecture.blocks[i] for i in missing)} at {_shortened(missing)} "
+            "did not run",
+            expected=f"every block in every forward: {_shortened(every)}",
+            do="take the text model without these blocks: a layer of a vector is counted over all "
+            "blocks, and there is no stream to steer or record where one does not run",
+        )
+    return refused(
+        architecture,
+        f"the blocks {architecture.names['blocks']} do not run one after the other",
+        found=f"blocks run in a forward over text: {_shortened(order)}",
+        expected=f"each once, in order: {_shortened(every)}",
+    )
+
+
+def _check_finite(architecture: Architecture, logits: Tensor) -> None:
+    """Raise if the model's logits are no numbers to compare with."""
+    if not torch.isfinite(logits).all():
+        raise refused(
+            architecture,
+            f"{type(architecture.model).__name__} computes logits that are not finite",
+            found=f"NaN or infinity in {logits.dtype}",
+            expected="finite logits for a few ordinary tokens",
+            do="load the model in bfloat16 or float32; check that its weights are loaded",
+        )
+
+
+def _outside(architecture: Architecture) -> dict[str, nn.Module]:
+    """Return modules of the blocks' classes beside a list of another length than the config's."""
+    config: Any = architecture.model.config
+    if architecture.n_layers in block_counts(config.get_text_config(decoder=True)):
+        return {}
+    inside = {id(module) for block in architecture.blocks for module in block.modules()}
+    kinds = tuple({type(block) for block in architecture.blocks})
+    return {
+        name: module
+        for name, module in architecture.model.named_modules()
+        if isinstance(module, kinds) and id(module) not in inside
+    }
+
+
+def _shortened(order: Sequence[int], limit: int = 12) -> str:
+    shown = ", ".join(map(str, order[:limit])) or "none"
+    return f"{shown}, … ({len(order)} in all)" if len(order) > limit else shown

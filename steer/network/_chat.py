@@ -1,0 +1,295 @@
+"""Chats: the text that a model reads for a prompt, through its chat template and its arguments.
+
+A prompt goes through the tokenizer's chat template, up to where the assistant begins. If its last
+message is the assistant's, that message is continued. A tokenizer without a template gets the plain
+format, one turn after the other::
+
+    System: You are terse.
+
+    User: Is it safe?
+
+    Assistant:
+
+with the response after one space.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from steer.algebra._listed import listed
+from steer.algebra._provenance import thawed
+from steer.errors import PairsError, TextError
+from steer.pairs import Message, Prompt
+from steer.pairs._conversation import read_messages
+from steer.pairs._pair import messages_of
+
+PromptLike: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
+PLAIN_FORMAT = "plain: 'System: …\\n\\nUser: …\\n\\nAssistant:', then ' ' and the response"
+_SHOWN = 300  # characters of another error
+_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
+_REASONING = ("reasoning_content", "reasoning", "thinking")  # names that transformers equates
+_OF_THE_CALL = (  # what each call decides, or transformers takes for itself
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "max_length",
+    "messages",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "sanitize_control_tokens",
+    "tokenize",
+    "tokenizer_kwargs",
+    "truncation",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A tokenizer with arguments for its chat template.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer; it is not changed.
+        arguments: What every rendering passes to the chat template (`enable_thinking`, `tools`,
+            `documents`, …); JSON values.
+
+    Raises:
+        TextError: An argument belongs to the call, holds no JSON value, or is not read by the
+            template.
+    """
+
+    tokenizer: Any
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        arguments = _plain_arguments(self.arguments)
+        object.__setattr__(self, "arguments", MappingProxyType(arguments))
+        if not arguments:
+            return
+        if not self.has_template:
+            raise TextError(
+                "the tokenizer has no chat template that could take arguments",
+                found=f"chat_template_kwargs {_names(arguments)}",
+                expected="a tokenizer with a chat template",
+                do="leave them out, or set tokenizer.chat_template",
+            )
+        if unread := [name for name in arguments if not _reads(template_of(self), name)]:
+            raise TextError(
+                "the chat template does not read these arguments",
+                found=f"chat_template_kwargs {_names(unread)}",
+                expected="names that stand in the template",
+                do="correct the names, or leave them out; print(tokenizer.chat_template)",
+            )
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return getattr(self.tokenizer, "chat_template", None) is not None
+
+
+def as_chat(tokenizer: Any) -> Chat:
+    """Return a tokenizer as a chat without arguments, and a chat as it is.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer, or a `Chat`.
+    """
+    return tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer)
+
+
+def template_of(tokenizer: Any) -> str:
+    """Return the chat template that prompts go through, or a description of the plain format.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer, or a `Chat`.
+
+    Raises:
+        TextError: It has several templates, and none is called `default`.
+    """
+    chat = as_chat(tokenizer)
+    template = getattr(chat.tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        if chat.arguments.get("tools") is not None and "tool_use" in template:
+            return str(template["tool_use"])  # as transformers chooses
+        if "default" not in template:
+            raise TextError(
+                "the tokenizer has several chat templates and none is the default",
+                found=f"templates {sorted(template)}",
+                expected="one called 'default'",
+                do="set tokenizer.chat_template to the one you want",
+            )
+        template = template["default"]
+    return PLAIN_FORMAT if template is None else str(template)
+
+
+def render(tokenizer: Any, prompt: PromptLike) -> str:
+    """Return a prompt as the text the model reads, up to where it goes on.
+
+    That is where the assistant begins; after a last message of the assistant it is the end of that
+    message, which is continued.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`, which passes its
+            arguments to the template (`lm.chat` of a model).
+        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
+            `content`.
+
+    Raises:
+        TextError: The prompt is neither, the chat template refuses the messages (for instance a
+            system message), or it does not read a field that they carry.
+    """
+    chat, messages = as_chat(tokenizer), messages_of(as_prompt(prompt))
+    continued = messages[-1].role == "assistant"
+    return rendered(chat, messages, continued=continued, opened=not continued)
+
+
+def rendered(chat: Chat, messages: Sequence[Message], *, continued: bool, opened: bool) -> str:
+    """Return messages as text.
+
+    Args:
+        chat: The tokenizer and the arguments of its template.
+        messages: At least one message.
+        continued: Whether the text ends inside the last message.
+        opened: Whether the text ends where the assistant begins.
+
+    Raises:
+        TextError: The chat template refuses the messages, or does not read a field.
+    """
+    _check_fields(chat, messages)
+    if not chat.has_template:
+        return _plain_text(messages, continued)
+    from jinja2 import TemplateError
+
+    conversation = [m.as_dict() for m in messages]
+    try:
+        text = chat.tokenizer.apply_chat_template(
+            conversation,
+            tokenize=False,
+            add_generation_prompt=opened,
+            continue_final_message=continued,
+            **chat.arguments,
+        )
+    except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise TextError(
+            "the chat template refuses this prompt",
+            found=f"roles {[m.role for m in messages]}: {_in_brief(error)}",
+            expected="messages that the model's template accepts",
+            do="move the system message into the user's, or give the tokenizer another template",
+        ) from error
+    return str(text)
+
+
+def as_prompt(prompt: PromptLike) -> Prompt:
+    """Return a prompt in the one form that it is kept and compared in.
+
+    Args:
+        prompt: A text, or messages: `Message`s or mappings with `role` and `content`.
+
+    Returns:
+        The text, or a tuple of `Message`.
+
+    Raises:
+        TextError: It is neither.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    try:
+        messages = read_messages(list(prompt) if isinstance(prompt, Sequence) else prompt, "prompt")
+    except PairsError as error:
+        raise _no_prompt(error.what, error.found) from error
+    if not messages:
+        raise _no_prompt("there is no message in this prompt", repr(prompt))
+    return messages
+
+
+def as_prompts(prompts: Iterable[PromptLike], what: str = "prompts") -> list[Prompt]:
+    """Return several prompts, each in the form of `as_prompt`.
+
+    Args:
+        prompts: A list of prompts, or another iterable.
+        what: What they are, for the message.
+
+    Raises:
+        SelectionError: They are one text, or no iterable.
+        TextError: One of them is neither a text nor messages.
+    """
+    return [as_prompt(prompt) for prompt in listed(what, prompts)]
+
+
+def _no_prompt(what: str, found: object) -> TextError:
+    return TextError(
+        what,
+        found=found,
+        expected='a text, or messages like {"role": "user", "content": "…"} with text as content',
+        do="convert it; the roles are system, user and assistant",
+    )
+
+
+def _plain_text(messages: Sequence[Message], continued: bool) -> str:
+    turns = [f"{_NAMES.get(m.role, m.role.title())}: {m.content}\n\n" for m in messages]
+    if not continued:
+        return "".join(turns) + "Assistant:"
+    begun = messages[-1].content
+    return "".join(turns[:-1]) + (f"Assistant: {begun}" if begun else "Assistant:")
+
+
+def _check_fields(chat: Chat, messages: Sequence[Message]) -> None:
+    """Refuse messages with fields that the template does not read."""
+    if not any(message.fields for message in messages):
+        return
+    template = template_of(chat) if chat.has_template else ""
+    for message in messages:
+        for name in message.fields:
+            names = _REASONING if name in _REASONING else (name,)
+            if not any(_reads(template, each) for each in names):
+                raise TextError(
+                    f"the chat template does not read the field {name!r} of a message",
+                    found=f"a message of the {message.role} with {', '.join(message.fields)}",
+                    expected="role and content, and fields whose names stand in the template",
+                    do="write it into the content as the model writes it, or leave it out",
+                )
+
+
+def _reads(template: str, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", template) is not None
+
+
+def _plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of template arguments, of JSON values only."""
+    if not isinstance(arguments, Mapping):
+        raise _bad_arguments(f"{type(arguments).__name__}", 'a mapping: {"enable_thinking": False}')
+    if own := [name for name in arguments if name in _OF_THE_CALL]:
+        raise _bad_arguments(
+            f"{_names(own)}, which each call decides", "names that the chat template reads"
+        )
+    plain = thawed(arguments)
+    try:
+        copy = json.loads(json.dumps(plain, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise _bad_arguments(_in_brief(error), "JSON values; a tool as its JSON schema") from error
+    if copy != plain:
+        raise _bad_arguments("keys that are no text", "JSON values, with text as keys")
+    return dict(copy)
+
+
+def _bad_arguments(found: str, expected: str) -> TextError:
+    return TextError(
+        "these are no arguments for a chat template",
+        found=f"chat_template_kwargs with {found}",
+        expected=expected,
+        do="pass what the template reads: Model(…, chat_template_kwargs={…})",
+    )
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _in_brief(error: Exception) -> str:
+    text = str(error)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,168 @@
+"""Whether a composition fits a model: widths, layers, weight names and fingerprints."""
+
+import re
+import warnings
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+
+from steer.algebra import Composition, ModelInfo, Vector, Weight
+from steer.errors import FitError
+from steer.network._parameters.stand_in import run
+
+_QUANTISED: "weakref.WeakKeyDictionary[nn.Module, set[tuple[int, ...]]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def check_fit(
+    composition: Composition, info: ModelInfo, model: nn.Module, *, strict: bool = True
+) -> None:
+    """Refuse a composition that does not fit a model.
+
+    Args:
+        composition: What is to be injected.
+        info: What identifies the model.
+        model: The model, for the names and shapes of its weights.
+        strict: Whether another configuration, tokenizer or chat template is refused as well;
+            if not, it is warned of.
+
+    Raises:
+        FitError: A width, layer, weight name or shape does not exist in the model, or, if strict,
+            a fingerprint differs.
+    """
+    parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    for domain, part in composition.parts.items():
+        _check_residual(domain, part.vector, info)
+        _check_weights(domain, part.vector, info, parameters, model)
+        _check_fingerprints(domain, part.vector, info, strict)
+    gate = composition.gate
+    if gate is not None and (
+        gate.centroids.shape[1] != info.d_model or gate.layer >= info.n_layers
+    ):
+        raise FitError(
+            "the gate does not fit this model",
+            found=f"layer {gate.layer}, width {gate.centroids.shape[1]}",
+            expected=f"a layer below {info.n_layers}, width {info.d_model}",
+            do="fit the gate on this model with steer.domain_gate(...)",
+        )
+
+
+def _check_residual(domain: str, vector: Vector, info: ModelInfo) -> None:
+    width, top = vector.d_model, max(vector.layers, default=-1)
+    if width is None or (width == info.d_model and top < info.n_layers):
+        return
+    raise FitError(
+        f"the vector of domain {domain!r} does not fit this model",
+        found=f"width {width}, layers up to {top} (made for {_maker(vector)})",
+        expected=f"width {info.d_model}, layers 0 to {info.n_layers - 1} ({info.model_id})",
+        do="extract the vector from this model: steer extract MODEL PAIRS -o FILE",
+    )
+
+
+def _check_weights(
+    domain: str,
+    vector: Vector,
+    info: ModelInfo,
+    parameters: dict[str, tuple[int, ...]],
+    model: nn.Module,
+) -> None:
+    for site, term in vector.terms.items():
+        if not isinstance(site, Weight) or parameters.get(site.name) == term.shape:
+            continue
+        if not _quantised(model, site.name, term.shape):
+            raise FitError(
+                f"the vector of domain {domain!r} does not fit this model's weights",
+                found=f"{site.name} of shape {term.shape} (made for {_maker(vector)})",
+                expected=f"shape {parameters.get(site.name, 'none: no such parameter')}",
+                do=_advice(site.name, term.shape, info, parameters),
+            )
+
+
+def _advice(
+    name: str, shape: tuple[int, ...], info: ModelInfo, parameters: dict[str, tuple[int, ...]]
+) -> str:
+    """Return what to do about a parameter that is not there; an adapter's layers hide those."""
+    owner, _, leaf = name.rpartition(".")
+    inside = re.compile(rf"{re.escape(owner)}\.[^.]+\.{re.escape(leaf)}")
+    hidden = [n for n, s in parameters.items() if s == shape and inside.fullmatch(n)]
+    if name in parameters or not hidden:
+        return f"take the difference of checkpoints of {info.model_id}"
+    return (
+        f"an adapter's layer hides it, as {hidden[0]}: pass Model(adapted.merge_and_unload(), "
+        "tokenizer), in which the adapter is part of the weights, or Model(adapted.unload(), "
+        "tokenizer), which leaves it out"
+    )
+
+
+def _quantised(model: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a matrix of this shape is held in another form by the module of that name.
+
+    Quantised linear modules hold packed or integer weights, often as buffers; what they are is
+    seen by what the code of their class gives for a vector of zeros: the module itself may be
+    steered already. What was found is kept.
+    """
+    owner, _, leaf = name.rpartition(".")
+    module: Any = dict(model.named_modules()).get(owner)
+    if module is None or leaf != "weight" or len(shape) != 2:
+        return False
+    if shape in _QUANTISED.get(module, ()):
+        return True
+    held = [t for t in (*module.parameters(), *module.buffers()) if t is not None]
+    plain = isinstance(getattr(module, leaf, None), nn.Parameter) and module.weight.ndim == 2
+    if not held or (plain and module.weight.is_floating_point()):
+        return False
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        x = torch.zeros(1, shape[1], dtype=dtype, device=held[0].device)
+        try:
+            with torch.no_grad():
+                out = run(module, x)
+        except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError):
+            continue
+        if isinstance(out, torch.Tensor) and tuple(out.shape) == (1, shape[0]):
+            _QUANTISED.setdefault(module, set()).add(shape)
+            return True
+        return False
+    return False
+
+
+def _check_fingerprints(domain: str, vector: Vector, info: ModelInfo, strict: bool) -> None:
+    made_for = vector.provenance.model
+    differing = [] if made_for is None else fingerprint_differences(made_for, info)
+    if not differing:
+        return
+    error = FitError(
+        f"the vector of domain {domain!r} was made for another {' and '.join(differing)}",
+        found=f"{_maker(vector)}",
+        expected=info.model_id,
+        do="extract it from this model; if you know that it transfers, pass strict=False to "
+        "lm.steered(…), or use vector.for_model(lm.info)",
+    )
+    if strict:
+        raise error
+    warnings.warn(str(error), stacklevel=4)
+
+
+def fingerprint_differences(made_for: ModelInfo, info: ModelInfo) -> list[str]:
+    """Return which fingerprints of two models differ, of those that both have.
+
+    Args:
+        made_for: What identifies the model that a vector was made for.
+        info: What identifies the model it is to be used with.
+
+    Returns:
+        Any of `configuration`, `tokenizer` and `chat template`.
+    """
+    pairs = {
+        "configuration": (made_for.config, info.config),
+        "tokenizer": (made_for.tokenizer, info.tokenizer),
+        "chat template": (made_for.template, info.template),
+    }
+    return [name for name, (a, b) in pairs.items() if a and b and a != b]
+
+
+def _maker(vector: Vector) -> str:
+    model = vector.provenance.model
+    return "an unnamed model" if model is None else model.model_id

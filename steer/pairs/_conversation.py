@@ -1,0 +1,235 @@
+"""Conversations: message lists, transcripts, and the beginning that two of them share."""
+
+import re
+from collections.abc import Mapping
+
+from steer.errors import PairsError
+from steer.pairs._common_prefix import common
+from steer.pairs._pair import Message, shown
+
+_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_SPEAKER = {"Human": "user", "Assistant": "assistant"}
+_CARRIED = (  # what chat templates read of a message besides role and content
+    "name",
+    "reasoning",
+    "reasoning_content",
+    "thinking",
+    "tool_call_id",
+    "tool_calls",
+)
+_EMPTY = ("", "[]", "{}", "null", "None")  # of a list or a mapping written as text
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+
+
+def is_filled(value: object) -> bool:
+    """Return whether a value says something: not None, and no empty text, list or mapping."""
+    return value.strip() not in _EMPTY if isinstance(value, str) else bool(value)
+
+
+def is_transcript(text: str) -> bool:
+    """Return whether a text begins with the turn of a transcript, ``Human:`` or ``Assistant:``."""
+    return _TURN.match(text) is not None
+
+
+def read_messages(value: object, field: str) -> tuple[Message, ...]:
+    """Return a list of messages or of ``{"role": ..., "content": ...}`` as messages.
+
+    Args:
+        value: The list as read.
+        field: The name of the field, for the error.
+
+    Returns:
+        The messages, with the fields that chat templates know (`tool_calls`, `reasoning_content`,
+        …); other keys are left alone.
+
+    Raises:
+        PairsError: It is no list, a message lacks a role or its content, or it holds what is no
+            text (images).
+    """
+    if not isinstance(value, list | tuple):
+        raise _not_messages(f"field '{field}' has the wrong type", value)
+    messages = []
+    for number, item in enumerate(value, start=1):
+        if isinstance(item, Message):
+            messages.append(item)
+            continue
+        if not isinstance(item, Mapping) or "role" not in item or "content" not in item:
+            raise _not_messages(f"message {number} of field '{field}' cannot be read", item)
+        if media := [key for key in _MEDIA if is_filled(item.get(key))]:
+            raise PairsError(
+                f"message {number} of field '{field}' holds what is no text",
+                found=f"{media[0]}: {shown(item[media[0]])}",
+                expected="messages of text",
+                do="leave the row out",
+            )
+        more = {key: item[key] for key in _CARRIED if is_filled(item.get(key))}
+        try:
+            messages.append(Message(item["role"], item["content"], more))
+        except PairsError as error:
+            raise PairsError(
+                f"message {number} of field '{field}': {error.what}",
+                found=error.found,
+                expected=error.expected,
+                do=error.do,
+            ) from None
+    return tuple(messages)
+
+
+def read_transcript(text: str, field: str) -> tuple[Message, ...]:
+    r"""Return a transcript, ``"\n\nHuman: ...\n\nAssistant: ..."``, as messages.
+
+    A turn begins with its speaker's name at the start of the text or after an empty line; the
+    one space after the colon belongs to the name, everything else to the turn.
+
+    Args:
+        text: The transcript.
+        field: The name of the field, for the error.
+
+    Returns:
+        One message per turn, user first, speakers alternating.
+
+    Raises:
+        PairsError: It does not begin with ``Human:``, or one speaker has two turns in a row.
+    """
+    before, *parts = _TURN.split(text)
+    speakers, turns = parts[::2], parts[1::2]
+    expected = [("Human", "Assistant")[number % 2] for number in range(len(speakers))]
+    if before or not speakers or speakers != expected:
+        raise PairsError(
+            f"field '{field}' is a transcript whose speakers do not alternate",
+            found=f"{shown(text)} with the speakers {_in_brief(speakers)}",
+            expected="Human, Assistant, Human, Assistant, ...",
+            do="correct the transcript, or leave the row out",
+        )
+    return tuple(
+        Message(_SPEAKER[speaker], turn.removeprefix(" "))
+        for speaker, turn in zip(speakers, turns, strict=True)
+    )
+
+
+def part_conversations(
+    chosen: tuple[Message, ...], rejected: tuple[Message, ...]
+) -> tuple[tuple[Message, ...], str, str]:
+    """Return the prompt that two conversations share, and the two answers after it.
+
+    Args:
+        chosen: The whole conversation with the wanted answer last.
+        rejected: The whole conversation with the unwanted answer last.
+
+    Returns:
+        The shared messages and the contents of the two last ones.
+
+    Raises:
+        PairsError: They differ before the last message, one does not end with the assistant,
+            they share nothing, or they are equal.
+    """
+    roles = [m[-1].role if m else "nobody" for m in (chosen, rejected)]
+    if roles != ["assistant", "assistant"]:
+        raise PairsError(
+            "a conversation does not end with an answer of the assistant",
+            found=f"chosen ends with {roles[0]}, rejected with {roles[1]}",
+            expected="the assistant's answer last in both",
+            do="add the answer, or leave the row out",
+        )
+    if chosen[:-1] != rejected[:-1]:
+        same = common(chosen, rejected)
+        raise PairsError(
+            "chosen and rejected part before their last answer",
+            found=f"{len(chosen)} and {len(rejected)} messages, the first {same} the same",
+            expected="conversations that differ in their last message only",
+            do="cut both conversations after the first answer that differs, or leave the row out",
+        )
+    for field, message in (("chosen", chosen[-1]), ("rejected", rejected[-1])):
+        check_answer(message, field)
+    if chosen[:-1] and chosen[-2].role == "assistant":
+        raise PairsError(
+            "chosen and rejected end with two messages of the assistant",
+            found=f"roles {[message.role for message in chosen]}",
+            expected="one message of the assistant after one of the user",
+            do="put what both answers continue at the end of the prompt, in a column of its own",
+        )
+    if len(chosen) == 1:
+        raise PairsError(
+            "chosen and rejected have no prompt",
+            found="one message each, and no column 'prompt'",
+            expected="at least one user message before the answer",
+            do='say which column holds the prompt: columns={"prompt": ...}',
+        )
+    return chosen[:-1], chosen[-1].content, rejected[-1].content
+
+
+def check_answer(message: Message, field: str) -> None:
+    """Refuse an answer with fields: an answer is text.
+
+    Args:
+        message: The answer.
+        field: The name of the field, for the error.
+
+    Raises:
+        PairsError: The message has fields besides role and content.
+    """
+    if message.fields:
+        raise PairsError(
+            f"field '{field}' is an answer with {', '.join(message.fields)}, which is not carried",
+            found=shown(dict(message.fields)),
+            expected="an answer of role and content",
+            do="write it into the content as the model writes it (<think>…</think>), remove it, or "
+            "leave the row out",
+        )
+
+
+def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
+    r"""Return the beginning that two texts share, and the rest of each.
+
+    The answers begin at the start of the word in which the texts first differ. One space in
+    front of that word goes with the answer and a line end stays with the prompt, where
+    tokenisers put them: ``"Pick:\n (A)"`` and ``"Pick:\n (B)"`` give ``"Pick:\n"``, ``" (A)"``
+    and ``" (B)"``.
+
+    Args:
+        chosen: Prompt and wanted answer in one text.
+        rejected: Prompt and unwanted answer in one text.
+
+    Returns:
+        The prompt and the two answers; joined again they give the two texts.
+
+    Raises:
+        PairsError: The texts share no beginning, or one is the beginning of the other.
+    """
+    cut = common(chosen, rejected)
+    if cut == min(len(chosen), len(rejected)):
+        raise PairsError(
+            "chosen and rejected are equal"
+            if len(chosen) == len(rejected)
+            else "one of chosen and rejected is the beginning of the other",
+            found=f"{shown(chosen)} and {shown(rejected)}",
+            expected="two texts with a shared beginning and a different end",
+            do='give the prompt a column of its own: columns={"prompt": ...}',
+        )
+    if not (chosen[cut].isspace() and rejected[cut].isspace()):
+        while cut and not chosen[cut - 1].isspace():
+            cut -= 1
+        if cut and chosen[cut - 1] not in "\r\n":
+            cut -= 1
+    if not chosen[:cut].strip():
+        raise PairsError(
+            "chosen and rejected share no beginning, and there is no column 'prompt'",
+            found=f"{shown(chosen)} and {shown(rejected)}",
+            expected="a prompt of at least one word that both texts begin with",
+            do='add a prompt, or say which column it is: columns={"prompt": ...}',
+        )
+    return chosen[:cut], chosen[cut:], rejected[cut:]
+
+
+def _in_brief(speakers: list[str]) -> str:
+    return shown("".join(speaker[0] for speaker in speakers))
+
+
+def _not_messages(what: str, value: object) -> PairsError:
+    found = f"keys {list(value)}" if isinstance(value, Mapping) else shown(value)
+    return PairsError(
+        what,
+        found=found,
+        expected='a list of {"role": ..., "content": ...}',
+        do="write the conversation in that form",
+    )

@@ -1,0 +1,357 @@
+"""A frozen sequence of preference pairs."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from steer.algebra._listed import listed
+from steer.errors import PairsError
+from steer.pairs._load import RejectedRow, Request, read_pairs
+from steer.pairs._pair import Pair, canonical, messages_of, shown
+from steer.pairs._sources import open_source
+from steer.pairs._split import part_numbers
+from steer.show import Shown
+from steer.store import path_of, write_text
+
+if TYPE_CHECKING:
+    import datasets
+
+    from steer.show import Card
+
+_PARTS = (0.6, 0.2, 0.2)  # to record, to choose and to test
+_FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
+
+
+@dataclass(frozen=True, repr=False)
+class Pairs(Shown, Sequence[Pair]):
+    """Preference pairs in a fixed order.
+
+    Two ``Pairs`` are equal if they hold equal pairs in the same order; where they came from
+    plays no part.
+
+    Args:
+        items: The pairs.
+        source: Where they came from, for people.
+        rejected_rows: The rows of the source that are not valid pairs; only a load with
+            ``on_bad="report"`` has any.
+
+    Raises:
+        PairsError: An item is not a ``Pair``.
+    """
+
+    items: tuple[Pair, ...]
+    source: str = field(default="memory", compare=False)
+    rejected_rows: tuple[RejectedRow, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for number, item in enumerate(self.items):
+            if not isinstance(item, Pair):
+                raise PairsError(
+                    f"item {number} (counted from 0) is not a Pair",
+                    found=shown(item),
+                    expected="Pair objects",
+                    do="rows as dict are read by Pairs.load",
+                )
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> "Pairs":
+        """Return pairs that were made in memory as one sequence.
+
+        Args:
+            pairs: The pairs, in their order.
+
+        Returns:
+            The pairs.
+
+        Raises:
+            PairsError: An item is not a ``Pair``.
+
+        >>> Pairs.of([Pair("Is it safe?", "No.", "Yes.", domain="medical")]).domains
+        ('medical',)
+        """
+        return cls(tuple(pairs))
+
+    @classmethod
+    def load(
+        cls,
+        source: "str | Path | Sequence[Mapping[str, Any]] | datasets.Dataset",
+        *,
+        domain: str | None = None,
+        shape: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        split: str | None = None,
+        limit: int | None = None,
+        on_bad: Literal["error", "report"] = "error",
+    ) -> "Pairs":
+        r"""Return the pairs of a file, a data set or a list of rows.
+
+        A row has one of these shapes, the same in the whole source; it is found from the names
+        of the columns and the types of the values, or forced with ``shape``:
+
+        - ``"text"``: prompt, chosen and rejected as text. Other names that are understood:
+          ``question`` for the prompt; ``answer_matching_behavior`` and
+          ``answer_not_matching_behavior``, ``matching`` and ``not_matching``, ``positive`` and
+          ``negative`` for the answers.
+        - ``"messages"``: the prompt as a list of ``{"role": ..., "content": ...}``, each answer
+          as text or as a list of one assistant message.
+        - ``"whole_messages"``: chosen and rejected as whole conversations that differ in their
+          last message only; the rest is the prompt.
+        - ``"transcripts"``: the same as text, ``"\n\nHuman: ...\n\nAssistant: ..."``.
+        - ``"whole_text"``: two texts that share a beginning, cut in front of the word in which
+          they first differ; the space before that word goes with the answers.
+
+        Columns ``domain`` and ``system`` (a system message) are read where they exist. Columns
+        that change what a model reads and that a pair does not carry are refused where they are
+        filled: ``tools``, ``documents``, ``chat_template_kwargs``, ``history``, ``tool_calls``,
+        ``reasoning_content``, ``system_prompt``, ``system_message``, and images, videos and audio.
+        Other columns are left alone. Messages of a prompt keep the fields that chat templates read
+        (``tool_calls``, ``reasoning_content``, …). Text is taken to the letter: nothing is trimmed.
+
+        Args:
+            source: A ``.jsonl``, ``.json``, ``.csv`` (each also ``.gz``) or ``.parquet`` file;
+                a directory or a name for ``datasets``; a ``datasets.Dataset`` or
+                ``DatasetDict``; a list of mappings. An existing path comes before a name.
+            domain: The domain of every pair, in place of any column ``domain``.
+            shape: One of the names above; ``None`` finds it.
+            columns: Our name → the name in the source: ``{"prompt": "my_question"}``; our names
+                are prompt, chosen, rejected, system and domain.
+            split: The split of a data set that has several.
+            limit: The largest number of pairs; rows after them are not looked at.
+            on_bad: What happens to a row that can be read but is no valid pair: ``"error"``
+                raises, ``"report"`` leaves it out, warns with the number of such rows and lists
+                them in ``rejected_rows``. Damaged files raise in both cases.
+
+        Returns:
+            The pairs, in the order of the source.
+
+        Raises:
+            PairsError: Source, row and field, what was found there and what is wanted.
+        """
+        request = Request(domain, shape, columns, limit, on_bad)
+        name, rows = open_source(source, split)
+        pairs, rejected = read_pairs(rows, name, request)
+        if rejected:
+            warnings.warn(
+                f"{name}: {len(rejected)} rows are not valid pairs and were left out; they are "
+                f"listed in .rejected_rows, the first: {rejected[0]}",
+                stacklevel=2,
+            )
+        return cls(pairs, name, rejected)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains in alphabetical order; empty if no pair has one.
+
+        Raises:
+            PairsError: Some pairs have a domain and others none, so that going through the
+                domains would lose pairs.
+        """
+        groups = self._groups()
+        names = tuple(name for name in groups if name is not None)
+        if names and len(groups) > len(names):
+            raise PairsError(
+                "some pairs have a domain and others none",
+                found=f"{len(self.of_domain(None))} of {len(self)} pairs without, beside {names}",
+                expected="a domain for every pair, or for none",
+                do="give the others one: pairs.of_domain(None).with_domain(...)",
+            )
+        return names
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the pairs as canonical JSON, one per line; their order counts."""
+        digest = hashlib.sha256()
+        for pair in self.items:
+            digest.update(f"{canonical(pair)}\n".encode())
+        return digest.hexdigest()
+
+    def of_domain(self, name: str | None) -> "Pairs":
+        """Return the pairs of one domain; ``None`` for those without.
+
+        Args:
+            name: A domain that some pair has.
+
+        Returns:
+            Its pairs.
+
+        Raises:
+            PairsError: There is no such domain.
+        """
+        groups = self._groups()
+        if name not in groups:
+            raise PairsError(
+                "there is no such domain",
+                found=repr(name),
+                expected=f"one of {', '.join(map(repr, groups)) or '(no pairs)'}",
+                do="set the domain of all pairs with with_domain",
+            )
+        return self._with(pair for pair in self.items if pair.domain == name)
+
+    def by_domain(self) -> "dict[str | None, Pairs]":
+        """Return the pairs of every domain, in alphabetical order, those without one last."""
+        found: dict[str | None, list[Pair]] = {name: [] for name in self._groups()}
+        for pair in self.items:
+            found[pair.domain].append(pair)
+        return {name: self._with(pairs) for name, pairs in found.items()}
+
+    def split(self, *parts: float, seed: int = 0) -> tuple["Pairs", ...]:
+        """Divide the pairs, the same on every machine and whatever their order.
+
+        Without sizes the parts are 60, 20 and 20 percent, for a recording, for `select` and for
+        its test: `train, held_out, test = pairs.split()`. Every part has its share of every
+        domain, up to rounding, and pairs with the same prompt stay together. Sizes are therefore
+        exact where no prompt repeats, else as near as whole prompts allow.
+
+        >>> pairs = Pairs.of(Pair(f"{n}?", "No.", "Yes.") for n in range(10))
+        >>> [len(part) for part in pairs.split(0.8, 0.2)], [len(part) for part in pairs.split(7)]
+        ([8, 2], [7, 3])
+
+        Args:
+            *parts: Fractions of all pairs (float), or numbers of pairs (int). One alone is the
+                first of two parts; several must use up all pairs. By default 0.6, 0.2, 0.2.
+            seed: Another seed gives another division.
+
+        Returns:
+            The parts, each in the order of the whole.
+
+        Raises:
+            PairsError: The sizes do not fit or leave pairs over, or a part would have no pair of
+                some domain.
+        """
+        numbers = part_numbers(self.items, parts or _PARTS, seed)
+        return tuple(
+            self._with(pair for pair, n in zip(self.items, numbers, strict=True) if n == part)
+            for part in range(max(numbers) + 1)
+        )
+
+    def with_domain(self, name: str | None) -> "Pairs":
+        """Return the pairs with one domain for all of them.
+
+        Args:
+            name: The domain, or ``None`` for none.
+
+        Returns:
+            New pairs in the same order.
+
+        Raises:
+            PairsError: The name is empty or no text.
+        """
+        return self._with(replace(pair, domain=name) for pair in self.items)
+
+    def swap(self) -> "Pairs":
+        """Return the pairs with chosen and rejected exchanged."""
+        return self._with(pair.swap() for pair in self.items)
+
+    def save(self, path: str | Path) -> None:
+        """Write the pairs as JSON Lines, as ``Pairs.load`` reads them, atomically.
+
+        Prompts are text if every prompt is; as soon as one is a conversation, all are messages.
+
+        Args:
+            path: The file; it must end in ``.jsonl``, and is replaced if it is there.
+
+        Raises:
+            PairsError: The name ends otherwise, there is no pair, or the file cannot be written.
+        """
+        path = path_of(path, PairsError)
+        if path.suffix != ".jsonl" or not self.items:
+            raise PairsError(
+                "these pairs cannot be written",
+                found=f"{len(self.items)} pairs for {path}",
+                expected="at least one pair, and a file that ends in .jsonl",
+                do="pairs.save('held-out.jsonl')",
+            )
+        lines = (json.dumps(row, ensure_ascii=False) for row in self._rows())
+        write_text(path, "".join(f"{line}\n" for line in lines), PairsError)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Return a row for each pair: text if every prompt is, else messages."""
+        plain = all(isinstance(pair.prompt, str) for pair in self.items)
+        rows = [_row(pair, plain) for pair in self.items]
+        if all(pair.domain is None for pair in self.items):
+            return rows
+        return [r | {"domain": pair.domain} for r, pair in zip(rows, self.items, strict=True)]
+
+    def to_dataset(self) -> "datasets.Dataset":
+        """Return a ``datasets.Dataset`` with the columns prompt, chosen, rejected and domain.
+
+        Prompts and answers are text if every prompt is; as soon as one is a conversation, all
+        are lists of messages. The column domain is there if any pair has one.
+        """
+        import datasets
+
+        return datasets.Dataset.from_list(self._rows())
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Pairs": ...
+    def __getitem__(self, index: int | slice) -> "Pair | Pairs":
+        return self._with(self.items[index]) if isinstance(index, slice) else self.items[index]
+
+    def __add__(self, other: "Pairs") -> "Pairs":
+        if not isinstance(other, Pairs):
+            return NotImplemented
+        same = self.source == other.source
+        source = self.source if same else f"{self.source} + {other.source}"
+        rejected = self.rejected_rows + other.rejected_rows
+        return Pairs(self.items + other.items, source, rejected)
+
+    def __radd__(self, other: int) -> "Pairs":
+        return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
+
+    def _card(self) -> "Card":
+        from steer.pairs._show import pairs_card
+
+        return pairs_card(self.items, self.source, len(self.rejected_rows))
+
+    def _groups(self) -> tuple[str | None, ...]:
+        """Return the domains in alphabetical order, then ``None`` if a pair has none."""
+        found = {pair.domain for pair in self.items}
+        return tuple(sorted(found, key=lambda name: (name is None, name or "")))
+
+    def _with(self, pairs: Iterable[Pair]) -> "Pairs":
+        return Pairs(tuple(pairs), self.source)
+
+
+def as_pairs(pairs: Iterable[Pair], what: str = "pairs") -> Pairs:
+    """Return pairs that were given in any iterable as one frozen sequence.
+
+    Args:
+        pairs: ``Pairs``, or a list or another iterable of ``Pair``.
+        what: What they are, for the message.
+
+    Raises:
+        SelectionError: They are no iterable, or a text or a mapping.
+        PairsError: An item is not a ``Pair``.
+    """
+    given: object = pairs
+    if isinstance(given, Path) or (isinstance(given, str) and given.endswith(_FILES)):
+        raise PairsError(
+            f"{what} are no path",
+            found=repr(str(pairs))[:120],
+            expected="Pairs, or an iterable of Pair",
+            do="read the file: steer.Pairs.load(path)",
+        )
+    return pairs if isinstance(pairs, Pairs) else Pairs.of(listed(what, pairs))
+
+
+def _row(pair: Pair, plain: bool) -> dict[str, Any]:
+    if plain:
+        return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+    prompt = [message.as_dict() for message in messages_of(pair.prompt)]
+    answers = {
+        name: [{"role": "assistant", "content": text}]
+        for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected))
+    }
+    return {"prompt": prompt, **answers}

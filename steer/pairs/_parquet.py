@@ -1,0 +1,81 @@
+"""Parquet files → rows, a few at a time and within bounds: what repeats is stored only once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steer.pairs._lines import check_unique, empty, may_hold, too_much, unreadable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS = 16  # read at once
+_VALUE = 16  # bytes that a value is taken to need beside its text
+
+
+def read_parquet(path: Path, name: str) -> Iterator[dict[str, object]]:
+    """Yield the rows of a Parquet file.
+
+    Args:
+        path: The file.
+        name: Its name as the caller wrote it, for errors.
+
+    Raises:
+        PairsError: The file is empty or cannot be read, repeats the name of a column, or holds more
+            than it may.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size = path.stat().st_size
+    if not size:
+        raise empty(name)
+    try:
+        with pq.ParquetFile(path) as file:
+            texts = _texts(file.metadata)
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            check_unique(file.schema_arrow.names, name)
+            yield from _rows(file, name, may_hold(size))
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(name, error, "a Parquet file") from None
+
+
+def _rows(file: Any, name: str, most: int) -> Iterator[dict[str, object]]:
+    """Yield the rows as far as what they hold is in bounds, compressed, decoded and as objects."""
+    held = taken = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        columns = [group.column(k) for k in range(group.num_columns)]
+        held += sum(c.total_uncompressed_size + _VALUE * c.num_values for c in columns)
+        if held > most:
+            raise too_much(name, most)
+        for batch in file.iter_batches(_ROWS, row_groups=[number]):
+            taken += sum(_size(column) for column in batch.columns)
+            if taken > most:
+                raise too_much(name, most)
+            yield from batch.to_pylist()
+
+
+def _texts(metadata: Any) -> list[str]:
+    """Return the columns of texts by their paths."""
+    columns = [metadata.schema.column(k) for k in range(metadata.num_columns)]
+    return [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and _plain(c.logical_type)]
+
+
+def _plain(kind: Any) -> bool:
+    return kind.type in ("STRING", "NONE")
+
+
+def _size(array: "pa.Array") -> int:
+    """Return the bytes of an array when each of its texts is written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(array, pa.DictionaryArray):
+        lengths = pc.binary_length(array.dictionary).take(array.indices)
+        return int(pc.sum(lengths).as_py() or 0)
+    if isinstance(array, pa.StructArray):
+        return sum(_size(child) for child in array.flatten())
+    if hasattr(array, "flatten"):
+        return _size(array.flatten())
+    return int(array.nbytes)

@@ -1,0 +1,128 @@
+"""Dividing pairs: the same on every machine, even over domains, no prompt on two sides."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import accumulate
+from numbers import Real
+
+from steer.algebra._site import whole
+from steer.errors import PairsError
+from steer.pairs._pair import Pair, canonical, messages_of, shown
+
+_ROUNDING = 1e-9
+
+
+def part_numbers(pairs: Sequence[Pair], parts: Sequence[float], seed: int) -> tuple[int, ...]:
+    """Return for each pair the number of the part that it goes to.
+
+    Prompts are ordered by ``sha256(seed, prompt)`` within their domain, the domains are
+    interleaved evenly, and the sequence is cut at the wanted sizes.
+
+    Args:
+        pairs: The pairs.
+        parts: Fractions of all pairs, or numbers of pairs, that use up all pairs; what a single one
+            leaves over is a second part.
+        seed: Any int; another seed orders the prompts in another way.
+
+    Returns:
+        One number per pair, from 0.
+
+    Raises:
+        PairsError: The sizes are none, leave pairs over, or a part would lack a domain.
+    """
+    if (number := whole(seed)) is None:
+        raise PairsError(
+            "`seed` is not a whole number", found=shown(seed), expected="an int", do="use 0"
+        )
+    ends = _part_ends(parts, len(pairs))
+    prompts = [canonical(messages_of(pair.prompt)) for pair in pairs]
+    sizes = Counter(prompts)
+    part_of = {}
+    start = 0
+    for prompt in _ordered_prompts(pairs, prompts, number):
+        middle = 2 * start + sizes[prompt]
+        part_of[prompt] = next(part for part, end in enumerate(ends) if middle <= 2 * end)
+        start += sizes[prompt]
+    numbers = tuple(part_of[prompt] for prompt in prompts)
+    _check_domains(pairs, numbers, len(ends))
+    return numbers
+
+
+def _ordered_prompts(pairs: Sequence[Pair], prompts: Sequence[str], seed: int) -> list[str]:
+    """Return the different prompts in hashed order, every stretch with its share of domains."""
+    domains: defaultdict[str, set[str]] = defaultdict(set)
+    for pair, prompt in zip(pairs, prompts, strict=True):
+        domains[prompt].add(f"name {pair.domain}" if pair.domain is not None else "no name")
+    strata: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for prompt in sorted(domains, key=lambda text: _digest(seed, text)):
+        strata[tuple(sorted(domains[prompt]))].append(prompt)
+    places = [
+        ((2 * rank + 1) / (2 * len(stratum)), name, prompt)
+        for name, stratum in strata.items()
+        for rank, prompt in enumerate(stratum)
+    ]
+    return [prompt for _, _, prompt in sorted(places)]
+
+
+def _digest(seed: int, prompt: str) -> str:
+    return hashlib.sha256(f"{seed}\n{prompt}".encode()).hexdigest()
+
+
+def _part_ends(parts: Sequence[float], total: int) -> list[int]:
+    """Return where each part ends in a sequence of ``total`` pairs; the last end is ``total``."""
+    counts = all(whole(part) is not None for part in parts)
+    shares = not counts and all(_is_fraction(part) for part in parts)
+    if not total or not parts or not (counts or shares) or not all(part > 0 for part in parts):
+        raise _bad_sizes(parts, total)
+    room = total if counts else 1 + _ROUNDING
+    sums = list(accumulate(whole(part) or 0 if counts else float(part) for part in parts))
+    if sums[-1] > room:
+        raise _bad_sizes(parts, total)
+    ends = [int(s) if counts else min(total, int(s * total + 0.5)) for s in sums]
+    left_over = ends[-1] < total if counts else sums[-1] < 1 - _ROUNDING
+    if left_over and len(parts) > 1:
+        raise _left_over(parts, total - int(sums[-1]) if counts else 1 - sums[-1], total)
+    return [*ends, total] if left_over else [*ends[:-1], total]
+
+
+def _is_fraction(part: object) -> bool:
+    return isinstance(part, Real) and whole(part) is None and not isinstance(part, bool)
+
+
+def _left_over(parts: Sequence[float], rest: float, total: int) -> PairsError:
+    sizes = ", ".join(f"{part:g}" for part in (*parts, rest))
+    return PairsError(
+        "the parts leave pairs over",
+        found=f"{', '.join(f'{part:g}' for part in parts)} of {total} pairs, and {rest:g} more",
+        expected="sizes that use up all pairs, or one size, of which the rest is the second part",
+        do=f"name every part: split({sizes})",
+    )
+
+
+def _bad_sizes(parts: Sequence[float], total: int) -> PairsError:
+    sizes = ", ".join(f"{part!r}"[:40] for part in parts)
+    return PairsError(
+        "pairs cannot be divided into parts of these sizes",
+        found=f"{sizes or 'no size'}, for {total} pairs",
+        expected=f"fractions (float) that sum to at most 1.0, or numbers of pairs (int) that sum "
+        f"to at most {total}, all above 0",
+        do="write for example split(0.8, 0.2) or split(100, 50)",
+    )
+
+
+def _check_domains(pairs: Sequence[Pair], numbers: Sequence[int], parts: int) -> None:
+    there = {(number, pair.domain) for pair, number in zip(pairs, numbers, strict=True)}
+    for domain in dict.fromkeys(pair.domain for pair in pairs):
+        lacking = [number for number in range(parts) if (number, domain) not in there]
+        if lacking:
+            mine = [pair for pair in pairs if pair.domain == domain]
+            different = len({messages_of(pair.prompt) for pair in mine})
+            raise PairsError(
+                f"part {lacking[0]} (counted from 0) would have no pair"
+                + ("" if domain is None else f" of domain {domain!r}"),
+                found=f"{len(mine)} pairs with {different} different prompts for {parts} parts",
+                expected="for each domain at least one pair in every part; pairs with the same "
+                "prompt stay together",
+                do="ask for fewer or larger parts, or load more pairs",
+            )

@@ -1,0 +1,128 @@
+"""Answers before and after: what a chosen setting does to the text that people read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from steer.algebra import Composition
+from steer.measure import Estimate, Judge, Judged, Share, judge_answers, likelihoods, repetition
+from steer.model import Model
+from steer.pairs import Prompt
+from steer.selection._kernel import answers_at, at
+
+ASKED, TOKENS = 6, 32  # prompts that are answered, and the length of the answers
+_FEWEST, _OTHERS = 3, 5  # prompts that topic is measured among, and others that one is held to
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPair:
+    """The greedy answers to one prompt.
+
+    Args:
+        prompt: The prompt, of a test pair.
+        before: The answer of the unsteered model.
+        after: The answer at the chosen setting.
+    """
+
+    prompt: Prompt
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Visible:
+    """What can be seen of a setting in the text.
+
+    Args:
+        answers: The answers to some test prompts.
+        judged: What a judge found about those answers, before and after; None without a judge.
+        on_topic: Share of the answers, before and after, that the unsteered model finds likelier
+            after their own prompt than after any other that was asked; None where fewer than three
+            prompts were.
+        judge_error: Error of a judge that knows its own, on held-out answers.
+    """
+
+    answers: tuple[AnswerPair, ...]
+    judged: tuple[Judged, Judged] | None = None
+    on_topic: tuple[Share, Share] | None = None
+    judge_error: Share | None = None
+
+    @property
+    def changed(self) -> Share:
+        """The share of answers whose text changed at all."""
+        return Share(sum(a.before != a.after for a in self.answers), len(self.answers))
+
+    @property
+    def repetition(self) -> tuple[Estimate, Estimate]:
+        """The share of an answer's 4-grams of words that it holds before, before and after."""
+        texts = [a.before for a in self.answers], [a.after for a in self.answers]
+        return repetition(texts[0]), repetition(texts[1])
+
+    def __str__(self) -> str:
+        if not self.changed.hits:
+            return f"No visible change: {len(self.answers)} answers are the same word for word."
+        said = f"{self.changed.hits} of {len(self.answers)} answers changed"
+        if self.judged is not None:
+            before, after = (f"{found.value:.0%}" for found in self.judged)
+            said += f"; judged {before} before and {after} after"
+        if self.judge_error is not None:
+            said += f", by a judge that is wrong on {self.judge_error.value:.0%} of held-out texts"
+        if self.on_topic is not None:
+            said += "; on topic {:.0%} before and {:.0%} after".format(
+                *(share.value for share in self.on_topic)
+            )
+        before, after = (f"{found.value:.0%}" for found in self.repetition)
+        return f"{said}; repeated 4-grams {before} before and {after} after."
+
+
+def visible(
+    model: Model,
+    setting: Composition,
+    prompts: Sequence[Prompt],
+    judge: tuple[Judge, str | None] | None,
+) -> Visible:
+    """Answer prompts without and with a setting."""
+    asked = list(dict.fromkeys(prompts))[:ASKED]
+    before, after = answers_at(model, [at(setting(0.0)), at(setting)], asked, TOKENS)
+    pairs = tuple(AnswerPair(*found) for found in zip(asked, before, after, strict=True))
+    hits = on_topic(model, setting, asked * 2, before + after) if len(asked) >= _FEWEST else None
+    shares = None if hits is None else _halves(hits)
+    if judge is None:
+        return Visible(pairs, None, shares)
+    one, wanted = judge
+    found = [judge_answers(one, asked, texts, wanted=wanted) for texts in (before, after)]
+    error = getattr(one, "error", None)
+    known = error if isinstance(error, Share) else None
+    return Visible(pairs, (found[0], found[1]), shares, known)
+
+
+def on_topic(
+    model: Model, knob: Composition, prompts: Sequence[Prompt], answers: Sequence[str]
+) -> list[bool]:
+    """Return of each answer whether it is likelier after its own prompt than after others.
+
+    The unsteered model scores it after its own prompt and after up to five others, by the mean
+    log-probability of its tokens. On SmolLM2-135M-Instruct, with 14 everyday questions, all 14
+    unsteered answers of 32 tokens passed and 13 of 14 that were steered to be cheerful; of answers
+    to another question 10% passed with five others, and 26% with two. An empty answer does not.
+    """
+    different = list(dict.fromkeys(prompts))
+    turns = range(min(_OTHERS + 1, len(different)))
+    asked: dict[tuple[Prompt, str], int] = {}
+    places = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        own = different.index(prompt)
+        both = [(different[(own + step) % len(different)], answer) for step in turns]
+        places.append([asked.setdefault(b, len(asked)) for b in both] if answer.strip() else None)
+    if not asked:
+        return [False] * len(answers)
+    zero = torch.zeros(1, len(knob.domains))
+    exchanges = [prompt for prompt, _ in asked], [answer for _, answer in asked]
+    scores = [float(row.mean()) for row in likelihoods(model, knob, zero, *exchanges).logprobs]
+    return [at is not None and scores[at[0]] > max(scores[k] for k in at[1:]) for at in places]
+
+
+def _halves(hits: Sequence[bool]) -> tuple[Share, Share]:
+    n = len(hits) // 2
+    return Share(sum(hits[:n]), n), Share(sum(hits[n:]), n)

@@ -1,0 +1,427 @@
+"""Successive halving: candidates at equal KL, on growing sets of pairs, until a few are left."""
+
+import math
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from tqdm.auto import tqdm
+
+from steer.algebra import get_operator
+from steer.errors import SelectionError
+from steer.measure import judge_answers
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.selection._answers import ASKED, TOKENS
+from steer.selection._calibration import Search, crossing, lockstep
+from steer.selection._candidates import Candidate
+from steer.selection._evaluator import Evaluator, Scores
+from steer.selection._held_out import REFERENCES
+from steer.selection._kernel import answers_at
+from steer.selection._screen import Prediction, rank_correlation, screen, unscreened
+from steer.selection._setting import SettingResult, worst_accuracy
+from steer.selection._significance import sign_test
+from steer.selection._strength import displacement
+from steer.selection._task import Field, Outcome, Screened, Task
+
+_FIRST = 8  # pairs of the screen and of the first heat, at least
+_NEAR = 0.9  # of the KL budget: a coefficient that spends so much of it is calibrated
+_FARTHEST = 4.0  # displacement that is tried, relative to the stream's median norm
+_LARGEST = 1e4  # coefficient that is tried, where nothing is added to the stream
+_ALIKE = 0.05  # p above which two accuracies cannot be told apart
+_JUDGED = 8  # prompts that finalists answer for a judge
+_TIMED = 2  # neutral texts whose forward is timed
+_WRITTEN = 2  # forwards of a text that writing an answer takes, about
+_CALIBRATIONS = 4  # settings on neutral text until a candidate is calibrated, about
+_IDLE = "no effect on the margin at this position"
+_NOT_FINITE = "its gradient is not finite"
+_FULL = "the budget has no room for it"
+_OVER = "no coefficient comes near the KL budget"
+
+_Final = tuple[int, SettingResult, tuple[bool, ...]]  # candidate, result, pairs preferred
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A candidate in the race: its number, coefficient and predicted gain in nats."""
+
+    candidate: int
+    coefficient: float
+    predicted: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Screen all candidates, race those that are promising at equal KL, refine the finalists.
+
+    The screen predicts what each candidate gains at the KL budget (`steer.selection.screen`). The
+    best enter the race, spread over positions and layers, with some drawn at random beside them;
+    candidates that cannot be screened enter too. Each gets the coefficient at which its measured
+    KL spends the budget. After each heat the better half goes on, to more pairs. Finalists are
+    measured at several strengths on all pairs. Settings whose accuracy cannot be told apart are
+    ordered by judged answers if there is a judge, then by margin.
+
+    Args:
+        keep: Candidates with a prediction that enter the race.
+        at_random: How many of them are drawn at random among those that the screen would drop.
+        finalists: Candidates measured at several strengths.
+        levels: Those strengths, as shares of the coefficient that spends the budget.
+    """
+
+    keep: int = 20
+    at_random: int = 4
+    finalists: int = 3
+    levels: tuple[float, ...] = (0.5, 0.75, 1.0)
+
+    def search(self, tasks: Sequence[Task], field: Field) -> Outcome:
+        """Race the candidates.
+
+        Args:
+            tasks: One for each candidate; what is measured stands in them.
+            field: The candidates, and what they are measured on.
+
+        Returns:
+            The setting chosen, and how well the screen predicted.
+
+        Raises:
+            SelectionError: A candidate has several domains, there is no KL budget, or no setting
+                keeps the limits.
+        """
+        _check(field)
+        race, most = self._within(tasks[0].budget, field)
+        return race._run(tasks, field, most)
+
+    def _run(self, tasks: Sequence[Task], field: Field, most: int) -> Outcome:
+        """Race at most so many entries."""
+        evaluator = field.evaluator(field.pairs, field.text, progress=field.progress)
+        self._announce(field)
+        screened, predicted = self._predicted(field, most)
+        entries, idle = _calibrated(predicted, evaluator, field)
+        screened = replace(screened, dropped={**screened.dropped, **idle})
+        for k, (count, heat) in enumerate(self._heats(len(entries), field)):
+            entries = entries[:count]
+            gains = _gains(entries, tasks, evaluator, field, heat)
+            if k == 0 and screened.candidates:  # these pairs are not those of the screen
+                screened = replace(screened, correlation=_agreement(entries, gains))
+            entries = sorted(entries, key=lambda e: -gains[e])
+        finals = self._finals(entries[: self.finalists], tasks, evaluator, field)
+        number, best, why = _best(finals, field)
+        return Outcome(number, best, screened, why)
+
+    def _heats(self, entries: int, field: Field) -> list[tuple[int, dict[str, int]]]:
+        """Return how many entries each heat has, and on how many pairs of each domain."""
+        found = [(entries, _heat(field, _FIRST))]
+        while entries > self.finalists and found[-1][1] != _whole(field):
+            entries = max(self.finalists, -(-entries // 2))
+            found.append((entries, _heat(field, 2 * sum(found[-1][1].values()))))
+        return found
+
+    def _within(self, budget: int | None, field: Field) -> tuple["Race", int]:
+        """Return a race that measures at most so many settings, and how many entries it may have.
+
+        The finals take at most half of the budget, the heats what is left.
+        """
+        enough = 2 * len(field.candidates)  # both signs of each
+        if budget is None:
+            return self, enough
+        finalists = min(self.finalists, max(1, budget // (2 * len(self.levels))))
+        race = replace(self, finalists=finalists)
+
+        def cost(entries: int) -> int:
+            heats = [count for count, _ in race._heats(entries, field)]
+            return sum(heats) + min(heats[-1], finalists) * len(self.levels)
+
+        fits = [n for n in range(2, enough + 1) if cost(n) <= budget]
+        if not fits:
+            raise SelectionError(
+                "this budget is too small for a race",
+                found=f"budget {budget}",
+                expected=f"at least {cost(2)}: a heat or two, and {len(self.levels)} strengths",
+                do=f"budget={cost(2)}, or leave it out",
+            )
+        keep = min(self.keep, fits[-1])
+        return replace(race, keep=keep, at_random=min(self.at_random, keep // 5)), fits[-1]
+
+    def _announce(self, field: Field) -> None:
+        """Say how many candidates there are and about how long it will take, before it does."""
+        if not field.progress or field.text is None:
+            return
+        start = perf_counter()
+        field.model.logits(field.text.prompts[:_TIMED], field.text.responses[:_TIMED])
+        each = (perf_counter() - start) / len(field.text.prompts[:_TIMED])
+        count, texts = len(field.candidates), len(field.text.prompts)
+        raced, finals = min(count, self.keep), self.finalists * len(self.levels)
+        answers = 2 * sum(len(field.pairs[name]) for name in field.moved)
+        work = 2.0 * answers + 5 * texts  # the screen, in forwards of one text
+        work += (raced * _CALIBRATIONS + finals) * texts / 2  # half of the blocks lie below
+        work += (raced + finals + REFERENCES) * answers / 3  # and pairs share their prompts
+        work += _WRITTEN * (2 * ASKED + (field.judge is not None) * finals * _JUDGED)
+        kept = f", {raced} of which enter the race" if raced < count else ""
+        took = each * work
+        about = f"{took / 60:.0f} minutes" if took >= 90 else f"{max(1, took):.0f} seconds"
+        tqdm.write(f"select: {count} candidates{kept}; about {about}", file=sys.stderr)
+
+    def _predicted(self, field: Field, most: int) -> tuple[Screened, dict[int, Prediction | None]]:
+        """Return the candidates that enter the race with their predictions, by number."""
+        reasons = [unscreened(field.model, c) for c in field.candidates]
+        plain = [k for k, reason in enumerate(reasons) if not reason]
+        others = dict.fromkeys(k for k, reason in enumerate(reasons) if reason)
+        why = tuple(sorted({reason for reason in reasons if reason}))
+        if not plain or field.fisher is None:
+            entering, left = _room(others | dict.fromkeys(plain), most, field)
+            return Screened(0, 0, 0, reasons=why, dropped=left), entering
+        seen = Pairs.of(p for part in _screened(field).values() for p in part.with_domain(None))
+        found = screen(
+            field.model,
+            [field.candidates[k] for k in plain],
+            seen,
+            field.fisher,
+            field.reduce,
+            field.seed,
+            field.progress,
+        )
+        predicted = dict(zip(plain, found, strict=True))
+        moving = {k: p for k, p in predicted.items() if p.finite and bool(p.slopes.any())}
+        idle = {
+            field.candidates[k].label: _IDLE if p.finite else _NOT_FINITE
+            for k, p in predicted.items()
+            if k not in moving
+        }
+        kept = self._spread(moving, field)
+        entering, left = _room(others, most - len(kept), field)
+        screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=idle | left)
+        return screened, entering | kept
+
+    def _spread(
+        self, found: Mapping[int, Prediction], field: Field
+    ) -> dict[int, Prediction | None]:
+        """Return the candidates of greatest predicted gain, spread over positions and layers."""
+        kl = field.limits.kl or 0.0
+        ordered = sorted(found, key=lambda k: -found[k].gain(kl))
+        if len(ordered) <= self.keep:
+            return {k: found[k] for k in ordered}
+        names = {field.candidates[k].name for k in ordered}
+        most = {"name": max(3, -(-self.keep // len(names)), self.keep // 3), "layer": 3}
+        used: dict[tuple[str, object], int] = {}
+        taken: list[int] = []
+        for k in ordered:
+            candidate = field.candidates[k]
+            places = [("name", candidate.name), ("layer", candidate.layer)]
+            room = all(used.get(place, 0) < most[place[0]] for place in places)
+            if room and len(taken) < self.keep - self.at_random:
+                taken.append(k)
+                used |= {place: used.get(place, 0) + 1 for place in places}
+        rest = [k for k in ordered if k not in taken]
+        drawn = random.Random(field.seed).sample(rest, min(self.keep - len(taken), len(rest)))
+        return {k: found[k] for k in (*taken, *drawn)}
+
+    def _finals(
+        self, entries: Sequence[_Entry], tasks: Sequence[Task], evaluator: Evaluator, field: Field
+    ) -> list[_Final]:
+        """Measure the finalists at several strengths on all pairs."""
+        tries = [(e.candidate, (level * e.coefficient,)) for e in entries for level in self.levels]
+        found: list[_Final] = []
+        settings = [(field.candidates[k], row) for k, row in tries]
+        scores = evaluator.scores(settings, _whole(field))
+        results = evaluator.measured(settings)
+        for (k, _), result, own in zip(tries, results, scores, strict=True):
+            tasks[k].add([result])
+            hits = torch.cat([(part[:, 0] > part[:, 1]).flatten() for part in own.values()])
+            found.append((k, result, tuple(hits.tolist())))
+        return found
+
+
+def _check(field: Field) -> None:
+    if any(len(c.composition.domains) > 1 for c in field.candidates):
+        raise SelectionError(
+            "a race tries alternatives of one domain",
+            found="a composition of several domains",
+            expected="vectors to choose one from",
+            do="strategy='coarse_to_fine' chooses a coefficient for each domain",
+        )
+    if not field.limits.kl or field.text is None:
+        raise SelectionError(
+            "a race compares candidates at equal KL",
+            found=f"limits.kl={field.limits.kl}, neutral text: {field.text is not None}",
+            expected="a KL budget above 0, and neutral prompts",
+            do="limits=Limits(kl=0.5), or name coefficients=(0.5, 1.0, …)",
+        )
+
+
+def _own(field: Field) -> dict[str, Pairs]:
+    return {name: field.pairs[name] for name in field.moved}
+
+
+def _whole(field: Field) -> dict[str, int]:
+    return {name: len(field.pairs[name]) for name in field.moved}
+
+
+def _screened(field: Field) -> dict[str, Pairs]:
+    """Return the pairs that the screen sees: the last of them, which no early heat sees."""
+    own = _own(field)
+    share = min(1.0, max(0.5, _FIRST / max(sum(_whole(field).values()), 1)))
+    return {name: part[len(part) - math.ceil(share * len(part)) :] for name, part in own.items()}
+
+
+def _heat(field: Field, size: int) -> dict[str, int]:
+    """Return how many pairs of each domain make about `size` in all; all where it is near."""
+    own = _whole(field)
+    share = size / max(sum(own.values()), 1)
+    return own if share > 0.75 else {name: math.ceil(share * n) for name, n in own.items()}
+
+
+def _room(
+    others: Mapping[int, None], most: int, field: Field
+) -> tuple[dict[int, Prediction | None], dict[str, str]]:
+    """Return the candidates without a prediction that a budget has room for, and the others.
+
+    Each has two entries, one of each sign.
+    """
+    entering = list(others)[: most // 2]
+    left = {field.candidates[k].label: _FULL for k in others if k not in entering}
+    return dict.fromkeys(entering), left
+
+
+def _calibrated(
+    predicted: Mapping[int, Prediction | None], evaluator: Evaluator, field: Field
+) -> tuple[list[_Entry], dict[str, str]]:
+    """Return the candidates at the coefficients that spend the KL budget, and why others do not."""
+    kl = field.limits.kl or 0.0
+    searches: dict[tuple[int, float], Search] = {}
+    for k, prediction in predicted.items():
+        first = 1.0 if prediction is None else prediction.coefficient(kl)
+        for sign in (1.0, -1.0) if prediction is None else (math.copysign(1.0, first),):
+            most = _largest(field.model, field.candidates[k], sign)
+            start = abs(first) if math.isfinite(first) else most / 16
+            if most > 0:
+                searches[k, sign] = crossing(_NEAR * kl, kl, start, most)
+
+    def measure(asked: Mapping[tuple[int, float], float]) -> dict[tuple[int, float], float]:
+        tries = [(field.candidates[k], (sign * c,)) for (k, sign), c in asked.items()]
+        found = [cost for cost, _ in evaluator.costs(tries)]
+        bar.update(len(searches) - len(asked) - bar.n)
+        return dict(
+            zip(asked, (math.inf if x is None or x != x else x for x in found), strict=True)
+        )
+
+    hidden = not field.progress
+    with tqdm(total=len(searches), desc="calibrate", unit="candidate", disable=hidden) as bar:
+        found = lockstep(searches, measure)
+        bar.update(len(searches) - bar.n)
+    entries = []
+    for (k, sign), (c, spent) in found.items():
+        prediction = predicted[k]
+        gain = math.nan if prediction is None else prediction.gain(kl)
+        if c > 0 and spent > 0:
+            entries.append(_Entry(k, sign * c, gain))
+    left_out = {*predicted} - {entry.candidate for entry in entries}
+    if not entries:
+        raise SelectionError(
+            "no candidate can be brought within the KL budget",
+            found=f"{len(field.candidates)} candidates at a KL of {kl:g} nats per token",
+            expected="a vector, a gate and scope that act on the pairs and on neutral text",
+            do="look at the vectors' norms, allow another KL, or pass neutral= prompts it acts on",
+        )
+    return entries, {field.candidates[k].label: _OVER for k in sorted(left_out)}
+
+
+def _largest(model: Model, candidate: Candidate, sign: float) -> float:
+    """Return the largest coefficient of a sign that makes sense and that the operator takes."""
+    (part,) = candidate.composition.parts.values()
+    operator = get_operator(part.operator)
+    full = displacement(model, candidate.composition, [1.0])
+    for most in (_FARTHEST / full if full else _LARGEST, 1.0):
+        try:
+            operator.check(torch.tensor([[sign * most]]))
+        except ValueError:
+            continue
+        return most
+    return 0.0
+
+
+def _gains(
+    entries: Sequence[_Entry],
+    tasks: Sequence[Task],
+    evaluator: Evaluator,
+    field: Field,
+    heat: Mapping[str, int],
+) -> dict[_Entry, float]:
+    """Return the mean change of margin of each entry on the first pairs, in nats."""
+    tries = [(field.candidates[e.candidate], (e.coefficient,)) for e in entries]
+    before, *scores = evaluator.scores([(tries[0][0], (0.0,)), *tries], heat)
+    base = _mean_margin(before)
+    gains: dict[_Entry, float] = {}
+    for entry, one, found in zip(entries, tries, scores, strict=True):
+        tasks[entry.candidate].add([evaluator.partly(one, found)])
+        gain = _mean_margin(found) - base
+        gains[entry] = -math.inf if math.isnan(gain) else gain
+    return gains
+
+
+def _mean_margin(scores: Scores) -> float:
+    margins = torch.cat([part[:, 0] - part[:, 1] for part in scores.values()], dim=-1)
+    return float(margins.double().mean())
+
+
+def _agreement(entries: Sequence[_Entry], gains: Mapping[_Entry, float]) -> float:
+    """Return the rank correlation of the predicted and the measured gains."""
+    known = [(e.predicted, gains[e]) for e in entries if not math.isnan(e.predicted)]
+    return rank_correlation([p for p, _ in known], [m for _, m in known])
+
+
+def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult, str]:
+    """Return the final setting to choose, and why if it has not the highest objective."""
+    kept = [final for final in finals if final[1].finite and field.limits.violation(final[1]) == 0]
+    if not kept:
+        raise SelectionError(
+            "no setting of the finalists keeps the limits",
+            found=f"{len(finals)} settings measured",
+            expected=f"one within {field.limits}",
+            do="allow more, or leave out limits other than KL",
+        )
+    top = max(kept, key=lambda final: final[1].rank(0.0))
+    if field.objective is not worst_accuracy:
+        return *top[:2], ""
+    alike = [final for final in kept if not _told_apart(top[2], final[2])]
+    judged = _judged(alike, field)
+    final = max(alike, key=lambda final: (judged.get(id(final), 0.0), _margin(final[1], field)))
+    if final is top:
+        return *top[:2], ""
+    by = judged and judged[id(final)] > judged[id(top)]
+    mine, its = (judged[id(one)] if by else _margin(one[1], field) for one in (final, top))
+    has = "the same objective"
+    if top[1].objective > final[1].objective:
+        has = f"the higher objective {top[1].objective:.4g}, but their accuracies cannot be told "
+        has += f"apart on these pairs (sign test, p > {_ALIKE:g})"
+    decides = "judged answers decide" if by else "the margin decides"
+    why = f"{top[1].at} has {has}; {decides}: {mine:.3g} against {its:.3g}."
+    return *final[:2], why
+
+
+def _told_apart(one: Sequence[bool], other: Sequence[bool]) -> bool:
+    """Return whether the first prefers more pairs than the other by more than chance."""
+    up = sum(a and not b for a, b in zip(one, other, strict=True))
+    down = sum(b and not a for a, b in zip(one, other, strict=True))
+    return sign_test(up, down) < _ALIKE
+
+
+def _margin(result: SettingResult, field: Field) -> float:
+    found = [result.measured[name] for name in field.moved]
+    return sum(n["margin"] * n["n"] for n in found) / sum(n["n"] for n in found)
+
+
+def _judged(finals: Sequence[_Final], field: Field) -> dict[int, float]:
+    """Return the judged value of each final setting's answers; nothing without a judge."""
+    if field.judge is None or len(finals) < 2:
+        return {}
+    judge, wanted = field.judge
+    asked = list(dict.fromkeys(pair.prompt for n in field.moved for pair in field.pairs[n]))
+    settings = [(field.candidates[k].composition, result.coefficients) for k, result, _ in finals]
+    answers = answers_at(field.model, settings, asked[:_JUDGED], TOKENS)
+    return {
+        id(final): judge_answers(judge, asked[:_JUDGED], texts, wanted=wanted).value
+        for final, texts in zip(finals, answers, strict=True)
+    }

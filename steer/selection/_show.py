@@ -1,0 +1,103 @@
+"""The card of a selection: what was chosen, what it costs, and what it does on unseen pairs."""
+
+from typing import TYPE_CHECKING
+
+from steer.show import Bar, Bars, Card, Curves, Table
+from steer.show._card import scale
+from steer.show._rows import share_row, table_of
+
+if TYPE_CHECKING:
+    from steer.selection._result import Selection
+
+_DOMAINS = 60
+_ANSWERS = 3  # answers shown before and after
+_TEXT = 160
+
+
+def selection_card(found: "Selection") -> Card:
+    """Return the card of a selection."""
+    chosen = dict(list(found.coefficients.items())[:_DOMAINS])
+    low, high = scale(list(chosen.values()))
+    said = ", ".join(f"{name}={c:.4g}" for name, c in chosen.items())
+    settings = Table(
+        ("domain", "coefficient", ""),
+        tuple((name, f"{c:+.4g}", Bar(c, low, high)) for name, c in chosen.items()),
+        left_out=len(found.coefficients) - len(chosen),
+    )
+    facts = []
+    if found.best.name:
+        facts.append(("chosen", found.best.name))
+    if found.kl is not None:
+        facts.append(("KL", f"{found.kl:.3f} nats per token, on text not used to choose"))
+    if found.displacement is not None:
+        facts.append(("displacement", f"{found.displacement:.0%} of the stream's median norm"))
+    if found.palrs is not None:
+        facts.append(("PaLRS's rule", f"{found.palrs}; this setting {_gain(found)}"))
+    if found.screened is not None:
+        facts.append(("screen", str(found.screened)))
+    blocks: list[Table | Bars | Curves] = [
+        settings,
+        _tests(found),
+        *_curves(found),
+        *_answers(found),
+    ]
+    blocks.append(table_of(found.rows, shown=0, caption="settings measured"))
+    at = f" {found.best.name}," if found.best.name else ""
+    return Card(
+        f"Selection ({found.strategy}):{at} {said}", tuple(facts), tuple(blocks), _notes(found)
+    )
+
+
+def _gain(found: "Selection") -> str:
+    """Return what the chosen setting gains on the pairs that PaLRS's is measured on."""
+    gains = [result.evidence.gain * result.steered.n for result in found.held_out.values()]
+    return f"{sum(gains) / sum(r.steered.n for r in found.held_out.values()):+.3f} nats"
+
+
+def _tests(found: "Selection") -> Table:
+    """Return the accuracies on unseen pairs, beside the baselines."""
+    rows = []
+    for name, result in list(found.held_out.items())[:_DOMAINS]:
+        of = f"of {result.steered.n}"
+        word = f"{name} " if len(found.held_out) > 1 else ""
+        shares = {"steered": result.steered, **result.baselines}
+        if found.back is not None:
+            shares["turned back"] = found.back[name].steered
+        rows += [share_row(word + kind, s.value, s.interval, of) for kind, s in shares.items()]
+    head = ("on unseen pairs", "preference accuracy", "", "pairs")
+    return Table(head, tuple(rows), words=3)
+
+
+def _curves(found: "Selection") -> list[Curves]:
+    """Return the best objective that is reached within a KL, against that KL."""
+    front = [(t.kl, t.objective) for t in found.front if t.kl is not None]
+    if not front:
+        return []
+    name = "best objective within KL"
+    return [Curves(name, "KL, nats per token", {"": tuple(front)}, found.best.kl)]
+
+
+def _answers(found: "Selection") -> list[Table]:
+    """Return some answers before and after."""
+    if found.visible is None or not found.visible.changed.hits:
+        return []
+    changed = [a for a in found.visible.answers if a.before != a.after][:_ANSWERS]
+    rows = tuple((_short(str(a.prompt)), _short(a.before), _short(a.after)) for a in changed)
+    return [Table(("prompt", "unsteered", "steered"), rows, words=3, caption="answers")]
+
+
+def _notes(found: "Selection") -> tuple[str, ...]:
+    notes = [found.why]
+    notes += [f"{name}: {e}" for name, e in list(found.evidence.items())[:_DOMAINS]]
+    if found.back is not None:
+        notes += [f"{name}, turned back: {r.evidence}" for name, r in found.back.items()]
+    if found.visible is not None:
+        notes.append(str(found.visible))
+    if not found.likelihood_effect:
+        notes.append("No effect on the likelihood of given answers is shown beyond chance.")
+    return tuple(notes)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _TEXT else f"{line[: _TEXT - 1]}…"

@@ -1,0 +1,108 @@
+"""Rows of a result, as dictionaries, made into a table of a card."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steer.show._card import Bar, Cell, Row, Table, number, scale
+
+_SHOWN, _FOLDED = 40, 200
+_COLUMNS = 12  # at either end
+
+
+def table_of(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    shown: int = _SHOWN,
+    folded: int = _FOLDED,
+    none: str = "–",
+    caption: str = "",
+) -> Table:
+    """Return rows as a table; where rows have an interval, it is drawn behind them.
+
+    Of many columns the first and the last are kept, and an empty one says where others are left
+    out: rows begin with what they are of, and end with what was measured.
+
+    Args:
+        rows: Rows of the same names.
+        shown: Most rows that every form shows.
+        folded: Most further rows that HTML has, folded up.
+        none: What stands for None.
+        caption: What the rows are.
+    """
+    if not rows:
+        return Table((), ())
+    names, left_out = _columns(list(rows[0]))
+    kept = rows[: shown + folded]
+    words = next((k for k, name in enumerate(names) if not _wordy(kept, name)), len(names))
+    drawn = _drawn(kept)
+    cells = [
+        (*(_cell(row, name, none) for name in names), *bar)
+        for row, bar in zip(kept, drawn, strict=True)
+    ]
+    head = (*names, *("" for _ in drawn[0]))
+    return Table(
+        tuple("…" if name is None else str(name) for name in head),
+        tuple(cells[:shown]),
+        words,
+        tuple(cells[shown:]),
+        len(rows) - len(kept),
+        f"{caption} {left_out}".strip(),
+    )
+
+
+def _columns(names: list[str]) -> tuple[list[str | None], str]:
+    """Return the columns that are shown, with None for the rest, and what the rest is."""
+    rest = names[_COLUMNS:-_COLUMNS]
+    if len(rest) < 2:
+        return [*names], ""
+    said = f"({len(rest)} more columns, from {rest[0]} to {rest[-1]})"
+    return [*names[:_COLUMNS], None, *names[-_COLUMNS:]], said
+
+
+def share_row(name: str, value: float, interval: tuple[float, float], *more: str) -> Row:
+    """Return a row with a share and its interval, as text and drawn.
+
+    Args:
+        name: What has the share.
+        value: The share, in [0, 1].
+        interval: Its interval.
+        *more: Further cells.
+    """
+    said = f"{value:.1%} [{interval[0]:.1%}, {interval[1]:.1%}]"
+    return (name, Bar(value, 0.0, 1.0, interval), said, *more)
+
+
+def _cell(row: Mapping[str, Any], name: str | None, none: str) -> str:
+    if name is None:
+        return ""
+    return none if row.get(name) is None else number(row[name])
+
+
+def _wordy(rows: Sequence[Mapping[str, Any]], name: str | None) -> bool:
+    return name is not None and any(isinstance(row.get(name), str) for row in rows)
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, ...]]:
+    """Return the interval of each row as a bar, on one scale for rows of one measure."""
+    if not all(isinstance(rows[0].get(name), float) for name in ("value", "low", "high")):
+        return [() for _ in rows]
+    measured = [row for row in rows if row["value"] is not None]
+    scales: dict[object, tuple[float, float]] = {}
+    for row in measured:
+        ends = [row["value"], row["low"], row["high"]]
+        before = scales.get(row.get("measure"), (0.0, 0.0))
+        scales[row.get("measure")] = scale([*before, *ends])
+    bars: list[tuple[Cell, ...]] = []
+    for row in rows:
+        if row["value"] is None:
+            bars.append(("",))
+            continue
+        low, high = scales[row.get("measure")]
+        if low == 0 and 0.25 <= high <= 1:  # a share
+            high = 1.0
+        if math.isfinite(row["low"]) and math.isfinite(row["high"]):
+            bars.append((Bar(row["value"], low, high, (row["low"], row["high"])),))
+        else:
+            bars.append((Bar(row["value"], low, high),))
+    return bars

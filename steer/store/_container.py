@@ -1,0 +1,204 @@
+"""The safetensors container: 8 bytes of header length, a JSON header, then the tensors' bytes."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from steer.errors import VectorFileError
+from steer.store import _fields as fields
+from steer.store import _strict_json as strict_json
+from steer.store._foreign import not_ours, not_safetensors
+
+DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
+    {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+)
+DTYPE_NAMES = MappingProxyType({dtype: name for name, dtype in DTYPES.items()})
+_LENGTH = 8
+_MAX_HEADER = 2**25  # bytes: several times what the sites of the largest models need
+_MAX_DIMENSIONS = 16
+_ENTRY = ("dtype", "shape", "data_offsets")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of the container.
+
+    Args:
+        dtype: `F16`, `BF16`, `F32` or `F64`.
+        shape: Its dimensions.
+        start: First byte, counted from the start of the file.
+        stop: Byte after the last.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the header of a container says.
+
+    Args:
+        metadata: The free texts.
+        entries: The tensors by name.
+    """
+
+    metadata: Mapping[str, str]
+    entries: Mapping[str, Entry]
+
+
+def read_container(file: BinaryIO, size: int, *, key: str) -> Container:
+    """Read and verify the header: the tensors must fill the rest of the file without a gap.
+
+    Args:
+        file: The file, at its start.
+        size: Its length in bytes.
+        key: The metadata key that our files have.
+
+    Raises:
+        VectorFileError: The file is no safetensors file, is damaged, or lacks the key.
+    """
+    first = file.read(_LENGTH)
+    length = int.from_bytes(first, "little")
+    if len(first) < _LENGTH or not 2 <= length <= min(size - _LENGTH, _MAX_HEADER):
+        raise not_safetensors(first + file.read(64), size, length)
+    raw = file.read(length)
+    try:
+        table = fields.mapping("the table", strict_json.loads(raw.decode()))
+    except UnicodeDecodeError as error:
+        raise _damaged("a header that is not UTF-8", "JSON text") from error
+    texts = fields.mapping("__metadata__", table.pop("__metadata__", {}))
+    if key not in texts:
+        raise not_ours(key, list(texts), list(table))
+    metadata = {
+        name: fields.text(f"__metadata__.{name}", item, empty=True) for name, item in texts.items()
+    }
+    start = _LENGTH + length
+    entries = {name: _entry(name, item, start) for name, item in table.items()}
+    _check_filled(entries, start, size)
+    return Container(metadata, entries)
+
+
+def _entry(name: str, value: object, base: int) -> Entry:
+    where = f"the tensor {name!r}"
+    found = fields.members(where, value, _ENTRY)
+    dtype = fields.text(where, found["dtype"])
+    if dtype not in DTYPES:
+        raise fields.wrong(f"the dtype of {where}", dtype, " | ".join(DTYPES))
+    shape = read_shape(where, found["shape"])
+    offsets = fields.array(where, found["data_offsets"])
+    start, stop = (fields.integer(where, o) for o in offsets) if len(offsets) == 2 else (0, 0)
+    needed = math.prod(shape) * DTYPES[dtype].itemsize
+    if stop - start != needed:
+        raise fields.wrong(f"the extent of {where}", f"data_offsets {offsets}", f"{needed} bytes")
+    return Entry(dtype, shape, base + start, base + stop)
+
+
+def read_shape(where: str, value: object) -> tuple[int, ...]:
+    """Return a shape without empty dimensions.
+
+    Args:
+        where: Path of the value, for messages.
+        value: A JSON value.
+
+    Raises:
+        VectorFileError: It is no array of positive integers, or has too many dimensions.
+    """
+    sizes = fields.array(where, value)
+    if len(sizes) > _MAX_DIMENSIONS:
+        raise fields.wrong(where, f"{len(sizes)} dimensions", f"at most {_MAX_DIMENSIONS}")
+    return tuple(fields.integer(f"the shape of {where}", n, low=1) for n in sizes)
+
+
+def _check_filled(entries: Mapping[str, Entry], start: int, size: int) -> None:
+    end = start
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+        if entry.start != end:
+            raise _damaged(
+                f"the tensor {name!r} at byte {entry.start}",
+                f"at byte {end}, without gap or overlap",
+            )
+        end = entry.stop
+    if end != size:
+        what = "truncated" if size < end else "longer than its header says"
+        raise _damaged(f"a file of {size} bytes, {what}", f"{end} bytes")
+
+
+def read_tensor(file: BinaryIO, entry: Entry) -> tuple[Tensor, str]:
+    """Return a tensor with memory of its own, and the SHA-256 of its bytes.
+
+    Args:
+        file: The file.
+        entry: Which tensor.
+
+    Raises:
+        VectorFileError: The file has become shorter, or there is no memory for the tensor.
+    """
+    try:
+        memory = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise VectorFileError(
+            "a tensor of the file does not fit into memory",
+            found=f"{entry.stop - entry.start} bytes",
+            expected="memory for every tensor",
+            do="load it on a larger machine, or get the file again if it should not be so large",
+        ) from error
+    file.seek(entry.start)
+    view = memory.numpy().data
+    if file.readinto(view) != len(view):  # type: ignore[attr-defined]  # a BufferedReader
+        raise _damaged("a file that was cut while it was read", f"{entry.stop} bytes")
+    return memory.view(DTYPES[entry.dtype]).reshape(entry.shape), hashlib.sha256(view).hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the elements of a tensor in row-major order, as bytes."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
+
+
+def header_bytes(
+    metadata: Mapping[str, str], tensors: Mapping[str, Tensor], *, size: int = 0
+) -> bytes:
+    """Return the start of a file: the length and the header, padded to a multiple of 8.
+
+    Args:
+        metadata: The free texts.
+        tensors: The tensors by name, in the order in which they are written.
+        size: The least number of bytes, itself a multiple of 8.
+
+    Raises:
+        VectorFileError: The header would be longer than readers accept.
+    """
+    table: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        offsets, dtype = [start, end], DTYPE_NAMES[tensor.dtype]
+        table[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": offsets}
+    raw = strict_json.dumps(table).encode()
+    raw += b" " * max(-len(raw) % 8, size - _LENGTH - len(raw))
+    if len(raw) > _MAX_HEADER:
+        raise VectorFileError(
+            "the description of the vector is too long",
+            found=f"{len(raw)} bytes",
+            expected=f"at most {_MAX_HEADER}",
+            do="look at vector.provenance.arguments, and at the number of sites",
+        )
+    return len(raw).to_bytes(_LENGTH, "little") + raw
+
+
+def _damaged(found: str, expected: str) -> VectorFileError:
+    return VectorFileError(
+        "the file is damaged",
+        found=found,
+        expected=expected,
+        do="get the file again, or write it again with save",
+    )

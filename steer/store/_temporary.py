@@ -1,0 +1,93 @@
+"""Names for what is not complete yet, and their removal once nobody writes there any more.
+
+Whoever writes holds a lock, which ends with the process. A temporary file that can be locked was
+left by a process that was killed.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from steer.store._lock import HAS_LOCKS, lock, lock_at_once
+
+_NAME = re.compile(r"\.steer-[0-9a-f]{16}\.tmp")
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def new_file(folder: Path) -> tuple[Path, int]:
+    """Return a new empty file in a folder and its descriptor, which holds a lock.
+
+    Args:
+        folder: Where.
+    """
+    clear(folder)
+    while True:
+        path = folder / _name()
+        descriptor = os.open(path, _NEW, 0o666)
+        if _claimed(path, descriptor):
+            return path, descriptor
+        os.close(descriptor)
+
+
+def new_folder(folder: Path) -> tuple[Path, int | None]:
+    """Return a new empty folder in a folder and the descriptor that locks it, if there are locks.
+
+    Args:
+        folder: Where.
+    """
+    clear(folder)
+    while True:
+        path = folder / _name()
+        path.mkdir()
+        if not HAS_LOCKS:
+            return path, None
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY)
+            if _claimed(path, descriptor):
+                return path, descriptor
+            os.close(descriptor)
+
+
+def _name() -> str:
+    return f".steer-{secrets.token_hex(8)}.tmp"
+
+
+def _claimed(path: Path, descriptor: int) -> bool:
+    """Lock what was just made; return whether nobody cleared it away before."""
+    lock(descriptor)
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def clear(folder: Path) -> None:
+    """Remove what killed writers left in a folder; what cannot be removed stays.
+
+    Args:
+        folder: The folder.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        left = [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name)]
+        for path in left:
+            with contextlib.suppress(OSError):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if not HAS_LOCKS:  # such systems do not remove what is open
+        path.unlink()
+        return
+    descriptor = os.open(path, _OPEN)
+    try:
+        lock_at_once(descriptor)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(descriptor)

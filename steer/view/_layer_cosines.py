@@ -1,0 +1,100 @@
+"""Cosines between the directions of one vector, or of two, at different layers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.algebra import Vector
+from steer.errors import AlgebraError
+from steer.measure._table import Row
+from steer.view._base import Panel, View
+from steer.view._checks import check_kind
+from steer.view._directions import directions
+from steer.view._drawing import matrix
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class LayerCosines(View):
+    """Cosines between directions at different layers.
+
+    Args:
+        values: `[layer layer]`: row layers of the first, column layers of the second vector. NaN
+            where a direction is zero.
+        rows: Layers of the first.
+        columns: Layers of the second.
+        names: Names of both, for people.
+    """
+
+    values: Float[Tensor, "layer layer"]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    names: tuple[str, str]
+
+    @property
+    def table(self) -> list[Row]:
+        """One row per layer of the first, one column per layer of the second."""
+        return [
+            {"layer": row, **{str(c): v for c, v in zip(self.columns, values, strict=True)}}
+            for row, values in zip(self.rows, self.values.tolist(), strict=True)
+        ]
+
+    @property
+    def title(self) -> str:
+        """What is compared."""
+        return f"Cosines between layers · {self.names[0]} × {self.names[1]}"
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """The matrix."""
+        width, height = 2.4 + 0.42 * len(self.columns), 1.4 + 0.42 * len(self.rows)
+        return {"layers": Panel(self._draw, min(width, 9.0), min(height, 8.0))}
+
+    def _draw(self, ax: Any) -> None:
+        rows, columns = map(str, self.rows), map(str, self.columns)
+        matrix(ax, self.values, list(rows), list(columns), unit="cosine", limits=(-1.0, 1.0))
+        ax.set(xlabel=f"layer of {self.names[1]}", ylabel=f"layer of {self.names[0]}")
+
+
+def layer_cosines(vector: Vector, other: Vector | None = None) -> LayerCosines:
+    """Return the cosines between a vector's directions at different layers.
+
+    C[l, m] = u_l · w_m / (‖u_l‖ ‖w_m‖): whether a model keeps one direction through its layers.
+
+    Args:
+        vector: A residual vector, best of all layers.
+        other: Another one; by default the same.
+
+    Returns:
+        The matrix.
+
+    Raises:
+        RecordingError: A vector has no residual site.
+        AlgebraError: The vectors have different widths.
+        SelectionError: One is no vector.
+    """
+    second = vector if other is None else other
+    check_kind("vector", vector, Vector)
+    check_kind("other", second, Vector)
+    (rows, u), (columns, w) = directions(vector, None), directions(second, None)
+    if u.shape[1] != w.shape[1]:
+        raise AlgebraError(
+            "directions of different widths have no cosine",
+            found=f"widths {u.shape[1]} and {w.shape[1]}",
+            expected="one width",
+            do="compare vectors of one model",
+        )
+    values = (_unit(u) @ _unit(w).T).clamp(-1.0, 1.0)
+    return LayerCosines(values, rows, columns, (_name(vector), _name(second)))
+
+
+def _unit(directions: Tensor) -> Tensor:
+    lengths = directions.norm(dim=-1, keepdim=True)
+    return directions / torch.where(lengths > 0, lengths, torch.nan)
+
+
+def _name(vector: Vector) -> str:
+    return vector.provenance.domain or vector.provenance.method

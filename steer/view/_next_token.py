@@ -1,0 +1,173 @@
+"""What the model would say next, read at every layer, before and after steering."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.algebra import CoefficientsLike, Composition, Part, Vector
+from steer.measure._table import Row
+from steer.model import Model
+from steer.pairs import Prompt
+from steer.view._base import Panel, View
+from steer.view._checks import check_among, check_count, check_finite, check_kind
+from steer.view._drawing import layer_axis, line, matrix
+from steer.view._look import category
+from steer.view._tokens import tokens_of
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class NextToken(View):
+    """The distribution of the next token at every layer, unsteered and steered.
+
+    Args:
+        before: `[layer vocab]`: log-probabilities without steering, in nats.
+        after: `[layer vocab]`: with steering.
+        tokens: The text of each token.
+        k: Tokens shown.
+    """
+
+    before: Float[Tensor, "layer vocab"]
+    after: Float[Tensor, "layer vocab"]
+    tokens: tuple[str, ...]
+    k: int
+
+    @property
+    def kl(self) -> Float[Tensor, " layer"]:
+        """KL(after ‖ before) at each layer, in nats."""
+        return (self.after.exp() * (self.after - self.before)).sum(dim=-1)
+
+    def top(self, when: str, layer: int) -> list[tuple[str, float]]:
+        """Return the likeliest tokens with their probabilities.
+
+        Args:
+            when: `before` or `after`.
+            layer: The layer (block output, 0-based).
+
+        Raises:
+            SelectionError: It is neither, or there is no such layer.
+        """
+        check_among("reading", when, ("before", "after"))
+        check_among("layer", layer, range(len(self.before)))
+        found = (self.before if when == "before" else self.after)[layer].exp().topk(self.k)
+        return [
+            (self._token(t), p)
+            for t, p in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        ]
+
+    def _token(self, index: int) -> str:
+        return self.tokens[index] if index < len(self.tokens) else f"<{index}>"
+
+    @property
+    def table(self) -> list[Row]:
+        """One row per layer and rank: token and probability before and after, and the KL."""
+        kl = self.kl.tolist()
+        return [
+            {
+                "layer": layer,
+                "rank": rank,
+                "before": old,
+                "p before": p,
+                "after": new,
+                "p after": q,
+                "KL (nats)": kl[layer],
+            }
+            for layer in range(len(self.before))
+            for rank, ((old, p), (new, q)) in enumerate(
+                zip(self.top("before", layer), self.top("after", layer), strict=True), start=1
+            )
+        ]
+
+    @property
+    def title(self) -> str:
+        """What the last layer says, before and after."""
+        last = len(self.before) - 1
+        old, new = self.top("before", last)[0], self.top("after", last)[0]
+        return (
+            f"Next token by layer · model: {old[0]!r} {old[1]:.0%} before, "
+            f"{new[0]!r} {new[1]:.0%} after"
+        )
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """The likeliest tokens before, those after, and the KL between both by layer."""
+        width, height = 1.6 + 0.78 * self.k, max(3.0, 1.2 + 0.32 * len(self.before))
+        found = {
+            when: Panel(partial(self._draw, when), width, height) for when in ("before", "after")
+        }
+        return {**found, "KL": Panel(self._draw_kl, 3.4, height)}
+
+    def _draw(self, when: str, ax: Any) -> None:
+        rows = [self.top(when, layer) for layer in range(len(self.before))]
+        matrix(
+            ax,
+            torch.tensor([[p for _, p in row] for row in rows]),
+            [str(layer) for layer in range(len(rows))],
+            [str(rank) for rank in range(1, self.k + 1)],
+            unit="probability",
+            limits=(0.0, 1.0),
+            texts=[[f"{t if len(t) <= 9 else t[:8] + '…'}" for t, _ in row] for row in rows],
+        )
+        ax.invert_yaxis()
+        ax.set(title=when, xlabel="rank", ylabel="layer")
+
+    def _draw_kl(self, ax: Any) -> None:
+        values = self.kl.tolist()
+        line(ax, range(len(values)), values, values, values, category(0))
+        ax.set_ylabel("KL(after ‖ before) (nats)")
+        ax.set_ylim(bottom=0)
+        layer_axis(ax, range(len(values)))
+
+
+def next_token(
+    model: Model,
+    what: Vector | Part | Composition | Mapping[str, Vector | Part],
+    prompt: Prompt,
+    coefficients: CoefficientsLike | None = None,
+    *,
+    begun: str | None = None,
+    k: int = 5,
+) -> NextToken:
+    """Return the next-token distribution that each layer holds, before and after steering.
+
+    p_l = softmax(unembed(h_l)) at the last token (the logit lens, with the model's final norm and
+    all that it puts on its logits). At the last layer this is the model's own distribution; what
+    earlier layers hold is a reading of them, which the model need not follow.
+
+    Args:
+        model: The model; what steers it already stays in both.
+        what: As for `model.steered`.
+        prompt: The prompt.
+        coefficients: As for `model.steered`.
+        begun: The beginning of an answer, after which the next token is read.
+        k: Tokens shown.
+
+    Returns:
+        Both distributions at every layer.
+
+    Raises:
+        TextError: The prompt cannot be rendered.
+        SelectionError: k is no number of tokens, an argument of another kind, or a stream that is
+            not finite.
+    """
+    check_kind("model", model, Model)
+    check_count("k", k)
+    if begun is not None:
+        check_kind("begun", begun, str)
+    steering = model.steered(what, coefficients)
+    before = _read(model, prompt, begun)
+    with steering:
+        after = _read(model, prompt, begun)
+    return NextToken(before, after, tokens_of(model), min(k, before.shape[-1]))
+
+
+def _read(model: Model, prompt: Prompt, begun: str | None) -> Float[Tensor, "layer vocab"]:
+    stream = model.activations([prompt], None if begun is None else [begun])[0][:, -1]
+    with torch.no_grad():
+        logits = torch.cat([model.architecture.unembed(h[None]) for h in stream])
+    check_finite("the distribution", stream)
+    return torch.log_softmax(logits.double(), dim=-1).cpu()

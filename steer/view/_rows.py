@@ -1,0 +1,94 @@
+"""Rows of numbers, as views of tables take them."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from steer.algebra._listed import listed
+from steer.errors import SelectionError
+from steer.measure._table import Row
+
+
+class HasRows(Protocol):
+    """A result of this library: it has `rows`."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """One dictionary per row."""
+
+
+def rows_of(results: HasRows | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of a result, or rows that are given.
+
+    Args:
+        results: Either.
+
+    Raises:
+        SelectionError: It is neither.
+    """
+    given: Any = getattr(results, "rows", results)
+    rows: list[Mapping[str, Any]] = listed("rows", given)
+    odd = [row for row in rows if not isinstance(row, Mapping) or not _texts(row)]
+    if odd:
+        raise SelectionError(
+            "a row is no dictionary of columns",
+            found=f"{type(odd[0]).__name__} {odd[0]!r}"[:120],
+            expected="one dictionary per row, by the names of its columns",
+            do="of a pandas table: table.to_dict('records')",
+        )
+    return rows
+
+
+def _texts(names: Iterable[object]) -> bool:
+    return all(isinstance(name, str) for name in names)
+
+
+def number(value: object) -> float | None:
+    """Return a value as a float; None if it is no number.
+
+    Args:
+        value: A number of Python or of a library; NaN and infinity are numbers.
+    """
+    try:
+        return None if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+
+
+def column(rows: Iterable[Mapping[str, Any]], name: str, *, finite: bool = True) -> list[float]:
+    """Return the numbers of a column.
+
+    Args:
+        rows: The rows.
+        name: The column.
+        finite: Whether NaN and infinity are refused.
+
+    Raises:
+        SelectionError: A row has no number there.
+    """
+    found = []
+    for k, row in enumerate(rows):
+        value = number(row.get(name))
+        if value is None or (finite and not math.isfinite(value)):
+            raise SelectionError(
+                f"row {k} (counted from 0) has no number {name!r} that can be drawn",
+                found=f"{name!r}: {row[name]!r}"[:120] if name in row else f"columns {list(row)}",
+                expected="a finite number" if finite else "a number",
+                do="leave the row out, or give its number",
+            )
+        found.append(value)
+    return found
+
+
+def ends(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
+    """Return the ends of intervals in a column, NaN where a row has none.
+
+    Args:
+        rows: The rows.
+        name: The column.
+
+    Raises:
+        SelectionError: Something else than a number stands there.
+    """
+    known = ({name: math.nan if row.get(name) is None else row[name]} for row in rows)
+    return column(known, name, finite=False)

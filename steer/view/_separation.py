@@ -1,0 +1,143 @@
+"""How well a direction tells chosen from rejected answers, layer by layer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.algebra import Vector
+from steer.extract import Activations
+from steer.measure import Estimate
+from steer.measure._table import Row
+from steer.model import Model
+from steer.pairs import Pairs
+from steer.view._base import Panel, View
+from steer.view._checks import check_kind
+from steer.view._directions import directions, position_of, unit
+from steer.view._drawing import layer_axis, line
+from steer.view._look import GREY, category
+from steer.view._reading import read_pairs
+from steer.view._separate import auc, d_prime, resolution
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Separation(View):
+    """Projections of chosen and rejected answers on a direction at each layer.
+
+    Args:
+        chosen: `[pair layer]`, (h · v)/‖v‖ in residual units.
+        rejected: `[pair layer]` likewise.
+        resolution: `[layer]`, the largest difference of two projections that rounding alone can
+            make, in residual units. Differences up to it are ties.
+        layers: The layers.
+        position: Where the stream was read.
+    """
+
+    chosen: Float[Tensor, "pair layer"]
+    rejected: Float[Tensor, "pair layer"]
+    resolution: Float[Tensor, " layer"]
+    layers: tuple[int, ...]
+    position: str
+
+    @property
+    def auc(self) -> tuple[Estimate, ...]:
+        """At each layer the probability that a chosen answer projects above a rejected one."""
+        return tuple(auc(*sides) for sides in self._sides())
+
+    @property
+    def d_prime(self) -> tuple[Estimate, ...]:
+        """At each layer the distance of the mean projections in standard deviations."""
+        return tuple(d_prime(*sides) for sides in self._sides())
+
+    def _sides(self) -> Iterable[tuple[Tensor, Tensor, float]]:
+        return zip(self.chosen.T, self.rejected.T, self.resolution.tolist(), strict=True)
+
+    @property
+    def table(self) -> list[Row]:
+        """One row per layer: AUC and d′ with their 95% intervals, and the number of pairs."""
+        return [
+            {
+                "layer": layer,
+                "AUC": a.value,
+                "AUC low": a.interval[0],
+                "AUC high": a.interval[1],
+                "d′": d.value,
+                "d′ low": d.interval[0],
+                "d′ high": d.interval[1],
+                "n": a.n,
+            }
+            for layer, a, d in zip(self.layers, self.auc, self.d_prime, strict=True)
+        ]
+
+    @property
+    def title(self) -> str:
+        """How many pairs, read where."""
+        return f"Separation of chosen and rejected · {len(self.chosen)} pairs · {self.position}"
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """AUC by layer, and d′ by layer."""
+        return {
+            "AUC": Panel(partial(self._draw, self.auc, "AUC (0.5 = chance)", 0.5)),
+            "d′": Panel(partial(self._draw, self.d_prime, "d′ (standard deviations)", 0.0)),
+        }
+
+    def _draw(self, found: Sequence[Estimate], label: str, chance: float, ax: Any) -> None:
+        ends = [e.interval for e in found]
+        values = [e.value for e in found]
+        low, high = zip(*ends, strict=True)
+        line(ax, self.layers, values, low, high, category(0))
+        ax.axhline(chance, color=GREY, linewidth=1, linestyle=":")
+        ax.set_ylabel(label)
+        if chance:
+            ax.set_ylim(min(0.45, *low) - 0.02, 1.02)
+        layer_axis(ax, self.layers)
+
+
+def separation(
+    model: Model,
+    what: Vector | Activations,
+    pairs: Pairs | Activations,
+    *,
+    domain: str | None = None,
+    position: str | None = None,
+    layers: Sequence[int] | None = None,
+) -> Separation:
+    """Return how well a direction separates chosen from rejected answers at each layer.
+
+    s = (h · v)/‖v‖. Take pairs that the direction was not made from: on its own pairs any
+    direction looks good. Inside `with model.steered(...)` the steered stream is read.
+
+    Args:
+        model: The model.
+        what: A vector, or activations, whose difference of means is the direction at each layer.
+        pairs: Held-out pairs, or a recording of them that kept its pairs.
+        domain: The domain of the activations; may be left out if there is one.
+        position: Where to read, as `record` labels it; by default where the direction was read,
+            and `template[-1]` if that is not known.
+        layers: Layers to read, ascending; by default those of the direction. A vector of one
+            layer is read in that direction at all of them.
+
+    Returns:
+        AUC and d′ at each layer.
+
+    Raises:
+        RecordingError: No pairs, or no such layer, domain or position.
+        SelectionError: A direction is zero, or an argument of another kind.
+        SteeringError: The model is steered by rows, a gate or a scope.
+        FitError: The direction has another width than the model.
+    """
+    check_kind("model", model, Model)
+    check_kind("what", what, Vector, Activations)
+    where = position_of(what, position)
+    wanted, along = directions(what, layers, domain, position, width=model.d_model)
+    along = unit(wanted, along)
+    found = read_pairs(model, pairs, where, wanted)
+    both = [stream * along for stream in (found.chosen, found.rejected)]
+    ties = resolution(torch.cat(both), found.eps)
+    sides = [products.sum(dim=-1) for products in both]
+    return Separation(sides[0], sides[1], ties, wanted, where)

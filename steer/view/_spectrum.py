@@ -1,0 +1,226 @@
+"""Where an alignment vector puts its energy: modules, layers, and in how many directions."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.algebra import LowRank, Term, Vector, Weight, inner
+from steer.algebra._term import dense
+from steer.errors import AlgebraError, SelectionError
+from steer.measure._table import Row
+from steer.view._base import Panel, View
+from steer.view._checks import check_among, check_kind
+from steer.view._drawing import legend_name, matrix
+from steer.view._look import category
+from steer.view._rows import number
+
+_KINDS = 7  # lines in the picture of spectra
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Module:
+    """One weight site.
+
+    Args:
+        name: The parameter's name.
+        layer: The first number in the name; None without one.
+        kind: The name after that number, or the whole name.
+        shape: Of the parameter.
+        energy: ‖Δ‖², in squared weight units.
+        singular_values: Falling, in weight units; empty for what is no matrix.
+    """
+
+    name: str
+    layer: int | None
+    kind: str
+    shape: tuple[int, ...]
+    energy: float
+    singular_values: Float[Tensor, " rank"]
+
+    @property
+    def stable_rank(self) -> float:
+        """‖Δ‖² / σ₁²: in how many equal directions the energy would fit; NaN for no matrix."""
+        first = float(self.singular_values[0]) if len(self.singular_values) else 0.0
+        return self.energy / first**2 if first else float("nan")
+
+    def rank_for(self, share: float) -> int | None:
+        """Return how many singular values hold a share of the energy; None for no matrix.
+
+        Args:
+            share: In (0, 1].
+
+        Raises:
+            SelectionError: It is not.
+        """
+        if not 0 < (number(share) or 0.0) <= 1:
+            raise SelectionError(
+                "there is no such share of the energy",
+                found=repr(share)[:120],
+                expected="a number above 0, at most 1",
+                do="0.9 is that of the table",
+            )
+        squares = self.singular_values.square()
+        if not float(squares.sum()):
+            return None
+        held = squares.cumsum(0) / squares.sum()
+        return min(int((held < share).sum()) + 1, len(squares))
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Spectrum(View):
+    """The modules of an alignment vector.
+
+    Args:
+        modules: Every weight site, in the order of the vector.
+    """
+
+    modules: tuple[Module, ...]
+
+    @property
+    def energy(self) -> float:
+        """‖Δ‖² of all modules together, in squared weight units."""
+        return sum(m.energy for m in self.modules)
+
+    def energy_by(self, key: str) -> dict[Any, float]:
+        """Return the energy by `layer` or by `kind`, in squared weight units.
+
+        Args:
+            key: `layer` or `kind`.
+
+        Raises:
+            SelectionError: It is neither.
+        """
+        check_among("key", key, ("layer", "kind"))
+        found: dict[Any, float] = {}
+        for module in self.modules:
+            name = getattr(module, key)
+            found[name] = found.get(name, 0.0) + module.energy
+        return found
+
+    @property
+    def table(self) -> list[Row]:
+        """One row per module: norm, share of the energy, stable rank, rank for 90% of its own."""
+        return [
+            {
+                "module": m.kind,
+                "layer": m.layer,
+                "shape": "×".join(map(str, m.shape)),
+                "norm": m.energy**0.5,
+                "share of energy": m.energy / self.energy if self.energy else float("nan"),
+                "stable rank": m.stable_rank,
+                "rank for 90%": m.rank_for(0.9),
+            }
+            for m in self.modules
+        ]
+
+    @property
+    def title(self) -> str:
+        """Number of modules and the norm of the whole."""
+        return f"Spectrum of {len(self.modules)} modules · norm {self.energy**0.5:.4g}"
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """Energy by module and layer, and how fast the singular values fall."""
+        kinds, layers = self.energy_by("kind"), self.energy_by("layer")
+        size = Panel(
+            self._draw_energy, min(3.4 + 0.42 * len(layers), 9.0), min(1.6 + 0.32 * len(kinds), 8.0)
+        )
+        if any(len(m.singular_values) for m in self.modules):
+            return {"energy": size, "spectrum": Panel(self._draw_spectra)}
+        return {"energy": size}
+
+    def _draw_energy(self, ax: Any) -> None:
+        kinds, layers = list(self.energy_by("kind")), list(self.energy_by("layer"))
+        shares = torch.full((len(kinds), len(layers)), torch.nan, dtype=torch.float64)
+        for m in self.modules:
+            cell = kinds.index(m.kind), layers.index(m.layer)
+            shares[cell] = shares[cell].nan_to_num() + 100 * m.energy / (self.energy or 1.0)
+        top = float(shares.nan_to_num().max()) or 1.0
+        columns = ["–" if layer is None else str(layer) for layer in layers]
+        texts = [["" if v != v else f"{v:.1f}" for v in row] for row in shares.tolist()]
+        fits = len(layers) <= 12
+        matrix(
+            ax,
+            shares,
+            kinds,
+            columns,
+            unit="share of energy (%)",
+            limits=(0.0, top),
+            texts=texts if fits else [],
+        )
+        ax.set_xlabel("layer")
+
+    def _draw_spectra(self, ax: Any) -> None:
+        by_kind: dict[str, list[Tensor]] = {}
+        for m in self.modules:
+            if len(m.singular_values) and float(m.singular_values[0]):
+                by_kind.setdefault(m.kind, []).append(m.singular_values / m.singular_values[0])
+        largest = sorted(by_kind, key=lambda kind: -self.energy_by("kind")[kind])[:_KINDS]
+        for n, kind in enumerate(largest):
+            length = min(map(len, by_kind[kind]))
+            mean = torch.stack([s[:length] for s in by_kind[kind]]).mean(dim=0)
+            look = category(n) | {"markersize": 3.5, "linewidth": 1.3}
+            ax.plot(range(1, length + 1), mean.tolist(), label=legend_name(kind), **look)
+        ax.set(
+            xlabel="number of singular value",
+            ylabel="σ / largest σ (mean over layers)",
+            ylim=(0, 1.04),
+        )
+        ax.locator_params(axis="x", integer=True)
+        ax.legend(fontsize=7)
+        ax.grid(alpha=0.3)
+
+
+def spectrum(vector: Vector) -> Spectrum:
+    """Return energy and singular values of each module of an alignment vector.
+
+    The energy is ‖Δ‖² (Frobenius). Singular values of Δ = B A are those of R_B R_Aᵀ, with
+    B = Q_B R_B and Aᵀ = Q_A R_A: the product is never formed. Those of a dense matrix come from a
+    decomposition of the whole, which takes long for a large one: reduce it with `steer.low_rank`.
+
+    Args:
+        vector: A vector with weight sites; residual ones are left out.
+
+    Returns:
+        One entry per weight site.
+
+    Raises:
+        AlgebraError: There is no weight site.
+        SelectionError: It is no vector.
+    """
+    check_kind("vector", vector, Vector)
+    found = [(s.name, t) for s, t in vector.terms.items() if isinstance(s, Weight)]
+    if not found:
+        raise AlgebraError(
+            "there is no spectrum",
+            found=f"{len(vector)} residual sites and no weight",
+            expected="an alignment vector",
+            do="make one with steer.alignment_vector",
+        )
+    return Spectrum(tuple(_module(name, term) for name, term in found))
+
+
+def _module(name: str, term: Term) -> Module:
+    energy = max(inner(term, term), 0.0)
+    number = re.search(r"(?:^|\.)(\d+)\.(.+)", name)
+    layer = int(number[1]) if number else None
+    kind = (number[2] if number else name).removesuffix(".weight")
+    return Module(name, layer, kind, term.shape, energy, _singular_values(term))
+
+
+def _singular_values(term: Term) -> Float[Tensor, " rank"]:
+    if len(term.shape) != 2:
+        return torch.zeros(0, dtype=torch.float64)
+    if isinstance(term, LowRank):
+        RB = torch.linalg.qr(term.B.double(), mode="r").R
+        RA = torch.linalg.qr(term.A.double().T, mode="r").R
+        core = RB @ RA.T
+    else:
+        core = dense(term).double()
+    values: Tensor = torch.linalg.svdvals(core)
+    return values.cpu()
