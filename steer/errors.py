@@ -3,6 +3,7 @@
 ::
 
     SteerError
+    ├── ArgumentError       an argument is of the wrong kind, or outside its bounds
     ├── PairsError          a file or data set of preference pairs cannot be used
     ├── AlgebraError        two terms or vectors cannot be combined
     ├── VectorFileError     a vector file is damaged, foreign or from the future
@@ -86,6 +87,10 @@ def _shortened(data: bytes, most: int) -> str:
 
 class DataWarning(UserWarning):
     """The pairs look as if no vector made of them would steer the behaviour they are meant for."""
+
+
+class ArgumentError(SteerError, ValueError):
+    """An argument is of the wrong kind, outside its bounds, or none of the options."""
 
 
 class PairsError(SteerError, ValueError):

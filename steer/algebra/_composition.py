@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import is_number
 from steer.algebra._gate import DomainGate
 from steer.algebra._keywords import check_keywords
 from steer.algebra._operator import get_operator
-from steer.algebra._rules import is_number
 from steer.algebra._scope import ALL, Scope, parse_scope
 from steer.algebra._site import Residual, Site, Weight
 from steer.algebra._vector import Vector

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra._rules import is_number
+from steer._check import is_number
 from steer.algebra._site import Residual
 from steer.errors import CompositionError
 from steer.show import Shown

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 
-from steer.algebra._site import Residual, Site, Weight, whole
+from steer._check import as_integer
+from steer.algebra._site import Residual, Site, Weight
 from steer.algebra._term import Dense, Direction, LowRank, Term
 from steer.errors import AlgebraError
 
@@ -45,15 +45,6 @@ def check_terms(terms: Mapping[Site, Term]) -> None:
             expected="one d_model",
             do="keep vectors of different models apart",
         )
-
-
-def is_number(value: object) -> bool:
-    """Return whether a value is a real number of Python or of a library, but no truth value.
-
-    Args:
-        value: Anything.
-    """
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def factor_of(number: float, *, inverse: bool = False) -> float:
@@ -108,8 +99,8 @@ def check_bounds(key: slice, layers: Sequence[int]) -> None:
     Raises:
         AlgebraError: A bound is negative or no integer, or the step is not positive.
     """
-    ends = [0 if end is None else whole(end) for end in (key.start, key.stop)]
-    step = 1 if key.step is None else whole(key.step)
+    ends = [0 if end is None else as_integer(end) for end in (key.start, key.stop)]
+    step = 1 if key.step is None else as_integer(key.step)
     if step is not None and step > 0 and all(end is not None and end >= 0 for end in ends):
         return
     raise AlgebraError(

@@ -1,29 +1,14 @@
 """Where a vector acts: the residual stream after a block, or a named parameter."""
 
-import operator
 import re
 from dataclasses import dataclass
 
-import torch
-
+from steer._check import as_integer
 from steer.errors import AlgebraError
 
 _RESIDUAL = re.compile(r"resid_post\.(0|[1-9][0-9]{0,5})")
 _MAX_LAYER = 999_999
 _WEIGHT_PREFIX = "weight:"
-
-
-def whole(value: object) -> int | None:
-    """Return an integer of Python or of a library as a plain one; None for anything else.
-
-    Args:
-        value: Anything; a truth value is no integer.
-    """
-    try:
-        truth = isinstance(value, bool) or getattr(value, "dtype", None) is torch.bool
-        return None if truth else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return None
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -42,7 +27,7 @@ class Residual:
     layer: int
 
     def __post_init__(self) -> None:
-        layer = whole(self.layer)
+        layer = as_integer(self.layer)
         if layer is None or not -1 <= layer <= _MAX_LAYER:
             raise AlgebraError(
                 "no such residual site",

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import as_integer, is_number
 from steer.algebra import _term as terms_
 from steer.algebra._gate import DomainGate
 from steer.algebra._provenance import (
@@ -23,15 +24,8 @@ from steer.algebra._provenance import (
     scaled,
     transferred,
 )
-from steer.algebra._rules import (
-    check_bounds,
-    check_one_kind,
-    check_terms,
-    factor_of,
-    is_number,
-    no_site,
-)
-from steer.algebra._site import EMBED, Residual, Site, Weight, parse_site, site_order, whole
+from steer.algebra._rules import check_bounds, check_one_kind, check_terms, factor_of, no_site
+from steer.algebra._site import EMBED, Residual, Site, Weight, parse_site, site_order
 from steer.algebra._term import Direction, Term
 from steer.errors import AlgebraError
 from steer.show import Shown
@@ -146,7 +140,7 @@ class Vector(Shown):
             sites: list[Site] = [site for site in self.terms if site in wanted]
         else:
             site = parse_site(key) if isinstance(key, str) else key
-            if isinstance(site, bool) or whole(site) is not None:
+            if isinstance(site, bool) or as_integer(site) is not None:
                 site = Residual(site)  # type: ignore[arg-type]
             sites = [site] if isinstance(site, Residual | Weight) and site in self.terms else []
         if not sites:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from steer._check import as_integer
 from steer.algebra import Composition, Part, Vector
-from steer.algebra._site import whole
 from steer.console._state import State
 from steer.errors import TextError
 
@@ -71,7 +71,7 @@ def _check(prompt: object, max_new_tokens: object) -> None:
             expected="a string; an empty one asks nothing yet",
             do="pass prompt='…', or type it into the box",
         )
-    if (whole(max_new_tokens) or 0) < 1:
+    if (as_integer(max_new_tokens) or 0) < 1:
         raise TextError(
             "this is no length of an answer",
             found=f"max_new_tokens={max_new_tokens!r}"[:120],

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from steer._check import is_number
 from steer.algebra import Composition, Part, get_operator
-from steer.algebra._rules import is_number
 from steer.errors import CompositionError
 
 _STEPS = 40  # from one end of a slider to the other

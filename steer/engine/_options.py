@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from steer._check import as_integer
 from steer.algebra._keywords import meant
-from steer.algebra._site import whole
 from steer.errors import TextError
 
 _UNUSED = "`model_kwargs` are not used by the model"  # what transformers says of such options
@@ -54,7 +54,7 @@ def new_tokens(named: Mapping[str, Any], default: Any, width: int) -> int:
     names = ("max_new_tokens", "max_length")
     new, total = (setting(named, default, name) for name in names)
     for name, value in zip(names, (new, total), strict=True):
-        if value is not None and whole(value) is None:
+        if value is not None and as_integer(value) is None:
             raise TextError(
                 f"{name} is no number of tokens",
                 found=f"{name}={value!r}"[:200],

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import as_integer
 from steer.algebra import DomainGate
-from steer.algebra._site import whole
 from steer.engine import unsteered
 from steer.errors import CompositionError
 from steer.model import Model, check_model
@@ -56,7 +56,7 @@ def domain_gate(
     """
     check_model(model)
     unsteered(model.engine, "domain_gate")
-    at = whole(layer)
+    at = as_integer(layer)
     if at is None or not -1 <= at < model.n_layers:
         raise CompositionError(
             "a gate reads a layer that the model does not have",

@@ -6,8 +6,7 @@ from typing import Literal
 
 import torch
 
-from steer.algebra._listed import listed
-from steer.algebra._site import whole
+from steer._check import as_integer, as_list
 from steer.engine import unsteered
 from steer.engine._base import check_evaluating, in_place
 from steer.engine._packed import read_packed
@@ -100,7 +99,7 @@ def record(
     positions, units = plan(model.chat, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
     _check_length(architecture, longest)
-    if max_tokens is not None and (whole(max_tokens) or 0) < 1:
+    if max_tokens is not None and (as_integer(max_tokens) or 0) < 1:
         raise RecordingError(
             "max_tokens is no number of tokens",
             found=f"max_tokens={max_tokens!r}",
@@ -156,8 +155,8 @@ def _checked(
         )
     check_evaluating(architecture, RecordingError)
     everything = range(architecture.n_layers)
-    wanted = listed("layers", everything if layers is None else layers)
-    if not wanted or not all(whole(layer) in everything for layer in wanted):
+    wanted = as_list("layers", everything if layers is None else layers)
+    if not wanted or not all(as_integer(layer) in everything for layer in wanted):
         raise RecordingError(
             "there is no such layer",
             found=f"layers={layers!r}",

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from steer.errors import HarnessError
 
 Outcome = Literal["passed", "failed", "exited", "timeout", "killed"]
-_CHILD = Path(__file__).with_name("child.py")
+_CHILD = Path(__file__).with_name("_child.py")
 _UNSHARE = ("--user", "--map-root-user", "--net", "--ipc", "--pid", "--fork", "--kill-child")
 _MEGABYTE = 2**20
 _LONGEST = 4096  # bytes of a verdict

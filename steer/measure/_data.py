@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.errors import SelectionError
 from steer.model import Model
 from steer.network._text import as_prompts
@@ -36,7 +36,7 @@ class Answers(Shown):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompts", as_prompts(self.prompts))
-        named = {level: listed(f"answers of {level!r}", a) for level, a in self.answers.items()}
+        named = {level: as_list(f"answers of {level!r}", a) for level, a in self.answers.items()}
         object.__setattr__(self, "answers", named)
         counts = {level: len(texts) for level, texts in self.answers.items()}
         if not self.prompts or len(counts) < 2 or set(counts.values()) != {len(self.prompts)}:

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mean_of, within
 from steer.measure._interval import Share
@@ -35,7 +35,7 @@ def distinct(answers: Sequence[str], n: int = 2, *, split: Split = str.split) ->
         arXiv 1510.03055, where n-grams are counted over all answers together.
     """
     return _estimate(
-        f"distinct {n}-grams", [1 - _repeated(split(a), n) for a in listed("answers", answers)]
+        f"distinct {n}-grams", [1 - _repeated(split(a), n) for a in as_list("answers", answers)]
     )
 
 
@@ -57,7 +57,7 @@ def repetition(answers: Sequence[str], n: int = 4, *, split: Split = str.split) 
         SelectionError: There are no answers, or n is below 1.
     """
     return _estimate(
-        f"repeated {n}-grams", [_repeated(split(a), n) for a in listed("answers", answers)]
+        f"repeated {n}-grams", [_repeated(split(a), n) for a in as_list("answers", answers)]
     )
 
 
@@ -77,7 +77,7 @@ def compression(answers: Sequence[str]) -> Estimate:
     Raises:
         SelectionError: There are no answers.
     """
-    texts = [answer.encode("utf-8", "surrogatepass") for answer in listed("answers", answers)]
+    texts = [answer.encode("utf-8", "surrogatepass") for answer in as_list("answers", answers)]
     ratios = [len(text) / len(zlib.compress(text, 9)) for text in texts]
     return within(_mean("compression (bytes / zlib bytes)", ratios), 0.0, float("inf"))
 
@@ -127,7 +127,7 @@ def degeneration(answers: Sequence[str], n: int = 4, *, split: Split = str.split
     Raises:
         SelectionError: There are no answers, or n is below 1.
     """
-    answers = listed("answers", answers)
+    answers = as_list("answers", answers)
     counts = [len(split(answer)) for answer in answers]
     return Degeneration(
         empty=Share(counts.count(0), len(counts)),

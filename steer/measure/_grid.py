@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from steer._check import as_layers, as_list
 from steer.algebra import Composition, Part, Scope, parse_scope
 from steer.algebra._composition import coefficient_rows, number
-from steer.algebra._listed import listed, whole_layers
 from steer.errors import SelectionError
 
 Row = tuple[float, ...]
@@ -44,7 +44,7 @@ def settings_of(
     scopes: Sequence[Scope | str] | None,
 ) -> tuple[Setting, ...]:
     """Return every setting of a grid once, layers outermost, then scopes (see `sweep`)."""
-    at = [None] if layers is None else whole_layers(layers)
+    at = [None] if layers is None else as_layers(layers)
     named = [None] if scopes is None else [str(parse_scope(scope)) for scope in scopes]
     rows = _rows(composition, grid)
     found = dict.fromkeys(Setting(*choice) for choice in itertools.product(at, named, rows))
@@ -67,7 +67,9 @@ def _rows(composition: Composition, grid: Any) -> list[Row]:
     domains = composition.domains
     if isinstance(grid, Mapping):
         coefficient_rows(dict.fromkeys(grid, 0.0), domains)  # refuses unknown domains
-        named = {name: listed(f"coefficients of {name!r}", values) for name, values in grid.items()}
+        named = {
+            name: as_list(f"coefficients of {name!r}", values) for name, values in grid.items()
+        }
         grid = (
             [*itertools.product(*(named.get(domain, (0.0,)) for domain in domains))]
             if named
@@ -75,7 +77,7 @@ def _rows(composition: Composition, grid: Any) -> list[Row]:
         )
     elif isinstance(grid, Tensor):
         grid = grid.tolist() if grid.ndim in (1, 2) else []
-    grid = listed("coefficients of a grid", grid)
+    grid = as_list("coefficients of a grid", grid)
     if grid and not isinstance(grid[0], Mapping | list | tuple):  # values for every domain
         grid = [*itertools.product(map(number, grid), repeat=len(domains))]
     if not grid:

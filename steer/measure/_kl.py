@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mapped, ratio_of, within
@@ -77,7 +77,7 @@ def neutral_text(
     unsteered(model.engine, "neutral_text")
     prompts = as_prompts(prompts)
     if responses is not None:
-        responses = listed("responses", responses)
+        responses = as_list("responses", responses)
         logits = model.logits(prompts, responses)
         return NeutralText(tuple(prompts), tuple(responses), tuple(logits))
     answers = model.generate(list(prompts), max_new_tokens=max_new_tokens)
@@ -143,7 +143,7 @@ def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]
         TextError: Prompts and responses differ in number, or a response has no token.
     """
     check_model(model)
-    prompts, responses = listed("prompts", prompts), listed("responses", responses)
+    prompts, responses = as_list("prompts", prompts), as_list("responses", responses)
     scored = model.logprobs(prompts, responses)
     nats = [-float(row.double().sum()) for row in scored]
     found = within(ratio_of("nats per token", nats, [len(row) for row in scored]), 0.0, math.inf)

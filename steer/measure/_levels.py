@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.errors import SelectionError
 from steer.measure._interval import Share
 from steer.measure._preference import with_prefix
@@ -109,7 +109,7 @@ def level_preference(
     check_model(model)
     check_reduce(reduce)
     prompts = as_prompts(prompts)
-    answers = {level: listed(f"answers of {level!r}", texts) for level, texts in answers.items()}
+    answers = {level: as_list(f"answers of {level!r}", texts) for level, texts in answers.items()}
     counts = {level: len(texts) for level, texts in answers.items()}
     if not prompts or len(counts) < 2 or set(counts.values()) != {len(prompts)}:
         raise SelectionError(

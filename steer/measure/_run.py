@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from steer._check import as_integer
 from steer.algebra import Composition, Scope, as_composition
 from steer.algebra._composition import Steerable
-from steer.algebra._site import whole
 from steer.engine import unsteered
 from steer.engine._branches.trial import fastest_tokens
 from steer.errors import SelectionError
@@ -84,7 +84,7 @@ def sweep(
     check_model(model)
     unsteered(model.engine, "sweep")
     check_reduce(reduce)
-    if max_tokens is not None and (whole(max_tokens) or 0) < 1:
+    if max_tokens is not None and (as_integer(max_tokens) or 0) < 1:
         raise SelectionError(
             "max_tokens must be a positive integer",
             found=f"max_tokens={max_tokens!r}",

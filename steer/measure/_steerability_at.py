@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from steer._check import as_list
 from steer.algebra import as_composition
 from steer.algebra._composition import Steerable, coefficient_rows
-from steer.algebra._listed import listed
 from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._data import pairs_by_domain
@@ -65,7 +65,7 @@ def steerability(
             do=f"domain={composition.domains[0]!r}",
         )
     name = domain or composition.domains[0]
-    coefficients, score = tuple(listed("coefficients", coefficients)), "margin in nats"
+    coefficients, score = tuple(as_list("coefficients", coefficients)), "margin in nats"
     whole = pairs_by_domain({"all": as_pairs(pairs)})
     margins = torch.empty(0, 0)
     if coefficients:

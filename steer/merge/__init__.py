@@ -6,7 +6,6 @@ Every merged weight is the nearest-even rounding of the exact sum, always from t
 from steer.merge._delta import Delta, Difference
 from steer.merge._disk import merge_checkpoint
 from steer.merge._merger import Merger, merger_of
-from steer.merge._rounding import rounded
 
 __all__ = [
     "Delta",
@@ -14,5 +13,4 @@ __all__ = [
     "Merger",
     "merge_checkpoint",
     "merger_of",
-    "rounded",
 ]

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from steer._check import as_list
 from steer.algebra import Vector
 from steer.algebra._composition import number
-from steer.algebra._listed import listed
 from steer.errors import CompositionError, MergeError
 
 Given = Vector | str | Path
@@ -22,7 +22,7 @@ def paired(parts: Sequence[tuple[Given, float]]) -> list[tuple[Given, float]]:
         MergeError: They are no such pairs, or a coefficient is no finite number.
         SelectionError: They are no sequence.
     """
-    return [_pair(part) for part in listed("parts", parts)]
+    return [_pair(part) for part in as_list("parts", parts)]
 
 
 def _pair(part: object) -> tuple[Given, float]:

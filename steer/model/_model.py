@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import as_integer, as_list
 from steer.algebra import CoefficientsLike, DomainGate, ModelInfo, Scope, as_composition
 from steer.algebra._composition import Steerable, given
-from steer.algebra._listed import listed
-from steer.algebra._site import whole
 from steer.algebra._strength_units import in_units
 from steer.engine import Batch, Engine, HooksEngine
 from steer.engine._base import Way
@@ -310,7 +309,7 @@ class Model(Shown):
             self._check_one_answer(options)
             return self.generate([prompts], batch_size=batch_size, **options)[0]
         if not isinstance(prompts, Sequence) or (
-            batch_size is not None and (whole(batch_size) or 0) < 1
+            batch_size is not None and (as_integer(batch_size) or 0) < 1
         ):
             raise TextError(
                 "there is nothing to generate from",
@@ -355,7 +354,7 @@ class Model(Shown):
             TextError: The numbers differ, a response has no token, or a text is too long.
             SelectionError: Prompts or responses are one text and no sequence.
         """
-        prompts, responses = listed("prompts", prompts), listed("responses", responses)
+        prompts, responses = as_list("prompts", prompts), as_list("responses", responses)
         batch = exchange_batch(self.chat, prompts, responses)
         check_lengths(self.architecture, batch, prompts)
         scored: list[tuple[Batch, list[Tensor]]] = []
@@ -381,7 +380,7 @@ class Model(Shown):
             TextError: The numbers differ, a response has no token, or a text is too long.
             SelectionError: Prompts or responses are one text and no sequence.
         """
-        prompts, responses = listed("prompts", prompts), listed("responses", responses)
+        prompts, responses = as_list("prompts", prompts), as_list("responses", responses)
         batch = exchange_batch(self.chat, prompts, responses)
         check_lengths(self.architecture, batch, prompts)
         return in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
@@ -410,13 +409,13 @@ class Model(Shown):
             RecordingError: There is no such layer.
             SelectionError: Prompts, responses or layers are one value and no sequence.
         """
-        prompts = listed("prompts", prompts)
+        prompts = as_list("prompts", prompts)
         wanted = range(self.n_layers) if layers is None else _checked_layers(layers, self.n_layers)
         chat = self.chat
         batch = (
             prompt_batch(chat, prompts)
             if responses is None
-            else exchange_batch(chat, prompts, listed("responses", responses))
+            else exchange_batch(chat, prompts, as_list("responses", responses))
         )
         check_lengths(self.architecture, batch, prompts)
         return in_order(
@@ -450,8 +449,8 @@ class Model(Shown):
 
 
 def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:
-    layers = listed("layers", layers)
-    found = [whole(layer) for layer in layers]
+    layers = as_list("layers", layers)
+    found = [as_integer(layer) for layer in layers]
     known = [layer for layer in found if layer is not None and -1 <= layer < n_layers]
     if len(known) < len(layers) or not known:
         raise RecordingError(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.algebra._provenance import thawed
 from steer.errors import PairsError, TextError
 from steer.pairs import Message, Prompt
@@ -218,7 +218,7 @@ def as_prompts(prompts: Iterable[PromptLike], what: str = "prompts") -> list[Pro
         SelectionError: They are one text, or no iterable.
         TextError: One of them is neither a text nor messages.
     """
-    return [as_prompt(prompt) for prompt in listed(what, prompts)]
+    return [as_prompt(prompt) for prompt in as_list(what, prompts)]
 
 
 def _no_prompt(what: str, found: object) -> TextError:

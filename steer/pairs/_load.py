@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from steer.algebra._site import whole
+from steer._check import as_integer
 from steer.errors import PairsError
 from steer.pairs._columns import Fields, check_columns, missing_field, name_fields
 from steer.pairs._pair import Pair, shown
@@ -53,7 +53,7 @@ class Request:
         check_columns(self.columns)
         _check_choice("shape", self.shape, (None, *SHAPES))
         _check_choice("on_bad", self.on_bad, ("error", "report"))
-        if self.limit is not None and (whole(self.limit) or 0) < 1:
+        if self.limit is not None and (as_integer(self.limit) or 0) < 1:
             raise PairsError(
                 "`limit` is not a number of pairs",
                 found=shown(self.limit),
@@ -82,7 +82,7 @@ def read_pairs(
     """
     rejected: list[RejectedRow] = []
     good = _valid_pairs(rows, request, rejected)
-    limit = None if request.limit is None else min(whole(request.limit) or 0, sys.maxsize)
+    limit = None if request.limit is None else min(as_integer(request.limit) or 0, sys.maxsize)
     pairs = tuple(islice(good, limit))
     if pairs:
         return pairs, tuple(rejected)

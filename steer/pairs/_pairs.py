@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.errors import PairsError
 from steer.pairs._load import RejectedRow, Request, read_pairs
 from steer.pairs._pair import Pair, canonical, messages_of, shown
@@ -343,7 +343,7 @@ def as_pairs(pairs: Iterable[Pair], what: str = "pairs") -> Pairs:
             expected="Pairs, or an iterable of Pair",
             do="read the file: steer.Pairs.load(path)",
         )
-    return pairs if isinstance(pairs, Pairs) else Pairs.of(listed(what, pairs))
+    return pairs if isinstance(pairs, Pairs) else Pairs.of(as_list(what, pairs))
 
 
 def _row(pair: Pair, plain: bool) -> dict[str, Any]:

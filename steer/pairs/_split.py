@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from numbers import Real
 
-from steer.algebra._site import whole
+from steer._check import as_integer
 from steer.errors import PairsError
 from steer.pairs._pair import Pair, canonical, messages_of, shown
 
@@ -31,7 +31,7 @@ def part_numbers(pairs: Sequence[Pair], parts: Sequence[float], seed: int) -> tu
     Raises:
         PairsError: The sizes are none, leave pairs over, or a part would lack a domain.
     """
-    if (number := whole(seed)) is None:
+    if (number := as_integer(seed)) is None:
         raise PairsError(
             "`seed` is not a whole number", found=shown(seed), expected="an int", do="use 0"
         )
@@ -71,12 +71,12 @@ def _digest(seed: int, prompt: str) -> str:
 
 def _part_ends(parts: Sequence[float], total: int) -> list[int]:
     """Return where each part ends in a sequence of ``total`` pairs; the last end is ``total``."""
-    counts = all(whole(part) is not None for part in parts)
+    counts = all(as_integer(part) is not None for part in parts)
     shares = not counts and all(_is_fraction(part) for part in parts)
     if not total or not parts or not (counts or shares) or not all(part > 0 for part in parts):
         raise _bad_sizes(parts, total)
     room = total if counts else 1 + _ROUNDING
-    sums = list(accumulate(whole(part) or 0 if counts else float(part) for part in parts))
+    sums = list(accumulate(as_integer(part) or 0 if counts else float(part) for part in parts))
     if sums[-1] > room:
         raise _bad_sizes(parts, total)
     ends = [int(s) if counts else min(total, int(s * total + 0.5)) for s in sums]
@@ -87,7 +87,7 @@ def _part_ends(parts: Sequence[float], total: int) -> list[int]:
 
 
 def _is_fraction(part: object) -> bool:
-    return isinstance(part, Real) and whole(part) is None and not isinstance(part, bool)
+    return isinstance(part, Real) and as_integer(part) is None and not isinstance(part, bool)
 
 
 def _left_over(parts: Sequence[float], rest: float, total: int) -> PairsError:

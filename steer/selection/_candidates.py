@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from steer._check import as_list
 from steer.algebra import Composition, DomainGate, Part, Scope, Vector, as_composition, parse_scope
 from steer.algebra._composition import Composed
-from steer.algebra._listed import listed
 from steer.errors import SelectionError
 from steer.extract import Activations, mean_difference
 from steer.extract._mean_difference import with_difference
@@ -39,7 +39,7 @@ def candidates_of(
     gate: DomainGate | None,
 ) -> list[Candidate]:
     """Return what there is to choose from."""
-    layers = None if layers is None else listed("layers", layers)
+    layers = None if layers is None else as_list("layers", layers)
     if not alternatives(given):
         whole = as_composition(given)  # type: ignore[arg-type]
         return [Candidate("", _changed(whole, layers, operator, scope, gate))]

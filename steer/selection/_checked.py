@@ -3,8 +3,8 @@
 import warnings
 from collections.abc import Mapping, Sequence
 
+from steer._check import as_integer
 from steer.algebra import Composition
-from steer.algebra._site import whole
 from steer.errors import SelectionError
 from steer.measure import NeutralText
 from steer.measure._data import pairs_by_domain
@@ -111,7 +111,7 @@ def check(
 
 def check_budget(budget: int | None) -> None:
     """Refuse a budget that is no number of settings."""
-    if budget is not None and (whole(budget) or 0) < 1:
+    if budget is not None and (as_integer(budget) or 0) < 1:
         raise SelectionError(
             "this budget allows no search",
             found=f"budget {budget!r}",

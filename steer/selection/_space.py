@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from steer._check import as_list
 from steer.algebra import Composition
 from steer.algebra._composition import coefficient_rows, number
-from steer.algebra._listed import listed
 from steer.errors import SelectionError
 
 Index = tuple[int, ...]  # which value of each domain
@@ -56,9 +56,9 @@ def space_of(composition: Composition, coefficients: Axes) -> Space:
     domains = composition.domains
     if isinstance(coefficients, Mapping):
         coefficient_rows(dict.fromkeys(coefficients, 0.0), domains)  # refuses unknown domains
-        each = [listed(f"coefficients of {d!r}", coefficients.get(d, (0.0,))) for d in domains]
+        each = [as_list(f"coefficients of {d!r}", coefficients.get(d, (0.0,))) for d in domains]
     else:
-        each = [listed("coefficients", coefficients)] * len(domains)
+        each = [as_list("coefficients", coefficients)] * len(domains)
     axes = tuple(tuple(sorted({number(c) + 0.0 for c in values})) for values in each)
     if not all(axes):
         raise SelectionError(

@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from steer._check import is_number
 from steer.algebra import Composition, Scope
-from steer.algebra._rules import is_number
 from steer.engine import unsteered
 from steer.errors import CompositionError
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text

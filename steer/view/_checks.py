@@ -6,8 +6,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from steer._check import as_integer
 from steer.algebra import Vector
-from steer.algebra._site import whole
 from steer.engine import injector_of
 from steer.errors import SelectionError, SteeringError
 from steer.extract import Activations
@@ -52,7 +52,7 @@ def check_count(name: str, value: object) -> None:
     Raises:
         SelectionError: It is no whole number of at least 1.
     """
-    if (whole(value) or 0) < 1:
+    if (as_integer(value) or 0) < 1:
         raise SelectionError(
             f"{name} cannot be used",
             found=repr(value),

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import as_layers
 from steer.algebra import Vector
-from steer.algebra._listed import whole_layers
 from steer.errors import FitError, RecordingError, SelectionError
 from steer.extract import Activations
 
@@ -51,7 +51,7 @@ def directions(
             expected="a vector with residual sites",
             do="look at weights with spectrum, and at what they do to the stream with displacement",
         )
-    wanted = tuple(have) if layers is None else whole_layers(layers)
+    wanted = tuple(have) if layers is None else as_layers(layers)
     if len(have) == 1 and isinstance(what, Vector):
         have = dict.fromkeys((*wanted, *have), next(iter(have.values())))
     missing = [layer for layer in wanted if layer not in have]

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import as_list
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
-from steer.algebra._listed import listed
 from steer.errors import CompositionError, SelectionError
 from steer.extract import Activations
 from steer.measure import Estimate
@@ -201,9 +201,9 @@ def displacement(
             do="call displacement once for each setting",
         )
     check_one_setting(model)
-    prompts = listed("prompts", prompts)
+    prompts = as_list("prompts", prompts)
     check_among("choice of tokens", tokens, get_args(Tokens))
-    responses = None if responses is None else listed("responses", responses)
+    responses = None if responses is None else as_list("responses", responses)
     for response in responses or ():
         check_kind("a response", response, str)
     if not len(prompts) or (responses is None and tokens in ("response", "all")):

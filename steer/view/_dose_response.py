@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.errors import SelectionError
 from steer.measure._table import Row
 from steer.view._base import Panel, View
@@ -162,7 +162,7 @@ def _values(rows: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] | Non
         names = [name for name in have if f"{name}.low" in have]
         names = names or [name for name in _ENDS if name in have]
     else:
-        names = [wanted] if isinstance(wanted, str) else listed("values", wanted)
+        names = [wanted] if isinstance(wanted, str) else as_list("values", wanted)
     missing = [name for name in names if name not in have]
     if missing or not names:
         raise SelectionError(

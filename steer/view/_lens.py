@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.functional import jvp
 
+from steer._check import as_list
 from steer.algebra import Vector
-from steer.algebra._listed import listed
 from steer.errors import RecordingError, SelectionError
 from steer.extract import Activations
 from steer.measure._table import Row
@@ -173,7 +173,7 @@ def lens(
     check_count("k", k)
     wanted, along = directions(vector, layers, width=model.d_model)
     if not isinstance(at, Activations):
-        at = listed("prompts", at)
+        at = as_list("prompts", at)
     if not isinstance(at, Activations) and len(at):
         where = f"the last token of {len(at)} prompts"
         if path == "model":

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra._listed import whole_layers
+from steer._check import as_layers
 from steer.engine import unsteered
 from steer.engine._base import in_place
 from steer.engine._padded import read_padded
@@ -72,7 +72,7 @@ def read_pairs(
     check_kind("position", position, str)
     in_place(model.engine, "reading the stream of pairs")
     check_one_setting(model, everywhere=True)
-    wanted = whole_layers(layers)
+    wanted = as_layers(layers)
     if not len(pairs):
         raise RecordingError(
             "there is nothing to read",
@@ -114,7 +114,7 @@ def _recorded(
 ) -> PairStream:
     """Return the streams of the pairs that a recording kept."""
     unsteered(model.engine, "a view of a recording")
-    wanted = whole_layers(layers)
+    wanted = as_layers(layers)
     parts = [activations.pairs(domain, position) for domain in activations.domains]
     if not wanted or not {*wanted} <= {*activations.layers}:
         raise RecordingError(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.errors import SelectionError
 from steer.measure._table import Row
 
@@ -27,7 +27,7 @@ def rows_of(results: HasRows | Iterable[Mapping[str, Any]]) -> list[Mapping[str,
         SelectionError: It is neither.
     """
     given: Any = getattr(results, "rows", results)
-    rows: list[Mapping[str, Any]] = listed("rows", given)
+    rows: list[Mapping[str, Any]] = as_list("rows", given)
     odd = [row for row in rows if not isinstance(row, Mapping) or not _texts(row)]
     if odd:
         raise SelectionError(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from steer.algebra._listed import listed
+from steer._check import as_list
 from steer.errors import JudgeError, SelectionError
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._interval import Share
@@ -235,8 +235,8 @@ def judge_answers(
         SelectionError: No answers, one that is no text, numbers that differ, or a judge that never
             returns a label or a score, or returns both.
     """
-    prompts, answers = as_prompts(prompts), listed("answers", answers)
-    wanted = wanted if wanted is None or isinstance(wanted, str) else listed("labels", wanted)
+    prompts, answers = as_prompts(prompts), as_list("answers", answers)
+    wanted = wanted if wanted is None or isinstance(wanted, str) else as_list("labels", wanted)
     each = [wanted] * len(answers) if isinstance(wanted, str) else wanted
     counts = {len(prompts), len(answers), len(answers if each is None else each)}
     if not answers or len(counts) != 1:
@@ -288,7 +288,7 @@ def judged_accuracy(
     """
     prompts = as_prompts(prompts)
     if wanted is not None and not isinstance(wanted, str):
-        wanted = listed("labels", wanted)
+        wanted = as_list("labels", wanted)
     check_wanted(judge, wanted, len(prompts))
     asked = [with_prefix(prefix, prompt) for prompt in prompts]
     answers = model.generate(asked, batch_size=batch_size, **options)
