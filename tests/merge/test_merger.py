@@ -17,7 +17,8 @@ from steer.algebra import Dense, LowRank, Term
 from steer.errors import BusyModelError, MergeError
 from steer.merge import _merger as merger_module
 from steer.merge import _pristine as pristine_module
-from steer.merge import merger_of, rounded
+from steer.merge import merger_of
+from steer.merge._rounding import rounded
 from steer.network import Checkpoint
 from tests.tiny import tiny_model
 

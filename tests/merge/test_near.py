@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import MergeError
-from steer.merge import Difference, rounded
+from steer.merge import Difference
 from steer.merge import _rounding as rounding
+from steer.merge._rounding import rounded
 from tests.merge import exact
 
 COEFFICIENTS = (0.5, 0.3, 1.0, -0.3, -0.5, 0.1, 0.7, 1.7, 2.0, -2.0, 0.123456, 3 / 256, 1 / 3)

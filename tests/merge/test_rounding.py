@@ -11,7 +11,8 @@ from torch import Tensor
 
 from steer.algebra import Dense, Direction, LowRank
 from steer.errors import MergeError
-from steer.merge import Difference, rounded
+from steer.merge import Difference
+from steer.merge._rounding import rounded
 from tests.merge import exact
 
 NARROW = [torch.bfloat16, torch.float16, torch.float32]
