@@ -15,7 +15,7 @@ from steer.errors import CompositionError, ScopeError
 from steer.network import encode_prompt
 from steer.network._chat import as_chat
 from steer.network._text import unchanged
-from steer.pairs._common_prefix import common
+from steer.pairs._common_prefix import common_prefix_length
 
 
 class Marker:
@@ -65,7 +65,9 @@ class Marker:
             return NEVER  # there is no response yet, and the last turn may be still to come
         if known is not None:
             before, found = known
-            alike = len(before) if ids[: len(before)] == before else common(ids, before)
+            alike = (
+                len(before) if ids[: len(before)] == before else common_prefix_length(ids, before)
+            )
             if alike >= prompt_length:
                 return found if found < alike else self._first(ids, alike)
         turns = (k + 1 for k in reversed(range(prompt_length)) if ids[k] in self._turns)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from steer.engine._reading import Place
-from steer.pairs._common_prefix import common
+from steer.pairs._common_prefix import common_prefix_length
 
 Spans = tuple[tuple[int, int], ...]
 SHORTEST = 8  # tokens; a shorter beginning costs more in attention calls than it saves
@@ -104,7 +104,7 @@ def _shared(left: Sequence[int], right: Sequence[int], spans: Spans) -> Spans:
         right: Token ids of the next.
         spans: The rows of `left`.
     """
-    length = common(left, right)
+    length = common_prefix_length(left, right)
     if length < min(SHORTEST, len(right)):
         return ()
     return tuple(_cut(spans, length))

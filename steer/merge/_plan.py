@@ -12,7 +12,7 @@ from steer.merge._delta import Delta, Difference
 from steer.network import Checkpoint, Layout, layout_of
 from steer.network._compatibility import config_differences, refuse_or_warn, text_differences
 from steer.network._fingerprint import config_info, text_marks, tokenizer_in
-from steer.network._fit import check_fit
+from steer.network._fit import check_vector_fits_model
 from steer.network._parameters.layout import FLOATS, aliases_of, listed
 
 Part = Vector | Checkpoint
@@ -76,7 +76,7 @@ def _fitting(base: Checkpoint, vectors: Sequence[Vector], *, strict: bool) -> La
                 do="merge vector.weight, and steer with vector.residual",
             )
         domain = vector.provenance.domain or "vector"
-        check_fit(compose({domain: vector}), info, layout.model, strict=strict)
+        check_vector_fits_model(compose({domain: vector}), info, layout.model, strict=strict)
     return layout
 
 

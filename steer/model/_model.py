@@ -26,7 +26,7 @@ from steer.model._overrides import warn_of_tuning, with_own
 from steer.model._steered import Steered
 from steer.network import Architecture, Chat, Continuation, find_architecture
 from steer.network._fingerprint import Marks, model_info, tokenizer_marks
-from steer.network._fit import check_fit
+from steer.network._fit import check_vector_fits_model
 from steer.network._text import PromptLike, stopped
 from steer.show import Shown
 
@@ -250,7 +250,7 @@ class Model(Shown):
             warn_of_tuning(what)
         composition = with_own(knobs, value, operator, scope, gate)
         model = unwrapped(self.architecture.model)
-        check_fit(composition, self.info, model, strict=strict)
+        check_vector_fits_model(composition, self.info, model, strict=strict)
         composition = in_units(self, composition, value is not None, relative=relative, kl=kl)
         chat = None if self._tokenizer is None else self.chat
         return Steered(self.engine, composition, weights, chat)

@@ -10,7 +10,7 @@ from steer.engine._base import in_place
 from steer.engine._options import answer_of, end_tokens
 from steer.errors import TextError
 from steer.network._text import PromptLike
-from steer.pairs._common_prefix import common
+from steer.pairs._common_prefix import common_prefix_length
 
 if TYPE_CHECKING:
     from steer.model._model import Model
@@ -158,5 +158,5 @@ class _Row:
         """Add tokens; those after the first that ends the answer have no text."""
         self._ids += ids
         text = tokenizer.decode(answer_of(self._ids, ends), skip_special_tokens=True)
-        agreed = text[: common(self._text, text)].rstrip(_UNFINISHED)
+        agreed = text[: common_prefix_length(self._text, text)].rstrip(_UNFINISHED)
         self.told, self._text = max(self.told, agreed, key=len), text

@@ -17,7 +17,7 @@ _QUANTISED: "weakref.WeakKeyDictionary[nn.Module, set[tuple[int, ...]]]" = (
 )
 
 
-def check_fit(
+def check_vector_fits_model(
     composition: Composition, info: ModelInfo, model: nn.Module, *, strict: bool = True
 ) -> None:
     """Refuse a composition that does not fit a model.

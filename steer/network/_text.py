@@ -22,7 +22,7 @@ from steer.network._chat import (
     template_of,
 )
 from steer.network._thinking import Continuation, before_and_answer
-from steer.pairs._common_prefix import common
+from steer.pairs._common_prefix import common_prefix_length
 
 __all__ = [
     "Chat",
@@ -103,7 +103,7 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
     before, answer = before_and_answer(chat, as_prompt(prompt), render(chat, prompt), response)
     ids, ends = _encode(chat, before + answer)
     if ends is None:
-        start = common(ids, _encode(chat, before)[0])
+        start = common_prefix_length(ids, _encode(chat, before)[0])
     else:
         start = next((i for i, end in enumerate(ends) if end > len(before)), len(ids))
     if start >= len(ids):
@@ -176,7 +176,7 @@ def encode_in_user_slot(
     """
     ids = encode_prompt(tokenizer, response)
     others = slot_samples(tokenizer) if samples is None else samples
-    return ids, min(common(ids[::-1], other[::-1]) for other in others)
+    return ids, min(common_prefix_length(ids[::-1], other[::-1]) for other in others)
 
 
 def _encode(chat: Chat, text: str) -> tuple[tuple[int, ...], list[int] | None]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from steer.errors import TextError
 from steer.network._chat import Chat, rendered
 from steer.pairs import Message, Prompt
-from steer.pairs._common_prefix import common
+from steer.pairs._common_prefix import common_prefix_length
 from steer.pairs._pair import messages_of
 
 _MARKS = {  # opening → closing marks that are no tags
@@ -95,7 +95,7 @@ def _of_the_template(
 ) -> bool:
     """Return whether the template, and not a message, wrote the opening mark."""
     shut = rendered(chat, messages, continued=False, opened=False)
-    if common(before, shut) < found.end(1):
+    if common_prefix_length(before, shut) < found.end(1):
         return True
     sample = (*messages[:-1], Message(messages[-1].role, _SAMPLE))
     return rendered(chat, sample, continued=False, opened=True).endswith(found.group())

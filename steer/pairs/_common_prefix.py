@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def common(one: Sequence[object], other: Sequence[object]) -> int:
+def common_prefix_length(one: Sequence[object], other: Sequence[object]) -> int:
     """Return how many items two sequences share from the start.
 
     Args:

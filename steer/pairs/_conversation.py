@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from steer.errors import PairsError
-from steer.pairs._common_prefix import common
+from steer.pairs._common_prefix import common_prefix_length
 from steer.pairs._pair import Message, shown
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
@@ -132,7 +132,7 @@ def part_conversations(
             do="add the answer, or leave the row out",
         )
     if chosen[:-1] != rejected[:-1]:
-        same = common(chosen, rejected)
+        same = common_prefix_length(chosen, rejected)
         raise PairsError(
             "chosen and rejected part before their last answer",
             found=f"{len(chosen)} and {len(rejected)} messages, the first {same} the same",
@@ -196,7 +196,7 @@ def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     Raises:
         PairsError: The texts share no beginning, or one is the beginning of the other.
     """
-    cut = common(chosen, rejected)
+    cut = common_prefix_length(chosen, rejected)
     if cut == min(len(chosen), len(rejected)):
         raise PairsError(
             "chosen and rejected are equal"

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from steer.engine._reading import Place
 from steer.engine._tree import SHORTEST, pack, unique_tokens
-from steer.pairs._common_prefix import common
+from steer.pairs._common_prefix import common_prefix_length
 
 # few different tokens and shared beginnings, so that sequences often continue each other
 beginnings = st.sampled_from([(), (1,) * SHORTEST, (1,) * SHORTEST + (2,) * SHORTEST, (3,) * 5])
@@ -51,7 +51,7 @@ def test_what_is_shared_is_there_once(given_: list[tuple[int, ...]]) -> None:
     prefixes = {s[:n] for s in given_ for n in range(1, len(s) + 1)}
     assert len(prefixes) <= unique_tokens(given_) <= sum(map(len, given_))
     ordered = sorted(given_)
-    shared = [common(a, b) for a, b in itertools.pairwise(ordered)]
+    shared = [common_prefix_length(a, b) for a, b in itertools.pairwise(ordered)]
     if all(n == 0 or n >= SHORTEST for n in shared):
         assert unique_tokens(given_) == len(prefixes)
 
