@@ -14,12 +14,7 @@ class Enough(Exception):  # noqa: N818 - no error: it ends a run that has given 
 
 
 def prompt_arguments(given: Mapping[str, Any], call: Call) -> dict[str, Any]:
-    """Return the arguments of a forward of the same tokens that leaves the caller's cache alone.
-
-    Args:
-        given: Arguments of the model's forward, by name.
-        call: What is known of that forward.
-    """
+    """Return the arguments of a forward of the same tokens that leaves the caller's cache alone."""
     kept = {k: v for k, v in given.items() if k not in (*_LEFT_OUT, *_OUTPUTS) and v is not None}
     if call.prompts is not None:  # a static cache comes with a mask of its own shape
         mask = call.prompts.mask[:, : call.length].repeat_interleave(call.expand, dim=0)

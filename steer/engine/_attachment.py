@@ -15,15 +15,7 @@ from steer.network import Architecture
 
 
 class HookAttachment:
-    """A composition injected by hooks, or merged where hooks are not exact.
-
-    Args:
-        injector: The model's injector.
-        architecture: The model's parts.
-        composition: What to inject.
-        weights: How its weight sites are taken.
-        tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
-    """
+    """A composition injected by hooks, or merged where hooks are not exact."""
 
     @outliving()
     def __init__(

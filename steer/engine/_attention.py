@@ -31,17 +31,7 @@ def attention_replaced(
     function: Callable[..., Any],
     busy: Callable[[], BusyModelError],
 ) -> Iterator[None]:
-    """Let a model attend through a function of ours, and put everything back.
-
-    Args:
-        architecture: The model's parts.
-        name: What the function is registered as.
-        function: The function, as transformers calls attention functions.
-        busy: Returns the error for a model that attends through it already.
-
-    Raises:
-        BusyModelError: The model attends through it already.
-    """
+    """Let a model attend through a function of ours, and put everything back."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(name, function)
@@ -68,14 +58,7 @@ def _configs_of(architecture: Architecture) -> list[Any]:
 def causal_mask(
     depth: int, own: int, window: int | None, device: torch.device
 ) -> Bool[Tensor, "pos pos"] | None:
-    """Return who attends to whom in consecutive tokens; None where it is plainly causal.
-
-    Args:
-        depth: Tokens before them, which they see too.
-        own: Their number.
-        window: How many tokens, itself included, a token may see; None for all.
-        device: Where the layer is.
-    """
+    """Return who attends to whom in consecutive tokens; None where it is plainly causal."""
     if window is not None and window >= depth + own:
         window = None
     if depth == 0 and window is None:
@@ -89,17 +72,7 @@ def causal_mask(
 def check_plain(
     module: nn.Module, mask: Tensor | None, dropout: float, others: dict[str, Any]
 ) -> None:
-    """Refuse whatever our attention does not compute.
-
-    Args:
-        module: The attention module.
-        mask: The mask that it was given.
-        dropout: Its dropout.
-        others: What else the model hands on.
-
-    Raises:
-        UnpackableError: Some of it would change the result.
-    """
+    """Refuse whatever our attention does not compute."""
     if mask is not None:
         raise UnpackableError("it makes an attention mask of its own")
     if dropout or not getattr(module, "is_causal", True) or others.get("is_causal") is False:

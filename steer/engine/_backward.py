@@ -23,11 +23,7 @@ _WRAPPERS = ("CheckpointWrapper",)  # of torch.distributed
 
 
 class Backward:
-    """Watches where forwards of one steered model begin and end.
-
-    Args:
-        stack: Returns the active compositions.
-    """
+    """Watches where forwards of one steered model begin and end."""
 
     def __init__(self, stack: Callable[[], Sequence[Steering]]) -> None:
         self._stack = stack
@@ -38,13 +34,7 @@ class Backward:
     def hook(
         self, body: nn.Module, model: nn.Module, undo: Callable[[Callable[[], None]], object]
     ) -> None:
-        """Watch a model.
-
-        Args:
-            body: Its text model.
-            model: The causal model.
-            undo: Is given what takes each hook away again.
-        """
+        """Watch a model."""
         undo(body.register_forward_pre_hook(Uncopied(self._begin), prepend=True).remove)
         undo(body.register_forward_hook(Uncopied(self._end_of_body)).remove)
         if model is not body:

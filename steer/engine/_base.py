@@ -228,15 +228,7 @@ class Engine(ABC):
 
 
 def check_evaluating(architecture: Architecture, error: type[SteerError] = CapabilityError) -> None:
-    """Refuse a model in training mode.
-
-    Args:
-        architecture: The model's parts.
-        error: What is raised.
-
-    Raises:
-        CapabilityError: The model is in training mode.
-    """
+    """Refuse a model in training mode."""
     if any(module.training for module in (architecture.body, *architecture.blocks)):
         raise error(
             "the model is in training mode",
@@ -247,15 +239,7 @@ def check_evaluating(architecture: Architecture, error: type[SteerError] = Capab
 
 
 def in_place(engine: Engine, doing: str) -> None:
-    """Refuse what works on a model's modules for an engine that does not.
-
-    Args:
-        engine: The engine.
-        doing: What is asked for, for the message.
-
-    Raises:
-        CapabilityError: The engine does not inject in place.
-    """
+    """Refuse what works on a model's modules for an engine that does not."""
     if "in_place" not in engine.capabilities:
         raise CapabilityError(
             f"{doing} works on the modules of a model in this process",

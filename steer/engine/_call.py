@@ -25,40 +25,29 @@ TokenMask = Bool[Tensor, "batch pos one"] | Literal[False] | None
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Part:
-    """Which rows of a larger call a smaller one is.
+    """Which rows of a larger call a smaller one is."""
 
-    Args:
-        rows: Row of the larger call for each prompt of this one.
-        total: Number of prompts of the larger call.
-    """
-
-    rows: tuple[int, ...]
-    total: int
+    rows: tuple[int, ...]  # row of the larger call for each prompt of this one
+    total: int  # number of prompts of the larger call
 
 
 @dataclass(eq=False, slots=True)
 class Prompts:
-    """The prompts of one `generate` call, and what was decided about them.
+    """The prompts of one `generate` call, and what was decided about them."""
 
-    Args:
-        mask: True at the tokens of each prompt, False at padding.
-        part: Which prompts of a larger call these are, if they are a part of one.
-        ids: The prompts' token ids, if `generate` was given them all.
-        before: Columns of the prompts that are not among the tokens `generate` counts: they lie in
-            a cache, or are embeddings.
-        state: A state that the caller handed to `generate`, in words.
-        gates: Weights that each active steering decided for these prompts, `[batch domain]`.
-        so_far: Token ids of each row from which `generate` prepared the next forward.
-        found: For each marker, the ids of each row that were searched, and where it ends there.
-    """
-
-    mask: Bool[Tensor, "prompt pos"]
-    part: Part | None = None
+    mask: Bool[Tensor, "prompt pos"]  # true at the tokens of each prompt, False at padding
+    part: Part | None = None  # which prompts of a larger call these are, if they are a part of one
+    # The prompts' token ids, if `generate` was given them all
     ids: Int[Tensor, "prompt pos"] | None = None
+    # Columns of the prompts that are not among the tokens `generate` counts: they lie in a cache,
+    # or are embeddings
     before: int = 0
-    state: str | None = None
+    state: str | None = None  # A state that the caller handed to `generate`, in words
+    # Weights that each active steering decided for these prompts, `[batch domain]`
     gates: dict[object, Tensor] = field(default_factory=dict)
+    # Token ids of each row from which `generate` prepared the next forward
     so_far: Int[Tensor, "batch pos"] | None = None
+    # For each marker, the ids of each row that were searched, and where it ends there
     found: dict[str, tuple[tuple[list[int], int], ...]] = field(default_factory=dict)
 
     @property
@@ -78,12 +67,7 @@ class Prompts:
         return self.before + self.so_far.shape[1]
 
     def text(self, stop: int, expand: int) -> Int[Tensor, "batch pos"] | None:
-        """Return the ids of the first columns of each row; None if not all are known.
-
-        Args:
-            stop: Number of columns.
-            expand: Rows per prompt.
-        """
+        """Return the ids of the first columns of each row; None if not all are known."""
         if self.ids is None:
             return None
         if stop <= self.width:
@@ -92,50 +76,33 @@ class Prompts:
         return self.so_far[:, :stop] if self.so_far is not None and known else None
 
     def seen(self, stop: int, expand: int) -> Bool[Tensor, "batch pos"]:
-        """Return which of the first columns of each row are tokens.
-
-        Args:
-            stop: Number of columns.
-            expand: Rows per prompt.
-        """
+        """Return which of the first columns of each row are tokens."""
         new = self.mask.new_ones(self.count, max(stop - self.width, 0))
         return torch.cat([self.mask[:, :stop], new], dim=1).repeat_interleave(expand, dim=0)
 
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One forward: `rows` of `length` tokens, beginning at column `past`.
+    """One forward: `rows` of `length` tokens, beginning at column `past`."""
 
-    Args:
-        rows: Rows of this forward.
-        length: Columns of this forward.
-        past: Columns already in the cache.
-        mask: Non-padding columns up to `past + length`, if the caller gave a mask.
-        prompts: The surrounding `generate` call, if any.
-        lengths: Prompt tokens of each row, given for a bare forward.
-        reason: Why positions cannot be told, if so.
-        part: Which rows of a larger call these are, if they are a part of one.
-        gates: Weights that each active steering decided, `[batch domain]`.
-        ends: For each marker of a scope, the position of its last token in each row.
-        kept: Which of its columns the unembedding gets, if not all.
-        waiting: Steerings that do not act in this forward.
-        reader: The one of them for whose gate it is run.
-        thread: Whose call it is; None in compiled code, which cannot tell.
-    """
-
-    rows: int
-    length: int
-    past: int
+    rows: int  # rows of this forward
+    length: int  # columns of this forward
+    past: int  # columns already in the cache
+    # Non-padding columns up to `past + length`, if the caller gave a mask
     mask: Bool[Tensor, "batch pos"] | None = None
-    prompts: Prompts | None = None
+    prompts: Prompts | None = None  # the surrounding `generate` call, if any
+    # Prompt tokens of each row, given for a bare forward
     lengths: Int[Tensor, " batch"] | None = None
-    reason: str | None = None
-    part: Part | None = None
+    reason: str | None = None  # why positions cannot be told, if so
+    part: Part | None = None  # which rows of a larger call these are, if they are a part of one
+    # Weights that each active steering decided, `[batch domain]`
     gates: dict[object, Tensor] = field(default_factory=dict)
+    # For each marker of a scope, the position of its last token in each row
     ends: Mapping[str, Int[Tensor, " batch"]] = field(default_factory=dict)
-    kept: slice | Tensor | None = None
-    waiting: tuple[object, ...] = ()
-    reader: object = None
+    kept: slice | Tensor | None = None  # which of its columns the unembedding gets, if not all
+    waiting: tuple[object, ...] = ()  # steerings that do not act in this forward
+    reader: object = None  # the one of them for whose gate it is run
+    # Whose call it is; None in compiled code, which cannot tell
     thread: int | None = field(default_factory=this_thread)
     _masks: dict[tuple[Scope, torch.device], TokenMask] = field(default_factory=dict)
 
@@ -151,23 +118,13 @@ class Call:
                 )
 
     def reading(self, reader: object, waiting: tuple[object, ...]) -> "Call":
-        """Return the same forward as it is run ahead, for one gate to be decided.
-
-        Args:
-            reader: The steering whose gate it is.
-            waiting: The steerings that do not act yet.
-        """
+        """Return the same forward as it is run ahead, for one gate to be decided."""
         call = replace(self, waiting=waiting, reader=reader)
         call.gates = dict(self.gates)
         return call
 
     def row(self, row: int, columns: slice) -> "Call":
-        """Return one row of this forward, at some of its columns, as a forward of its own.
-
-        Args:
-            row: The row; it has no padding before it.
-            columns: The columns.
-        """
+        """Return one row of this forward, at some of its columns, as a forward of its own."""
         start, stop, _ = columns.indices(self.length)
         part = self.part or Part(tuple(range(self.rows)), self.rows)
         return Call(
@@ -191,19 +148,7 @@ class Call:
         return self.prompts is not None and self.past >= self.prompts.width
 
     def token_mask(self, scope: Scope, device: torch.device) -> TokenMask:
-        """Return which tokens of this forward a scope means.
-
-        Args:
-            scope: The scope.
-            device: Where the mask is needed.
-
-        Returns:
-            None for all of them, False for none, else `[batch, pos, 1]`.
-
-        Raises:
-            ScopeError: The scope needs the prompt's length, and the call does not tell it.
-            CapabilityError: Positions cannot be told for this call.
-        """
+        """Return which tokens of this forward a scope means."""
         if scope.everything:
             return None
         whole = scope.marker is None and scope.start == 0 and scope.stop is None
@@ -221,12 +166,7 @@ class Call:
         return self._masks[key]
 
     def last_prompt_columns(self) -> Int[Tensor, " batch"]:
-        """Return the column of each row's last prompt token in this forward.
-
-        Raises:
-            CapabilityError: The prompt does not lie in this forward as a whole.
-            ScopeError: The prompt's length is not known.
-        """
+        """Return the column of each row's last prompt token in this forward."""
         lengths = self.prompt_lengths()
         positions = self._positions()
         if self.past or (self.prompts is not None and self.length < self.prompts.width):
@@ -247,11 +187,7 @@ class Call:
         return hit.int().argmax(dim=1)
 
     def prompt_lengths(self) -> Int[Tensor, " batch"]:
-        """Return the tokens of each row's prompt.
-
-        Raises:
-            ScopeError: The call does not tell them.
-        """
+        """Return the tokens of each row's prompt."""
         if self.prompts is not None:
             return self.prompts.mask.sum(dim=1).repeat_interleave(self.expand)
         if self.lengths is None:
@@ -291,20 +227,7 @@ class Call:
 
 
 def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: object) -> Call:
-    """Return what can be told of a forward from its arguments.
-
-    Args:
-        kwargs: Arguments of the model's forward, by name.
-        prompts: The surrounding `generate` call, if any.
-        lengths: Prompt tokens of each row, as the caller gave them, or None.
-
-    Returns:
-        The call.
-
-    Raises:
-        RowsError: `lengths` has not one count per row.
-        ScopeError: A length is negative.
-    """
+    """Return what can be told of a forward from its arguments."""
     tokens = kwargs.get("input_ids")
     tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
     if not isinstance(tokens, Tensor):
@@ -394,15 +317,6 @@ def prompts_of(
 
     Without an attention mask, padding is what `generate` itself takes for padding: the pad token,
     where it occurs and is no end-of-sequence token.
-
-    Args:
-        kwargs: Arguments of `generate` by name; a positional `inputs` is named `inputs`.
-        pad: The pad token's id, if any.
-        eos: The end-of-sequence token's id or ids, if any.
-        part: Which prompts of a larger call these are, if they are a part of one.
-
-    Returns:
-        The prompts; one token of one prompt if nothing was given.
     """
     mask = kwargs.get("attention_mask")
     given = {name: t for name in _PROMPTS if isinstance(t := kwargs.get(name), Tensor)}

@@ -44,9 +44,6 @@ def text_gradients(
     below the lowest layer is not differentiated. A forward has at most twice as many tokens as the
     longest text, so that it takes little more memory than a forward and backward of the longest
     pair.
-
-    Raises:
-        CapabilityError: A weight can only be merged, or its module does not tell rows and tokens.
     """
     check_evaluating(architecture)
     probe = Probe(weights, architecture) if weights is not None else None

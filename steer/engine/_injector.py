@@ -33,11 +33,7 @@ _INJECTORS: "weakref.WeakKeyDictionary[nn.Module, Injector]" = weakref.WeakKeyDi
 
 
 def injector_of(architecture: Architecture) -> "Injector":
-    """Return the one injector of a model, made on first use.
-
-    Args:
-        architecture: The model's parts.
-    """
+    """Return the one injector of a model, made on first use."""
     model = unwrapped(architecture.model)
     with _LOCK:
         injector = _INJECTORS.get(model)
@@ -58,10 +54,6 @@ class Injector:
     Block hooks are put in front of all others, so that `output_hidden_states` and later hooks see
     the steered stream. The top-level forward and `generate` are watched only if some composition
     must know the call.
-
-    Args:
-        model: The causal model, without an adapter's wrapper.
-        architecture: Its parts.
     """
 
     def __init__(self, model: nn.Module, architecture: Architecture) -> None:
@@ -102,15 +94,7 @@ class Injector:
         return {text: m for steering in self._stack for text, m in steering.markers.items()}
 
     def enter(self, steering: Steering) -> None:
-        """Begin to inject a composition.
-
-        Args:
-            steering: The composition at work.
-
-        Raises:
-            BusyModelError: Another thread is steering this model.
-            SteeringError: Another tokenizer finds the same marker already.
-        """
+        """Begin to inject a composition."""
         me = threading.get_ident()
         _check_markers(self.markers, steering.markers)
         try:
@@ -126,11 +110,7 @@ class Injector:
             raise
 
     def leave(self, steering: Steering) -> None:
-        """Stop to inject a composition; nothing happens if it is not active.
-
-        Args:
-            steering: The composition at work.
-        """
+        """Stop to inject a composition; nothing happens if it is not active."""
         with _LOCK:
             if steering in self._stack:
                 self._stack.remove(steering)
@@ -143,11 +123,7 @@ class Injector:
 
     @contextmanager
     def taking(self, part: Part | None) -> Iterator[None]:
-        """Announce that this thread's next calls hold a part of the rows of a larger one.
-
-        Args:
-            part: Which rows, or None for all.
-        """
+        """Announce that this thread's next calls hold a part of the rows of a larger one."""
         before, self._announced.part = self._announced.part, part
         try:
             yield
@@ -156,15 +132,7 @@ class Injector:
 
     @contextmanager
     def calling(self, call: Call) -> Iterator[None]:
-        """Announce a call whose rows and prompts are known, for forwards of inner modules.
-
-        Args:
-            call: The call.
-
-        Raises:
-            BusyModelError: Another thread's call of this model is under way.
-            RowsError: The call has another number of prompts than there are coefficient rows.
-        """
+        """Announce a call whose rows and prompts are known, for forwards of inner modules."""
         taken, before = self._claim(), self._call
         self._call = call
         try:
@@ -177,11 +145,7 @@ class Injector:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take everything of ours off the model for a moment.
-
-        Raises:
-            BusyModelError: Another thread is steering this model.
-        """
+        """Take everything of ours off the model for a moment."""
         with _LOCK:
             if self._stack and self._owner != threading.get_ident():
                 raise _busy("steered", self._owner)
@@ -196,9 +160,6 @@ class Injector:
         """Call the model for a trial of ours: without the compositions if they must know the call.
 
         One setting for all tokens stays, so that calls of other threads are steered throughout.
-
-        Raises:
-            BusyModelError: Another thread's call of this model is under way.
         """
         if not any(steering.needs_call for steering in self._stack):
             yield
@@ -216,9 +177,6 @@ class Injector:
 
         Each reads the prompt in a run of its own, in which neither its own composition acts nor
         one whose gate is to be decided after it.
-
-        Args:
-            run: Runs the prompt of the call under way once, without a cache.
         """
         call = self.call
         if call is None:
@@ -235,14 +193,7 @@ class Injector:
             call.gates[steering] = decided[steering]
 
     def _claim(self) -> bool:
-        """Refuse a call that begins while another thread's call of this model is under way.
-
-        Returns:
-            Whether the model was taken, so that `_release` must follow.
-
-        Raises:
-            BusyModelError: Another thread's call of this model is under way.
-        """
+        """Refuse a call that begins while another thread's call of this model is under way."""
         if torch.compiler.is_compiling():
             return False  # the compiler can trace neither a thread's identity nor a lock
         if not self._under_way.acquire(blocking=False):

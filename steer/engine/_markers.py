@@ -19,16 +19,7 @@ from steer.pairs._common_prefix import common_prefix_length
 
 
 class Marker:
-    """Finds a text among token ids, however the tokenizer cuts it.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
-        text: What is looked for.
-
-    Raises:
-        CompositionError: The tokenizer cannot write the text.
-        TextError: The chat template cannot be rendered.
-    """
+    """Finds a text among token ids, however the tokenizer cuts it."""
 
     def __init__(self, tokenizer: Any, text: str) -> None:
         chat = as_chat(tokenizer)
@@ -55,11 +46,6 @@ class Marker:
         """Return the position of the token with which the marker first ends, or `NEVER`.
 
         Only the prompt's last turn and the response are searched.
-
-        Args:
-            ids: Token ids of a text from its beginning.
-            prompt_length: How many of them are the prompt.
-            known: Another text with the same prompt, and what was found in it.
         """
         if len(ids) < prompt_length:
             return NEVER  # there is no response yet, and the last turn may be still to come
@@ -96,16 +82,7 @@ class Marker:
 
 
 def markers_of(composition: Composition, tokenizer: Any) -> dict[str, Marker]:
-    """Return what finds the markers of a composition's scopes, by their text.
-
-    Args:
-        composition: What is injected.
-        tokenizer: The model's tokenizer, or None.
-
-    Raises:
-        CompositionError: There is no tokenizer, or it cannot write a marker.
-        TextError: The chat template cannot be rendered.
-    """
+    """Return what finds the markers of a composition's scopes, by their text."""
     scopes = [part.scope for part in composition.parts.values() if part.scope.marker is not None]
     if scopes and tokenizer is None:
         raise CompositionError(
@@ -121,13 +98,7 @@ def markers_of(composition: Composition, tokenizer: Any) -> dict[str, Marker]:
 def ends_in(
     markers: Mapping[str, Marker], rows: Iterable[Sequence[int]], lengths: Iterable[int]
 ) -> dict[str, Int[Tensor, " batch"]]:
-    """Return where each marker ends in whole texts.
-
-    Args:
-        markers: What finds them, by their text.
-        rows: Token ids of each text.
-        lengths: Tokens of each text's prompt.
-    """
+    """Return where each marker ends in whole texts."""
     texts = list(zip(rows, lengths, strict=True))
     return {
         text: torch.tensor([marker.end(ids, n, None) for ids, n in texts])
@@ -138,16 +109,7 @@ def ends_in(
 def ends_of(
     markers: Mapping[str, Marker], call: Call, given: Mapping[str, object]
 ) -> dict[str, Int[Tensor, " batch"]]:
-    """Return where each marker ends in the rows of a forward, as far as they go.
-
-    Args:
-        markers: What finds them, by their text.
-        call: What is known of the forward.
-        given: Arguments of the forward, by name.
-
-    Raises:
-        ScopeError: The tokens before this forward, or the prompts' lengths, are not known.
-    """
+    """Return where each marker ends in the rows of a forward, as far as they go."""
     if not markers:
         return {}
     rows, lengths = _texts(call, given), call.prompt_lengths().tolist()

@@ -13,13 +13,7 @@ _UNUSED = "`model_kwargs` are not used by the model"  # what transformers says o
 
 
 def setting(named: Mapping[str, Any], default: Any, name: str) -> Any:
-    """Return a setting of `generate`: an argument, else the config given, else the model's.
-
-    Args:
-        named: Arguments of `generate` by name.
-        default: The model's own generation config.
-        name: The setting.
-    """
+    """Return a setting of `generate`: an argument, else the config given, else the model's."""
     if name in named:
         return named[name]
     given = getattr(named.get("generation_config"), name, None)
@@ -27,30 +21,13 @@ def setting(named: Mapping[str, Any], default: Any, name: str) -> Any:
 
 
 def end_tokens(named: Mapping[str, Any], default: Any) -> list[int]:
-    """Return the ids that end an answer.
-
-    Args:
-        named: See `setting`.
-        default: See `setting`.
-    """
+    """Return the ids that end an answer."""
     ends = setting(named, default, "eos_token_id")
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def new_tokens(named: Mapping[str, Any], default: Any, width: int) -> int:
-    """Return how many tokens an answer may have.
-
-    Args:
-        named: See `setting`.
-        default: See `setting`.
-        width: Tokens of the longest prompt.
-
-    Returns:
-        The number that was set; 0 where none was, and `generate` minds the positions itself.
-
-    Raises:
-        TextError: A number of tokens is no whole number.
-    """
+    """Return how many tokens an answer may have."""
     names = ("max_new_tokens", "max_length")
     new, total = (setting(named, default, name) for name in names)
     for name, value in zip(names, (new, total), strict=True):
@@ -67,12 +44,7 @@ def new_tokens(named: Mapping[str, Any], default: Any, width: int) -> int:
 
 
 def with_padding(named: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Any]:
-    """Return options that name a padding token; in a generation config's copy, if one is given.
-
-    Args:
-        named: See `setting`.
-        ends: Ids that end an answer.
-    """
+    """Return options that name a padding token; in a generation config's copy, if one is given."""
     pad, config = ends[0] if ends else 0, copy.deepcopy(named.get("generation_config"))
     if config is None:
         return {"pad_token_id": pad, **named}
@@ -82,25 +54,13 @@ def with_padding(named: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Any
 
 
 def answer_of(row: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """Return generated tokens up to the first that ends an answer, and without it.
-
-    Args:
-        row: Token ids.
-        ends: Ids that end an answer.
-    """
+    """Return generated tokens up to the first that ends an answer, and without it."""
     return list(row[: next((k for k, token in enumerate(row) if token in ends), len(row))])
 
 
 @contextmanager
 def known_options(named: Mapping[str, Any]) -> Iterator[None]:
-    """Say which options of a call of `generate` nothing takes, and what was probably meant.
-
-    Args:
-        named: See `setting`.
-
-    Raises:
-        TextError: transformers found options that neither it nor the model knows.
-    """
+    """Say which options of a call of `generate` nothing takes, and what was probably meant."""
     try:
         yield
     except ValueError as error:

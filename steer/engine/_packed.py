@@ -33,13 +33,7 @@ class _Layout:
     def mask(
         self, index: int, window: int | None, device: torch.device
     ) -> Bool[Tensor, "pos pos"] | None:
-        """Return who attends to whom in a run; None where it is plainly causal.
-
-        Args:
-            index: The run.
-            window: How many tokens, itself included, a token may see; None for all.
-            device: Where the layer is.
-        """
+        """Return who attends to whom in a run; None where it is plainly causal."""
         key = (index, window, device)
         if key not in self._masks:
             run = self.runs[index]
@@ -56,20 +50,7 @@ def read_packed(
     places: Sequence[Place],
     layers: Sequence[int],
 ) -> Means:
-    """Average the residual stream at some places in one forward over a pack.
-
-    Args:
-        architecture: The model's parts.
-        sequences: Token ids of each sequence.
-        places: Where to average.
-        layers: Layers (block outputs, 0-based), ascending.
-
-    Returns:
-        The averages, one row per place.
-
-    Raises:
-        UnpackableError: The model's attention cannot be packed.
-    """
+    """Average the residual stream at some places in one forward over a pack."""
     device = device_of(architecture)
     packed = pack(sequences)
     averager = Averager(
@@ -108,22 +89,7 @@ def _attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attend run by run, as transformers calls attention functions.
-
-    Args:
-        module: The attention module.
-        query: `[batch, heads, pos, width of a head]`.
-        key: The same with the heads of keys and values.
-        value: Likewise.
-        attention_mask: Always None, since no mask is made for our name.
-        dropout: Always 0 in evaluation mode.
-        scaling: Factor of the scores.
-        sliding_window: How many tokens, itself included, a token may see.
-        **others: What else the model hands on; what would change the result is refused.
-
-    Returns:
-        `[batch, pos, heads, width of a head]`, and no weights.
-    """
+    """Attend run by run, as transformers calls attention functions."""
     layout = _LAYOUT.get()
     if layout is None or query.shape[2] != layout.runs[-1].stop:
         raise busy_recording()

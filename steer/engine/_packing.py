@@ -30,19 +30,13 @@ _BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Whether a model's sequences can be packed.
+    """Whether a model's sequences can be packed."""
 
-    Args:
-        packed: Whether they can.
-        reason: Why not; empty if they can.
-        length: Longest sequence for which this was tried, in tokens.
-        error: Largest ‖packed − alone‖ / ‖alone‖ found, over layers and tokens; None if the
-            packed forward did not run.
-    """
-
-    packed: bool
-    reason: str
-    length: int
+    packed: bool  # whether they can
+    reason: str  # why not; empty if they can
+    length: int  # longest sequence for which this was tried, in tokens
+    # Largest ‖packed − alone‖ / ‖alone‖ found, over layers and tokens; None if the packed forward
+    # did not run
     error: float | None = None
 
     def __str__(self) -> str:
@@ -60,10 +54,6 @@ def packing_of(architecture: Architecture, longest: int = LENGTH) -> Packing:
     relative to their norm, with a tolerance of 1e-9 in float64, 1e-4 in float32, 2e-2 in
     float16 and 1e-1 in bfloat16. The answer is kept with the model until a longer sequence is
     asked for: attention windows and scaled positions show at their own length only.
-
-    Args:
-        architecture: The model's parts.
-        longest: Longest sequence to be recorded, in tokens.
     """
     parameter = next(architecture.embedding.parameters())
     attention = _config_value(architecture, "_attn_implementation")
@@ -76,23 +66,13 @@ def packing_of(architecture: Architecture, longest: int = LENGTH) -> Packing:
 
 
 def trial_length(architecture: Architecture, longest: int) -> int:
-    """Return the length of a trial, in tokens: a multiple of `LENGTH`, within the positions.
-
-    Args:
-        architecture: The model's parts.
-        longest: Longest sequence to be computed, in tokens.
-    """
+    """Return the length of a trial, in tokens: a multiple of `LENGTH`, within the positions."""
     length = LENGTH * max(1, -(-longest // LENGTH))
     return min(length, position_limit(architecture) or length)
 
 
 def untried_reason(architecture: Architecture, length: int) -> str:
-    """Return why attention of ours need not be tried on a model; empty if it must.
-
-    Args:
-        architecture: The model's parts.
-        length: Longest sequence, in tokens.
-    """
+    """Return why attention of ours need not be tried on a model; empty if it must."""
     if not getattr(architecture.body, "_supports_attention_backend", False):
         return "its attention does not go through transformers' attention interface"
     if scaled_by_length(architecture, length):
@@ -101,33 +81,19 @@ def untried_reason(architecture: Architecture, length: int) -> str:
 
 
 def failure(error: Exception) -> str:
-    """Return the reason of a trial's failure, in one line.
-
-    Args:
-        error: One of `FAILURES`. Only the text of an `UnpackableError` is meant to be read: the
-            others come from inside the model, and what they say is of no use to its user.
-    """
+    """Return the reason of a trial's failure, in one line."""
     if isinstance(error, UnpackableError):
         return str(error)
     return "its forward fails where attention is ours and no mask is made"
 
 
 def tolerance_of(architecture: Architecture) -> float:
-    """Return how far a trial may be off, relatively, in the precision of a model.
-
-    Args:
-        architecture: The model's parts.
-    """
+    """Return how far a trial may be off, relatively, in the precision of a model."""
     return TOLERANCE.get(dtype_of(architecture), 1e-4)
 
 
 def scaled_by_length(architecture: Architecture, longest: int) -> bool:
-    """Return whether the positions of a sequence depend on the longest one beside it.
-
-    Args:
-        architecture: The model's parts.
-        longest: Longest sequence to be recorded, in tokens.
-    """
+    """Return whether the positions of a sequence depend on the longest one beside it."""
     fallback = _config_value(architecture, "max_position_embeddings") or 0
     return any(
         rope.get("rope_type") in _BY_LENGTH
@@ -137,22 +103,14 @@ def scaled_by_length(architecture: Architecture, longest: int) -> bool:
 
 
 def position_limit(architecture: Architecture) -> int | None:
-    """Return the number of positions a model has; None if there is no limit to know of.
-
-    Args:
-        architecture: The model's parts.
-    """
+    """Return the number of positions a model has; None if there is no limit to know of."""
     limit: int | None = _config_value(architecture, "max_position_embeddings")
     grows = any(rope.get("rope_type") == "dynamic" for rope in _ropes(architecture))
     return None if grows else limit
 
 
 def rotary(architecture: Architecture) -> bool:
-    """Return whether positions are rotations, so that a text beyond the limit runs all the same.
-
-    Args:
-        architecture: The model's parts.
-    """
+    """Return whether positions are rotations, so that a text beyond the limit runs all the same."""
     return any(_ropes(architecture))
 
 

@@ -20,18 +20,7 @@ def read_padded(
     *,
     max_tokens: int,
 ) -> Means:
-    """Average the residual stream at some places in forwards over padded batches.
-
-    Args:
-        architecture: The model's parts.
-        sequences: Token ids of each sequence.
-        places: Where to average.
-        layers: Layers (block outputs, 0-based), ascending.
-        max_tokens: Tokens of one batch, padding included; at least one sequence runs.
-
-    Returns:
-        The averages, one row per place.
-    """
+    """Average the residual stream at some places in forwards over padded batches."""
     wanted = {place.sequence for place in places}
     order = sorted(wanted, key=lambda index: -len(sequences[index]))
     shape = (len(places), len(layers))

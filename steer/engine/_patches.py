@@ -10,11 +10,7 @@ from steer.errors import SteeringError
 
 
 class Uncopied:
-    """A function put on the user's model; a copy of the model must not take it along.
-
-    Args:
-        function: What is called.
-    """
+    """A function put on the user's model; a copy of the model must not take it along."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -36,15 +32,7 @@ class Uncopied:
 def replace(
     module: nn.Module, name: str, value: Uncopied, undo: Callable[[Callable[[], None]], object]
 ) -> None:
-    """Set an instance attribute, after handing over what puts back exactly what was there.
-
-    Args:
-        module: The module.
-        name: The attribute, for instance `forward`.
-        value: What stands there instead.
-        undo: Is given a function that restores the instance, to be called in reverse order of the
-            replacements; calling it twice does no harm.
-    """
+    """Set an instance attribute, after handing over what puts back exactly what was there."""
     had, old = name in module.__dict__, module.__dict__.get(name)
 
     def restore() -> None:
@@ -58,10 +46,6 @@ def replace(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the causal model inside an adapter's wrapper: both ways in lead through it.
-
-    Args:
-        model: A causal model, or what an adapter library puts around one.
-    """
+    """Return the causal model inside an adapter's wrapper: both ways in lead through it."""
     inner = getattr(model, "get_base_model", None)
     return cast(nn.Module, inner()) if callable(inner) else model

@@ -22,27 +22,19 @@ from steer.network._architecture.probe import uncompiled
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Tokens of one sequence whose residual stream is averaged.
+    """Tokens of one sequence whose residual stream is averaged."""
 
-    Args:
-        sequence: Index of the sequence in its batch.
-        tokens: Indices of the tokens in that sequence, at least one.
-    """
-
-    sequence: int
-    tokens: tuple[int, ...]
+    sequence: int  # index of the sequence in its batch
+    tokens: tuple[int, ...]  # indices of the tokens in that sequence, at least one
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Means:
-    """The average residual stream and its average norm, one row per place.
+    """The average residual stream and its average norm, one row per place."""
 
-    Args:
-        residual: `[place layer d_model]` in float64, in residual units.
-        norm: `[place layer]` in float64: mean ‖h‖ over the tokens of the place.
-    """
-
+    # `[place layer d_model]` in float64, in residual units
     residual: Float[Tensor, "pair layer d_model"]
+    # `[place layer]` in float64: mean ‖h‖ over the tokens of the place
     norm: Float[Tensor, "pair layer"]
 
 
@@ -50,12 +42,6 @@ class Averager:
     """Averages rows of the residual stream in float64, one layer after the other.
 
     mean_p = Σ_t weight[p, t] · h[rows[t]]
-
-    Args:
-        rows: For each place, the rows of the flattened stream `[pos d_model]` to average.
-        layers: Number of layers that will be read.
-        d_model: Width of the residual stream.
-        device: Where the model's inputs are.
     """
 
     def __init__(
@@ -75,12 +61,7 @@ class Averager:
         self._norm = torch.empty(len(rows), layers, dtype=torch.float64, device=exact)
 
     def read(self, index: int, stream: Float[Tensor, "batch pos d_model"]) -> None:
-        """Take in the output of one block.
-
-        Args:
-            index: Which of the layers read it is.
-            stream: The block's output.
-        """
+        """Take in the output of one block."""
         flat = stream.reshape(-1, stream.shape[-1])
         rows = flat.index_select(0, self._rows.to(flat.device))
         exact = rows.to(self._weights.device).double()
@@ -98,17 +79,7 @@ def run_blocks(
     inputs: Mapping[str, Any],
     read: Callable[[int, Float[Tensor, "batch pos d_model"]], None],
 ) -> None:
-    """Run a model's body up to the last wanted block and hand over the blocks' outputs.
-
-    Args:
-        architecture: The model's parts.
-        layers: Wanted layers (block outputs, 0-based), ascending.
-        inputs: Keyword arguments of the body.
-        read: Called with the index in `layers` and the output of that block.
-
-    Raises:
-        BusyModelError: In another thread that calls the model meanwhile; this one is undisturbed.
-    """
+    """Run a model's body up to the last wanted block and hand over the blocks' outputs."""
     me = threading.get_ident()
 
     def reader(index: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
@@ -155,11 +126,7 @@ def keep_freed_memory() -> None:
 
 
 def dtype_of(architecture: Architecture) -> torch.dtype:
-    """Return the dtype that the body computes in: that of its token embedding.
-
-    Args:
-        architecture: The model's parts.
-    """
+    """Return the dtype that the body computes in: that of its token embedding."""
     dtype: torch.dtype = next(architecture.embedding.parameters()).dtype
     return dtype
 

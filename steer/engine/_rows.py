@@ -13,26 +13,15 @@ from steer.errors import ScopeError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rows:
-    """What the coefficients of a call's rows depend on, the composition apart.
+    """What the coefficients of a call's rows depend on, the composition apart."""
 
-    Args:
-        expand: Rows per prompt: beams or sampled copies.
-        weights: `[batch domain]`, what a gate decided for the rows.
-        part: Which rows of a larger call these are.
-    """
-
-    expand: int = 1
-    weights: Tensor | None = None
-    part: Part | None = None
+    expand: int = 1  # rows per prompt: beams or sampled copies
+    weights: Tensor | None = None  # `[batch domain]`, what a gate decided for the rows
+    part: Part | None = None  # which rows of a larger call these are
 
     @classmethod
     def of(cls, call: Call, steering: object) -> "Rows":
-        """Return what a call says of the rows of one steering.
-
-        Args:
-            call: The call.
-            steering: The composition at work, under which its gate's decision is kept.
-        """
+        """Return what a call says of the rows of one steering."""
         return cls(call.expand, call.gates.get(steering), call.part)
 
     def same(self, other: "Rows | None") -> bool:
@@ -46,11 +35,7 @@ class Rows:
 
     @torch.inference_mode(False)  # what is bound outlives the call
     def coefficients(self, composition: Composition) -> Float[Tensor, "batch domain"]:
-        """Return the coefficients of each row; one row where all rows have the same.
-
-        Args:
-            composition: Whose coefficients.
-        """
+        """Return the coefficients of each row; one row where all rows have the same."""
         c = composition.coefficients
         if composition.per_row:
             c = c if self.part is None else c[list(self.part.rows)]

@@ -20,11 +20,6 @@ def guard(
     `state_dict` is guarded at the modules that hold them, so that it is refused however it is
     reached; the writers of `transformers` also, since they make folders and repositories first.
     Loading is guarded at the modules around them too, before anything else is loaded.
-
-    Args:
-        model: The causal model.
-        names: The parameters that are merged into.
-        undo: Is given what takes each guard away again, to be called in reverse order.
     """
     for writer in _WRITERS:
         if hasattr(model, writer):

@@ -28,32 +28,17 @@ Bound = dict[int, list[Prepared]]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Step:
-    """One operator at one site, with the directions of the domains that use it there.
+    """One operator at one site, with the directions of the domains that use it there."""
 
-    Args:
-        operator: The operator.
-        scope: The tokens it acts on.
-        columns: Column of each direction's domain in the coefficients.
-        V: `[domain d_model]`, in residual units, at least float32, on the CPU.
-    """
-
-    operator: Operator
-    scope: Scope
-    columns: tuple[int, ...]
+    operator: Operator  # the operator
+    scope: Scope  # the tokens it acts on
+    columns: tuple[int, ...]  # column of each direction's domain in the coefficients
+    # `[domain d_model]`, in residual units, at least float32, on the CPU
     V: Float[Tensor, "domain d_model"]
 
 
 def plan(composition: Composition) -> Mapping[int, tuple[Step, ...]]:
-    """Return the residual steps of a composition at each layer, in the order in which they run.
-
-    Args:
-        composition: What to inject.
-
-    Returns:
-        For each layer (-1 is the embedding output), its steps: domains that share operator and
-        scope there are one step.
-
-    """
+    """Return the residual steps of a composition at each layer, in the order in which they run."""
     groups: dict[int, dict[tuple[str, Scope], list[tuple[int, Tensor]]]] = {}
     for column, part in enumerate(composition.parts.values()):
         for site in part.vector.sites:
@@ -85,16 +70,6 @@ class Steering:
     displaced that the prompt meets before the layer where the gate is read.
 
     `merging` is what is merged into the weights for it, if anything is.
-
-    Args:
-        composition: What to inject.
-        units: Its weight sites that are taken by hook.
-        calls: Knows the call under way.
-        markers: What finds the markers of its scopes, by their text.
-        merging: Its weight sites that are merged.
-
-    Raises:
-        CompositionError: The model's dtype cannot hold a coefficient of a weight site.
     """
 
     def __init__(
@@ -129,25 +104,11 @@ class Steering:
         return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
 
     def check(self, composition: Composition) -> None:
-        """Refuse coefficients that the model's dtype cannot hold where weights are displaced.
-
-        Args:
-            composition: The same vectors at the coefficients in question.
-
-        Raises:
-            CompositionError: There is such a coefficient.
-        """
+        """Refuse coefficients that the model's dtype cannot hold where weights are displaced."""
         bounds.check(composition, self._held)
 
     def check_rows(self, prompts: int) -> None:
-        """Refuse a call of another number of prompts than there are coefficient rows.
-
-        Args:
-            prompts: Prompts of the call.
-
-        Raises:
-            RowsError: They differ.
-        """
+        """Refuse a call of another number of prompts than there are coefficient rows."""
         rows = self.composition.coefficients.shape[0]
         if self.composition.per_row and rows != prompts:
             raise RowsError(
@@ -162,9 +123,6 @@ class Steering:
 
         Where no call must be seen they are written into the bound tensors, so that compiled
         graphs stay valid.
-
-        Args:
-            composition: The same vectors at other coefficients.
         """
         if composition is self.composition:
             return
@@ -191,19 +149,7 @@ class Steering:
                     yield from zip(held, new, strict=True)
 
     def apply(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
-        """Return the residual stream after this composition's steps at a layer.
-
-        Args:
-            layer: The layer; -1 is the embedding output.
-            h: `[batch pos d_model]`, in residual units; it is not written to.
-            call: What is known of the top-level call.
-
-        Returns:
-            `[batch pos d_model]`; h itself where nothing is to be done.
-
-        Raises:
-            ScopeError: The call must be known and is not.
-        """
+        """Return the residual stream after this composition's steps at a layer."""
         if not self.needs_call:
             return self._run(layer, h, None)
         if call is None:

@@ -11,9 +11,5 @@ def this_thread() -> int | None:
 
 
 def elsewhere(thread: int | None) -> bool:
-    """Return whether this is another thread; where it cannot be told, it is not.
-
-    Args:
-        thread: What `this_thread` returned.
-    """
+    """Return whether this is another thread; where it cannot be told, it is not."""
     return thread is not None and this_thread() not in (None, thread)

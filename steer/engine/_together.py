@@ -28,14 +28,6 @@ def one_by_one(architecture: Architecture, options: Mapping[str, Any]) -> bool:
 
     At first a short text padded on the left and a longer one are generated together and alone, and
     their logits compared. The answer is kept with the model, and warned of if it is yes.
-
-    Args:
-        architecture: The model's parts.
-        options: Options of `generate`.
-
-    Raises:
-        CapabilityError: Beams or copies are asked for, and a row changes with those beside it.
-        BusyModelError: Another thread's call of the model is under way.
     """
     default = getattr(architecture.model, "generation_config", None)
     found = _mixing(architecture, setting(options, default, "use_cache") is not False)

@@ -23,17 +23,11 @@ SHORTEST = 8  # tokens; a shorter beginning costs more in attention calls than i
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive rows that continue one sequence.
+    """Consecutive rows that continue one sequence."""
 
-    Args:
-        start: First row.
-        stop: Row after the last.
-        before: Spans of rows that hold the sequence's earlier tokens, in order.
-    """
-
-    start: int
-    stop: int
-    before: Spans
+    start: int  # first row
+    stop: int  # row after the last
+    before: Spans  # spans of rows that hold the sequence's earlier tokens, in order
 
     @property
     def depth(self) -> int:
@@ -43,19 +37,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Sequences laid out in one row.
+    """Sequences laid out in one row."""
 
-    Args:
-        ids: Token id of each row.
-        positions: Position of each row in its sequence.
-        runs: The runs, in order; together they are all rows.
-        spans: For each sequence, the spans of rows that hold it, in order.
-    """
-
-    ids: tuple[int, ...]
-    positions: tuple[int, ...]
-    runs: tuple[Run, ...]
-    spans: tuple[Spans, ...]
+    ids: tuple[int, ...]  # token id of each row
+    positions: tuple[int, ...]  # position of each row in its sequence
+    runs: tuple[Run, ...]  # the runs, in order; together they are all rows
+    spans: tuple[Spans, ...]  # for each sequence, the spans of rows that hold it, in order
 
     def rows(self, place: Place) -> list[int]:
         """Return the rows that hold the tokens of a place."""
@@ -64,14 +51,7 @@ class Pack:
 
 
 def pack(sequences: Sequence[Sequence[int]]) -> Pack:
-    """Lay sequences out in one row, shared beginnings once.
-
-    Args:
-        sequences: Token ids of each, none empty.
-
-    Returns:
-        The layout; `spans` is in the order given.
-    """
+    """Lay sequences out in one row, shared beginnings once."""
     ids: list[int] = []
     positions: list[int] = []
     runs: list[Run] = []
@@ -97,13 +77,7 @@ def unique_tokens(sequences: Sequence[Sequence[int]]) -> int:
 
 
 def _shared(left: Sequence[int], right: Sequence[int], spans: Spans) -> Spans:
-    """Return the rows of `left` that hold the beginning it shares with `right`, if it is worth it.
-
-    Args:
-        left: Token ids of a sequence already laid out.
-        right: Token ids of the next.
-        spans: The rows of `left`.
-    """
+    """Return the rows of `left` that hold the beginning it shares with `right`, if long enough."""
     length = common_prefix_length(left, right)
     if length < min(SHORTEST, len(right)):
         return ()

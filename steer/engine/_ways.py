@@ -7,15 +7,7 @@ from steer.errors import CapabilityError
 
 
 def refuse_ways(stack: Sequence[Steering], setting_of: Callable[[str], object]) -> None:
-    """Refuse ways to generate in which gates or positions are not those of the prompts.
-
-    Args:
-        stack: The active compositions.
-        setting_of: Name of an option of `generate` → what holds for this call.
-
-    Raises:
-        CapabilityError: There is such a way.
-    """
+    """Refuse ways to generate in which gates or positions are not those of the prompts."""
     gated = any(steering.composition.gate is not None for steering in stack)
     if gated and setting_of("assistant_early_exit") is not None:
         raise CapabilityError(

@@ -72,17 +72,7 @@ def exchange_batch(
 def check_lengths(
     architecture: Architecture, batch: Batch, prompts: Sequence[PromptLike], new: int = 0
 ) -> None:
-    """Refuse texts longer than a model's positions, or warn where it runs on beyond its training.
-
-    Args:
-        architecture: The model's parts.
-        batch: The texts.
-        prompts: The prompt of each, for the message.
-        new: Tokens to be generated after each; the last of them needs no position.
-
-    Raises:
-        TextError: The model has no position for some tokens.
-    """
+    """Refuse texts that are too long for the model, or warn where it runs beyond its training."""
     limit = position_limit(architecture)
     lengths = [len(ids) for ids in batch.ids]
     longest = max(lengths, default=0)
@@ -119,9 +109,6 @@ def told(tell: Callable[[str], object]) -> Iterator[None]:
     """Have `check_lengths` tell somebody of long texts instead of warning, in this thread.
 
     A console shows it beside the answer: a warning of a worker thread is not seen there.
-
-    Args:
-        tell: Takes the message.
     """
     token = _TOLD.set(tell)
     try:
@@ -131,17 +118,7 @@ def told(tell: Callable[[str], object]) -> Iterator[None]:
 
 
 def rows_at_once(engine: Engine, prompts: int, size: int | None, options: Mapping[str, Any]) -> int:
-    """Return how many prompts are generated in one batch: one where a batch would change them.
-
-    Args:
-        engine: The engine.
-        prompts: Number of prompts.
-        size: How many were asked for, or None for all.
-        options: Options of `generate`.
-
-    Raises:
-        CapabilityError: Several prompts of a model that runs them one by one are to be streamed.
-    """
+    """Return how many prompts are generated in one batch: one where a batch would change them."""
     size = min(size or prompts, prompts)
     default = getattr(engine.architecture.model, "generation_config", None)
     copies = [setting(options, default, n) or 1 for n in ("num_beams", "num_return_sequences")]
@@ -158,11 +135,7 @@ def rows_at_once(engine: Engine, prompts: int, size: int | None, options: Mappin
 
 
 def in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:
-    """Return the results of parts of a batch in the order of the whole batch.
-
-    Args:
-        parts: Each part with its results, the same number for each of its rows.
-    """
+    """Return the results of parts of a batch in the order of the whole batch."""
     placed: dict[int, list[_T]] = {}
     for batch, results in parts:
         rows = batch.rows or range(len(batch.ids))

@@ -22,18 +22,7 @@ def with_own(
     scope: Scope | str | None,
     gate: DomainGate | None,
 ) -> Composition:
-    """Return a composition with what is given in place of its own.
-
-    Args:
-        composition: The composition.
-        value: Coefficients, dimensionless.
-        operator: Operator of every domain.
-        scope: Scope of every domain.
-        gate: The gate.
-
-    Raises:
-        CompositionError: They do not go together.
-    """
+    """Return a composition with what is given in place of its own."""
     parts = {
         name: Part(
             part.vector,
@@ -49,11 +38,7 @@ def with_own(
 
 
 def warn_of_tuning(what: object) -> None:
-    """Warn of vectors that are given without a coefficient, and were tuned to another than 1.
-
-    Args:
-        what: What `lm.steered` was given.
-    """
+    """Warn of vectors that are given without a coefficient, and were tuned to another than 1."""
     named = what if isinstance(what, Mapping) else {"": what}
     tuned = [v.tuning.coefficient for v in named.values() if isinstance(v, Vector) and v.tuning]
     if any(c != 1 for c in tuned):

@@ -96,11 +96,7 @@ def _criteria(criteria: list[Any]) -> Any:
 
 
 class _Stop:
-    """A stopping criterion that ends every row at once.
-
-    Args:
-        wanted: Whether to end.
-    """
+    """A stopping criterion that ends every row at once."""
 
     def __init__(self, wanted: Callable[[], bool]) -> None:
         self._wanted = wanted
@@ -114,11 +110,6 @@ class _Streamer:
 
     What is told of a row is what two decodings in a row agree about, so that neither half a
     character nor a space that the next token takes away is shown.
-
-    Args:
-        tokenizer: The tokenizer.
-        ends: Ids that end an answer; what follows them in a row is padding.
-        tell: Takes the texts so far.
     """
 
     def __init__(

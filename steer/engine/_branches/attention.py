@@ -25,19 +25,13 @@ Memory = dict[nn.Module, tuple[Tensor, Tensor]]
 
 @dataclass(eq=False, slots=True)
 class Attending:
-    """The forward under way.
+    """The forward under way."""
 
-    Args:
-        branches: Its rows.
-        memory: Keys and values of the still rows, by attention module; read, or kept if `keep`.
-        keep: Whether the keys and values of this forward are kept in `memory`.
-        calls: Attention calls seen so far.
-    """
-
-    branches: Sequence[Branch]
+    branches: Sequence[Branch]  # its rows
+    # Keys and values of the still rows, by attention module; read, or kept if `keep`
     memory: Memory
-    keep: bool = False
-    calls: int = 0
+    keep: bool = False  # whether the keys and values of this forward are kept in `memory`
+    calls: int = 0  # attention calls seen so far
     _masks: dict[tuple[int, int | None, torch.device], Bool[Tensor, "pos pos"] | None] = field(
         default_factory=dict
     )
@@ -45,13 +39,7 @@ class Attending:
     def mask(
         self, index: int, window: int | None, device: torch.device
     ) -> Bool[Tensor, "pos pos"] | None:
-        """Return who attends to whom in a branch; None where it is plainly causal or total.
-
-        Args:
-            index: The branch.
-            window: How many tokens, itself included, a token may see; None for all.
-            device: Where the layer is.
-        """
+        """Return who attends to whom in a branch; None where it is plainly causal or total."""
         key = (index, window, device)
         if key not in self._masks:
             branch = self.branches[index]
@@ -64,15 +52,7 @@ _ATTENDING: ContextVar[Attending | None] = ContextVar("steer_branches", default=
 
 @contextmanager
 def attending(architecture: Architecture, task: Attending) -> Iterator[Attending]:
-    """Let the model's attention follow the branches of a forward, and put everything back.
-
-    Args:
-        architecture: The model's parts.
-        task: The forward.
-
-    Raises:
-        BusyModelError: The model's attention is ours already.
-    """
+    """Let the model's attention follow the branches of a forward, and put everything back."""
     with attention_replaced(architecture, ATTENTION, _attention, _busy):
         token = _ATTENDING.set(task)
         try:
@@ -92,22 +72,7 @@ def _attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attend branch by branch, as transformers calls attention functions.
-
-    Args:
-        module: The attention module.
-        query: `[batch, heads, pos, width of a head]`, a batch row for each setting.
-        key: The same with the heads of keys and values.
-        value: Likewise.
-        attention_mask: Always None, since no mask is made for our name.
-        dropout: Always 0 in evaluation mode.
-        scaling: Factor of the scores.
-        sliding_window: How many tokens, itself included, a token may see.
-        **others: What else the model hands on; what would change the result is refused.
-
-    Returns:
-        `[batch, pos, heads, width of a head]`, and no weights.
-    """
+    """Attend branch by branch, as transformers calls attention functions."""
     task = _ATTENDING.get()
     if task is None or query.shape[2] != task.branches[-1].stop:
         raise _busy()

@@ -40,22 +40,7 @@ def branched_logprobs(
     max_tokens: int,
     done: Done = lambda n: None,
 ) -> list[Float[Tensor, "setting pos"]]:
-    """Return log p(response token) of each row under each setting, without the gate.
-
-    Args:
-        architecture: The model's parts; it is not being steered.
-        composition: Vectors at residual sites, with their operators and scopes.
-        settings: Coefficients of each setting, dimensionless; those of the composition are unused.
-        batch: Prompts with the responses to be scored.
-        max_tokens: Tokens of one forward, over all its settings; one setting of one text at least.
-        done: Called with a number of (row, setting) scored, which add up to all of them.
-
-    Returns:
-        For each row of the batch, in nats in float32.
-
-    Raises:
-        UnpackableError: The model cannot be cut at a block.
-    """
+    """Return log p(response token) of each row under each setting, without the gate."""
     found = _branched(architecture, composition, settings, batch, None, max_tokens, done)
     return [row[..., 0] for row in found]
 
@@ -70,22 +55,7 @@ def branched_divergences(
     *,
     max_tokens: int,
 ) -> list[Float[Tensor, "setting pos 2"]]:
-    """Return, at each response token, its log p and KL(steered‖unsteered) under each setting.
-
-    Args:
-        architecture: The model's parts; it is not being steered.
-        composition: Vectors at residual sites, with their operators and scopes.
-        settings: Coefficients of each setting, dimensionless; those of the composition are unused.
-        batch: Prompts with their responses.
-        before: Unsteered log-probabilities at each row's response tokens, in nats.
-        max_tokens: Tokens of one forward, over all its settings; one setting of one text at least.
-
-    Returns:
-        For each row of the batch both numbers, in nats in float32.
-
-    Raises:
-        UnpackableError: The model cannot be cut at a block.
-    """
+    """Return, at each response token, its log p and KL(steered‖unsteered) under each setting."""
     return _branched(architecture, composition, settings, batch, before, max_tokens, lambda n: None)
 
 
@@ -147,20 +117,13 @@ def _texts(batch: Batch, max_tokens: int) -> Iterator[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """Some rows of a batch, laid out.
+    """Some rows of a batch, laid out."""
 
-    Args:
-        pack: The layout, without each row's last token, which predicts nothing that is scored.
-        still: Rows of it that are the same under every setting.
-        moved: The others.
-        members: For each scope, which rows it means.
-        wanted: For each row of the batch, the pack's row and the token of each score.
-    """
-
-    pack: Pack
-    still: Half
-    moved: Half
-    members: dict[Any, Tensor]
+    pack: Pack  # the layout, without each row's last token, which predicts nothing that is scored
+    still: Half  # rows of it that are the same under every setting
+    moved: Half  # the others
+    members: dict[Any, Tensor]  # for each scope, which rows it means
+    # For each row of the batch, the pack's row and the token of each score
     wanted: tuple[tuple[tuple[int, int], ...], ...]
 
 

@@ -45,19 +45,7 @@ def run_below(
     task: Attending,
     known: tuple[int, Any] = (-1, None),
 ) -> Any:
-    """Return what a block of the unsteered model returns, before hooks of others see it.
-
-    Args:
-        architecture: The model's parts.
-        layer: The block.
-        ids: Token ids.
-        positions: Position of each in its sequence.
-        task: How they attend.
-        known: A lower block and what it returned, from which on the model runs; -1 for none.
-
-    Raises:
-        UnpackableError: The model's attention cannot be followed.
-    """
+    """Return what a block of the unsteered model returns, before hooks of others see it."""
     raw: list[Any] = []
     block = architecture.blocks[layer]
     keep = block.register_forward_hook(lambda *called: raw.append(called[-1]), prepend=True)
@@ -81,20 +69,7 @@ def run_above(
     task: Attending,
     change: tuple[tuple[int, ...], Change],
 ) -> Hidden:
-    """Return the output of a model's last block, given that of an earlier one.
-
-    Args:
-        architecture: The model's parts.
-        layer: The layer given; -1 for none, where the whole model runs.
-        below: What its block returned, with the residual stream of this batch in it.
-        ids: Token ids.
-        positions: Position of each in its sequence.
-        task: How they attend.
-        change: Layers above the one given that are steered, and how; -1 is the input of block 0.
-
-    Raises:
-        UnpackableError: The model's attention cannot be followed.
-    """
+    """Return the output of a model's last block, given that of an earlier one."""
     last = architecture.n_layers - 1
     found: list[Hidden] = []
     inputs = {"input_ids": ids, "position_ids": positions}
@@ -169,11 +144,6 @@ def _changing(
 
 
 def rows_of(output: Any, rows: Int[Tensor, " pos"]) -> Any:
-    """Return what a block returned at some of its positions only.
-
-    Args:
-        output: A tensor `[batch pos d_model]`, or a tuple that starts with one.
-        rows: The positions.
-    """
+    """Return what a block returned at some of its positions only."""
     h = block_output(output)
     return replace_output(output, torch.index_select(h, 1, rows.to(h.device)))

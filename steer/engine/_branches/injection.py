@@ -14,13 +14,7 @@ Membership = Mapping[Scope, Bool[Tensor, " pos"]]
 
 
 class Injection:
-    """The steps of a composition at each layer, bound to some settings and some rows.
-
-    Args:
-        composition: The vectors, operators and scopes.
-        settings: `[setting domain]`, dimensionless.
-        members: For each scope, which of the rows it means.
-    """
+    """The steps of a composition at each layer, bound to some settings and some rows."""
 
     def __init__(
         self,
@@ -36,12 +30,7 @@ class Injection:
         }
 
     def apply(self, layer: int, h: Float[Tensor, "batch pos d_model"]) -> Tensor:
-        """Return the residual stream after the steps at a layer.
-
-        Args:
-            layer: The layer; -1 is the embedding output.
-            h: In residual units, one batch row for each setting, or one for all; not written to.
-        """
+        """Return the residual stream after the steps at a layer."""
         for step, prepared in zip(self._steps[layer], self._prepared[layer], strict=True):
             members = self._members[step.scope]
             if not bool(members.any()):
@@ -66,11 +55,5 @@ def scopes(composition: Composition) -> tuple[Scope, ...]:
 
 
 def members(scope: Scope, positions: Sequence[int], prompt_length: int) -> Bool[Tensor, " pos"]:
-    """Return which tokens of one sequence a scope means.
-
-    Args:
-        scope: The scope.
-        positions: Position of each token.
-        prompt_length: How many of the sequence's tokens are the prompt.
-    """
+    """Return which tokens of one sequence a scope means."""
     return scope.mask(torch.tensor([positions]), torch.tensor([prompt_length]))[0]

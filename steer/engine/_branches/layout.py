@@ -13,19 +13,12 @@ from steer.engine._tree import Pack, Spans
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Consecutive rows of one forward that continue one sequence.
+    """Consecutive rows of one forward that continue one sequence."""
 
-    Args:
-        start: First row.
-        stop: Row after the last.
-        still: Spans of still rows, computed before, that hold earlier tokens of the sequence.
-        before: Spans of rows of this forward that hold the tokens between those and its own.
-    """
-
-    start: int
-    stop: int
-    still: Spans
-    before: Spans
+    start: int  # first row
+    stop: int  # row after the last
+    still: Spans  # spans of still rows, computed before, that hold earlier tokens of the sequence
+    before: Spans  # spans of rows of this forward that hold the tokens between those and its own
 
     @property
     def depth(self) -> int:
@@ -35,24 +28,15 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """The still or the moved rows of a pack.
+    """The still or the moved rows of a pack."""
 
-    Args:
-        rows: Which rows of the pack they are, ascending.
-        branches: The same rows as branches; together they are all of them, in order.
-    """
-
-    rows: tuple[int, ...]
+    rows: tuple[int, ...]  # which rows of the pack they are, ascending
+    # The same rows as branches; together they are all of them, in order
     branches: tuple[Branch, ...]
 
 
 def halves(pack: Pack, steered: Sequence[bool]) -> tuple[Half, Half]:
-    """Return the still and the moved rows of a pack.
-
-    Args:
-        pack: The layout of some sequences.
-        steered: For each row, whether a setting acts there.
-    """
+    """Return the still and the moved rows of a pack."""
     moved = _moved(pack, steered)
     index, counts = [], [0, 0]
     for flag in moved:

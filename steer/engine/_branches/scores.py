@@ -20,18 +20,7 @@ def score(
     wanted: Wanted,
     before: Mapping[int, Float[Tensor, " vocab"]] | None = None,
 ) -> Float[Tensor, "batch pos read"]:
-    """Return log p(token) at some rows, `log_softmax(logits(h_row))[token]`, and KL if asked.
-
-    Args:
-        architecture: The model's parts.
-        h: Output of the last block, one batch row for each setting.
-        wanted: Row and token of each log-probability, rows ascending; a row may stand in several.
-        before: Unsteered log-probabilities at the same rows, in nats; then the second number is
-            Σ_v p_v (log p_v − log before_v).
-
-    Returns:
-        One column for each of `wanted` with one number or two, in nats, in float32 on the CPU.
-    """
+    """Return log p(token) at some rows, `log_softmax(logits(h_row))[token]`, and KL if asked."""
     limit = _CPU_BYTES if h.device.type == "cpu" else _OTHER_BYTES
     at_once = max(_FEWEST, limit // (4 * architecture.vocab))
     settings = min(h.shape[0], at_once)

@@ -46,10 +46,6 @@ def uncut_reason(architecture: Architecture, longest: int = LENGTH) -> str:
     The first call scores random texts under two settings both ways and compares the
     log-probabilities. The answer is kept until a longer sequence is asked for: attention windows
     and scaled positions show at their own length only.
-
-    Args:
-        architecture: The model's parts; it is not being steered.
-        longest: Longest sequence, in tokens.
     """
     known = _known(architecture)
     if not known.reason and known.length < longest:
@@ -59,11 +55,7 @@ def uncut_reason(architecture: Architecture, longest: int = LENGTH) -> str:
 
 
 def fastest_tokens(architecture: Architecture) -> int:
-    """Return the tokens of one forward at which a block is fastest, measured once per model.
-
-    Args:
-        architecture: The model's parts; it is not being steered.
-    """
+    """Return the tokens of one forward at which a block is fastest, measured once per model."""
     known = _known(architecture)
     if known.tokens is None:
         device = device_of(architecture)

@@ -17,33 +17,19 @@ Edits = Mapping[int, Sequence[Edit]]
 
 
 def module_at(model: Any, name: str) -> Any:
-    """Return the module of a traced model with a dotted name; the model itself for an empty one.
-
-    Args:
-        model: The traced model.
-        name: The dotted name.
-    """
+    """Return the module of a traced model with a dotted name; the model itself for an empty one."""
     for part in name.split(".") if name else ():
         model = model[int(part)] if part.isdigit() else getattr(model, part)
     return model
 
 
 def stream_of(output: Any) -> Any:
-    """Return the hidden state in what a block returned: a tensor, or the first entry of a tuple.
-
-    Args:
-        output: What the block returned.
-    """
+    """Return the hidden state in what a block returned: a tensor, or the first entry of a tuple."""
     return output if isinstance(output, Tensor) else output[0]
 
 
 def with_stream(output: Any, h: Tensor) -> Any:
-    """Return what a block returned with another hidden state in it.
-
-    Args:
-        output: What the block returned.
-        h: `[batch pos d_model]`, in residual units.
-    """
+    """Return what a block returned with another hidden state in it."""
     if isinstance(output, Tensor):
         return h
     rest = [h, *output[1:]]
@@ -51,15 +37,7 @@ def with_stream(output: Any, h: Tensor) -> Any:
 
 
 def for_rows(tensor: Tensor, h: Tensor) -> Tensor:
-    """Return a tensor with one entry for every prompt as one for every row of h, where h is.
-
-    Args:
-        tensor: Prompts first; or one entry for all.
-        h: `[batch pos d_model]`; several consecutive rows belong to a prompt.
-
-    Raises:
-        ValueError: The rows are no multiple of the prompts.
-    """
+    """Return a tensor with one entry for every prompt as one for every row of h, where h is."""
     tensor = tensor.to(h.device, h.dtype) if tensor.is_floating_point() else tensor.to(h.device)
     if tensor.shape[0] in (1, h.shape[0]):
         return tensor
@@ -69,15 +47,7 @@ def for_rows(tensor: Tensor, h: Tensor) -> Tensor:
 
 
 def check_rows(rows: int | None, h: Tensor) -> None:
-    """Refuse a trace with another number of rows.
-
-    Args:
-        rows: How many there must be; None for any number.
-        h: `[batch pos d_model]`.
-
-    Raises:
-        RowsError: They differ; a `ValueError` where this library is not installed.
-    """
+    """Refuse a trace with another number of rows."""
     if rows in (None, h.shape[0]):
         return
     what, found = "coefficient rows and prompts differ in number", f"{rows} for {h.shape[0]} rows"
@@ -94,15 +64,7 @@ def check_rows(rows: int | None, h: Tensor) -> None:
 
 
 def check_state(given: Mapping[str, Any], length: int) -> None:
-    """Refuse a forward that continues from a state which does not tell how many tokens it holds.
-
-    Args:
-        given: Arguments of the forward, by name.
-        length: Columns of the forward.
-
-    Raises:
-        CapabilityError: It is one; a `ValueError` where this library is not installed.
-    """
+    """Refuse a forward that continues from a state which does not tell how many tokens it holds."""
     mask = given.get("attention_mask")
     if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] > length:
         return
@@ -129,13 +91,6 @@ def positions_of(model: Any) -> Tensor:
     """Return where each token of a traced model's forward stands, `[batch pos]`.
 
     They are what the model itself is told: position ids, else the attention mask, else the cache.
-
-    Args:
-        model: The traced model; nothing of this forward may have been read yet.
-
-    Raises:
-        CapabilityError: A state holds earlier tokens, and nothing tells how many; a `ValueError`
-            where this library is not installed.
     """
     given = model.inputs[1]
     ids, mask = given.get("position_ids"), given.get("attention_mask")
@@ -154,15 +109,7 @@ def positions_of(model: Any) -> Tensor:
 def edited(
     h: Tensor, edits: Sequence[Edit], ends: Tensor | None = None, at: Tensor | None = None
 ) -> Tensor:
-    """Return a residual stream after the edits of one layer.
-
-    Args:
-        h: `[batch pos d_model]`, in residual units; it is not written to.
-        edits: What to do.
-        ends: Tokens of each prompt's text so far, where padding is on the left.
-        at: Position of each token, `[batch pos]`, where they are known. Without either, each row
-            begins at position 0.
-    """
+    """Return a residual stream after the edits of one layer."""
     for apply, tensors, low, high in edits:
         changed = apply(h, tuple(for_rows(t, h) for t in tensors))
         if low is None or high is None:
@@ -185,22 +132,7 @@ def walk(
     at: Tensor | None = None,
     rows: int | None = None,
 ) -> dict[int, Tensor]:
-    """Go through the blocks of one forward as they run: edit and read the residual stream.
-
-    Args:
-        blocks: The traced decoder blocks.
-        edits: What to do at each layer; -1 is the input of block 0.
-        wanted: Layers to be read, after the edits there.
-        ends: See `edited`.
-        at: See `edited`.
-        rows: How many rows there must be; None for any number.
-
-    Returns:
-        `[batch pos d_model]` for each layer wanted.
-
-    Raises:
-        RowsError: There is another number of rows.
-    """
+    """Go through the blocks of one forward as they run: edit and read the residual stream."""
     found = {}
     for layer in sorted({*edits, *wanted}):
         if layer == -1:
@@ -222,17 +154,7 @@ def walk(
 
 
 def walk_steps(tracer: Any, blocks: Any, edits: Edits, lengths: Tensor) -> None:
-    """Edit every forward of a generation, until it ends.
-
-    Args:
-        tracer: The tracer of the generation.
-        blocks: The traced decoder blocks.
-        edits: What to do at each layer.
-        lengths: Tokens of each prompt; one more column belongs to each after every forward.
-
-    Raises:
-        OutOfOrderError: The blocks do not run.
-    """
+    """Edit every forward of a generation, until it ends."""
     from nnsight.intervention.interleaver import OutOfOrderError
 
     if not edits:  # the loop below has no other end than a block that never comes
@@ -249,20 +171,6 @@ def walk_steps(tracer: Any, blocks: Any, edits: Edits, lengths: Tensor) -> None:
 def inject(
     edits: Edits, name: str, placed: bool, rows: int | None, model: Any
 ) -> dict[int, Tensor]:
-    """Edit the forward of a trace that somebody else wrote.
-
-    Args:
-        edits: What to do at each layer.
-        name: Dotted name of the decoder blocks.
-        placed: Whether some edit must know where each token stands.
-        rows: How many rows the trace must have; None for any number.
-        model: The traced model.
-
-    Returns:
-        The residual stream `[batch pos d_model]` at each layer edited, after the edit.
-
-    Raises:
-        RowsError: The trace has another number of rows.
-    """
+    """Edit the forward of a trace that somebody else wrote."""
     at = positions_of(model) if placed else None
     return walk(module_at(model, name), edits, wanted=tuple(edits), at=at, rows=rows)

@@ -28,12 +28,7 @@ _ONE_BY_ONE = (  # of `generate`: several tokens in a forward, or a second text 
 
 
 class TraceAttachment:
-    """A composition that the engine's own traces inject until it is removed.
-
-    Args:
-        engine: The engine.
-        composition: What to inject.
-    """
+    """A composition that the engine's own traces inject until it is removed."""
 
     weights: Way = "auto"
 

@@ -20,26 +20,15 @@ _END = 2**62
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Setting:
-    """A composition with the coefficients of each prompt of one call.
+    """A composition with the coefficients of each prompt of one call."""
 
-    Args:
-        composition: The composition.
-        c: `[prompt domain]`, dimensionless; one row if all prompts have the same.
-    """
-
-    composition: Composition
+    composition: Composition  # the composition
+    # `[prompt domain]`, dimensionless; one row if all prompts have the same
     c: Float[Tensor, "prompt domain"]
 
 
 def refuse(composition: Composition) -> None:
-    """Refuse what cannot be done in a trace.
-
-    Args:
-        composition: What is to be injected.
-
-    Raises:
-        CapabilityError: It has weight sites, or a scope with a marker.
-    """
+    """Refuse what cannot be done in a trace."""
     marked = [str(p.scope) for p in composition.parts.values() if p.scope.marker is not None]
     if marked:
         raise CapabilityError(
@@ -59,15 +48,7 @@ def refuse(composition: Composition) -> None:
 
 
 def rows_of(composition: Composition, batch: Batch) -> Float[Tensor, "prompt domain"]:
-    """Return the coefficients of the prompts of a batch.
-
-    Args:
-        composition: Whose coefficients.
-        batch: The prompts, perhaps a part of a larger call.
-
-    Raises:
-        RowsError: The call has another number of prompts than there are coefficient rows.
-    """
+    """Return the coefficients of the prompts of a batch."""
     c = composition.coefficients
     if not composition.per_row:
         return c
@@ -89,18 +70,7 @@ def edits_of(
     below: int | None = None,
     remote: bool = False,
 ) -> dict[int, list[Edit]]:
-    """Return what several compositions do at each layer, in the order in which they do it.
-
-    Args:
-        settings: The compositions, outermost first.
-        lengths: Tokens of each prompt, if known.
-        below: Only layers below this one.
-        remote: Whether the edits must make sense to a machine without this library.
-
-    Raises:
-        CapabilityError: An operator is no plain function, so that it cannot be sent.
-        ScopeError: A scope needs the prompts' lengths.
-    """
+    """Return what several compositions do at each layer, in the order in which they do it."""
     found: dict[int, list[Edit]] = {}
     for setting in settings:
         for layer, steps in plan(setting.composition).items():
@@ -143,18 +113,7 @@ def _plain(function: FunctionType) -> FunctionType:
 def interval(
     scope: Scope, lengths: Int[Tensor, " prompt"] | None
 ) -> tuple[Int[Tensor, " prompt"], Int[Tensor, " prompt"]] | tuple[None, None]:
-    """Return the first position of each prompt that a scope means, and the first one after it.
-
-    Args:
-        scope: The scope.
-        lengths: Tokens of each prompt, if known.
-
-    Returns:
-        `low` and `high`: a position p is meant where low <= p < high. None for every token.
-
-    Raises:
-        ScopeError: The scope needs the prompts' lengths.
-    """
+    """Return the first position of each prompt that a scope means, and the first one after it."""
     if scope.everything:
         return None, None
     stop = torch.tensor([_END if scope.stop is None else scope.stop])

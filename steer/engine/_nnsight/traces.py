@@ -13,11 +13,7 @@ from steer.engine._nnsight.body import Edits, module_at, walk, walk_steps
 
 
 def prepare(remote: bool | str) -> Any:
-    """Return nnsight, ready to send the functions of `body` along with a remote trace.
-
-    Args:
-        remote: Whether the trace runs on a server.
-    """
+    """Return nnsight, ready to send the functions of `body` along with a remote trace."""
     import nnsight
 
     if remote:
@@ -34,20 +30,7 @@ def run(
     spans: Sequence[slice],
     remote: bool | str,
 ) -> tuple[dict[int, Tensor], list[Tensor]]:
-    """Run a batch once in a trace.
-
-    Args:
-        model: The model as nnsight holds it.
-        name: Dotted name of the decoder blocks.
-        inputs: `input_ids` and `attention_mask`, `[batch pos]`.
-        edits: What to do at each layer.
-        layers: Layers to be read, after the edits there.
-        spans: Columns of each row whose logits are wanted; none, and the forward stops early.
-        remote: Where it runs.
-
-    Returns:
-        `[batch pos d_model]` for each layer wanted, and `[pos vocab]` for each row.
-    """
+    """Run a batch once in a trace."""
     nnsight, wanted, columns = prepare(remote), list(layers), list(spans)
     streams: dict[int, Tensor] = {}
     logits: list[Tensor] = []
@@ -72,20 +55,7 @@ def run_generation(
     options: Mapping[str, Any],
     remote: bool | str,
 ) -> Any:
-    """Generate in a trace.
-
-    Args:
-        model: The model as nnsight holds it.
-        name: Dotted name of the decoder blocks.
-        inputs: `input_ids` and `attention_mask` of the prompts, padded on the left.
-        edits: What to do at each layer.
-        lengths: Tokens of each prompt.
-        options: Options of `generate`.
-        remote: Where it runs.
-
-    Returns:
-        What `generate` returns.
-    """
+    """Generate in a trace."""
     nnsight = prepare(remote)
     out: Any = None
     with model.generate(**options, remote=remote) as tracer:

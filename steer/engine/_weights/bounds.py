@@ -14,12 +14,7 @@ Held = tuple[tuple[int, torch.dtype], ...]
 
 
 def held(units: Sequence[Unit]) -> Held:
-    """Return columns of the coefficients and the dtypes in which modules hold them, once each.
-
-    Args:
-        units: The displacements taken by hook; modules that do not show in which dtype they work
-            are left out.
-    """
+    """Return columns of the coefficients and the dtypes in which modules hold them, once each."""
     found = [
         (entry.column, dtype)
         for unit in units
@@ -30,15 +25,7 @@ def held(units: Sequence[Unit]) -> Held:
 
 
 def check(composition: Composition, columns: Held) -> None:
-    """Refuse coefficients that a dtype makes infinite, or zero where they are not.
-
-    Args:
-        composition: Whose coefficients.
-        columns: What `held` returned.
-
-    Raises:
-        CompositionError: There is such a coefficient.
-    """
+    """Refuse coefficients that a dtype makes infinite, or zero where they are not."""
     for column, dtype in columns:
         c = composition.coefficients[:, column]
         rounded = c.to(dtype)

@@ -27,14 +27,7 @@ _QUANTISED = 0.1  # relative: quantised activations are homogeneous up to roundi
 
 
 def form_of(module: nn.Module, leaf: str, shape: tuple[int, ...], seen: Seen) -> Form | None:
-    """Return what a parameter does in its module, or None if it is none of the forms.
-
-    Args:
-        module: The module.
-        leaf: The parameter's own name there.
-        shape: The parameter's shape, as a full-precision module has it.
-        seen: The module's first call.
-    """
+    """Return what a parameter does in its module, or None if it is none of the forms."""
     held = getattr(module, leaf, None)
     plain = isinstance(held, Tensor) and held.is_floating_point() and tuple(held.shape) == shape
     if len(shape) == 2:
@@ -64,13 +57,7 @@ def _scale_of(module: nn.Module, leaf: str, held: Any, seen: Seen) -> Form | Non
 
 
 def gain(module: nn.Module, leaf: str, like: Tensor) -> tuple[nn.Module, nn.Module]:
-    """Return modules f(·; 1) and f(·; 0), whose difference is g.
-
-    Args:
-        module: The module.
-        leaf: The parameter's own name there.
-        like: The parameter.
-    """
+    """Return modules f(·; 1) and f(·; 0), whose difference is g."""
     ones, zeros = torch.ones_like(like), torch.zeros_like(like)
     return stand_in(module, {leaf: ones}), stand_in(module, {leaf: zeros})
 

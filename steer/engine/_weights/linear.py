@@ -19,19 +19,12 @@ from steer.engine._weights.strength import Columns, Strength, Strengths
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Factors:
-    """The joined factors of one module, as they multiply its input.
+    """The joined factors of one module, as they multiply its input."""
 
-    Args:
-        module: The module.
-        A: `[rank in]` of each domain.
-        B: `[out rank]` of each domain.
-        columns: Column of each domain in the coefficients.
-    """
-
-    module: nn.Module
-    A: tuple[Float[Tensor, "rank in"], ...]
-    B: tuple[Float[Tensor, "out rank"], ...]
-    columns: tuple[int, ...]
+    module: nn.Module  # the module
+    A: tuple[Float[Tensor, "rank in"], ...]  # `[rank in]` of each domain
+    B: tuple[Float[Tensor, "out rank"], ...]  # `[out rank]` of each domain
+    columns: tuple[int, ...]  # column of each domain in the coefficients
 
     @property
     def rank(self) -> int:
@@ -40,13 +33,7 @@ class Factors:
 
 
 class Product:
-    """x Aᵀ times the coefficients, for modules that read the same x.
-
-    Args:
-        members: The modules' factors, in the order in which they run.
-        columns: The domain of each row of the joined A.
-        strengths: Where the coefficients come from.
-    """
+    """x Aᵀ times the coefficients, for modules that read the same x."""
 
     def __init__(self, members: Sequence[Factors], columns: Columns, strengths: Strengths) -> None:
         self._factors = [A for member in members for A in member.A]
@@ -59,14 +46,7 @@ class Product:
         self._held: tuple[Tensor, Strength, Sequence[Tensor]] | None = None
 
     def part(self, index: int, x: Tensor, like: Tensor, strength: Strength) -> Tensor:
-        """Return `[* rank]` for one of the modules, in the dtype of `like`.
-
-        Args:
-            index: Which module.
-            x: What it reads, `[* in]`.
-            like: What it gave.
-            strength: The coefficients.
-        """
+        """Return `[* rank]` for one of the modules, in the dtype of `like`."""
         if len(self._sizes) == 1:
             return self._product(x, like, strength)
         held = None if torch.compiler.is_compiling() else self._held
@@ -92,15 +72,7 @@ class Product:
 
 
 class LowRankForward(Uncopied):
-    """The forward of a linear module whose weight is displaced.
-
-    Args:
-        forward: The module's forward until now.
-        factors: The factors.
-        product: The product with A, which other modules may share.
-        index: Which of those modules it is.
-        strengths: Where the coefficients come from.
-    """
+    """The forward of a linear module whose weight is displaced."""
 
     def __init__(
         self,
@@ -145,15 +117,7 @@ def laid(factors: Sequence[Tensor], dim: int, like: Tensor) -> Tensor:
 
 
 def kept(y: Tensor, moved: Tensor, strength: Strength, strengths: Strengths, at: int = 1) -> Tensor:
-    """Return the displaced output, with every row bit for bit whose coefficients are all zero.
-
-    Args:
-        y: The module's own output.
-        moved: The displaced one.
-        strength: The coefficients.
-        strengths: Where they come from.
-        at: Which dimension counts tokens.
-    """
+    """Return the displaced output, with every row bit for bit whose coefficients are all zero."""
     compiled = strength.fixed and torch.compiler.is_compiling()
     if not (compiled or strength.some):  # a graph must not depend on what the values are
         return moved

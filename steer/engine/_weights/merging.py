@@ -10,26 +10,14 @@ from steer.merge import merger_of
 
 
 class Merging:
-    """The merged sites of one composition at work in a model.
-
-    Args:
-        model: The model.
-        entries: The displacements that are merged.
-    """
+    """The merged sites of one composition at work in a model."""
 
     def __init__(self, model: nn.Module, entries: Sequence[Entry]) -> None:
         self._merger = merger_of(model)
         self._entries = entries
 
     def enter(self, composition: Composition) -> None:
-        """Merge a setting.
-
-        Args:
-            composition: The coefficients, one setting for everything.
-
-        Raises:
-            BusyModelError: Another thread is steering this model.
-        """
+        """Merge a setting."""
         self._merger.enter(self, self._deltas(composition))
 
     @property

@@ -17,12 +17,7 @@ Patch = Callable[[Callable[..., Any]], Uncopied]
 
 
 def patches(units: Sequence[Unit], strengths: Strengths) -> list[tuple[nn.Module, Patch]]:
-    """Return for each unit its module and what makes the new forward of the present one.
-
-    Args:
-        units: The units, in the order in which their modules run.
-        strengths: Where the coefficients come from.
-    """
+    """Return for each unit its module and what makes the new forward of the present one."""
     return [*_linear(units, strengths), *(_value(unit, strengths) for unit in _values(units))]
 
 

@@ -20,67 +20,36 @@ _ADVICE = "reduce it with vector.truncate(rank), or merge one setting: weights='
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Entry:
-    """One domain's displacement of one parameter.
+    """One domain's displacement of one parameter."""
 
-    Args:
-        column: Column of the domain in the coefficients.
-        name: The parameter.
-        term: Its displacement.
-    """
-
-    column: int
-    name: str
-    term: Term
+    column: int  # column of the domain in the coefficients
+    name: str  # the parameter
+    term: Term  # its displacement
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Unit:
-    """The displacements of one parameter in one of the modules that use it.
+    """The displacements of one parameter in one of the modules that use it."""
 
-    Args:
-        module: The module.
-        leaf: The parameter's own name there.
-        form: What the parameter does there.
-        layer: Block that the module runs in: -1 before the first.
-        reader: Number that it shares with the modules that read the very same tensor.
-        position: Which dimension of its output counts tokens.
-        entries: The displacements.
-    """
-
-    module: nn.Module
-    leaf: str
-    form: Form
-    layer: int
-    reader: int
-    position: int
-    entries: tuple[Entry, ...]
+    module: nn.Module  # the module
+    leaf: str  # the parameter's own name there
+    form: Form  # what the parameter does there
+    layer: int  # block that the module runs in: -1 before the first
+    reader: int  # number that it shares with the modules that read the very same tensor
+    position: int  # which dimension of its output counts tokens
+    entries: tuple[Entry, ...]  # the displacements
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Plan:
-    """What is done with the weight sites of a composition.
+    """What is done with the weight sites of a composition."""
 
-    Args:
-        units: Taken by hook, in the order in which their modules run.
-        merged: Merged into the parameters.
-    """
-
-    units: tuple[Unit, ...] = ()
-    merged: tuple[Entry, ...] = ()
+    units: tuple[Unit, ...] = ()  # taken by hook, in the order in which their modules run
+    merged: tuple[Entry, ...] = ()  # merged into the parameters
 
 
 def plan(composition: Composition, architecture: Architecture, way: Way) -> Plan:
-    """Return what is taken by hook and what is merged.
-
-    Args:
-        composition: The composition.
-        architecture: The model's parts.
-        way: `hook` or `merge` for all weight sites; `auto` takes by hook what is exact so.
-
-    Raises:
-        CapabilityError: A site can be taken in none of the ways allowed.
-        AlgebraError: A term that is taken by hook is not finite.
-    """
+    """Return what is taken by hook and what is merged."""
     entries = _entries(composition)
     if not entries:
         return Plan()
@@ -155,12 +124,7 @@ def _reason(
 
 
 def places(name: str, held: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """Return the modules that use a parameter, with its own name in each.
-
-    Args:
-        name: The parameter's full name; that of a quantised weight need not be in the model.
-        held: The modules that hold each parameter.
-    """
+    """Return the modules that use a parameter, with its own name in each."""
     module, _, leaf = name.rpartition(".")
     return held.get(name, [(module, leaf)])
 

@@ -15,15 +15,7 @@ from steer.network import Architecture
 
 
 class Probe(Strengths):
-    """One coefficient for each row, token and domain, at which weights are displaced by hook.
-
-    Args:
-        composition: The displacements; dense matrices are taken as products with the identity.
-        architecture: The model's parts.
-
-    Raises:
-        CapabilityError: A weight can only be merged.
-    """
+    """One coefficient for each row, token and domain, at which weights are displaced by hook."""
 
     def __init__(self, composition: Composition, architecture: Architecture) -> None:
         parts = {name: _factored(part) for name, part in composition.parts.items()}

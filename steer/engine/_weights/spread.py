@@ -12,17 +12,7 @@ from steer.errors import CapabilityError
 def spread(
     c: Float[Tensor, "batch pos rank"], shape: Sequence[int], call: Call | None, position: int = 1
 ) -> Tensor:
-    """Return coefficients that broadcast against a tensor of the given leading dimensions.
-
-    Args:
-        c: One row of coefficients or one per row of the call, at one place or at every token.
-        shape: Leading dimensions of the tensor: rows and tokens apart, or in one.
-        call: The call; None where one setting holds for everything.
-        position: Which dimension counts tokens, where rows and tokens are apart.
-
-    Raises:
-        CapabilityError: The shape does not tell rows and tokens.
-    """
+    """Return coefficients that broadcast against a tensor of the given leading dimensions."""
     rows, places, width = c.shape
     if rows == places == 1 or call is None:
         return c.reshape([1] * len(shape) + [width])

@@ -15,11 +15,7 @@ Masks = tuple[Tensor | Literal[False] | None, ...]
 
 
 class Calls(Protocol):
-    """What knows the call under way.
-
-    Args:
-        call: The call, if one is known to this thread.
-    """
+    """What knows the call under way."""
 
     @property
     def call(self) -> Call | None: ...
@@ -29,11 +25,7 @@ class Calls(Protocol):
 
 
 class Columns:
-    """The domain of each column of some joined factors.
-
-    Args:
-        of: Column of the coefficients, for each column of the factors.
-    """
+    """The domain of each column of some joined factors."""
 
     def __init__(self, of: tuple[int, ...]) -> None:
         self.of = of
@@ -41,12 +33,7 @@ class Columns:
 
 
 class Strength:
-    """Coefficients of rows, and of tokens where scopes tell them apart.
-
-    Args:
-        c: `[batch pos domain]`, dimensionless; one row, or one token, stands for all.
-        fixed: Whether other coefficients may be taken into the same tensors.
-    """
+    """Coefficients of rows, and of tokens where scopes tell them apart."""
 
     def __init__(self, c: Float[Tensor, "batch pos domain"], fixed: bool = False) -> None:
         self.c, self.fixed = c, fixed
@@ -55,12 +42,7 @@ class Strength:
         self._cast: dict[tuple[Columns | None, torch.dtype, torch.device], Tensor] = {}
 
     def over(self, columns: Columns, like: Tensor) -> Float[Tensor, "batch pos rank"]:
-        """Return the coefficient of each column of joined factors.
-
-        Args:
-            columns: The domains of the factors' columns.
-            like: A tensor of the dtype and on the device wanted.
-        """
+        """Return the coefficient of each column of joined factors."""
         key = (columns, like.dtype, like.device)
         found = self._cast.get(key)
         if found is None:
@@ -92,24 +74,14 @@ class Strength:
 
 
 class Owner(Protocol):
-    """A composition at work, under which its gate's decisions are kept.
-
-    Args:
-        composition: The composition, with its coefficients of this moment.
-    """
+    """A composition at work, under which its gate's decisions are kept."""
 
     @property
     def composition(self) -> Composition: ...
 
 
 class Strengths:
-    """Gives the coefficients of one composition at the call of this moment.
-
-    Args:
-        owner: The composition at work.
-        fixed: Whether one setting holds for everything, so that no call must be known.
-        calls: Knows the call under way.
-    """
+    """Gives the coefficients of one composition at the call of this moment."""
 
     def __init__(self, owner: Owner, fixed: bool, calls: "Calls") -> None:
         self._owner, self.calls = owner, calls
@@ -132,25 +104,13 @@ class Strengths:
             self._one.renew()
 
     def prepare(self, columns: Columns, like: Tensor) -> None:
-        """Make what compiled code would otherwise make and see change at its first run.
-
-        Args:
-            columns: The domains of some joined factors' columns.
-            like: A tensor of the dtype and on the device where they will be wanted.
-        """
+        """Make what compiled code would otherwise make and see change at its first run."""
         if self._one is not None:
             self._one.over(columns, like)
             self._one.quiet(like)
 
     def now(self, like: Tensor) -> Strength | None:
-        """Return the coefficients of the call under way, or None if nothing is to be done.
-
-        Args:
-            like: A tensor on the device where masks of tokens are needed.
-
-        Raises:
-            ScopeError: The call must be known and is not.
-        """
+        """Return the coefficients of the call under way, or None if nothing is to be done."""
         self.calls.note_checkpoint()
         if self._one is not None:  # a compiled graph must not depend on what the values are
             return self._one if torch.compiler.is_compiling() or not self._one.idle else None

@@ -24,22 +24,14 @@ _USES: "weakref.WeakKeyDictionary[nn.Module, Uses]" = weakref.WeakKeyDictionary(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seen:
-    """The first call of one module.
+    """The first call of one module."""
 
-    Args:
-        layer: Block that it ran in: -1 before the first, the number of blocks after the last.
-        reader: Number that it shares with the modules that read the very same tensor.
-        shape: Shape of its one floating-point input, if it has just that.
-        dtype: The dtype of that input.
-        output: Shape of its output, if that is one tensor.
-        indices: Its arguments, if they hold no more numbers than there are tokens.
-    """
-
-    layer: int
-    reader: int
-    shape: tuple[int, ...] | None
-    dtype: torch.dtype | None
-    output: tuple[int, ...] | None
+    layer: int  # block that it ran in: -1 before the first, the number of blocks after the last
+    reader: int  # number that it shares with the modules that read the very same tensor
+    shape: tuple[int, ...] | None  # shape of its one floating-point input, if it has just that
+    dtype: torch.dtype | None  # the dtype of that input
+    output: tuple[int, ...] | None  # shape of its output, if that is one tensor
+    # Its arguments, if they hold no more numbers than there are tokens
     indices: tuple[tuple[Any, ...], dict[str, Any]] | None
 
     @property
@@ -51,27 +43,17 @@ class Seen:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Uses:
-    """What one small forward showed of a model.
+    """What one small forward showed of a model."""
 
-    Args:
-        seen: First call of each module that ran, by name.
-        outside: Names of the parameters that some code took from outside their module.
-        modules: Identities of the modules, by which another structure is noticed.
-        forms: What was found out of a module's parameter since, by module name and own name.
-    """
-
-    seen: Mapping[str, Seen]
-    outside: frozenset[str]
-    modules: tuple[int, ...]
+    seen: Mapping[str, Seen]  # first call of each module that ran, by name
+    outside: frozenset[str]  # names of the parameters that some code took from outside their module
+    modules: tuple[int, ...]  # identities of the modules, by which another structure is noticed
+    # What was found out of a module's parameter since, by module name and own name
     forms: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
 
 def uses_of(architecture: Architecture) -> Uses:
-    """Return where a model uses its parameters; it is run once, on 33 tokens.
-
-    Args:
-        architecture: The model's parts; the model is not being steered.
-    """
+    """Return where a model uses its parameters; it is run once, on 33 tokens."""
     model = unwrapped(architecture.model)
     modules = tuple(map(id, model.modules()))
     with _LOCK:
@@ -84,14 +66,7 @@ def uses_of(architecture: Architecture) -> Uses:
 
 
 def owners(model: nn.Module) -> dict[str, list[tuple[str, str]]]:
-    """Return the modules that hold each parameter, more than one where it is tied.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Parameter name to module names and the parameter's own names there.
-    """
+    """Return the modules that hold each parameter, more than one where it is tied."""
     names = {id(p): name for name, p in model.named_parameters()}
     found: dict[str, list[tuple[str, str]]] = {}
     for name, module in model.named_modules():

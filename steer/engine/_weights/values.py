@@ -22,14 +22,6 @@ class LookupForward(Uncopied):
 
     A low-rank Δ = B A is looked up in B, `[vocab rank]`, and multiplied by A afterwards; scales
     that the module applies come along.
-
-    Args:
-        forward: The module's forward until now.
-        module: The module.
-        leaf: The table's own name there.
-        terms: Displacement of each domain.
-        columns: Column of each domain in the coefficients.
-        strengths: Where the coefficients come from.
     """
 
     def __init__(
@@ -87,18 +79,7 @@ class LookupForward(Uncopied):
 
 
 class ScaledForward(Uncopied):
-    """The forward of a norm or of a bias that is displaced: y + g(x) ⊙ Σ_k c_k Δ_k.
-
-    Args:
-        forward: The module's forward until now.
-        module: The module.
-        leaf: The parameter's own name there.
-        deltas: Displacement of each domain.
-        columns: Column of each domain in the coefficients.
-        strengths: Where the coefficients come from.
-        constant: Whether g is 1.
-        position: Which dimension of the output counts tokens.
-    """
+    """The forward of a norm or of a bias that is displaced: y + g(x) ⊙ Σ_k c_k Δ_k."""
 
     def __init__(
         self,

@@ -17,15 +17,7 @@ _RAISED = (OSError, ValueError, KeyError, IndexError, AttributeError, RuntimeErr
 
 
 def load_tokenizer(place: Place) -> Any:
-    """Return a model's own tokenizer; that of a GGUF file is inside it.
-
-    Args:
-        place: Where the model is.
-
-    Raises:
-        CheckpointError: There is no such model.
-        TextError: It has no tokenizer that can be read.
-    """
+    """Return a model's own tokenizer; that of a GGUF file is inside it."""
     from transformers import AutoTokenizer
 
     options = shared_options(place.options) if place.tokenizer == place.name else {}
@@ -45,15 +37,7 @@ def load_tokenizer(place: Place) -> Any:
 
 
 def load_model(place: Place) -> Any:
-    """Return a Hugging Face causal model, in evaluation mode, called by what it was loaded from.
-
-    Args:
-        place: Where it is.
-
-    Raises:
-        CheckpointError: It cannot be loaded.
-        CapabilityError: It takes no such option.
-    """
+    """Return a Hugging Face causal model, in evaluation mode, called by what it was loaded from."""
     from transformers import AutoModelForCausalLM
 
     with loading(place):
@@ -65,16 +49,7 @@ def load_model(place: Place) -> Any:
 
 
 def check_loaded(hf_model: object, tokenizer: object) -> None:
-    """Refuse what is not a loaded model, or not a loaded tokenizer.
-
-    Args:
-        hf_model: The model.
-        tokenizer: The tokenizer, or None.
-
-    Raises:
-        ArchitectureError: The model is no module.
-        TextError: The tokenizer cannot be called.
-    """
+    """Refuse what is not a loaded model, or not a loaded tokenizer."""
     if not isinstance(hf_model, nn.Module):
         raise ArchitectureError(
             "this is no model",
@@ -94,15 +69,7 @@ def check_loaded(hf_model: object, tokenizer: object) -> None:
 
 @contextmanager
 def loading(place: Place) -> Iterator[None]:
-    """Say of errors of transformers which model could not be loaded.
-
-    Args:
-        place: Where the model is.
-
-    Raises:
-        CheckpointError: It cannot be loaded.
-        CapabilityError: It takes no such option.
-    """
+    """Say of errors of transformers which model could not be loaded."""
     from safetensors import SafetensorError
 
     try:

@@ -43,25 +43,12 @@ _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # names of maps,
 
 
 def shared_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those options of a model's `from_pretrained` that say where its files are.
-
-    Args:
-        options: The options given for the model.
-    """
+    """Return those options of a model's `from_pretrained` that say where its files are."""
     return {name: options[name] for name in _OF_BOTH if name in options}
 
 
 def placed(options: dict[str, Any], device: str | int | torch.device | None) -> torch.device | None:
-    """Enter a device into a model's options; return it where the model must be moved there.
-
-    Args:
-        options: Options of `from_pretrained`, which are changed.
-        device: The device, or the name of a device map; None leaves it to the options.
-
-    Raises:
-        CapabilityError: It is given twice, or torch has no such device here.
-        MissingExtraError: A device map needs accelerate.
-    """
+    """Enter a device into a model's options; return it where the model must be moved there."""
     if device is None:
         if isinstance(options.get("device_map"), str | int | float | torch.device):
             _check_device(options["device_map"])
@@ -99,14 +86,7 @@ def _check_device(device: Any) -> torch.device | None:
 
 
 def check_precisions(options: Mapping[str, Any]) -> None:
-    """Refuse a precision that no model can be loaded in.
-
-    Args:
-        options: Options of `from_pretrained`.
-
-    Raises:
-        CapabilityError: `dtype` names none.
-    """
+    """Refuse a precision that no model can be loaded in."""
     for name in ("dtype", "torch_dtype"):
         value = options.get(name)
         if value is None or value == "auto" or isinstance(value, Mapping):
@@ -121,16 +101,7 @@ def check_precisions(options: Mapping[str, Any]) -> None:
 
 
 def need(what: str, *packages: str, extra: str = "") -> None:
-    """Refuse what needs packages that are not installed.
-
-    Args:
-        what: What needs them.
-        packages: Their import names.
-        extra: The extra that brings them, if there is one.
-
-    Raises:
-        MissingExtraError: One is not installed.
-    """
+    """Refuse what needs packages that are not installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
@@ -144,12 +115,7 @@ def need(what: str, *packages: str, extra: str = "") -> None:
 
 
 def unknown_option(name: str, value: object) -> CapabilityError:
-    """Return the error of an option that no model takes, with the one that was probably meant.
-
-    Args:
-        name: Its name.
-        value: What was given.
-    """
+    """Return the error of an option that no model takes, with the one that was probably meant."""
     near = get_close_matches(name, sorted({*_OPTIONS, *_OF_BOTH}), n=1, cutoff=0.6)
     return CapabilityError(
         "this model takes no such option",
@@ -160,10 +126,6 @@ def unknown_option(name: str, value: object) -> CapabilityError:
 
 
 def said(error: Exception) -> str:
-    """Return the class and the beginning of the message of another library's error.
-
-    Args:
-        error: The error.
-    """
+    """Return the class and the beginning of the message of another library's error."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words if len(words) <= 400 else words[:400] + ' …'}"

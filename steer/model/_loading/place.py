@@ -16,38 +16,20 @@ from steer.network._checkpoint import ADAPTER_CONFIG, CONFIG, TOKENIZERS
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a model and its tokenizer are.
+    """Where a model and its tokenizer are."""
 
-    Args:
-        name: Hub id or folder of the model, as transformers takes it.
-        options: Options of its `from_pretrained`.
-        tokenizer: Hub id or folder of the tokenizer.
-        called: What the model is called: its name, or its GGUF file.
-        device: Where to move it once it is loaded; None where the options say it already.
-    """
-
-    name: str
-    options: Mapping[str, Any]
-    tokenizer: str
-    called: str
+    name: str  # hub id or folder of the model, as transformers takes it
+    options: Mapping[str, Any]  # options of its `from_pretrained`
+    tokenizer: str  # hub id or folder of the tokenizer
+    called: str  # what the model is called: its name, or its GGUF file
+    # Where to move it once it is loaded; None where the options say it already
     device: torch.device | None = None
 
 
 def located(
     name: str | Path, options: Mapping[str, Any], device: str | int | torch.device | None = None
 ) -> Place:
-    """Return where a model is, after all that can be checked without loading it.
-
-    Args:
-        name: Hub id, folder, or GGUF file.
-        options: Options of the model's `from_pretrained`.
-        device: Where it is wanted, as `device_map` takes it; None leaves that to the options.
-
-    Raises:
-        CheckpointError: No model is there.
-        CapabilityError: There is no such device or precision.
-        MissingExtraError: A GGUF file, an adapter or a device map needs a package.
-    """
+    """Return where a model is, after all that can be checked without loading it."""
     given = _name_of(name)
     options = dict(options)
     moved = placed(options, device)
