@@ -11,7 +11,7 @@ from steer.algebra import ModelInfo
 from steer.algebra._cards.vectors import model_fact
 from steer.extract._moments import Moments
 from steer.show import Card, Curves, Table
-from steer.show._card import Point, Row, ranges
+from steer.show._card import Cells, Point, ranges
 
 _BUDGET = 2**20  # entries [layer d_model] that are read
 _ROWS = 24
@@ -85,7 +85,7 @@ def _one(taken: Sequence[int]) -> tuple[int, int]:
     return (taken[0], taken[0] + 1) if taken else (0, 0)
 
 
-def _row(key: tuple[str | None, str], count: int, columns: _Columns) -> Row:
+def _row(key: tuple[str | None, str], count: int, columns: _Columns) -> Cells:
     domain, position = key
     return (domain or "–", position, str(count), *(_middle(column) for column in columns))
 

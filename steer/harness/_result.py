@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from steer.errors import HarnessError
 from steer.harness._written import file_names, json_bytes
-from steer.measure._table import Row, Tabled
+from steer.show import Result, Row
 from steer.store import folder_made, write_bytes
 
 Condition = Literal["unsteered", "steered"]
@@ -44,7 +44,7 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class HarnessResult(Tabled):
+class HarnessResult(Result):
     """Scores of a steered model beside those of the same model unsteered.
 
     Args:

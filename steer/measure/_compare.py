@@ -19,15 +19,15 @@ from steer.measure._judge.protocol import Judge
 from steer.measure._judge.result import Judged, Wanted, check_wanted, judge_answers
 from steer.measure._preference import Preference, preference, with_prefix
 from steer.measure._reduce import Reduce
-from steer.measure._table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Message, Pairs, as_pairs
+from steer.show import Result, Row
 
 _STEERED = "steered"
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Baselines(Tabled):
+class Baselines(Result):
     """What was measured of a steered model and of what it is to be held against.
 
     Args:

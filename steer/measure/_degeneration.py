@@ -8,7 +8,8 @@ from steer._check import as_list
 from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mean_of, within
 from steer.measure._interval import Share
-from steer.measure._table import Row, Tabled, estimate_row
+from steer.measure._table import estimate_row
+from steer.show import Result, Row
 
 Split = Callable[[str], Sequence[Hashable]]
 
@@ -83,7 +84,7 @@ def compression(answers: Sequence[str]) -> Estimate:
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Degeneration(Tabled):
+class Degeneration(Result):
     """Whether answers are empty, short or repetitive.
 
     Args:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from steer.errors import SelectionError
 from steer.measure._student import student
-from steer.measure._table import Row, Tabled, estimate_row
+from steer.measure._table import estimate_row
+from steer.show import Result, Row
 
 _NONE = (math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Estimate(Tabled):
+class Estimate(Result):
     """A number over items, with a 95% interval.
 
     Args:

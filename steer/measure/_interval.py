@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steer.measure._table import Row, Tabled, estimate_row
+from steer.measure._table import estimate_row
+from steer.show import Result, Row
 
 Z95 = 1.959963984540054  # the 97.5% quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Share(Tabled):
+class Share(Result):
     """How many of n items have a property.
 
     Args:
@@ -44,7 +45,7 @@ class Share(Tabled):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ShareChange(Tabled):
+class ShareChange(Result):
     """How much a share changed between two conditions that the same items were seen under.
 
     Args:

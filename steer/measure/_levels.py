@@ -12,14 +12,15 @@ from steer.errors import SelectionError
 from steer.measure._interval import Share
 from steer.measure._preference import with_prefix
 from steer.measure._reduce import Reduce, check_reduce, reduced
-from steer.measure._table import Row, Tabled, estimate_row
+from steer.measure._table import estimate_row
 from steer.model import Model, check_model
 from steer.network._text import as_prompts
 from steer.pairs import Message, Prompt
+from steer.show import Result, Row
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class LevelPreference(Tabled):
+class LevelPreference(Result):
     """Scores of each prompt's reference answers.
 
     Args:

@@ -22,9 +22,9 @@ from steer.measure._judge.result import Judged, check_wanted, judge_answers
 from steer.measure._preference import Preference
 from steer.measure._reduce import Reduce
 from steer.measure._scores import preferences
-from steer.measure._table import Row, Tabled
 from steer.model import Model, check_model
 from steer.pairs import Pairs
+from steer.show import Result, Row
 
 _T = TypeVar("_T")
 By = Literal["accuracy", "margin", "judged"]
@@ -33,7 +33,7 @@ Cell = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class OffTarget(Tabled):
+class OffTarget(Result):
     """The change on each domain when one vector alone is at work.
 
     Args:

@@ -11,13 +11,14 @@ from steer.measure._alike import warn_of_alike
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._interval import Share
 from steer.measure._reduce import Reduce, check_reduce, reduced
-from steer.measure._table import Row, Tabled, estimate_row
+from steer.measure._table import estimate_row
 from steer.model import Model, check_model
 from steer.pairs import Message, Pairs, Prompt, as_pairs
+from steer.show import Result, Row
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Preference(Tabled):
+class Preference(Result):
     """Likelihood preference on some pairs.
 
     Args:

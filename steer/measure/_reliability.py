@@ -14,9 +14,9 @@ from steer.extract import Activations, record
 from steer.extract._moments import Moments
 from steer.extract._positions import At
 from steer.measure._estimate import Estimate, jackknife
-from steer.measure._table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Pairs, as_pairs
+from steer.show import Result, Row
 
 if TYPE_CHECKING:
     from steer.show import Card
@@ -28,7 +28,7 @@ _TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Reliability(Tabled):
+class Reliability(Result):
     """How much the pairs of a vector agree, layer by layer.
 
     Args:

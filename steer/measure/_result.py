@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, get_args
 from steer.errors import SelectionError
 from steer.measure._data import Likelihood, Measured
 from steer.measure._grid import Setting
-from steer.measure._table import frame, whole
-from steer.show import Card, Curves, Shown
+from steer.show import Card, Curves, Result
 from steer.show._card import Point, number
+from steer.show._result import whole
 from steer.show._rows import table_of
 
 if TYPE_CHECKING:
     import datasets
-    import pandas
 
 
 _SHOWN = 20  # rows shown
@@ -24,7 +23,7 @@ _READ = 2000  # settings that curves are drawn of
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Sweep(Shown):
+class Sweep(Result):
     """The numbers of every setting.
 
     Args:
@@ -108,10 +107,6 @@ class Sweep(Shown):
         from datasets import Dataset
 
         return Dataset.from_list([whole(row) for row in self.rows])
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return the rows as a pandas table."""
-        return frame(self.rows)
 
     def _setting(self, setting: Setting) -> dict[str, Any]:
         named = zip(self.domains, setting.coefficients, strict=True)

@@ -9,11 +9,12 @@ from torch import Tensor
 from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mean_of, within
 from steer.measure._interval import Share
-from steer.measure._table import Row, Tabled, estimate_row
+from steer.measure._table import estimate_row
+from steer.show import Result, Row
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Steerability(Tabled):
+class Steerability(Result):
     """Scores of items under several coefficients, and how they depend on them.
 
     Args:

@@ -13,10 +13,10 @@ from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, Share, neutral_text
 from steer.measure._reduce import Reduce
-from steer.measure._table import Row, Tabled
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.selection._kernel import SideEffects, at, preferences_at
+from steer.show import Result, Row
 
 Search = Generator[float, float, tuple[float, float]]
 _K = TypeVar("_K")
@@ -170,7 +170,7 @@ def _out_of_reach(kl: float, high: tuple[float, float]) -> SelectionError:
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Compared(Tabled):
+class Compared(Result):
     """Vectors at the coefficients that cost the same.
 
     Args:

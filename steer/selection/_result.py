@@ -9,7 +9,6 @@ from steer.algebra import Composition, Tuning, Vector
 from steer.algebra._file.folder import save_by_domain
 from steer.errors import SelectionError
 from steer.measure import Share
-from steer.measure._table import Row, Tabled
 from steer.model import Model, Steered
 from steer.selection._answers import Visible
 from steer.selection._beside import Beside
@@ -17,6 +16,7 @@ from steer.selection._held_out import HeldOutResult
 from steer.selection._setting import Limits, SettingResult, front
 from steer.selection._significance import Evidence
 from steer.selection._task import Screened
+from steer.show import Result, Row
 
 if TYPE_CHECKING:
     from steer.show import Card
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Selection(Tabled):
+class Selection(Result):
     """The setting that `select` chose; `lm.steered(selection)` steers at it.
 
     Args:

@@ -2,6 +2,7 @@
 
 from steer.show._card import Bar, Bars, Card, Curves, Table
 from steer.show._html import card_html
+from steer.show._result import Result, Row
 from steer.show._shown import Shown
 from steer.show._text import card_text
 
@@ -10,6 +11,8 @@ __all__ = [
     "Bars",
     "Card",
     "Curves",
+    "Result",
+    "Row",
     "Shown",
     "Table",
     "card_html",

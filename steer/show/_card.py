@@ -40,7 +40,7 @@ class Bar:
 
 
 Cell: TypeAlias = str | Bar
-Row: TypeAlias = tuple[Cell, ...]
+Cells: TypeAlias = tuple[Cell, ...]
 Point: TypeAlias = tuple[float, float]
 
 
@@ -58,9 +58,9 @@ class Table:
     """
 
     head: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Cells, ...]
     words: int = 1
-    rest: tuple[Row, ...] = ()
+    rest: tuple[Cells, ...] = ()
     left_out: int = 0
     caption: str = ""
 

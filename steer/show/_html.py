@@ -5,7 +5,7 @@ curves are told apart on white and on black, also without colour vision. So a ca
 light and in a dark notebook, and any number of them stand on one page.
 """
 
-from steer.show._card import Bar, Card, Cell, Row, Table
+from steer.show._card import Bar, Card, Cell, Cells, Table
 from steer.show._markup import text
 from steer.show._svg import bar_svg, picture_svg
 
@@ -85,7 +85,7 @@ def table_html(table: Table) -> str:
     return whole
 
 
-def _rows(head: str, rows: tuple[Row, ...], words: int) -> str:
+def _rows(head: str, rows: tuple[Cells, ...], words: int) -> str:
     body = "".join(
         "<tr>" + "".join(_cell(cell, k, words) for k, cell in enumerate(row)) + "</tr>"
         for row in rows

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steer.show._card import Bar, Cell, Row, Table, number, scale
+from steer.show._card import Bar, Cell, Cells, Table, number, scale
 
 _SHOWN, _FOLDED = 40, 200
 _COLUMNS = 12  # at either end
@@ -60,7 +60,7 @@ def _columns(names: list[str]) -> tuple[list[str | None], str]:
     return [*names[:_COLUMNS], None, *names[-_COLUMNS:]], said
 
 
-def share_row(name: str, value: float, interval: tuple[float, float], *more: str) -> Row:
+def share_row(name: str, value: float, interval: tuple[float, float], *more: str) -> Cells:
     """Return a row with a share and its interval, as text and drawn.
 
     Args:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steer.errors import MissingExtraError
-from steer.measure._table import Row, frame
-from steer.show import Card, Shown, card_html
+from steer.show import Card, Row, Shown, card_html
 from steer.show._markup import escaped
+from steer.show._result import frame
 from steer.show._rows import table_of
 from steer.view._checks import check_among
 from steer.view._drawing import image_html, new_figure, tidy

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steer.algebra import Residual, Site, Vector, inner
 from steer.errors import AlgebraError
-from steer.measure._table import Row
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_kind
 from steer.view._drawing import layer_axis, line, matrix

@@ -15,9 +15,9 @@ from steer.errors import CompositionError, SelectionError
 from steer.extract import Activations
 from steer.measure import Estimate
 from steer.measure._estimate import jackknife, mean_of
-from steer.measure._table import Row
 from steer.model import Model, exchange_batch, prompt_batch
 from steer.pairs import Prompt
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_among, check_finite, check_kind, check_one_setting
 from steer.view._directions import directions

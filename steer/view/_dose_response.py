@@ -7,7 +7,7 @@ from typing import Any
 
 from steer._check import as_list
 from steer.errors import SelectionError
-from steer.measure._table import Row
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._drawing import line
 from steer.view._look import GREY, category

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
-from steer.measure._table import Row
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_kind
 from steer.view._drawing import around_zero, matrix

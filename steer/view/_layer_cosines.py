@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steer.algebra import Vector
 from steer.errors import AlgebraError
-from steer.measure._table import Row
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_kind
 from steer.view._directions import directions

@@ -14,9 +14,9 @@ from steer._check import as_list
 from steer.algebra import Vector
 from steer.errors import RecordingError, SelectionError
 from steer.extract import Activations
-from steer.measure._table import Row
 from steer.model import Model
 from steer.pairs import Prompt
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_among, check_count, check_finite, check_kind
 from steer.view._directions import directions

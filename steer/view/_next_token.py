@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
-from steer.measure._table import Row
 from steer.model import Model
 from steer.pairs import Prompt
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_among, check_count, check_finite, check_kind
 from steer.view._drawing import layer_axis, line, matrix

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from steer.errors import SelectionError
 from steer.extract import Activations
-from steer.measure._table import Row
 from steer.model import Model
 from steer.pairs import Pairs
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_count
 from steer.view._drawing import legend_name

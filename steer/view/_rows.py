@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from steer._check import as_list
 from steer.errors import SelectionError
-from steer.measure._table import Row
+from steer.show import Row
 
 
 class HasRows(Protocol):

@@ -12,9 +12,9 @@ from torch import Tensor
 from steer.algebra import Vector
 from steer.extract import Activations
 from steer.measure import Estimate
-from steer.measure._table import Row
 from steer.model import Model
 from steer.pairs import Pairs
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_kind
 from steer.view._directions import directions, position_of, unit

@@ -12,7 +12,7 @@ from torch import Tensor
 from steer.algebra import LowRank, Term, Vector, Weight, inner
 from steer.algebra._term import dense
 from steer.errors import AlgebraError, SelectionError
-from steer.measure._table import Row
+from steer.show import Row
 from steer.view._base import Panel, View
 from steer.view._checks import check_among, check_kind
 from steer.view._drawing import legend_name, matrix

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from steer.algebra import Vector
 from steer.errors import SelectionError
-from steer.measure._table import Row
 from steer.model import Model
 from steer.network import encode_exchange
 from steer.pairs import Prompt
+from steer.show import Row
 from steer.show._markup import escaped
 from steer.view._base import Panel, View
 from steer.view._checks import check_finite, check_kind

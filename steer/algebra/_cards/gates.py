@@ -4,7 +4,7 @@ import torch
 
 from steer.algebra._gate import DomainGate
 from steer.show import Bar, Card, Table
-from steer.show._card import Row as Cells
+from steer.show._card import Cells
 from steer.show._text import plain
 
 _MOST = 40  # centroids shown

@@ -25,7 +25,7 @@ from steer.algebra._site import Residual, Weight
 from steer.algebra._term import LowRank, Term, tensors
 from steer.algebra._vector import Vector
 from steer.show import Bars, Card, Table
-from steer.show._card import Block, Row, ends, number, ranges
+from steer.show._card import Block, Cells, ends, number, ranges
 
 _BUDGET = 2**28  # numbers of weight terms gone through to print a vector
 _FOLDED = 400  # rows that are folded up in HTML
@@ -176,12 +176,12 @@ def _layers(vector: Vector) -> list[Block]:
     columns = [_measured(norm, found) for norm, found in zip(norms, stats, strict=True)]
     names = tuple("embed" if layer == -1 else str(layer) for layer in layers)
     marked = layers.index(chosen) if chosen in layers else None
-    rows: list[Row] = [
+    rows: list[Cells] = [
         (f"{name}*" if k == marked else name, f"{norm:.4g}", *map(_digits, measured))
         for k, (name, norm, measured) in enumerate(zip(names, norms, columns, strict=True))
     ]
     shown = ends(len(rows), marked)
-    gap: Row = ("…",) * len(_LAYER_HEAD)
+    gap: Cells = ("…",) * len(_LAYER_HEAD)
     table = Table(
         _LAYER_HEAD,
         tuple(gap if k is None else rows[k] for k in shown),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steer.algebra._term import LowRank, Term, inner, tensors
 from steer.show import Bar, Bars, Table
-from steer.show._card import Block, Row
+from steer.show._card import Block, Cells
 
 _ALL = 12  # parameters up to which all are listed
 _LARGEST = 6
@@ -188,7 +188,7 @@ def _norm(rows: Iterable[Weighed]) -> float:
     return math.hypot(*(row.size for row in rows))
 
 
-def _row(row: Weighed) -> Row:
+def _row(row: Weighed) -> Cells:
     shape = "×".join(map(str, row.shape)) or "scalar"
     norm = [] if row.norm is None else [f"{row.norm:.4g}"]
     return (row.name, row.form, shape, *norm, *row.more)

@@ -11,10 +11,11 @@ from steer.measure._interval import Share
 from steer.measure._judge.protocol import Judge, Label, LabelJudge, Verdict
 from steer.measure._judge.verdicts import countable, said, verdicts_of
 from steer.measure._preference import with_prefix
-from steer.measure._table import Row, Tabled, estimate_row
+from steer.measure._table import estimate_row
 from steer.model import Model
 from steer.network._text import as_prompts
 from steer.pairs import Message, Prompt
+from steer.show import Result, Row
 from steer.show._text import readable
 
 Wanted = str | Sequence[str] | None
@@ -22,7 +23,7 @@ _SHOWN = 80  # characters of an error in a table
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Judged(Tabled):
+class Judged(Result):
     """Answers and what a judge found about each.
 
     Args:

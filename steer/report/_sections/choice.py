@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from steer.measure import Share
-from steer.measure._table import Row
 from steer.report._charts.intervals import intervals
 from steer.report._html import figure, figures, interval, paragraph, table
 from steer.selection import Selection
+from steer.show import Row
 
 
 def choice(result: Selection) -> str:

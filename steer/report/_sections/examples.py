@@ -7,14 +7,14 @@ from typing import Any
 from steer.algebra import CoefficientsLike, as_composition
 from steer.algebra._composition import Steerable
 from steer.engine import unsteered
-from steer.measure._table import Row, Tabled
 from steer.model import Model
 from steer.pairs import Prompt
 from steer.report._html import table
+from steer.show import Result, Row
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Examples(Tabled):
+class Examples(Result):
     """Answers to the same prompts under several settings.
 
     Args:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from steer.algebra import Composition, ModelInfo, Vector, tensors
 from steer.algebra._file.describe import values_checksum
-from steer.measure._table import Row, Tabled
 from steer.pairs import Pairs
 from steer.report._html import table
+from steer.show import Result, Row
 
 _SHOWN = 16  # digits of a fingerprint
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Setup(Tabled):
+class Setup(Result):
     """What was measured, with which vectors, on which data.
 
     Args:

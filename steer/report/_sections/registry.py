@@ -6,7 +6,6 @@ from typing import Any
 
 from steer.errors import SelectionError
 from steer.measure import Baselines, OffTarget, Reliability, Sweep
-from steer.measure._table import Tabled
 from steer.report._html import paragraph, table, text
 from steer.report._sections.baselines import baselines
 from steer.report._sections.choice import choice
@@ -17,6 +16,7 @@ from steer.report._sections.provenance import Setup, provenance
 from steer.report._sections.reliability import reliability
 from steer.report._sections.side_effects import Costs, chosen_side_effects, side_effects
 from steer.selection import Selection
+from steer.show import Result
 from steer.view import DoseResponse
 
 # result, title, function from the result to HTML
@@ -76,7 +76,7 @@ def _joined(parts: Iterable[Any]) -> str:
 
 def _makers(result: object) -> list[tuple[str, Callable[[Any], str]]]:
     found = [(title, make) for kind, title, make in SECTIONS if isinstance(result, kind)]
-    if not found and isinstance(result, Tabled):
+    if not found and isinstance(result, Result):
         return [(result.title, lambda one: paragraph(one.title) + table(one.rows))]
     if not found:
         raise _unknown(type(result).__name__)

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steer.measure._table import Row, Tabled
 from steer.report._charts.scatter import scatter
 from steer.report._html import figure, numbers, paragraph
 from steer.selection import Selection
 from steer.selection._setting import front
+from steer.show import Result, Row
 
 _OBJECTIVE = "preference accuracy"
 
@@ -23,7 +23,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Costs(Tabled):
+class Costs(Result):
     """Settings with what they reach and what they cost.
 
     Args:
