@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from steer.errors import SelectionError
-from steer.measure._student import student
 from steer.measure._table import estimate_row
 from steer.show import Result, Row
 
@@ -116,6 +115,13 @@ def jackknife(
         return Estimate(measure, value, _NONE, n)
     error = float(((n - 1) / n * (left - left.mean()).square().sum()).sqrt())
     return within(Estimate(measure, value, spread(value, error, n - 1), n), *limits)
+
+
+def student(freedom: int) -> float:
+    """Return the 97.5% quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def spread(value: float, error: float, freedom: int) -> tuple[float, float]:

@@ -133,20 +133,18 @@ class ShareChange(Result):
         return f"ShareChange({self}, n={self.n})"
 
 
-def wilson(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
+def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a share.
 
     Args:
         hits: Items that have the property.
         n: All items, at least 1.
-        z: Quantile of the normal distribution; 1.96 gives 95%.
+        confidence: Confidence level of the interval, in (0, 1).
 
     Returns:
         Lower and upper end, in [0, 1].
     """
-    p = hits / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    low = 0.0 if hits == 0 else max(0.0, centre - half)
-    high = 1.0 if hits == n else min(1.0, centre + half)
-    return low, high
+    from scipy.stats import binomtest
+
+    low, high = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)

@@ -25,7 +25,6 @@ import torch
 
 from steer.errors import SelectionError
 from steer.measure import Preference
-from steer.measure._student import student_tail
 
 ALPHA = 0.01
 _DETECTABLE = 2.326 + 0.842  # normal quantiles: one-sided test at 0.01, power 0.8
@@ -162,6 +161,8 @@ def beyond(value: float, others: Sequence[float]) -> float:
     P(T_{n−1} ≥ (x − ȳ) / (s √(1 + 1/n))), exact where the others are normal. The mean gain of a
     random direction is nearly so: to first order it is an inner product with that direction.
     """
+    from scipy.special import stdtr
+
     n = len(others)
     if n < 2:
         raise SelectionError(
@@ -174,4 +175,4 @@ def beyond(value: float, others: Sequence[float]) -> float:
     error = math.sqrt(sum((y - mean) ** 2 for y in others) / (n - 1) * (1 + 1 / n))
     if error == 0:
         return 1.0  # random vectors that change nothing, or all the same, are no comparison
-    return student_tail((value - mean) / error, n - 1)
+    return float(stdtr(n - 1, (mean - value) / error))
