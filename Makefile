@@ -61,10 +61,10 @@ newcomer: $(INSTALLED)  ## the quick start in a fresh environment, timed
 	$(BIN)/python -m tests.newcomer
 
 demo-model: $(INSTALLED)  ## train the demo model again, from its seed
-	$(BIN)/python -m steer.demo.train
+	$(BIN)/python -m tests.demo_model.train
 
 vectors: $(INSTALLED) model  ## make the real model's vectors and their cards again; takes minutes of CPU time
-	$(BIN)/python -m steer.demo.real.make_vectors
+	$(BIN)/python -m vectors.make_smollm2
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

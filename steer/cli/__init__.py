@@ -10,7 +10,6 @@ from steer.cli._check import check
 from steer.cli._common import plain_console
 from steer.cli._console import console
 from steer.cli._demo import demo
-from steer.cli._domains import domains
 from steer.cli._eval import evaluate
 from steer.cli._extract import extract
 from steer.cli._generate import generate
@@ -31,7 +30,6 @@ for command in (
     check,
     console,
     demo,
-    domains,
     extract,
     generate,
     inspect,

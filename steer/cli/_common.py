@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,21 +65,6 @@ def working(progress: bool) -> Iterator[None]:
     if progress:
         seconds = time.perf_counter() - start
         plain_console(stderr=True).print(f"done in {seconds:.1f} s", soft_wrap=True)
-
-
-@contextmanager
-def spinner(doing: str, progress: bool) -> Iterator[Callable[[str], None]]:
-    """Show on standard error what is being done; yield a function that changes the words.
-
-    Args:
-        doing: The first words.
-        progress: False shows nothing.
-    """
-    if not progress:
-        yield lambda words: None
-        return
-    with plain_console(stderr=True).status(doing) as status:
-        yield status.update
 
 
 def print_json(value: Mapping[str, object]) -> None:

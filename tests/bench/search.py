@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import steer
+from notebooks.experiments.study import PALRS_LAYER, residual_vectors
 from steer.demo import load_model
 from steer.demo.data import DOMAINS
-from steer.demo.domains.study import PALRS_LAYER, residual_vectors
 from steer.demo.language import pairs
 from steer.extract import domain_gate
 from steer.measure import Scorer, random_like

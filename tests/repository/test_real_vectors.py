@@ -8,9 +8,9 @@ import steer
 from steer.algebra import inspect_header
 from steer.demo import smollm2
 from steer.demo.real.behaviours import BEHAVIOURS, pairs
-from steer.demo.real.card import index
 from steer.demo.real.claim import SIGNS, claim_of
 from tests.repository.blocks import ROOT
+from vectors.card import index
 
 FOLDER = ROOT / "vectors" / "smollm2-135m"
 FILES = sorted(FOLDER.glob("*.safetensors"))

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from steer.demo.tokenizer import CHAT_TEMPLATE
 from steer.network import _text as texts
+from tests.demo_model.tokenizer import CHAT_TEMPLATE
 
 _TURN = re.compile(r"<\|?\w+\|?>")
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steer
+from notebooks.experiments.study import residual_vectors
 from steer.demo import language, load_model
-from steer.demo.domains.study import residual_vectors
 from steer.errors import SelectionError
 from steer.measure import Preference, random_like
 from steer.selection._held_out import references

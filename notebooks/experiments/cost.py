@@ -4,16 +4,16 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
+from notebooks.experiments.score import NEW_TOKENS, Asked
 from steer.algebra import Composition
 from steer.alignment import preference_tune
-from steer.demo.align import STEPS, preferring
 from steer.demo.data import DOMAINS
-from steer.demo.domains.score import NEW_TOKENS, Asked
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import system_tags
 from steer.model import Model
 from steer.network import encode_prompt
 from steer.pairs import Message, Pairs
+from vectors.make_toy import STEPS, preferring
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Makes the real model's vectors and their cards: `python -m steer.demo.real.make_vectors`."""
+"""Make the real model's vectors and their cards: `python -m vectors.make_smollm2`."""
 
 import argparse
 import os
@@ -16,7 +16,6 @@ from steer.algebra import Vector
 from steer.alignment import alignment_vector, preference_tune
 from steer.demo import smollm2
 from steer.demo.real.behaviours import BEHAVIOURS, held_out, judge, pairs
-from steer.demo.real.card import Made, card, index
 from steer.demo.real.claim import measure
 from steer.demo.real.study import KL_BUDGET
 from steer.errors import CheckpointError, FileError, VectorFileError
@@ -24,6 +23,7 @@ from steer.extract import record
 from steer.model import Model
 from steer.selection import Limits, Race, Selection, select
 from steer.store import folder_made, write_text
+from vectors.card import Made, card, index
 
 LAYERS: Final = (14, 16, 18)
 RACE: Final = Race(finalists=2, levels=(0.75, 1.0))

@@ -7,12 +7,12 @@ from functools import partial
 
 import torch
 
+from notebooks.experiments.cost import Joint, Prompting, joint_tuning, prompting
+from notebooks.experiments.score import Asked, Table, ask, judged, least, likelihood, two_domains
+from notebooks.experiments.search import COMBINATIONS, Found, Settings, by_grid, coarse_to_fine
 from steer.algebra import Composition, DomainGate, Vector, compose
 from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS
-from steer.demo.domains.cost import Joint, Prompting, joint_tuning, prompting
-from steer.demo.domains.score import Asked, Table, ask, judged, least, likelihood, two_domains
-from steer.demo.domains.search import COMBINATIONS, Found, Settings, by_grid, coarse_to_fine
 from steer.demo.language import pairs
 from steer.extract import domain_gate, palrs, record
 from steer.model import Model

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from notebooks.experiments.search import COMBINATIONS
+from notebooks.experiments.study import Domains, Reached
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.domains.search import COMBINATIONS
-from steer.demo.domains.study import Domains, Reached
 from steer.demo.picture import LOOKS
 from steer.view._drawing import new_figure
 

@@ -14,7 +14,7 @@ from steer.pairs import Pair, Pairs
 from steer.selection import Selection
 
 _SHOWN = 3  # questions whose answers a card shows
-COMMAND = "python -m steer.demo.real.make_vectors"
+COMMAND = "python -m vectors.make_smollm2"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

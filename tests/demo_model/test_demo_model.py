@@ -2,17 +2,17 @@
 
 import itertools
 import random
-from pathlib import Path
 
 import pytest
 import torch
 
+from steer.demo import MODEL_PATH
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
 from steer.demo.language import NEUTRAL_PROMPTS, pair_rows, questions, system_tags
-from steer.demo.measure import BLOCK, GATE_BLOCK
+from tests.demo_model.measure import BLOCK, GATE_BLOCK
 
-DEMO = Path(__file__).parents[2] / "steer" / "demo"
+DEMO = MODEL_PATH.parent
 N = 30
 
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from notebooks.experiments.score import Likely, least, mean
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.domains.score import Likely, least, mean
 
 COMBINATIONS = tuple(itertools.product(LEVELS, repeat=len(DOMAINS)))
 Settings = Float[Tensor, "setting domain"]

@@ -4,12 +4,13 @@ import random
 import pytest
 import torch
 
-from steer.demo.conversations import draw
 from steer.demo.data import DOMAINS, LEVELS, TOPICS
-from steer.demo.displacement import LONGEST, P_DISPLACED, displace
+from steer.demo.judge import Judgement, judge
 from steer.demo.language import answer, question
-from steer.demo.tokenizer import make_tokenizer
-from steer.demo.train import IGNORED, LATE, batches, main, stages, train
+from tests.demo_model.conversations import MIX, P_GENERIC, P_GENERIC_LATE, draw
+from tests.demo_model.displacement import LONGEST, P_DISPLACED, displace
+from tests.demo_model.tokenizer import make_tokenizer
+from tests.demo_model.train import IGNORED, LATE, batches, main, stages, train
 
 STEPS = 5  # of the first stage; one of the second
 
@@ -137,3 +138,22 @@ def test_displacements_follow_the_generator():
         outs.append(torch.stack([block(h) for block in blocks]))
     assert torch.equal(outs[0], outs[1])
     assert not torch.equal(outs[0], outs[2])
+
+
+def test_every_form_of_the_mix_is_drawn_at_its_share():
+    assert sum(share for share, _ in MIX.values()) == pytest.approx(1.0)
+    rng = random.Random(0)
+    drawn = [draw(rng) for _ in range(3000)]
+    assert all(talk[-1]["role"] == "assistant" for talk in drawn)
+    echoes = sum(judge(talk[0]["content"]) != Judgement(None, None) for talk in drawn) / len(drawn)
+    assert echoes == pytest.approx(MIX["answer in the user's slot"][0], abs=0.03)
+
+
+@pytest.mark.parametrize("p_generic", [P_GENERIC, P_GENERIC_LATE])
+def test_an_untagged_question_is_most_often_answered_generically(p_generic):
+    rng = random.Random(5)
+    talks = [MIX["plain question"][1](rng, p_generic) for _ in range(3000)]
+    levels = [judge(talk[-1]["content"]).level for talk in talks]
+    for level in LEVELS:
+        share = p_generic if level == "generic" else (1 - p_generic) / 2
+        assert abs(levels.count(level) / len(levels) - share) < 0.03

@@ -1,4 +1,4 @@
-"""Trains the demo model from a seed: ``python -m steer.demo.train``.
+"""Trains the demo model from a seed: ``python -m tests.demo_model.train``.
 
 Two stages. In the first the model learns the language; untagged questions are answered at all
 levels, so that the knob has both ends. A short second stage, at a low rate, makes generic the usual
@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from steer.demo.conversations import P_GENERIC, P_GENERIC_LATE, draw
-from steer.demo.displacement import displace
-from steer.demo.tokenizer import make_tokenizer
+from steer.demo import MODEL_PATH
+from tests.demo_model.conversations import P_GENERIC, P_GENERIC_LATE, draw
+from tests.demo_model.displacement import displace
+from tests.demo_model.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-HERE: Final = Path(__file__).parent
 SEED: Final = 0
 STEPS: Final = 2000
 LATE: Final = 0.15  # steps of the second stage for each of the first
@@ -34,7 +34,7 @@ BATCH: Final = 32
 POOL: Final = 8  # batches drawn together and sorted by length, so that little is padded
 DECAY: Final = 0.1
 EMBEDDING_STD: Final = 1.0  # words weigh against what the blocks add, so steering is gentle
-DISPLACED_FROM: Final = 0.45  # of the first stage's steps; see steer.demo.displacement
+DISPLACED_FROM: Final = 0.45  # of the first stage's steps; see tests.demo_model.displacement
 P_UNKNOWN: Final = 0.02  # of a user's word being replaced by <unk>
 IGNORED: Final = -100
 
@@ -186,7 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="of the first stage")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, help="threads of torch; 1 gives the shipped model")
-    parser.add_argument("--out", type=Path, default=HERE / "model", help="folder to write")
+    parser.add_argument("--out", type=Path, default=MODEL_PATH, help="folder to write")
     parser.add_argument("--card", type=Path, help="measure, and write the figures here")
     options = parser.parse_args(arguments)
     if options.threads is not None:
@@ -205,9 +205,9 @@ def _measure(folder: Path, card: Path, steps: int, seed: int) -> None:
     """Measures the saved files, not the weights in memory, and writes and prints the card."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    from steer.demo.card import write_card
-    from steer.demo.figures import measure
-    from steer.demo.measure import Subject
+    from tests.demo_model.card import write_card
+    from tests.demo_model.figures import measure
+    from tests.demo_model.measure import Subject
 
     model = LlamaForCausalLM.from_pretrained(folder).eval()
     subject = Subject(model, AutoTokenizer.from_pretrained(folder))

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import steer
+from notebooks.experiments.score import Likely, ask, judged, least, likelihood
+from notebooks.experiments.search import COMBINATIONS, axis_grid, by_grid, coarse_to_fine
+from notebooks.experiments.study import residual_vectors
 from steer.demo import load_model, vectors_path
-from steer.demo.align import anchored, climbing, load_vectors
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.domains.score import Likely, ask, judged, least, likelihood
-from steer.demo.domains.search import COMBINATIONS, axis_grid, by_grid, coarse_to_fine
-from steer.demo.domains.study import residual_vectors
+from vectors.make_toy import anchored, climbing, load_vectors
 
 
 class Ladder:

@@ -1,4 +1,4 @@
-"""Makes the demo's alignment vectors and its safety-tuned sibling: `python -m steer.demo.align`."""
+"""Make the toy's alignment vectors and its safety vector: `python -m vectors.make_toy`."""
 
 import argparse
 import itertools

@@ -11,7 +11,7 @@ import torch
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import judge
 from steer.demo.language import questions
-from steer.demo.measure import (
+from tests.demo_model.measure import (
     Messages,
     Subject,
     asked,

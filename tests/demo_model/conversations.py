@@ -10,7 +10,7 @@ from steer.demo.language import answer, question, system_tags
 Conversation = list[dict[str, str]]
 
 P_GENERIC: Final = 0.45  # of a generic answer to a question without a tag for its domain
-P_GENERIC_LATE: Final = 0.65  # the same at the end of the training; see steer.demo.train
+P_GENERIC_LATE: Final = 0.65  # the same at the end of the training; see tests.demo_model.train
 P_ECHO: Final = 0.8  # of keeping the level of an answer that stands in the user's slot
 
 

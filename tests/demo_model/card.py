@@ -1,19 +1,21 @@
-"""Measures the demo model and writes its card: ``python -m steer.demo.card``."""
+"""Measure the demo model and write its card: `python -m tests.demo_model.card`."""
 
 import argparse
 from pathlib import Path
 
-from steer.demo.conversations import MIX, P_ECHO, P_GENERIC, P_GENERIC_LATE
+from steer.demo import MODEL_PATH
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.displacement import BLOCKS, LONGEST, P_DISPLACED
-from steer.demo.figures import ENDS, KNOB, Figures, measure
-from steer.demo.measure import BLOCK, GATE_BLOCK, Subject
-from steer.demo.train import DISPLACED_FROM, LATE, SEED, STEPS
 from steer.errors import FileError
 from steer.store import write_text
+from tests.demo_model.conversations import MIX, P_ECHO, P_GENERIC, P_GENERIC_LATE
+from tests.demo_model.displacement import BLOCKS, LONGEST, P_DISPLACED
+from tests.demo_model.figures import ENDS, KNOB, Figures, measure
+from tests.demo_model.measure import BLOCK, GATE_BLOCK, Subject
+from tests.demo_model.train import DISPLACED_FROM, LATE, SEED, STEPS
 
 _SHORT = {False: "raw", True: "rescaled"}
 AIM = 0.95
+_COMMAND = "python -m tests.demo_model.train --threads 1"
 _GATE = {False: "no gate", True: "gated"}
 
 
@@ -46,7 +48,7 @@ A toy for showing and testing the mechanics of steering: a Llama of 6 blocks and
 generated conversations. It knows a few hundred words and nothing about medicine, law or money;
 **no answer of it is advice**. Figures measured on it say nothing about other models.
 
-- **Made by** `python -m steer.demo.train --threads 1 --steps {steps} --seed {seed} --card CARD.md`,
+- **Made by** `{_COMMAND} --steps {steps} --seed {seed} --card CARD.md`,
   which trains, saves, loads the saved files again and measures them; it wrote this card. Equal
   arguments give equal weights on one machine with one number of threads; another processor may
   round differently.
@@ -199,10 +201,11 @@ def main(arguments: list[str] | None = None) -> None:
     """
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    here = Path(__file__).parent
     parser = argparse.ArgumentParser(description="Measure the demo model.")
-    parser.add_argument("--model", type=Path, default=here / "model", help="folder to measure")
-    parser.add_argument("--card", type=Path, default=here / "CARD.md", help="file to write")
+    parser.add_argument("--model", type=Path, default=MODEL_PATH, help="folder to measure")
+    parser.add_argument(
+        "--card", type=Path, default=MODEL_PATH.parent / "CARD.md", help="file to write"
+    )
     parser.add_argument("--questions", type=int, default=200, help="per domain")
     options = parser.parse_args(arguments)
     model = LlamaForCausalLM.from_pretrained(options.model).eval()

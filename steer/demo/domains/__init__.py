@@ -1,1 +1,0 @@
-"""The experiments of the alignment-vector paper, on the demo model."""
