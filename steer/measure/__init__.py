@@ -25,10 +25,16 @@ from steer.measure._judge import (
     judged_accuracy,
     trained_judge,
 )
-from steer.measure._kl import NeutralText, kl_divergence, kl_per_token, neutral_text, perplexity
+from steer.measure._kl import (
+    NEUTRAL_PROMPTS,
+    NeutralText,
+    kl_divergence,
+    kl_per_token,
+    neutral_text,
+    perplexity,
+)
 from steer.measure._levels import LevelPreference, level_preference
 from steer.measure._likelihood import Likelihoods, Scorer, likelihoods
-from steer.measure._neutral import NEUTRAL_PROMPTS
 from steer.measure._off_target import OffTarget, off_target
 from steer.measure._preference import Preference, preference
 from steer.measure._reliability import Reliability, reliability

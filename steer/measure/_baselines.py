@@ -1,4 +1,4 @@
-"""What a steered result is to be held against: random directions and prompts."""
+"""Baselines of steering: random vectors of equal norm, and prompts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,14 +15,14 @@ _SHOTS = 2  # worked examples of a prompted baseline
 
 
 def random_like(what: _What, seed: int) -> _What:
-    """Return random terms at the sites of a vector, each of the Frobenius norm it has there.
+    """Return random terms at the sites of a vector, each with the Frobenius norm of the original.
 
-    Directions and dense arrays get normal entries, low-rank terms normal factors of their rank;
-    then all are brought to the length of what they replace.
+    Directions and dense arrays get normal entries, low-rank terms normal factors of equal rank;
+    each is then scaled to the norm of the term it replaces.
 
     Args:
         what: A vector; or a composition, which keeps operators, scopes, coefficients and gate.
-        seed: Seed of the terms; equal seeds give equal terms.
+        seed: Seed; equal seeds give equal terms.
 
     Returns:
         A vector without provenance, or a composition of such vectors.
@@ -42,7 +42,7 @@ def _random_vector(vector: Vector, generator: torch.Generator) -> Vector:
 
 
 def _random_term(term: Term, generator: torch.Generator) -> Term:
-    """Return a random term of the same kind, shape, rank, dtype and norm."""
+    """Return a random term with the same kind, shape, rank, dtype and norm."""
     length = max(inner(term, term), 0.0) ** 0.5
     match term:
         case Direction(v):
@@ -68,8 +68,8 @@ def prompt_prefix(instruction: str | None, pairs: Sequence[Pair]) -> tuple[Messa
 
     Args:
         instruction: A system message.
-        pairs: Pairs that are not measured on; without an instruction the prompts of the first
-            two with a plain prompt are shown with their chosen answers.
+        pairs: Pairs that are not measured; without an instruction the first two with a plain
+            prompt are shown with their chosen answers.
 
     Returns:
         Messages to put before every prompt; none where there is neither.

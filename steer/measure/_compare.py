@@ -1,4 +1,4 @@
-"""A steered model beside its baselines, on the same items."""
+"""Baselines: a steered model compared with unsteered, prompted and randomly steered ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,7 +14,6 @@ from steer.errors import SelectionError
 from steer.measure._baselines import prompt_prefix, random_like
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._interval import ShareChange
-from steer.measure._judge.change import has_change, judged_change
 from steer.measure._judge.protocol import Judge
 from steer.measure._judge.result import Judged, Wanted, check_wanted, judge_answers
 from steer.measure._preference import Preference, preference, with_prefix
@@ -28,12 +27,12 @@ _STEERED = "steered"
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Baselines(Result):
-    """What was measured of a steered model and of what it is to be held against.
+    """Measurements of a steered model and of its baselines.
 
     Args:
-        preferences: By condition: `steered`, `unsteered`, `prompted`, `random 0`, …, and `tuned`
-            if a preference-tuned model was given.
-        judged: The same of generated answers; empty without a judge.
+        preferences: For each condition: `steered`, `unsteered`, `prompted`, `random 0`, …, and
+            `tuned` if a preference-tuned model was given.
+        judged: The same for generated answers; empty without a judge.
     """
 
     preferences: Mapping[str, Preference]
@@ -41,7 +40,7 @@ class Baselines(Result):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Names of the conditions, the steered one first."""
+        """Names of the conditions, `steered` first."""
         return tuple(self.preferences)
 
     @property
@@ -55,7 +54,7 @@ class Baselines(Result):
         return self.preferences[_STEERED].interval
 
     def gain(self, condition: str) -> ShareChange:
-        """Return steered minus baseline preference accuracy, pair by pair.
+        """Return steered minus baseline preference accuracy, paired by item.
 
         Args:
             condition: The baseline.
@@ -63,43 +62,42 @@ class Baselines(Result):
         return ShareChange.of(self.preferences[condition].hits, self.preferences[_STEERED].hits)
 
     def again(self, judge: Judge, *, give_up: bool = False) -> "Baselines":
-        """Return the same with those answers judged again that the judge was not heard about.
+        """Return a copy in which answers without a verdict are judged again.
 
         Args:
             judge: The judge.
-            give_up: Whether what fails again counts as undecided; its reply then says why.
+            give_up: Whether an answer that fails again counts as undecided, with the error as its
+                reply.
         """
         judged = {name: j.again(judge, give_up=give_up) for name, j in self.judged.items()}
         return replace(self, judged=judged)
 
     @property
     def beats_unsteered_and_random(self) -> bool:
-        """Whether the intervals of the gains over `unsteered` and every random one are above 0."""
+        """Whether the gains over `unsteered` and every random vector have intervals above 0."""
         names = [n for n in self.conditions if n == "unsteered" or n.startswith("random")]
         return all(self.gain(name).interval[0] > 0 for name in names)
 
     @property
     def rows(self) -> list[Row]:
-        """One row per condition and measure; `gain` is steered minus this one, pair by pair.
+        """One row per condition and measure; `gain` is steered minus this condition, by item.
 
-        A judged gain is left empty where neither a label is wanted nor scores were given, or where
-        some answers were not judged: see `again`.
+        A judged gain is empty without a wanted label and scores, or where some answers were not
+        judged: see `again`.
         """
-        return [*self._preference_rows(), *self._judged_rows()]
+        return list(self._rows())
 
-    def _preference_rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Row]:
         steered = self.preferences[_STEERED]
         for name, found in self.preferences.items():
             accuracy, margin = found.rows
             moved = mean_of("gain", steered.margins - found.margins)
             yield {"condition": name, **accuracy, **_gain(name, self.gain(name))}
             yield {"condition": name, **margin, **_gain(name, moved)}
-
-    def _judged_rows(self) -> Iterator[Row]:
-        for name, found in self.judged.items():
-            steered = self.judged[_STEERED]
-            change = judged_change(found, steered) if has_change(found, steered) else None
-            yield {"condition": name, **found.rows[0], **_gain(name, change)}
+        for name, judged in self.judged.items():
+            after = self.judged[_STEERED]
+            change = after.change_from(judged) if after.comparable(judged) else None
+            yield {"condition": name, **judged.rows[0], **_gain(name, change)}
 
 
 def baselines(
@@ -117,17 +115,18 @@ def baselines(
     progress: bool = True,
     **options: Any,
 ) -> Baselines:
-    """Measure a steered model beside the unsteered, prompted and randomly steered one.
+    """Compare a steered model with the unsteered, the prompted and the randomly steered model.
 
-    Preference accuracy and margin on the same pairs for each; with a judge, generated answers too.
+    Each gets preference accuracy and margin on the same pairs, and with a judge its generated
+    answers are judged.
 
     Args:
         model: The model; it must not be steered.
-        what: What it is steered with; a composition at its own coefficients.
-        pairs: Pairs that nothing was chosen on.
+        what: The vector or composition to steer with; a composition at its own coefficients.
+        pairs: Pairs that were not used for choosing.
         instruction: System message of the prompted baseline.
-        shots: Other pairs, of which two are shown as earlier turns, where there is no instruction.
-        seeds: Seeds of the random directions, each of the norm of what it replaces.
+        shots: Other pairs; without an instruction two of them are shown as earlier turns.
+        seeds: Seeds of the random directions, each with the norm of the term it replaces.
         tuned: A preference-tuned model to compare with, see `preference_tune`.
         judge: A judge of generated answers.
         wanted: The label wanted, or one for each pair; None for a judge that gives scores.
@@ -139,9 +138,9 @@ def baselines(
         Every condition with its gain.
 
     Raises:
+        ArgumentError: A wanted label that the judge cannot give.
         SteeringError: A model is being steered.
-        SelectionError: No pairs, nothing to prompt with, shots that are also measured on, or a
-            label wanted that the judge cannot give.
+        SelectionError: No pairs, nothing to prompt with, or shots that are also measured.
     """
     for lm in (model, *([tuned] if tuned is not None else [])):
         unsteered(lm.engine, "baselines")
@@ -177,12 +176,12 @@ def baselines(
 
 
 def _prefix(instruction: str | None, shots: Pairs | None, pairs: Pairs) -> tuple[Message, ...]:
-    """Return the messages of the prompted baseline, which must not show what is measured."""
+    """Return the messages of the prompted baseline; refuse shots that are also measured."""
     shared = len({pair.text for pair in shots or ()} & {pair.text for pair in pairs})
     prefix = prompt_prefix(instruction, shots or ())
     if not prefix or shared:
         raise SelectionError(
-            "the prompted baseline has nothing to show, or shows what is measured",
+            "the prompted baseline has nothing to show, or shows pairs that are measured",
             found=f"{len(shots or ())} shots, {shared} of them among the pairs",
             expected="an instruction, or other pairs with plain prompts",
             do="instruction='Answer like …', or shots=train",
@@ -191,7 +190,7 @@ def _prefix(instruction: str | None, shots: Pairs | None, pairs: Pairs) -> tuple
 
 
 def _gain(condition: str, found: ShareChange | Estimate | None) -> Row:
-    """Return the columns of a gain; there is none of the steered model over itself."""
+    """Return the columns of a gain, empty for the steered model itself."""
     names = ("gain", "gain low", "gain high")
     if found is None or condition == _STEERED:
         return dict.fromkeys(names)

@@ -1,36 +1,35 @@
-"""Whether answers repeat themselves: repeated n-grams, and how far a compressor shortens them."""
+"""Degenerate text: repeated n-grams, and how much a compressor shortens an answer."""
 
 import zlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from steer._check import as_list
-from steer.errors import SelectionError
+from steer._check import as_list, integer
 from steer.measure._estimate import Estimate, mean_of, within
-from steer.measure._interval import Share
-from steer.measure._table import estimate_row
+from steer.measure._interval import Share, estimate_row
 from steer.show import Result, Row
 
 Split = Callable[[str], Sequence[Hashable]]
 
 
 def distinct(answers: Sequence[str], n: int = 2, *, split: Split = str.split) -> Estimate:
-    """Return distinct-n: of the n-grams of an answer the share that are different, mean of answers.
+    """Return distinct-n: the share of an answer's n-grams that are different, mean over answers.
 
     different n-grams / n-grams, for each answer by itself. An answer of fewer than n words has no
-    n-gram, so nothing in it is said twice: it counts as 1, and so does the empty answer.
+    n-gram and repeats nothing: it counts as 1, and so does the empty answer.
 
     Args:
         answers: The answers, at least one.
         n: Words of an n-gram, at least 1.
-        split: From a text to its words; by default at white space. A tokenizer's `tokenize` does
-            for languages that are written without spaces.
+        split: From a text to its words; by default at white space. For languages written without
+            spaces pass a tokenizer's `tokenize`.
 
     Returns:
         The mean over answers, in [0, 1], with the value of each.
 
     Raises:
-        SelectionError: There are no answers, or n is below 1.
+        ArgumentError: n is below 1.
+        SelectionError: There are no answers.
 
     Reference:
         arXiv 1510.03055, where n-grams are counted over all answers together.
@@ -41,10 +40,10 @@ def distinct(answers: Sequence[str], n: int = 2, *, split: Split = str.split) ->
 
 
 def repetition(answers: Sequence[str], n: int = 4, *, split: Split = str.split) -> Estimate:
-    """Return the share of an answer's n-grams that occurred in it before, the mean over answers.
+    """Return the share of an answer's n-grams that occurred in it before, mean over answers.
 
     1 − different n-grams / n-grams: one minus `distinct`. An answer of fewer than n words counts
-    as 0, and so does the empty answer: look at `degeneration(answers).empty` too.
+    as 0, and so does the empty answer; `degeneration(answers).empty` counts those.
 
     Args:
         answers: The answers, at least one.
@@ -55,7 +54,8 @@ def repetition(answers: Sequence[str], n: int = 4, *, split: Split = str.split) 
         The mean over answers, in [0, 1], with the value of each.
 
     Raises:
-        SelectionError: There are no answers, or n is below 1.
+        ArgumentError: n is below 1.
+        SelectionError: There are no answers.
     """
     return _estimate(
         f"repeated {n}-grams", [_repeated(split(a), n) for a in as_list("answers", answers)]
@@ -63,11 +63,11 @@ def repetition(answers: Sequence[str], n: int = 4, *, split: Split = str.split) 
 
 
 def compression(answers: Sequence[str]) -> Estimate:
-    """Return by what factor zlib shortens an answer, the mean over answers.
+    """Return the factor by which zlib shortens an answer, mean over answers.
 
-    bytes of the answer in UTF-8 / bytes of `zlib.compress(…, 9)`: more is more repetitive. Prose
+    bytes of the answer in UTF-8 / bytes of `zlib.compress(…, 9)`: higher is more repetitive. Prose
     of a few sentences lies between 1 and 2; a short answer is below 1, since the compressed form
-    has a head of its own, and the empty answer is 0 / 8 = 0.
+    has a header, and the empty answer is 0 / 8 = 0.
 
     Args:
         answers: The answers, at least one.
@@ -85,13 +85,13 @@ def compression(answers: Sequence[str]) -> Estimate:
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Degeneration(Result):
-    """Whether answers are empty, short or repetitive.
+    """How empty, short or repetitive answers are.
 
     Args:
         empty: Share of answers without a word.
-        words: Words of an answer.
-        repetition: Share of its n-grams that occurred before.
-        compression: Bytes per byte of its zlib form.
+        words: Words per answer.
+        repetition: Share of an answer's n-grams that occurred before.
+        compression: Bytes of an answer per byte of its zlib form.
     """
 
     empty: Share
@@ -112,13 +112,13 @@ class Degeneration(Result):
     @property
     def rows(self) -> list[Row]:
         """One row for each of the four."""
-        empty = estimate_row("empty answers", self.empty.value, self.empty.interval, self.empty.n)
         others = (self.words, self.repetition, self.compression)
+        empty = estimate_row("empty answers", self.empty)
         return [empty, *(row for found in others for row in found.rows)]
 
 
 def degeneration(answers: Sequence[str], n: int = 4, *, split: Split = str.split) -> Degeneration:
-    """Return whether answers are empty, short or repetitive, in one table.
+    """Return how empty, short or repetitive answers are, in one table.
 
     Args:
         answers: The answers, at least one.
@@ -126,7 +126,8 @@ def degeneration(answers: Sequence[str], n: int = 4, *, split: Split = str.split
         split: See `distinct`.
 
     Raises:
-        SelectionError: There are no answers, or n is below 1.
+        ArgumentError: n is below 1.
+        SelectionError: There are no answers.
     """
     answers = as_list("answers", answers)
     counts = [len(split(answer)) for answer in answers]
@@ -139,13 +140,7 @@ def degeneration(answers: Sequence[str], n: int = 4, *, split: Split = str.split
 
 
 def _repeated(words: Sequence[Hashable], n: int) -> float:
-    if n < 1:
-        raise SelectionError(
-            "an n-gram has at least one word",
-            found=f"n = {n}",
-            expected="n of 1, 2, 3, …",
-            do="for instance n=4",
-        )
+    n = integer("n", n, least=1)
     grams = [tuple(words[k : k + n]) for k in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 

@@ -1,4 +1,4 @@
-"""A number measured over items, and its confidence interval."""
+"""Numbers measured over items, with their confidence intervals."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from steer.errors import SelectionError
-from steer.measure._table import estimate_row
+from steer.measure._interval import estimate_row
 from steer.show import Result, Row
+from steer.show._text import plain
 
 _NONE = (math.nan, math.nan)
 
@@ -21,9 +22,9 @@ class Estimate(Result):
     Args:
         measure: What was measured, with unit and reduction.
         value: The number.
-        interval: Its lower and upper end; NaN where one item only leaves it undefined.
-        n: Items it was taken over.
-        items: The number of each item, where it has one.
+        interval: Its lower and upper end; NaN where a single item leaves it undefined.
+        n: Number of items.
+        items: The value of each item, where it has one.
     """
 
     measure: str
@@ -35,7 +36,7 @@ class Estimate(Result):
     @property
     def rows(self) -> list[Row]:
         """One row: measure, value, interval and n."""
-        return [estimate_row(self.measure, self.value, self.interval, self.n)]
+        return [estimate_row(self.measure, self)]
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -43,8 +44,6 @@ class Estimate(Result):
         return f"{self.value:.4g} [{shown}]"
 
     def __repr__(self) -> str:
-        from steer.show._text import plain
-
         return f"Estimate({plain(self.measure, 240)}: {self}, n={self.n})"
 
 
@@ -53,10 +52,10 @@ def mean_of(measure: str, items: Sequence[float] | Tensor) -> Estimate:
 
     Args:
         measure: What was measured, with unit and reduction.
-        items: The number of each item.
+        items: The value of each item.
 
     Raises:
-        SelectionError: There are no items, or a number is not finite.
+        SelectionError: There are no items, or a value is not finite.
     """
     return ratio_of(measure, items, [1.0] * len(items))
 
@@ -66,16 +65,8 @@ def ratio_of(
 ) -> Estimate:
     """Return r = Σ x / Σ y over items, for instance nats per token over texts of unequal length.
 
-    r ± t_{n−1} √(Σ (x − r y)² / (n (n − 1))) / ȳ, the linearised error: items are what varies, not
-    their tokens.
-
-    Args:
-        measure: What was measured, with unit and reduction.
-        numerators: x of each item.
-        denominators: y of each item, above 0.
-
-    Raises:
-        SelectionError: There are no items, or a number is not finite.
+    r ± t_{n−1} √(Σ (x − r y)² / (n (n − 1))) / ȳ, the linearised error: items vary, not their
+    tokens.
     """
     x = torch.as_tensor(numerators, dtype=torch.float64).cpu()
     y = torch.as_tensor(denominators, dtype=torch.float64).cpu()
@@ -92,29 +83,22 @@ def ratio_of(
     if n < 2:
         return Estimate(measure, value, _NONE, n, items)
     error = float(((x - value * y).square().sum() / (n * (n - 1))).sqrt() / y.mean())
-    half = student(n - 1) * error
-    return Estimate(measure, value, (value - half, value + half), n, items)
+    return Estimate(measure, value, _spread(value, error, n - 1), n, items)
 
 
 def jackknife(
     measure: str, value: float, without: Sequence[float] | Tensor, limits: tuple[float, float]
 ) -> Estimate:
-    """Return a smooth statistic of n items with the jackknife's interval.
+    """Return a smooth statistic θ of n items with its jackknife interval, cut to its limits.
 
-    θ ± t_{n−1} √((n − 1)/n Σ (θ₋ᵢ − θ̄)²), where θ₋ᵢ leaves item i out.
-
-    Args:
-        measure: What was measured.
-        value: θ, the statistic of all items.
-        without: θ₋ᵢ for each item.
-        limits: The least and greatest value it can have; the interval is cut there.
+    θ ± t_{n−1} √((n − 1)/n Σ (θ₋ᵢ − θ̄)²), where `without` holds θ₋ᵢ, the statistic without item i.
     """
     left = torch.as_tensor(without, dtype=torch.float64).cpu()
     n = len(left)
     if n < 2 or not bool(torch.isfinite(left).all()) or math.isnan(value):
         return Estimate(measure, value, _NONE, n)
     error = float(((n - 1) / n * (left - left.mean()).square().sum()).sqrt())
-    return within(Estimate(measure, value, spread(value, error, n - 1), n), *limits)
+    return within(Estimate(measure, value, _spread(value, error, n - 1), n), *limits)
 
 
 def student(freedom: int) -> float:
@@ -124,26 +108,8 @@ def student(freedom: int) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def spread(value: float, error: float, freedom: int) -> tuple[float, float]:
-    """Return value ± t · error.
-
-    Args:
-        value: The number.
-        error: Its standard error.
-        freedom: Degrees of freedom of the error.
-    """
-    half = student(freedom) * error
-    return value - half, value + half
-
-
 def within(estimate: Estimate, low: float, high: float) -> Estimate:
-    """Return an estimate whose interval is cut to what its number can be.
-
-    Args:
-        estimate: The estimate.
-        low: Least possible value.
-        high: Greatest possible value.
-    """
+    """Return an estimate with its interval cut to the values that its number can take."""
     if math.isnan(estimate.interval[0]):
         return estimate
     ends = (max(low, estimate.interval[0]), min(high, estimate.interval[1]))
@@ -151,13 +117,13 @@ def within(estimate: Estimate, low: float, high: float) -> Estimate:
 
 
 def mapped(estimate: Estimate, measure: str, function: Callable[[float], float]) -> Estimate:
-    """Return a rising function of an estimate: value and both ends.
-
-    Args:
-        estimate: The estimate.
-        measure: What it then is.
-        function: The function, for instance `math.exp`.
-    """
+    """Return an increasing function of an estimate, applied to its value, interval and items."""
     low, high = (function(end) for end in estimate.interval)
     items = tuple(function(item) for item in estimate.items)
     return Estimate(measure, function(estimate.value), (low, high), estimate.n, items)
+
+
+def _spread(value: float, error: float, freedom: int) -> tuple[float, float]:
+    """Return value ± t · error."""
+    half = student(freedom) * error
+    return value - half, value + half

@@ -1,17 +1,39 @@
-"""A share of items and its confidence interval."""
+"""Shares of items, how a share changes between two conditions, and their confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from steer.measure._table import estimate_row
 from steer.show import Result, Row
 
 Z95 = 1.959963984540054  # the 97.5% quantile of the normal distribution
 
 
+class Measured(Protocol):
+    """A number with its 95% interval and the count of items behind it."""
+
+    @property
+    def value(self) -> float:
+        """The number."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The lower and upper end of the interval; NaN where it is undefined."""
+
+    @property
+    def n(self) -> int:
+        """The number of items."""
+
+
+def estimate_row(measure: str, found: Measured) -> Row:
+    """Return the columns of a measured number: measure, value, low, high and n."""
+    low, high = found.interval
+    return {"measure": measure, "value": found.value, "low": low, "high": high, "n": found.n}
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Share(Result):
-    """How many of n items have a property.
+    """The share of n items that have a property.
 
     Args:
         hits: Items that have it.
@@ -34,7 +56,7 @@ class Share(Result):
     @property
     def rows(self) -> list[Row]:
         """One row: value, interval and n."""
-        return [estimate_row("share", self.value, self.interval, self.n)]
+        return [estimate_row("share", self)]
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -46,7 +68,7 @@ class Share(Result):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ShareChange(Result):
-    """How much a share changed between two conditions that the same items were seen under.
+    """The change of a share between two conditions measured on the same items.
 
     Args:
         kept: Items that have the property before and after.
@@ -62,11 +84,11 @@ class ShareChange(Result):
 
     @classmethod
     def of(cls, before: Sequence[bool], after: Sequence[bool]) -> "ShareChange":
-        """Return the change from whether each item had the property before and after.
+        """Return the change between two lists of hits.
 
         Args:
-            before: Of each item.
-            after: Of the same items, in the same order.
+            before: For each item, whether it had the property before.
+            after: The same after, in the same order.
         """
         seen = list(zip(before, after, strict=True))
         kept, gained, lost = (
@@ -98,8 +120,8 @@ class ShareChange(Result):
     def interval(self) -> tuple[float, float]:
         """The 95% interval of Newcombe's method 10 for paired shares (Statist. Med. 17, 2635).
 
-        It joins both Wilson intervals through the correlation of the items, and has a width also
-        where no item changed.
+        It combines both Wilson intervals through the correlation of the items, and has a width
+        even where no item changed.
         """
         after, before = self.after, self.before
         (l1, u1), (l2, u2) = after.interval, before.interval
@@ -111,11 +133,11 @@ class ShareChange(Result):
     @property
     def rows(self) -> list[Row]:
         """One row: value, interval and n."""
-        return [estimate_row("change of share", self.value, self.interval, self.n)]
+        return [estimate_row("change of share", self)]
 
     @property
     def _correlation(self) -> float:
-        """The φ of the four counts, corrected for continuity."""
+        """The φ of the four counts, with a continuity correction."""
         n, (x, y) = self.n, (self.after.hits, self.before.hits)
         margins = x * (n - x) * y * (n - y)
         if not margins:

@@ -1,9 +1,8 @@
-"""How far steering moves a model on text that should not be affected: KL and perplexity."""
+"""KL and perplexity: how far steering moves a model on text that it should leave alone."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -13,14 +12,31 @@ from steer._check import as_list
 from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mapped, ratio_of, within
-from steer.measure._neutral import NEUTRAL_PROMPTS
+from steer.measure._judge.protocol import prompt_text
 from steer.model import Model, check_model
 from steer.network._text import as_prompts
 from steer.pairs import Prompt
-from steer.show import Shown
+from steer.show import Card, Shown
+from steer.show._rows import table_of
 
-if TYPE_CHECKING:
-    from steer.show import Card
+NEUTRAL_PROMPTS: tuple[str, ...] = (
+    "What is a good way to spend a rainy afternoon?",
+    "Describe the colours of a sunset.",
+    "How do I boil an egg?",
+    "Tell me a short story about a lighthouse.",
+    "What makes a good cup of tea?",
+    "Name three things that float on water.",
+    "How is bread made?",
+    "Why do leaves change colour in autumn?",
+    "What would you pack for a day at the beach?",
+    "Explain how a bicycle stays upright.",
+    "Write two sentences about a quiet street.",
+    "What sounds can be heard in a forest?",
+    "How do birds find their way?",
+    "Suggest a name for a small brown dog.",
+    "What is the difference between a lake and a pond?",
+    "Describe your favourite kind of weather.",
+)
 
 _MOST = 700.0  # the greatest x of which e^x is a float
 
@@ -44,10 +60,14 @@ class NeutralText(Shown):
         """Response tokens."""
         return sum(len(row) for row in self.logits)
 
-    def _card(self) -> "Card":
-        from steer.measure._card import neutral_card
-
-        return neutral_card(self)
+    def _card(self) -> Card:
+        texts = zip(self.prompts, self.responses, self.logits, strict=True)
+        rows = [
+            {"prompt": prompt_text(prompt), "response": response, "tokens": len(logits)}
+            for prompt, response, logits in texts
+        ]
+        title = f"Neutral text: {len(rows)} responses of {self.tokens} tokens"
+        return Card(title, (), (table_of(rows),))
 
 
 def neutral_text(
@@ -61,9 +81,9 @@ def neutral_text(
 
     Args:
         model: The model; it must not be steered.
-        prompts: Prompts of no domain; by default those that ship with the library.
+        prompts: Prompts of no particular domain; by default `NEUTRAL_PROMPTS`.
         responses: One for each prompt, in place of the model's own continuations.
-        max_new_tokens: Length of a continuation, in tokens.
+        max_new_tokens: Maximum length of a continuation, in tokens.
 
     Returns:
         Prompts, responses and unsteered logits; empty continuations are left out.
@@ -94,11 +114,11 @@ def neutral_text(
 
 
 def kl_per_token(model: Model, text: NeutralText) -> float:
-    """Return KL(steered‖unsteered) = Σ_v p_s (log p_s − log p_u), the mean over response tokens.
+    """Return KL(steered‖unsteered) = Σ_v p_s (log p_s − log p_u), averaged over response tokens.
 
     Args:
         model: The model, inside `with model.steered(...)`.
-        text: Continuations of the same model, unsteered.
+        text: Neutral text of the same model.
 
     Returns:
         Nats per response token, at least 0 up to rounding.
@@ -108,11 +128,11 @@ def kl_per_token(model: Model, text: NeutralText) -> float:
 
 
 def kl_divergence(model: Model, text: NeutralText) -> Estimate:
-    """Return what `kl_per_token` does, with an interval: texts are the items, not their tokens.
+    """Return `kl_per_token` with an interval over texts, not over their tokens.
 
     Args:
         model: The model, inside `with model.steered(...)`.
-        text: Text of the same model, unsteered.
+        text: Neutral text of the same model.
 
     Returns:
         Nats per response token; each item is the mean of one text.
@@ -126,7 +146,7 @@ def kl_divergence(model: Model, text: NeutralText) -> Estimate:
 def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]) -> Estimate:
     """Return exp(−Σ log p(token) / tokens) of a model, steered or not, on responses.
 
-    To measure how fluent a steered model writes, let the unsteered one read its answers:
+    To measure how fluently a steered model writes, let the unsteered model read its answers:
     `perplexity(model, prompts, answers)`.
 
     Args:
@@ -135,8 +155,8 @@ def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]
         responses: The texts, for instance those of `neutral_text`.
 
     Returns:
-        The perplexity, at least 1; its interval is that of the mean over texts, in nats per
-        token, and each item the perplexity of one text.
+        The perplexity, at least 1, with the interval of the mean over texts; each item is the
+        perplexity of one text.
 
     Raises:
         SelectionError: There are no texts, or a log-probability is not finite.
@@ -151,25 +171,13 @@ def perplexity(model: Model, prompts: Sequence[Prompt], responses: Sequence[str]
 
 
 def divergence(log_s: Float[Tensor, "pos vocab"], log_u: Float[Tensor, "pos vocab"]) -> float:
-    """Return Σ p_s (log p_s − log p_u) over positions and tokens; where p_s is 0 a term is 0.
-
-    Args:
-        log_s: log p_s, steered, in nats.
-        log_u: log p_u, unsteered, in nats.
-
-    Returns:
-        Nats; infinite where p_u alone is 0, NaN where a log-probability is.
-    """
+    """Return Σ p_s (log p_s − log p_u) in nats over positions and tokens, with 0 · log 0 = 0."""
     p = log_s.exp()
     return float(torch.where(p == 0, 0.0, p * (log_s - log_u)).sum().double())
 
 
 def exp(nats: float) -> float:
-    """Return e^x; infinite where a float cannot hold it.
-
-    Args:
-        nats: x.
-    """
+    """Return e^x; infinite where a float cannot hold it."""
     return math.exp(nats) if nats < _MOST or math.isnan(nats) else math.inf
 
 
@@ -178,16 +186,13 @@ def _divergences(model: Model, text: NeutralText) -> list[float]:
     found = []
     for now, before in zip(model.logits(text.prompts, text.responses), text.logits, strict=True):
         if now.shape != before.shape:
-            raise _of_another(now, before)
+            raise SelectionError(
+                "this neutral text was prepared with another model",
+                found=f"logits {tuple(before.shape)} [pos, vocab], and {tuple(now.shape)} of this "
+                "model",
+                expected="the same tokens of the same vocabulary",
+                do="prepare it with this model, unsteered: neutral_text(model, …)",
+            )
         both = (torch.log_softmax(logits.float(), dim=-1) for logits in (now, before))
         found.append(divergence(*both))
     return found
-
-
-def _of_another(now: Tensor, before: Tensor) -> SelectionError:
-    return SelectionError(
-        "this neutral text was prepared with another model",
-        found=f"logits {tuple(before.shape)} [pos, vocab], and {tuple(now.shape)} of this model",
-        expected="the same tokens of the same vocabulary",
-        do="prepare it with this model, unsteered: neutral_text(model, …)",
-    )

@@ -1,4 +1,4 @@
-"""Which of several reference answers the model finds likeliest: k-level preference accuracy."""
+"""k-level preference accuracy: which of several reference answers a model finds likeliest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import as_list
+from steer._check import as_list, one_of
 from steer.errors import SelectionError
-from steer.measure._interval import Share
+from steer.measure._interval import Share, estimate_row
 from steer.measure._preference import with_prefix
 from steer.measure._reduce import Reduce, check_reduce, reduced
-from steer.measure._table import estimate_row
 from steer.model import Model, check_model
 from steer.network._text import as_prompts
 from steer.pairs import Message, Prompt
 from steer.show import Result, Row
+from steer.show._text import plain
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -26,7 +26,7 @@ class LevelPreference(Result):
     Args:
         scores: `[prompt level]`, score of each answer, in nats (per token for mean).
         levels: Names of the columns.
-        reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
+        reduce: `mean` or `sum` of the log-probabilities of an answer's tokens.
     """
 
     scores: Float[Tensor, "prompt level"]
@@ -34,24 +34,15 @@ class LevelPreference(Result):
     reduce: Reduce
 
     def accuracy(self, level: str) -> Share:
-        """Return the share of prompts whose likeliest answer is the one of a level.
-
-        A tie counts as wrong.
+        """Return the share of prompts whose likeliest answer is that of a level; ties are wrong.
 
         Args:
             level: One of `levels`.
 
         Raises:
-            SelectionError: There is no such level.
+            ArgumentError: There is no such level.
         """
-        if level not in self.levels:
-            raise SelectionError(
-                "unknown level",
-                found=repr(level),
-                expected=" | ".join(self.levels),
-                do="name one of these",
-            )
-        column = self.levels.index(level)
+        column = self.levels.index(one_of("level", level, self.levels))
         others = torch.cat([self.scores[:, :column], self.scores[:, column + 1 :]], dim=1)
         wins = self.scores[:, column] > others.max(dim=1).values
         return Share(int(wins.sum()), len(wins))
@@ -59,17 +50,10 @@ class LevelPreference(Result):
     @property
     def rows(self) -> list[Row]:
         """One row per level: the share of prompts whose likeliest answer is of that level."""
-        shares = {level: self.accuracy(level) for level in self.levels}
-        return [
-            estimate_row(
-                f"{level} likeliest ({self.reduce} log-probability)", s.value, s.interval, s.n
-            )
-            for level, s in shares.items()
-        ]
+        unit = f"({self.reduce} log-probability)"
+        return [estimate_row(f"{lv} likeliest {unit}", self.accuracy(lv)) for lv in self.levels]
 
     def __repr__(self) -> str:
-        from steer.show._text import plain
-
         shares = ", ".join(f"{level} {self.accuracy(level).value:.1%}" for level in self.levels)
         of = f"of {len(self.scores)} prompts, {self.reduce} log-prob."
         return f"LevelPreference({plain(shares, 240)} {of})"
@@ -99,13 +83,14 @@ def level_preference(
         The scores and their summary.
 
     Raises:
-        SelectionError: No prompts, fewer than two levels, answers of another number, a
-            `reduce` that is neither, or a log-probability that is not finite.
+        ArgumentError: `reduce` is neither mean nor sum.
+        SelectionError: No prompts, fewer than two levels, another number of answers than prompts,
+            or a log-probability that is not finite.
         TextError: A prompt or answer cannot be rendered.
 
     Reference:
-        The likelihood preference accuracy of arXiv 2410.19206; whether it takes mean or sum is
-        not known, so it is an argument.
+        The likelihood preference accuracy of arXiv 2410.19206, which does not say whether it takes
+        the mean or the sum.
     """
     check_model(model)
     check_reduce(reduce)
@@ -117,7 +102,7 @@ def level_preference(
             "levels cannot be compared",
             found=f"{len(prompts)} prompts, answers by level: {counts}",
             expected="at least one prompt, and one answer of each of two or more levels for it",
-            do="give every level as many answers as there are prompts",
+            do="give every level one answer for each prompt",
         )
     asked = [with_prefix(prefix, prompt) for prompt in prompts] * len(answers)
     scored = model.logprobs(asked, [text for texts in answers.values() for text in texts])

@@ -16,7 +16,6 @@ from steer.errors import SelectionError
 from steer.measure._data import pairs_by_domain
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._interval import ShareChange
-from steer.measure._judge.change import has_change, judged_change
 from steer.measure._judge.protocol import Judge
 from steer.measure._judge.result import Judged, check_wanted, judge_answers
 from steer.measure._preference import Preference
@@ -82,7 +81,7 @@ class OffTarget(Result):
                 do="name domains that were measured; pass a judge to off_target for 'judged'",
             )
         if by == "judged":
-            return judged_change(self.judged_before[affected], self.judged_after[steered, affected])
+            return self.judged_after[steered, affected].change_from(self.judged_before[affected])
         before, after = self.before[affected], self.after[steered, affected]
         if by == "accuracy":
             return ShareChange.of(before.hits, after.hits)
@@ -165,7 +164,7 @@ class OffTarget(Result):
     def _row(self, steered: str, affected: str, by: By) -> Row:
         if by == "judged":
             before, after = self.judged_before[affected], self.judged_after[steered, affected]
-            if not has_change(before, after):
+            if not after.comparable(before):
                 return {
                     **dict.fromkeys(("measure", "value", "low", "high")),
                     "n": len(after.answers),

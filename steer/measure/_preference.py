@@ -1,5 +1,6 @@
-"""How often the model finds the chosen answer likelier than the rejected one."""
+"""Likelihood preference: how often a model scores the chosen answer above the rejected one."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,13 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
-from steer.measure._alike import warn_of_alike
 from steer.measure._estimate import Estimate, mean_of
-from steer.measure._interval import Share
+from steer.measure._interval import Share, estimate_row
 from steer.measure._reduce import Reduce, check_reduce, reduced
-from steer.measure._table import estimate_row
 from steer.model import Model, check_model
-from steer.pairs import Message, Pairs, Prompt, as_pairs
+from steer.network import encode_exchange
+from steer.pairs import Message, Pair, Pairs, Prompt, as_pairs
 from steer.show import Result, Row
 
 
@@ -24,7 +24,7 @@ class Preference(Result):
     Args:
         chosen: `[pair]`, score of each chosen answer, in nats (per token for mean).
         rejected: `[pair]`, score of each rejected answer, likewise.
-        reduce: Whether an answer's score is the mean or the sum of its tokens' log-probabilities.
+        reduce: `mean` or `sum` of the log-probabilities of an answer's tokens.
     """
 
     chosen: Float[Tensor, " pair"]
@@ -43,7 +43,7 @@ class Preference(Result):
 
     @property
     def hits(self) -> tuple[bool, ...]:
-        """Of each pair whether its chosen answer scores higher."""
+        """For each pair, whether its chosen answer scores higher."""
         return tuple((self.margins > 0).tolist())
 
     @property
@@ -70,8 +70,7 @@ class Preference(Result):
     def rows(self) -> list[Row]:
         """Two rows: accuracy and mean margin."""
         name = f"preference accuracy ({self.reduce} log-probability)"
-        accuracy = estimate_row(name, self.value, self.interval, self.accuracy.n)
-        return [accuracy, *self.mean_margin.rows]
+        return [estimate_row(name, self.accuracy), *self.mean_margin.rows]
 
     def __repr__(self) -> str:
         return (
@@ -98,7 +97,8 @@ def preference(
         The margins and their summary.
 
     Raises:
-        SelectionError: There are no pairs, `reduce` is neither, or a log-probability is not finite.
+        ArgumentError: `reduce` is neither mean nor sum.
+        SelectionError: There are no pairs, or a log-probability is not finite.
         TextError: A prompt or answer cannot be rendered.
     """
     check_model(model)
@@ -109,7 +109,7 @@ def preference(
             "there is nothing to measure",
             found="no pairs",
             expected="at least one preference pair",
-            do="check the split or the domain's name",
+            do="check the split, or the name of the domain",
         )
     prompts = [with_prefix(prefix, pair.prompt) for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
@@ -121,13 +121,24 @@ def preference(
 
 
 def with_prefix(prefix: Sequence[Message], prompt: Prompt) -> Prompt:
-    """Return a prompt with messages before it; as it is if there are none.
-
-    Args:
-        prefix: The messages.
-        prompt: A text or messages.
-    """
+    """Return a prompt with messages before it; an empty prefix leaves it as it is."""
     if not prefix:
         return prompt
     messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     return (*prefix, *messages)
+
+
+def warn_of_alike(model: Model, tied: Sequence[Pair]) -> None:
+    """Warn of tied pairs whose chosen and rejected answer are the same tokens."""
+    encoded = (
+        [encode_exchange(model.chat, p.prompt, text).ids for text in (p.chosen, p.rejected)]
+        for p in tied
+    )
+    alike = [pair for pair, (a, b) in zip(tied, encoded, strict=True) if a == b]
+    if alike:
+        warnings.warn(
+            f"{len(alike)} pair(s) have the same tokens chosen and rejected, and count as wrong; "
+            f"the first: {alike[0].chosen[:40]!r} and {alike[0].rejected[:40]!r}. Can the model's "
+            "tokenizer write this language?",
+            stacklevel=3,
+        )

@@ -1,4 +1,4 @@
-"""From log-probabilities of tokens to the score of an answer."""
+"""Scores of answers: the mean or the sum of the log-probabilities of their tokens."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -7,46 +7,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import one_of
 from steer.errors import SelectionError
 
 Reduce = Literal["mean", "sum"]
 
 
 def check_reduce(reduce: str) -> None:
-    """Refuse what is neither mean nor sum, before anything is computed.
-
-    Args:
-        reduce: How scores are to be made of tokens.
-
-    Raises:
-        SelectionError: It is something else.
-    """
-    if reduce not in get_args(Reduce):
-        raise SelectionError(
-            "answers cannot be scored like this",
-            found=f"reduce={reduce!r}",
-            expected=" | ".join(get_args(Reduce)),
-            do="'mean' per token treats long and short answers alike, 'sum' is the likelihood",
-        )
+    """Refuse a reduction other than mean and sum."""
+    one_of(
+        "reduce",
+        reduce,
+        get_args(Reduce),
+        do="'mean' per token compares long and short answers fairly, 'sum' is the log-likelihood",
+    )
 
 
 def reduced(
     logprobs: Sequence[Float[Tensor, "*setting pos"]], reduce: Reduce, *, finite: bool = True
-) -> Tensor:
-    """Return the score of each answer: mean or sum over its tokens, in float64.
-
-    Args:
-        logprobs: Of each answer `[pos]` or `[setting pos]`, in nats.
-        reduce: Which.
-        finite: Whether scores that are not finite are refused; if not, a setting that overflows
-            has NaN or infinite ones.
-
-    Returns:
-        `[pair]` or `[setting pair]`, in nats (per token for mean).
-
-    Raises:
-        SelectionError: `reduce` is neither, or a log-probability is not finite.
-    """
+) -> Float[Tensor, "*setting pair"]:
+    """Return the score of each answer in float64 nats; unless `finite`, it may overflow."""
     check_reduce(reduce)
     rows = [row.double() for row in logprobs]
     bad = [k for k, row in enumerate(rows) if not bool(torch.isfinite(row).all())]

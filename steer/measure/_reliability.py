@@ -1,14 +1,14 @@
-"""Whether a vector can be relied on before it is used: what its pairs agree about."""
+"""Reliability of a vector before it is used: how much its pairs agree."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import as_layers, one_of
 from steer.errors import RecordingError, SelectionError
 from steer.extract import Activations, record
 from steer.extract._moments import Moments
@@ -16,10 +16,8 @@ from steer.extract._positions import At
 from steer.measure._estimate import Estimate, jackknife
 from steer.model import Model
 from steer.pairs import Pairs, as_pairs
-from steer.show import Result, Row
-
-if TYPE_CHECKING:
-    from steer.show import Card
+from steer.show import Card, Curves, Result, Row
+from steer.show._rows import table_of
 
 SPLIT_HALF, AMONG, WEIGHTED = "split-half cosine", "cosine among differences", "weighted cosine"
 D_PRIME, ERROR = "d′ across halves", "error / norm"
@@ -33,7 +31,7 @@ class Reliability(Result):
 
     Args:
         layers: The layers, ascending.
-        measures: By name, an estimate for each layer.
+        measures: For each measure, an estimate for each layer.
         position: The position that was read.
         pairs: Number of pairs.
     """
@@ -50,16 +48,9 @@ class Reliability(Result):
             layer: The layer.
 
         Raises:
-            SelectionError: It was not measured.
+            ArgumentError: It was not measured.
         """
-        if layer not in self.layers:
-            raise SelectionError(
-                "reliability was not measured at this layer",
-                found=layer,
-                expected=f"one of {list(self.layers)}",
-                do="record it",
-            )
-        k = self.layers.index(layer)
+        k = self.layers.index(one_of("layer", layer, self.layers, do="record this layer too"))
         return {name: found[k] for name, found in self.measures.items()}
 
     @property
@@ -71,10 +62,21 @@ class Reliability(Result):
             for found in self.at(layer).values()
         ]
 
-    def _card(self) -> "Card":
-        from steer.measure._card import reliability_card
-
-        return reliability_card(self)
+    def _card(self) -> Card:
+        wide = [
+            {"layer": str(layer), **{name: str(e) for name, e in self.at(layer).items()}}
+            for layer in self.layers
+        ]
+        curves = [
+            Curves(
+                name,
+                "layer",
+                {"": tuple((float(k), e.value) for k, e in zip(self.layers, values, strict=True))},
+            )
+            for name, values in self.measures.items()
+        ]
+        title = f"Reliability of {self.pairs} pairs at {self.position}"
+        return Card(title, (), (table_of(wide), *curves))
 
 
 def reliability(
@@ -87,32 +89,32 @@ def reliability(
     layers: Sequence[int] | None = None,
     progress: bool = True,
 ) -> Reliability:
-    """Return how much the differences of single pairs agree, with intervals, at each layer.
+    """Return how much the differences of single pairs agree at each layer, with intervals.
 
-    With d = h(chosen) − h(rejected) of each pair, and v the mean of d over one half (pairs of even
-    or of odd number):
+    With d = h(chosen) − h(rejected) of each pair, and v the mean of d over one half (the pairs
+    with even or with odd index):
 
     - split-half cosine: cos(v_even, v_odd). Near 1: other pairs would give the same vector.
-    - cosine among differences: the mean of cos(dᵢ, dⱼ) over i ≠ j. Near 0: pairs point all ways.
+    - cosine among differences: the mean of cos(dᵢ, dⱼ) over i ≠ j. Near 0: the pairs disagree.
     - d′ across halves: (mean⁺ − mean⁻) / √((var⁺ + var⁻) / 2) of ⟨h, v⟩ over the half that v was
-      not made of, averaged over both. Below 1 chosen and rejected overlap widely.
+      not computed from, averaged over both. Below 1 chosen and rejected overlap widely.
     - error / norm: ‖standard error of the mean d‖ / ‖mean d‖; no interval.
 
-    Intervals are those of the jackknife, one pair left out at a time. They are NaN where too few
-    pairs are left: below three for the cosine among differences, four for the split-half cosine
-    and six for d′, which itself is NaN below four.
+    Intervals are jackknife intervals, leaving out one pair at a time. They are NaN with too few
+    pairs: below three for the cosine among differences, four for the split-half cosine and six for
+    d′, which itself is NaN below four.
 
-    A recording that did not keep its pairs holds sums over pairs. From it there are no intervals
-    and no d′, and the cosine among differences is weighted by their lengths:
+    A recording without kept pairs holds sums over pairs only. It gives no intervals and no d′, and
+    the cosine among differences is weighted by their lengths:
     Σ_{i≠j} ⟨dᵢ, dⱼ⟩ / ((n − 1) Σ ‖dᵢ‖²).
 
     Args:
         what: A recording, best made with `keep="pairs"`; or a model, which then records `pairs`.
-        pairs: The pairs that a vector is to be made of, with a model only.
+        pairs: The pairs to record, with a model only.
         at: Position to read, with a model only; see `record`.
-        domain: The domain of the recording; may be left out if there is one only.
-        position: The position; may be left out if there is one only.
-        layers: Layers wanted, all by default.
+        domain: The domain of the recording; optional if there is only one.
+        position: The position; optional if there is only one.
+        layers: Layers to report, all by default.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -120,10 +122,10 @@ def reliability(
 
     Raises:
         RecordingError: See `record`; no such domain, position or layer, or several to choose from.
-        SelectionError: Pairs are given beside a recording, or a model without pairs.
+        SelectionError: A recording is given together with pairs, or a model without pairs.
 
     Reference:
-        arXiv 2505.22637 (cosine among differences and separation foretell how well a vector
+        arXiv 2505.22637 (cosine among differences and separation predict how well a vector
         steers).
     """
     if isinstance(what, Model) and pairs is not None:
@@ -131,7 +133,7 @@ def reliability(
         what = record(what, whole, at, layers=layers, keep="pairs", progress=progress)
     elif not isinstance(what, Activations) or pairs is not None:
         raise SelectionError(
-            "reliability is that of a recording, or of pairs recorded on a model",
+            "reliability takes a recording, or a model and pairs",
             found=f"{type(what).__name__} and {'no pairs' if pairs is None else 'pairs'}",
             expected="a recording alone, or a model and pairs",
             do="reliability(model, pairs), or reliability(record(model, pairs, keep='pairs'))",
@@ -150,20 +152,20 @@ def reliability(
 
 
 def _rows(activations: Activations, layers: Sequence[int] | None) -> list[int]:
-    """Return where the layers wanted stand in a recording."""
-    wanted = activations.layers if layers is None else tuple(sorted({*layers}))
+    """Return the indices of layers in a recording."""
+    wanted = activations.layers if layers is None else sorted({*as_layers(layers)})
     if missing := [layer for layer in wanted if layer not in activations.layers]:
         raise RecordingError(
             "these layers were not recorded",
             found=f"layers {missing}",
             expected=f"some of {list(activations.layers)}",
-            do="record them as well",
+            do="record these layers too",
         )
     return [activations.layers.index(layer) for layer in wanted]
 
 
 def _from_moments(moments: Moments) -> dict[str, tuple[Estimate, ...]]:
-    """Return what sums over pairs say about reliability, at every layer, without intervals."""
+    """Return the measures that sums over pairs give at every layer, without intervals."""
     n, mean = moments.count, moments.difference.square().sum(dim=-1)
     total = moments.second.sum(dim=-1) + n * mean
     weighted = (n * n * mean - total) / (max(n - 1, 0) * total)
@@ -183,7 +185,7 @@ def _error(moments: Moments) -> Float[Tensor, " layer"]:
 def _at_layer(
     chosen: Float[Tensor, "pair d_model"], rejected: Float[Tensor, "pair d_model"]
 ) -> dict[str, Estimate]:
-    """Return the measures of one layer, from inner products of the pairs alone."""
+    """Return the measures of one layer, computed from inner products of the pairs."""
     centre = (chosen + rejected).mean(dim=0) / 2
     d = chosen - rejected
     even, odd = _halves(len(d))
@@ -203,7 +205,7 @@ def _at_layer(
 
 
 def _halves(n: int) -> tuple[Float[Tensor, "setting pair"], Float[Tensor, "setting pair"]]:
-    """Return the weights of the pairs in either half: all pairs, then each pair left out once."""
+    """Return the weights of the pairs in each half: all pairs, then without each pair in turn."""
     kept = torch.cat([torch.ones(1, n), 1 - torch.eye(n)]).double()
     is_odd = (torch.arange(n) % 2).double()
     return kept * (1 - is_odd), kept * is_odd
@@ -217,7 +219,7 @@ def _cosines(gram: Tensor, even: Tensor, odd: Tensor) -> Float[Tensor, " setting
 
 
 def _among(gram: Float[Tensor, "pair pair"]) -> Float[Tensor, " setting"]:
-    """Return the mean cosine of two different pairs: of all, then with each pair left out."""
+    """Return the mean cosine of two different pairs: of all, then without each pair in turn."""
     n, lengths = len(gram), gram.diagonal().sqrt()
     cosines = gram / (lengths[:, None] * lengths).clamp_min(_TINY)
     cosines = cosines - torch.diag(cosines.diagonal())
@@ -226,7 +228,7 @@ def _among(gram: Float[Tensor, "pair pair"]) -> Float[Tensor, " setting"]:
 
 
 def _over(total: Float[Tensor, " setting"], n: int) -> Float[Tensor, " setting"]:
-    """Return a sum over ordered pairs of n things as their mean; NaN where there are none."""
+    """Return the mean for a sum over ordered pairs of n items; NaN for fewer than two."""
     return total / (n * (n - 1)) if n > 1 else total * math.nan
 
 
@@ -236,13 +238,9 @@ def _separation(
     even: Tensor,
     odd: Tensor,
 ) -> Float[Tensor, " setting"]:
-    """Return d′ over each half along the direction of the other one, the mean of both.
+    """Return the mean d′ of both halves, each along the direction of the other half.
 
-    Args:
-        chosen: ⟨chosen activation i, difference j⟩.
-        rejected: The same of rejected ones.
-        even: Weights of one half.
-        odd: Weights of the other.
+    `chosen` and `rejected` hold ⟨activation i, difference j⟩.
     """
     found = []
     for own, other in ((even, odd), (odd, even)):
@@ -253,7 +251,7 @@ def _separation(
 
 
 def _mean_variance(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and unbiased variance along each row, over the entries of weight 1."""
+    """Return the mean and unbiased variance of each row over the entries of weight 1."""
     count = weights.sum(dim=1)
     mean = (values * weights).sum(dim=1) / count
     squares = ((values - mean[:, None]).square() * weights).sum(dim=1)

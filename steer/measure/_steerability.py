@@ -8,8 +8,7 @@ from torch import Tensor
 
 from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mean_of, within
-from steer.measure._interval import Share
-from steer.measure._table import estimate_row
+from steer.measure._interval import Share, estimate_row
 from steer.show import Result, Row
 
 
@@ -101,8 +100,7 @@ class Steerability(Result):
     @property
     def rows(self) -> list[Row]:
         """Three rows: slope, share of items that move the wrong way, rank correlation."""
-        wrong = self.wrong_way
-        share = estimate_row("items that move the wrong way", wrong.value, wrong.interval, wrong.n)
+        share = estimate_row("items that move the wrong way", self.wrong_way)
         return [*self.slope.rows, share, *self.rank_correlation.rows]
 
 

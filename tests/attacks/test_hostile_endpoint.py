@@ -168,7 +168,7 @@ def test_a_key_that_the_server_echoes_is_masked(echo: Callable[[str], Reply], la
         shown.append(found._repr_html_())
         try:
             judge("p", "a")
-            found.check_heard()
+            found.check_complete()
         except JudgeError as error:
             shown.append(told(error))
     assert "***" in repr(found.items)

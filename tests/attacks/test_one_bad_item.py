@@ -13,7 +13,7 @@ import torch
 
 import steer
 from steer import view
-from steer.errors import JudgeError, SelectionError
+from steer.errors import ArgumentError, JudgeError, SelectionError
 from steer.harness import HarnessResult, SandboxLimits, Score, code_execution, run_programs
 from steer.measure import ModelJudge, Setting, Sweep, Verdict, judge_answers, sweep
 from steer.report import Report
@@ -212,7 +212,7 @@ def test_one_verdict_that_is_none_costs_no_other(bad: object, good: str | float)
     assert [v.label for v in found.verdicts] == [good, None, good]
     assert found.failed == 1
     with pytest.raises(JudgeError, match="1 of 3"):
-        found.check_heard()
+        found.check_complete()
     assert "not judged" in repr(found)
     whole = found.again(lambda *_: good)
     assert (whole.failed, whole.verdicts[1].label) == (0, good)
@@ -243,7 +243,7 @@ def test_a_question_that_cannot_be_rendered_costs_a_judging_model_no_other(lm: s
 
 def test_an_answer_that_is_no_text_is_refused_before_any_is_judged(lm: steer.Model) -> None:
     asked: list[str] = []
-    with pytest.raises(SelectionError, match=r"answer 1(.|\n)*NoneType"):
+    with pytest.raises(ArgumentError, match=r"answer 1(.|\n)*NoneType"):
         judge_answers(lambda p, a: asked.append(a), ["p", "p"], ["a", None])  # type: ignore[list-item]
     assert not asked
 

@@ -9,22 +9,18 @@ from hypothesis import strategies as st
 
 import steer
 from steer.algebra import DomainGate, inner
-from steer.errors import SelectionError
+from steer.errors import ArgumentError, SelectionError
 from steer.measure import (
     EndpointJudge,
     ModelJudge,
     RuleJudge,
     ShareChange,
     Verdict,
+    baselines,
     judged_accuracy,
+    preference,
     prompt_prefix,
     random_like,
-)
-from steer.measure import (
-    _baselines as baselines,
-)
-from steer.measure import (
-    _preference as preference,
 )
 from steer.report import Report
 from tests import letters
@@ -235,9 +231,9 @@ def test_what_a_judge_cannot_give_is_refused_before_anything_is_generated(
     served = EndpointJudge("judge", "{answer}", ["b", "other"], base_url="http://localhost:1/v1")
     monkeypatch.setattr(type(lm), "generate", lambda *_, **__: pytest.fail("generated"))
     for judge in (rule, model, served):
-        with pytest.raises(SelectionError, match="cannot give what is wanted"):
+        with pytest.raises(ArgumentError, match="cannot give the wanted labels"):
             baselines(lm, planted, pairs[2:5], judge=judge, wanted=wanted, **JUDGED)
-        with pytest.raises(SelectionError, match="cannot give what is wanted"):
+        with pytest.raises(ArgumentError, match="cannot give the wanted labels"):
             judged_accuracy(lm, ["hello"] * 3, judge, wanted=wanted)
 
 

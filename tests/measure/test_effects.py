@@ -4,20 +4,16 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CompositionError, JudgeError, SelectionError
+from steer.errors import ArgumentError, CompositionError, JudgeError, SelectionError
 from steer.measure import (
     Share,
     Verdict,
+    baselines,
     judge_answers,
     off_target,
+    preference,
+    steerability,
 )
-from steer.measure import (
-    _baselines as baselines,
-)
-from steer.measure import (
-    _preference as preference,
-)
-from steer.measure import _steerability_at as steerability
 from steer.report import Report
 from steer.selection import compare_at_kl
 from tests.measure.setting import model, pairs
@@ -214,7 +210,7 @@ def test_pairs_in_a_list_are_pairs(lm, knobs):
     known = off_target(lm, knobs, pairs(), progress=False)
     found = off_target(lm, knobs, list(pairs()), progress=False)
     assert found.rows == known.rows
-    with pytest.raises(SelectionError, match="must be given in a sequence"):
+    with pytest.raises(ArgumentError, match="must be a sequence"):
         off_target(lm, knobs, 5, progress=False)
     vector, options = knobs.parts["legal"].vector, {"neutral": ["who"], "progress": False}
     several = [

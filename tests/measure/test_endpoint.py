@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from steer.errors import JudgeError, MissingExtraError, SelectionError
+from steer.errors import ArgumentError, JudgeError, MissingExtraError
 from steer.measure import EndpointJudge, judge_answers
 from tests.measure.endpoint import SOON, Reply, says, serving
 
@@ -221,6 +221,14 @@ def test_what_fails_later_is_kept_and_can_be_asked_again():
     assert whole.again(judge_at("http://127.0.0.1:1/v1")) is whole
 
 
+def test_an_endpoint_that_goes_away_costs_no_earlier_verdict():
+    gone = Reply(401, {"error": {"message": "no longer"}})
+    with serving(lambda n, body: gone if "last" in str(body) else says("yes")) as server:
+        found = judge_answers(judge_at(server.url, workers=1), ["p"] * 2, ["first", "last"])
+    assert [v.label for v in found.verdicts] == ["yes", None]
+    assert "no longer" in found.verdicts[1].error
+
+
 def test_a_missing_key_and_a_missing_client_are_said(monkeypatch):
     keyless = EndpointJudge("m", QUESTION, LABELS, base_url="http://127.0.0.1:1/v1")
     with pytest.raises(JudgeError, match="did not answer") as caught:
@@ -236,16 +244,17 @@ def test_the_key_is_not_printed():
 
 
 @pytest.mark.parametrize(
-    ("question", "labels", "options"),
+    ("question", "labels", "options", "said"),
     [
-        (QUESTION, ("yes",), {}),
-        (QUESTION, ("yes", "Yes!"), {}),
-        ("Is it polite?", LABELS, {}),
-        (QUESTION, LABELS, {"workers": 0}),
-        (QUESTION, LABELS, {"retries": -1}),
-        (QUESTION, LABELS, {"timeout": 0.0}),
+        (QUESTION, ("yes",), {}, "cannot be asked"),
+        (QUESTION, ("yes", "Yes!"), {}, "cannot be asked"),
+        ("Is it polite?", LABELS, {}, "cannot be asked"),
+        (QUESTION, LABELS, {"workers": 0}, "workers must be"),
+        (QUESTION, LABELS, {"retries": -1}, "retries must be"),
+        (QUESTION, LABELS, {"timeout": 0.0}, "timeout must be"),
+        (QUESTION, LABELS, {"timeout": float("inf")}, "timeout must be"),
     ],
 )
-def test_questions_that_cannot_be_asked_are_refused(question, labels, options):
-    with pytest.raises(SelectionError, match="cannot be asked"):
+def test_questions_that_cannot_be_asked_are_refused(question, labels, options, said):
+    with pytest.raises(ArgumentError, match=said):
         EndpointJudge("m", question, labels, **options)

@@ -11,7 +11,7 @@ import torch
 import steer
 from steer.demo.judge import level_judge
 from steer.demo.language import answer, topics
-from steer.errors import JudgeError, SelectionError, SteeringError
+from steer.errors import ArgumentError, JudgeError, SelectionError, SteeringError
 from steer.measure import ModelJudge, RuleJudge, Share, Verdict, judge_answers, judged_accuracy
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -53,7 +53,7 @@ def test_rules_that_cannot_be_used_are_refused(patterns):
     if patterns == {"a": ""}:
         assert RuleJudge(patterns)("p", "x").label == "a"  # the empty pattern is everywhere
         return
-    with pytest.raises(SelectionError, match="without usable patterns"):
+    with pytest.raises(ArgumentError, match="without usable patterns"):
         RuleJudge(patterns)
 
 
@@ -94,7 +94,7 @@ def test_scores_are_averaged_and_undecided_ones_left_out():
     assert found.value == 3.0
     assert found.score.n == 3
     assert found.rows[0]["measure"] == "judged score"
-    with pytest.raises(SelectionError, match="without a label"):
+    with pytest.raises(SelectionError, match="without a wanted label"):
         found.accuracy  # noqa: B018
 
 
@@ -173,7 +173,7 @@ def test_labels_and_scores_are_not_mixed_by_judging_again(wanted):
     ("prompts", "answers", "wanted"), [([], [], "a"), (["p"], ["x", "y"], "a"), (["p"], ["x"], [])]
 )
 def test_numbers_must_agree(prompts, answers, wanted):
-    with pytest.raises(SelectionError, match="nothing to judge"):
+    with pytest.raises(ArgumentError, match="nothing to judge"):
         judge_answers(lambda p, a: "a", prompts, answers, wanted=wanted)
 
 
@@ -215,7 +215,7 @@ def test_a_judge_that_is_steered_itself_refuses(lm):
     [("no place", ["a", "b"]), (QUESTION, ["a"]), (QUESTION, {"x": "a", "y": "a"})],
 )
 def test_questions_that_cannot_be_asked_are_refused(lm, question, replies):
-    with pytest.raises(SelectionError, match="cannot be asked"):
+    with pytest.raises(ArgumentError, match="cannot be asked"):
         ModelJudge(lm, question, replies)
 
 

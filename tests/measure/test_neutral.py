@@ -14,9 +14,7 @@ from steer.measure import (
     neutral_text,
     off_target,
     perplexity,
-)
-from steer.measure import (
-    _preference as preference,
+    preference,
 )
 from steer.selection import Limits, calibrate
 from tests.tiny import tiny_model, tiny_tokenizer

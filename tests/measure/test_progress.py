@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import steer
-from steer.measure import _steerability_at as steerability
-from steer.measure import baselines, off_target, reliability
+from steer.measure import baselines, off_target, reliability, steerability
 from steer.pairs import Pair, Pairs
 from steer.selection import calibrate, compare_at_kl
 from tests.tiny import tiny_model, tiny_tokenizer

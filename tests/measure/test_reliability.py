@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import RecordingError, SelectionError
+from steer.errors import ArgumentError, RecordingError, SelectionError
 from steer.measure import reliability
 from steer.measure._reliability import AMONG, D_PRIME, ERROR, SPLIT_HALF, WEIGHTED, _at_layer
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -130,7 +130,7 @@ def test_the_table_has_a_row_per_layer_and_measure(found):
     ]
     assert repr(found).startswith("Reliability of 12 pairs at response_mean")
     assert len(repr(found).splitlines()) == 4
-    with pytest.raises(SelectionError, match="not measured at this layer"):
+    with pytest.raises(ArgumentError, match="layer is not one of"):
         found.at(2)
 
 

@@ -4,9 +4,15 @@ import pytest
 import torch
 
 import steer
-from steer.errors import SelectionError, TextError
-from steer.measure import ModelJudge, level_preference, neutral_text, off_target, preference
-from steer.measure import _steerability_at as steerability
+from steer.errors import ArgumentError, SelectionError, TextError
+from steer.measure import (
+    ModelJudge,
+    level_preference,
+    neutral_text,
+    off_target,
+    preference,
+    steerability,
+)
 from steer.pairs import Pair, Pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -38,7 +44,7 @@ CALLS = {
 @pytest.mark.parametrize("reduce", ["max", "median", "nope"])
 @pytest.mark.parametrize("name", CALLS)
 def test_scores_are_means_or_sums(lm, name, reduce):
-    with pytest.raises(SelectionError, match=rf"reduce='{reduce}'(.|\n)*mean \| sum"):
+    with pytest.raises(ArgumentError, match=rf"reduce='{reduce}'(.|\n)*'mean' \| 'sum'"):
         CALLS[name](lm, reduce=reduce)
 
 

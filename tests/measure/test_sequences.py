@@ -4,28 +4,22 @@ import pytest
 import torch
 
 import steer
-from steer.errors import SelectionError
+from steer.errors import ArgumentError
 from steer.measure import (
     Answers,
     compression,
+    degeneration,
     distinct,
     judge_answers,
     judged_accuracy,
     level_preference,
     neutral_text,
     perplexity,
+    preference,
+    reliability,
     repetition,
+    steerability,
 )
-from steer.measure import (
-    _degeneration as degeneration,
-)
-from steer.measure import (
-    _preference as preference,
-)
-from steer.measure import (
-    _reliability as reliability,
-)
-from steer.measure import _steerability_at as steerability
 from steer.pairs import Pair, Pairs
 from steer.selection import calibrate
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -67,7 +61,7 @@ def lm():
     ],
 )
 def test_one_text_is_not_taken_for_its_letters(lm, call):
-    with pytest.raises(SelectionError, match=r"in a sequence(.|\n)*put a single one in a list"):
+    with pytest.raises(ArgumentError, match=r"must be a sequence(.|\n)*put a single one in a list"):
         call(lm)
 
 

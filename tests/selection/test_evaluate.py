@@ -6,16 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steer
-from steer.errors import SelectionError
+from steer.errors import ArgumentError, SelectionError
 from steer.measure import (
     Share,
     kl_per_token,
     level_preference,
     neutral_text,
+    preference,
     wilson,
-)
-from steer.measure import (
-    _preference as preference,
 )
 from steer.network import encode_exchange
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -156,5 +154,5 @@ def test_levels_that_cannot_be_compared_are_refused(lm):
     for answers in ({"a": ("no",) * 3}, {"a": ("no",) * 3, "b": ("no",)}, {}):
         with pytest.raises(SelectionError, match="levels cannot be compared"):
             level_preference(lm, PROMPTS, answers)
-    with pytest.raises(SelectionError, match="unknown level"):
+    with pytest.raises(ArgumentError, match="level is not one of"):
         level_preference(lm, PROMPTS, LEVELS).accuracy("highest")

@@ -1,4 +1,4 @@
-"""Questions to an endpoint through the standard client, each bounded in time and in size."""
+"""Requests to an endpoint through the standard client, each bounded in time and size."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -6,19 +6,19 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from steer.errors import MissingExtraError
-from steer.measure._judge.verdicts import said
+from steer.measure._judge.verdicts import error_line
 
 _MEBIBYTE = 2**20
 _LONGEST = 8 * _MEBIBYTE  # bytes of a reply
-_SHOWN = 200  # characters of what is no chat completion
-_TURNED_DOWN = (400, 413, 422)  # statuses that are about one request, not about the endpoint
-_TEXT = ("text", "output_text")  # parts of a content that are said, not thought
+_SHOWN = 200  # characters of a reply that is not a chat completion
+_REJECTED = (400, 413, 422)  # statuses of one request, not of the endpoint
+_TEXT = ("text", "output_text")  # parts of a content that are not reasoning
 
 Mask = Callable[[str], str]
 
 
-class Heard(NamedTuple):
-    """What came back: a reply, or an error, and whether only this question caused it."""
+class Outcome(NamedTuple):
+    """A reply or an error, and whether the error concerns this request alone."""
 
     reply: str | None = None
     error: str | None = None
@@ -26,30 +26,20 @@ class Heard(NamedTuple):
 
 
 class ReplyTooLongError(Exception):
-    """A reply of more bytes than are read."""
+    """A reply with more bytes than are read."""
 
 
-def replies(
+def ask_all(
     settings: Mapping[str, Any],
     requests: Sequence[Mapping[str, Any]],
     *,
     timeout: float,
     workers: int,
     mask: Mask,
-) -> list[Heard]:
-    """Ask all questions, several at the same time, in an event loop of their own thread.
+) -> list[Outcome]:
+    """Return the outcomes of chat completions that an event loop in a thread of its own sends.
 
-    Questions are asked one by one until one does not fail alone; if that one fails, it is the last.
-
-    Args:
-        settings: Arguments of the client.
-        requests: Arguments of each chat completion.
-        timeout: Seconds from the beginning of a request to the last byte of its reply.
-        workers: Requests under way at the same time, at most.
-        mask: Applied to the text of an error before it is cut.
-
-    Raises:
-        MissingExtraError: The client is not installed.
+    Requests go one by one until one does not fail by itself; if that one fails, it is the last.
     """
     library = _library()
     from anyio.from_thread import start_blocking_portal
@@ -65,28 +55,28 @@ async def _all(
     timeout: float,
     workers: int,
     mask: Mask,
-) -> list[Heard]:
+) -> list[Outcome]:
     import anyio
 
-    found: list[Heard] = []
+    found: list[Outcome] = []
     try:
         client = library.AsyncOpenAI(http_client=_bounded(library, timeout), **settings)
-    except Exception as error:  # noqa: BLE001  # no key, or an address that is none
-        return [Heard(error=said(error, mask))]
+    except Exception as error:  # noqa: BLE001  # no key, or an invalid address
+        return [Outcome(error=error_line(error, mask))]
     async with client:
         for request in requests:
-            found.append(await _heard(client, request, mask))
+            found.append(await _outcome(client, request, mask))
             if not found[-1].alone:
                 break
         if found and found[-1].error is not None:
             return found
         rest = requests[len(found) :]
-        later = [Heard()] * len(rest)
+        later = [Outcome()] * len(rest)
         free = anyio.CapacityLimiter(workers)
 
         async def ask(k: int) -> None:
             async with free:
-                later[k] = await _heard(client, rest[k], mask)
+                later[k] = await _outcome(client, rest[k], mask)
 
         async with anyio.create_task_group() as group:
             for k in range(len(rest)):
@@ -94,25 +84,25 @@ async def _all(
     return found + later
 
 
-async def _heard(client: Any, request: Mapping[str, Any], mask: Mask) -> Heard:
-    """Return what one question gives; no error of it ends the others."""
+async def _outcome(client: Any, request: Mapping[str, Any], mask: Mask) -> Outcome:
+    """Return the outcome of one request; its errors do not end the others."""
     try:
         completion = await client.chat.completions.create(**request)
         reply = _reply(completion)
         if reply is None:
-            return Heard(error=mask(f"no chat completion: {completion!r}")[:_SHOWN])
-    except Exception as error:  # noqa: BLE001  # whatever a server, or a text, makes go wrong
+            return Outcome(error=mask(f"no chat completion: {completion!r}")[:_SHOWN])
+    except Exception as error:  # noqa: BLE001  # any failure of a server or a text
         alone = isinstance(error, ReplyTooLongError | RecursionError | UnicodeEncodeError)
-        alone = alone or getattr(error, "status_code", None) in _TURNED_DOWN
-        return Heard(error=said(error, mask), alone=alone)
-    return Heard(reply)
+        alone = alone or getattr(error, "status_code", None) in _REJECTED
+        return Outcome(error=error_line(error, mask), alone=alone)
+    return Outcome(reply)
 
 
 def _bounded(library: Any, timeout: float) -> Any:
-    """Return an HTTP client that reads a reply whole, within a deadline and up to a length."""
+    """Return an HTTP client that reads whole replies within a deadline and a maximum length."""
     import anyio
 
-    http = import_module("httpx2")  # what the client library is built on
+    http = import_module("httpx2")  # the library beneath the client
 
     class Bounded(library.DefaultAsyncHttpxClient):  # type: ignore[misc]  # known when installed
         async def send(self, request: Any, **options: Any) -> Any:
@@ -138,10 +128,10 @@ def _bounded(library: Any, timeout: float) -> Any:
 
 
 async def _content(response: Any) -> bytes:
-    """Return the bytes of a reply, which must be neither too many nor packed."""
+    """Return the bytes of a reply; refuse a compressed or too long one."""
     packed = response.headers.get("content-encoding", "identity")
     if packed != "identity":
-        raise ValueError(f"the reply is compressed ({packed}), though it was asked for as it is")
+        raise ValueError(f"the reply is compressed ({packed}), though compression was declined")
     content = bytearray()
     async for piece in response.aiter_raw():
         content += piece
@@ -151,7 +141,7 @@ async def _content(response: Any) -> bytes:
 
 
 def _reply(completion: Any) -> str | None:
-    """Return what was said, or why it was refused; None if this is no chat completion."""
+    """Return the text of a reply or of its refusal; None if this is not a chat completion."""
     try:
         message = completion.choices[0].message
         text = message.content or message.refusal or ""

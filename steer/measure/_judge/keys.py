@@ -1,4 +1,4 @@
-"""Masking of keys in everything that is kept or shown: errors, replies and reprs."""
+"""Masking of keys in errors, replies and reprs."""
 
 import base64
 import json
@@ -7,19 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl, quote, unquote
 
 MASK = "***"
-_SHORTEST = 6  # characters; a shorter key is a placeholder, and may be an ordinary word
+_SHORTEST = 6  # characters; a shorter key is a placeholder and may be an ordinary word
 _SECRET = re.compile(
     r"key$|token|secret|passw|auth$|authori[sz]|cookie|credential|signature", re.IGNORECASE
 )
-_USER = re.compile(r"^([^/?#@]*//)?[^/?#]*@")  # what stands before the host of an address
+_USER = re.compile(r"^([^/?#@]*//)?[^/?#]*@")  # the part before the host of an address
 
 
 def keys_of(named: Mapping[str, object], addresses: Iterable[str | None]) -> tuple[str, ...]:
-    """Return every spelling of the keys among named values and in addresses, the longest first.
+    """Return all spellings of the keys in named values and URLs, longest first.
 
-    Args:
-        named: Values by name, mappings and lists among them; those named like a key are keys.
-        addresses: URLs, of which user, password and a query's keys are keys.
+    Keys are values named like a key, also in nested mappings and lists, and a URL's user,
+    password and query keys.
     """
     found = set(_named_keys(named))
     for address in addresses:
@@ -29,32 +28,19 @@ def keys_of(named: Mapping[str, object], addresses: Iterable[str | None]) -> tup
 
 
 def masked(text: str, keys: Sequence[str]) -> str:
-    """Return a text with a mask in place of every key.
-
-    Args:
-        text: The text, before it is cut to a length.
-        keys: The keys, as `keys_of` returns them.
-    """
+    """Return a text with a mask for every key of `keys_of`; mask before cutting the text."""
     for key in keys:
         text = text.replace(key, MASK)
     return text
 
 
 def masked_address(address: str) -> str:
-    """Return a URL without the user and the password before its host.
-
-    Args:
-        address: The URL.
-    """
+    """Return a URL without the user and the password before its host."""
     return _USER.sub(rf"\1{MASK}@", address)
 
 
 def masked_values(value: object) -> object:
-    """Return nested mappings and sequences with a mask for every text named like a key.
-
-    Args:
-        value: The value.
-    """
+    """Return nested mappings and sequences with a mask for every text named like a key."""
     if isinstance(value, Mapping):
         return {
             k: MASK if isinstance(v, str) and _SECRET.search(str(k)) else masked_values(v)
@@ -67,7 +53,7 @@ def _named_keys(value: object) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, item in value.items():
             if isinstance(item, str) and _SECRET.search(str(name)):
-                yield from (item, item.split(" ")[-1])  # 'Bearer KEY' is a key and holds one
+                yield from (item, item.split(" ")[-1])  # 'Bearer KEY' is a key and contains one
             else:
                 yield from _named_keys(item)
     elif isinstance(value, list | tuple):
@@ -87,7 +73,7 @@ def _address_keys(address: str) -> Iterator[str]:
 
 
 def _spellings(key: str) -> Iterator[str]:
-    """Yield a key as itself, and as URLs, JSON and Python write it."""
+    """Yield a key as it is, and as URLs, JSON and Python write it."""
     for text in (key, key.strip()):
         yield from (text, unquote(text), quote(text, safe=""), quote(text))
         yield from (json.dumps(text)[1:-1], repr(text)[1:-1])

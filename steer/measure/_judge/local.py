@@ -1,37 +1,39 @@
-"""A local model as judge: which of given replies to a question does it find likeliest?"""
+"""A local model as judge: the likeliest of given replies to a question."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from steer._check import integer
 from steer.engine import unsteered
-from steer.errors import PairsError, SelectionError, TextError
-from steer.measure._judge.protocol import Verdict, filled
-from steer.measure._judge.verdicts import said
+from steer.errors import PairsError, TextError
+from steer.measure._judge.protocol import BatchJudgeBase, Verdict, check_question, filled
+from steer.measure._judge.verdicts import error_line
 from steer.measure._reduce import Reduce, check_reduce, reduced
 from steer.model import Model
 from steer.pairs import Prompt
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ModelJudge:
-    """Asks a model about an answer and compares the log-probabilities of the replies it may give.
+class ModelJudge(BatchJudgeBase):
+    """Asks a model about an answer and compares the log-probabilities of the possible replies.
 
     label = argmax over labels of score(reply | question), where the score is the sum (or mean) of
     the reply's token log-probabilities. No text is generated and none is parsed. Equal scores
-    leave the answer undecided. Models lean to some replies whatever the answer: try the judge on
-    answers whose label you know before you believe it.
+    leave the answer undecided. Models favour some replies whatever the answer: try the judge on
+    answers whose label you know before you trust it.
 
     Args:
-        model: The judge. Inside its own `steered` it refuses to judge.
+        model: The judge; it must not be steered while it judges.
         question: The question, with `{prompt}` and `{answer}` where they belong.
-        replies: For each label the text of its reply, at least two; or the labels alone, which are
+        replies: For each label the text of its reply, at least two; or only the labels, which are
             then the replies.
         reduce: Sum of a reply's log-probabilities, or mean per token for replies of unequal length.
         batch_size: Answers judged in one call.
 
     Raises:
-        SelectionError: Fewer than two labels, equal replies, or a question without `{answer}`.
+        ArgumentError: Fewer than two labels, equal replies, a question without `{answer}`, an
+            unknown `reduce`, or a batch size below 1.
     """
 
     model: Model
@@ -42,15 +44,11 @@ class ModelJudge:
 
     def __post_init__(self) -> None:
         check_reduce(self.reduce)
+        integer("batch_size", self.batch_size, least=1)
         replies = self.replies
         named = dict(replies) if isinstance(replies, Mapping) else {r: r for r in replies}
-        if len(set(named.values())) < max(2, len(replies)) or "{answer}" not in self.question:
-            raise SelectionError(
-                "a model cannot be asked this",
-                found=f"replies {replies!r} to {self.question!r}",
-                expected="at least two different replies, and {answer} in the question",
-                do="ModelJudge(lm, 'Is this polite? {answer}', ['yes', 'no'])",
-            )
+        example = "ModelJudge(lm, 'Is this polite? {answer}', ['yes', 'no'])"
+        check_question(self.question, replies, len(set(named.values())), example)
         object.__setattr__(self, "replies", named)
 
     @property
@@ -58,28 +56,15 @@ class ModelJudge:
         """The labels that it can give."""
         return tuple(self.replies)
 
-    def __call__(self, prompt: Prompt, answer: str, /) -> Verdict:
-        """Return the likeliest label; the reply lists the score of each, in nats.
-
-        Args:
-            prompt: What was asked.
-            answer: What the model answered.
-
-        Raises:
-            SteeringError: The judge itself is being steered.
-            TextError: The question cannot be rendered.
-        """
-        return self.many([prompt], [answer])[0]
-
     def many(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Verdict]:
-        """Return what calls would, several at once.
+        """Return the likeliest label of each answer; the reply lists all scores, in nats.
 
         Args:
-            prompts: What was asked, one for each answer.
-            answers: What the model answered.
+            prompts: The prompts, one for each answer.
+            answers: The model's answers.
 
         Returns:
-            The verdicts; a question that cannot be rendered costs its own alone.
+            The verdicts; where a question cannot be rendered, its verdict holds the error.
 
         Raises:
             SteeringError: The judge itself is being steered.
@@ -88,17 +73,17 @@ class ModelJudge:
         asked = [filled(self.question, p, a) for p, a in zip(prompts, answers, strict=True)]
         found: list[Verdict] = []
         for k in range(0, len(asked), self.batch_size):
-            found += self._heard(asked[k : k + self.batch_size])
+            found += self._batch(asked[k : k + self.batch_size])
         return found
 
-    def _heard(self, asked: Sequence[str]) -> list[Verdict]:
+    def _batch(self, asked: Sequence[str]) -> list[Verdict]:
         """Return the verdicts of a batch, one by one where a question cannot be rendered."""
         try:
             return self._judged(asked)
         except (TextError, PairsError) as error:
             if len(asked) == 1:
-                return [Verdict(None, error=said(error))]
-            return [verdict for one in asked for verdict in self._heard([one])]
+                return [Verdict(None, error=error_line(error))]
+            return [verdict for one in asked for verdict in self._batch([one])]
 
     def _judged(self, asked: Sequence[str]) -> list[Verdict]:
         named = cast(Mapping[str, str], self.replies)

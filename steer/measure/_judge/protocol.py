@@ -1,10 +1,12 @@
-"""What a judge is: one call from a prompt and an answer to a label or a score."""
+"""The protocol of a judge: a call from a prompt and an answer to a label or a score."""
 
 import re
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from steer.errors import ArgumentError
 from steer.network._text import PromptLike, as_prompt
 from steer.pairs import Prompt
 
@@ -13,13 +15,13 @@ Label = str | float | None
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge found about one answer.
+    """The verdict of a judge on one answer.
 
     Args:
         label: A name or a score; None where the judge could not decide.
-        reply: What the judge said, word for word, or the scores it decided by, if there is more
-            than the label.
-        error: Why the judge was not heard at all, for instance a connection that broke.
+        reply: What the judge said, word for word, or the scores that it decided by, if there is
+            more than the label.
+        error: Why there is no verdict at all, for instance a broken connection.
     """
 
     label: Label
@@ -28,54 +30,66 @@ class Verdict:
 
 
 class Judge(Protocol):
-    """One method: from a prompt and an answer to a label, or to a score.
+    """A judge: one call from a prompt and an answer to a label or a score.
 
     A function is a judge: `lambda prompt, answer: "short" if len(answer) < 80 else "long"`. A label
-    names what the answer is; which label is wanted is said where answers are judged. None means
+    names the kind of an answer; which label is wanted is said where answers are judged. None means
     that the judge cannot decide; such an answer counts as one that is not wanted. A judge gives
-    either labels or scores (floats, of which the mean is reported), never both.
+    either labels or scores (floats, whose mean is reported), never both.
     """
 
     def __call__(self, prompt: Prompt, answer: str, /) -> Label | Verdict:
         """Return the label or score of an answer.
 
         Args:
-            prompt: What was asked.
-            answer: What the model answered.
+            prompt: The prompt.
+            answer: The model's answer.
         """
 
 
 @runtime_checkable
 class BatchJudge(Protocol):
-    """A judge that is faster on many answers at once: it has this method besides its call."""
+    """A judge that has a method for many answers at once besides its call."""
 
     def many(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Sequence[Label | Verdict]:
-        """Return the label or score of each answer.
-
-        Args:
-            prompts: What was asked, one for each answer.
-            answers: What the model answered.
-        """
+        """Return the label or score of each answer."""
 
 
 @runtime_checkable
 class LabelJudge(Protocol):
-    """A judge that says which labels it can give."""
+    """A judge that lists the labels it can give."""
 
     @property
     def labels(self) -> Sequence[str]:
-        """The labels; it may leave an answer undecided besides."""
+        """The labels; the judge may also leave an answer undecided."""
+
+
+class BatchJudgeBase(ABC):
+    """Base of judges whose call is `many` of one answer."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def many(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Verdict]:
+        """Return the verdict on each answer.
+
+        Args:
+            prompts: The prompts, one for each answer.
+            answers: The model's answers.
+        """
+
+    def __call__(self, prompt: Prompt, answer: str, /) -> Verdict:
+        """Return the verdict on one answer.
+
+        Args:
+            prompt: The prompt.
+            answer: The model's answer.
+        """
+        return self.many([prompt], [answer])[0]
 
 
 def prompt_text(prompt: PromptLike) -> str:
-    """Return a prompt as one text: messages as lines of role and content.
-
-    Args:
-        prompt: A text or messages.
-
-    Raises:
-        TextError: It is neither.
-    """
+    """Return a prompt as one text: messages as lines of role and content."""
     known = as_prompt(prompt)
     if isinstance(known, str):
         return known
@@ -83,12 +97,17 @@ def prompt_text(prompt: PromptLike) -> str:
 
 
 def filled(question: str, prompt: PromptLike, answer: str) -> str:
-    """Return a judge's question with `{prompt}` and `{answer}` filled in; other braces stay.
-
-    Args:
-        question: The question.
-        prompt: What was asked.
-        answer: What the model answered.
-    """
+    """Return a judge's question with `{prompt}` and `{answer}` filled in; other braces stay."""
     texts: Mapping[str, str] = {"{prompt}": prompt_text(prompt), "{answer}": answer}
     return re.sub(r"\{(?:prompt|answer)\}", lambda match: texts[match[0]], question)
+
+
+def check_question(question: str, replies: Collection[str], different: int, do: str) -> None:
+    """Refuse a question without `{answer}`, or with fewer than two different replies."""
+    if different < max(2, len(replies)) or "{answer}" not in question:
+        raise ArgumentError(
+            "a judge cannot be asked this",
+            found=f"replies {replies!r} to {question!r}",
+            expected="at least two different replies, and {answer} in the question",
+            do=do,
+        )

@@ -1,17 +1,16 @@
-"""What judges found about generated answers: shares, and every item."""
+"""Judged answers: the verdict on each, and the shares and scores of all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from steer._check import as_list
-from steer.errors import JudgeError, SelectionError
+from steer.errors import ArgumentError, JudgeError, SelectionError
 from steer.measure._estimate import Estimate, mean_of
-from steer.measure._interval import Share
+from steer.measure._interval import Share, ShareChange, estimate_row
 from steer.measure._judge.protocol import Judge, Label, LabelJudge, Verdict
-from steer.measure._judge.verdicts import countable, said, verdicts_of
+from steer.measure._judge.verdicts import countable, error_line, verdicts_of
 from steer.measure._preference import with_prefix
-from steer.measure._table import estimate_row
 from steer.model import Model
 from steer.network._text import as_prompts
 from steer.pairs import Message, Prompt
@@ -24,13 +23,13 @@ _SHOWN = 80  # characters of an error in a table
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Judged(Result):
-    """Answers and what a judge found about each.
+    """Answers with a judge's verdict on each.
 
     Args:
-        prompts: What was asked.
-        answers: What was answered.
-        verdicts: What the judge found.
-        wanted: The label wanted of each answer; None if none is (scores, or shares alone).
+        prompts: The prompts.
+        answers: The answers.
+        verdicts: The verdicts.
+        wanted: The label wanted of each answer; None without one (scores, or shares only).
     """
 
     prompts: tuple[Prompt, ...]
@@ -40,12 +39,12 @@ class Judged(Result):
 
     @property
     def failed(self) -> int:
-        """Answers that the judge was not heard about."""
+        """The number of answers without a verdict, because the judge failed."""
         return sum(verdict.error is not None for verdict in self.verdicts)
 
     @property
     def hits(self) -> tuple[bool, ...]:
-        """Of each answer whether it has the label wanted; an undecided one has not.
+        """For each answer, whether it has the wanted label; an undecided one does not.
 
         Raises:
             SelectionError: No label is wanted.
@@ -53,17 +52,17 @@ class Judged(Result):
         """
         if self.wanted is None:
             raise SelectionError(
-                "there is no accuracy without a label that is wanted",
+                "there is no accuracy without a wanted label",
                 found="wanted=None",
                 expected=f"one of {sorted(map(str, self.labels))}, or one label per answer",
                 do="judge with wanted=…, or ask for share(label)",
             )
-        self.check_heard()
+        self.check_complete()
         return tuple(v.label == w for v, w in zip(self.verdicts, self.wanted, strict=True))
 
     @property
     def accuracy(self) -> Share:
-        """The share of answers that have the label wanted; undecided ones count as wrong.
+        """The share of answers with the wanted label; undecided ones count as wrong.
 
         Raises:
             SelectionError: No label is wanted.
@@ -79,7 +78,7 @@ class Judged(Result):
             SelectionError: The judge gave no scores.
             JudgeError: Some answers were not judged.
         """
-        self.check_heard()
+        self.check_complete()
         scores = [float(v.label) for v in self.verdicts if isinstance(v.label, float | int)]
         return mean_of("judged score", scores)
 
@@ -91,21 +90,21 @@ class Judged(Result):
             SelectionError: There is neither.
             JudgeError: Some answers were not judged.
         """
-        return self._found.value
+        return self._main.value
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95% interval of `value`."""
-        return self._found.interval
+        return self._main.interval
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """The labels that were given, the most frequent first."""
+        """The labels given, the most frequent first."""
         given = [v.label for v in self.verdicts if isinstance(v.label, str)]
         return tuple(sorted(set(given), key=lambda label: (-given.count(label), label)))
 
     def share(self, label: Label) -> Share:
-        """Return the share of answers with a label; None asks for undecided ones.
+        """Return the share of answers with a label; None stands for undecided ones.
 
         Args:
             label: The label.
@@ -113,19 +112,20 @@ class Judged(Result):
         Raises:
             JudgeError: Some answers were not judged.
         """
-        self.check_heard()
+        self.check_complete()
         return Share(sum(v.label == label for v in self.verdicts), len(self.verdicts))
 
     def again(self, judge: Judge, *, give_up: bool = False) -> "Judged":
-        """Return the same with those answers judged again that the judge was not heard about.
+        """Return a copy in which answers without a verdict are judged again.
 
         Args:
             judge: The judge.
-            give_up: Whether what fails again counts as undecided; its reply then says why.
+            give_up: Whether an answer that fails again counts as undecided, with the error as its
+                reply.
 
         Raises:
             JudgeError: The judge cannot be asked at all.
-            SelectionError: What it returns cannot be counted with the verdicts that there are.
+            SelectionError: Its verdicts cannot be counted together with the others.
         """
         missing = [k for k, v in enumerate(self.verdicts) if v.error is not None]
         if not missing:
@@ -137,25 +137,47 @@ class Judged(Result):
         found = countable(merged.values(), wanted=self.wanted is not None)
         return replace(self, verdicts=tuple(map(_undecided, found)) if give_up else found)
 
+    def change_from(self, before: "Judged") -> ShareChange | Estimate:
+        """Return the change of the accuracy, or of the score if no label is wanted, item by item.
+
+        Args:
+            before: The judged answers to the same prompts under another condition.
+
+        Raises:
+            SelectionError: No label is wanted, and no item has a score both times.
+            JudgeError: Some answers were not judged.
+        """
+        if self.wanted is not None:
+            return ShareChange.of(before.hits, self.hits)
+        before.check_complete()
+        self.check_complete()
+        return mean_of("change of judged score", self._differences(before))
+
+    def comparable(self, before: "Judged") -> bool:
+        """Return whether `change_from` is defined.
+
+        Args:
+            before: The judged answers to the same prompts under another condition.
+        """
+        if before.failed or self.failed:
+            return False
+        return self.wanted is not None or bool(self._differences(before))
+
     @property
     def rows(self) -> list[Row]:
         """The accuracy, if a label is wanted, or the score; then one row per label."""
         if self.failed:
-            lost = Share(self.failed, len(self.verdicts))
             first = next(v.error for v in self.verdicts if v.error is not None)
-            name = f"not judged ({first[:_SHOWN]})"
-            return [estimate_row(name, lost.value, lost.interval, lost.n)]
+            lost = Share(self.failed, len(self.verdicts))
+            return [estimate_row(f"not judged ({first[:_SHOWN]})", lost)]
         rows = []
         if self.wanted is not None:
-            accuracy = self.accuracy
-            name = "judged accuracy"
-            rows.append(estimate_row(name, accuracy.value, accuracy.interval, accuracy.n))
+            rows.append(estimate_row("judged accuracy", self.accuracy))
         elif any(isinstance(v.label, float | int) for v in self.verdicts):
             rows += self.score.rows
         for label in (*self.labels, None):
-            share = self.share(label)
-            name = "judged undecided" if label is None else f"judged {label}"
-            rows.append(estimate_row(name, share.value, share.interval, share.n))
+            name = "undecided" if label is None else label
+            rows.append(estimate_row(f"judged {name}", self.share(label)))
         return rows
 
     @property
@@ -169,79 +191,78 @@ class Judged(Result):
         ]
 
     @property
-    def _found(self) -> Share | Estimate:
+    def _main(self) -> Share | Estimate:
         return self.score if self.wanted is None else self.accuracy
 
-    def check_heard(self) -> None:
-        """Refuse answers that the judge was not heard about.
+    def _differences(self, before: "Judged") -> list[float]:
+        """Return the change of each item's score, where both are decided."""
+        return [
+            float(b.label) - float(a.label)
+            for a, b in zip(before.verdicts, self.verdicts, strict=True)
+            if isinstance(a.label, int | float) and isinstance(b.label, int | float)
+        ]
+
+    def check_complete(self) -> None:
+        """Refuse answers without a verdict.
 
         Raises:
-            JudgeError: There are some.
+            JudgeError: Some answers were not judged.
         """
         errors = [v.error for v in self.verdicts if v.error is not None]
         if errors:
             raise JudgeError(
-                "some answers were not judged, and leaving them out could mislead",
+                "some answers were not judged, and leaving them out could be misleading",
                 found=f"{len(errors)} of {len(self.verdicts)}; the first: {errors[0]}",
                 expected="a verdict on every answer",
-                do="judge these again: found = found.again(judge); with give_up=True what fails "
-                "again counts as undecided",
+                do="judge them again: found = found.again(judge); with give_up=True an answer that "
+                "fails again counts as undecided",
             )
 
 
 def check_wanted(judge: Judge, wanted: Wanted, n: int) -> None:
-    """Refuse labels that cannot be what a judge gives, before anything is generated.
-
-    Args:
-        judge: The judge; one with a tuple `labels` gives no others.
-        wanted: The label wanted, or one for each answer.
-        n: Answers that will be judged.
-
-    Raises:
-        SelectionError: Another number of labels than answers, or a label that it never gives.
-    """
+    """Refuse wanted labels that a judge cannot give on n answers, before any is generated."""
     if wanted is None:
         return
     each = [wanted] * n if isinstance(wanted, str) else wanted
     known = judge.labels if isinstance(judge, LabelJudge) else each
     unknown = sorted(set(each) - set(known))
     if unknown or len(each) != n:
-        raise SelectionError(
-            "the judge cannot give what is wanted",
+        raise ArgumentError(
+            "the judge cannot give the wanted labels",
             found=f"{len(each)} labels for {n} answers, unknown: {unknown}",
             expected=f"one label or one for each answer, among {list(dict.fromkeys(known))}"[:200],
-            do="name a label of the judge, or leave wanted out",
+            do="name a label of the judge, or omit wanted",
         )
 
 
 def judge_answers(
     judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], *, wanted: Wanted = None
 ) -> Judged:
-    """Return what a judge finds about answers.
+    """Return a judge's verdicts on answers.
 
-    A judge was not heard on an answer if it raises, cannot be reached, or returns neither a label
-    nor a finite score there: the answers are kept with its errors, no number is made of them, and
-    `again` asks once more.
+    An answer has no verdict if the judge raises, cannot be reached, or returns neither a label nor
+    a finite score. Such answers are kept with the error; numbers are refused until `again` has
+    judged them.
 
     Args:
-        judge: The judge: a function of prompt and answer, or one of those of this package.
-        prompts: What was asked, one for each answer.
+        judge: The judge: a function of prompt and answer, or a judge of this package.
+        prompts: The prompts, one for each answer.
         answers: The answers, at least one.
         wanted: The label wanted, or one for each answer.
 
     Returns:
-        The verdicts with their shares; every item is kept.
+        Every answer with its verdict, and their shares.
 
     Raises:
-        SelectionError: No answers, one that is no text, numbers that differ, or a judge that never
-            returns a label or a score, or returns both.
+        ArgumentError: No answers, an answer that is not a text, or numbers that differ.
+        SelectionError: A judge that never returns a label or a score, or returns both.
     """
     prompts, answers = as_prompts(prompts), as_list("answers", answers)
-    wanted = wanted if wanted is None or isinstance(wanted, str) else as_list("labels", wanted)
+    wanted = _labels(wanted)
     each = [wanted] * len(answers) if isinstance(wanted, str) else wanted
     counts = {len(prompts), len(answers), len(answers if each is None else each)}
     if not answers or len(counts) != 1:
-        raise SelectionError(
+        raise ArgumentError(
             "there is nothing to judge, or numbers differ",
             found=f"{len(prompts)} prompts, {len(answers)} answers, wanted {wanted!r}"[:200],
             expected="at least one answer, a prompt for each, and one label or one for each",
@@ -251,7 +272,7 @@ def judge_answers(
     try:
         verdicts = verdicts_of(judge, prompts, answers)
     except JudgeError as error:
-        verdicts = (Verdict(None, error=said(error)),) * len(answers)
+        verdicts = (Verdict(None, error=error_line(error)),) * len(answers)
     verdicts = countable(verdicts, wanted=each is not None)
     return Judged(tuple(prompts), tuple(answers), verdicts, None if each is None else tuple(each))
 
@@ -266,10 +287,10 @@ def judged_accuracy(
     batch_size: int | None = None,
     **options: Any,
 ) -> Judged:
-    """Return how often a model's own answers have the label that is wanted.
+    """Return how often a model's own answers have the wanted label.
 
-    accuracy = share of generated answers with label = wanted. It says what the model writes, where
-    `preference` says what it finds likely; they need not agree.
+    accuracy = share of generated answers with label = wanted. It measures what the model writes,
+    while `preference` measures what it finds likely; they need not agree.
 
     Args:
         model: The model; inside `with model.steered(...)` it is measured steered.
@@ -281,29 +302,32 @@ def judged_accuracy(
         **options: As for `model.generate`: `max_new_tokens`, `do_sample`, …
 
     Returns:
-        The verdicts with their shares; every item is kept.
+        Every answer with its verdict, and their shares.
 
     Raises:
+        ArgumentError: A wanted label that the judge cannot give, or see `judge_answers`.
         SelectionError: See `judge_answers`.
         TextError: A prompt cannot be rendered.
     """
-    prompts = as_prompts(prompts)
-    if wanted is not None and not isinstance(wanted, str):
-        wanted = as_list("labels", wanted)
+    prompts, wanted = as_prompts(prompts), _labels(wanted)
     check_wanted(judge, wanted, len(prompts))
     asked = [with_prefix(prefix, prompt) for prompt in prompts]
     answers = model.generate(asked, batch_size=batch_size, **options)
     return judge_answers(judge, prompts, answers, wanted=wanted)
 
 
+def _labels(wanted: Wanted) -> Wanted:
+    return wanted if wanted is None or isinstance(wanted, str) else as_list("labels", wanted)
+
+
 def _check_texts(answers: Sequence[object]) -> None:
     for k, answer in enumerate(answers):
         if not isinstance(answer, str):
-            raise SelectionError(
-                f"answer {k} (counted from 0) is no text",
+            raise ArgumentError(
+                f"answer {k} (counted from 0) is not a text",
                 found=f"{type(answer).__name__} {readable(answer)}"[:200],
                 expected="a str for each answer",
-                do="judge texts; leave out what was not generated",
+                do="judge texts; omit answers that were not generated",
             )
 
 

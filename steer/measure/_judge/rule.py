@@ -1,10 +1,10 @@
-"""A judge that looks for words or patterns."""
+"""A judge by rule: words or regular expressions."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steer.errors import SelectionError
+from steer.errors import ArgumentError
 from steer.measure._judge.protocol import Verdict
 from steer.pairs import Prompt
 
@@ -13,16 +13,15 @@ from steer.pairs import Prompt
 class RuleJudge:
     """Gives an answer the label whose patterns occur in it.
 
-    An answer in which patterns of exactly one label occur gets it. Where none occurs it gets
-    `otherwise`; where those of several labels occur it is undecided (None), never guessed.
+    An answer that contains patterns of exactly one label gets that label. Without any match it
+    gets `otherwise`; with matches of several labels it is undecided (None).
 
     Args:
-        patterns: For each label its regular expressions, or one; upper and lower case count as
-            the same.
-        otherwise: The label of an answer in which no pattern occurs; None leaves it undecided.
+        patterns: For each label one or several regular expressions; case is ignored.
+        otherwise: The label of an answer without a match; None leaves it undecided.
 
     Raises:
-        SelectionError: No label, a label without a pattern, or a pattern that is no regular
+        ArgumentError: No label, a label without a pattern, or a pattern that is not a regular
             expression.
     """
 
@@ -32,7 +31,7 @@ class RuleJudge:
     def __post_init__(self) -> None:
         for label, written in self.patterns.items():
             try:
-                usable = bool(_listed(written)) and all(map(re.compile, _listed(written)))
+                usable = bool(_patterns(written)) and all(map(re.compile, _patterns(written)))
             except re.error as error:
                 raise _unusable(f"{label!r}: {written!r} ({error})") from error
             if not usable:
@@ -48,7 +47,7 @@ class RuleJudge:
 
         Args:
             words: For each label its words or phrases.
-            otherwise: The label of an answer in which none occurs.
+            otherwise: The label of an answer without any of them.
         """
         found = {
             label: [rf"(?<!\w){re.escape(word)}(?!\w)" for word in own]
@@ -58,32 +57,32 @@ class RuleJudge:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that it can give."""
+        """The labels that the judge can give."""
         own = tuple(self.patterns)
         return own if self.otherwise is None or self.otherwise in own else (*own, self.otherwise)
 
     def __call__(self, prompt: Prompt, answer: str, /) -> Verdict:
-        """Return the label of an answer; the reply names the labels whose patterns occur.
+        """Return the label of an answer; the reply names all labels with a match.
 
         Args:
-            prompt: Not looked at.
+            prompt: Ignored.
             answer: The answer.
         """
         found = [
             label
             for label, written in self.patterns.items()
-            if any(re.search(pattern, answer, re.IGNORECASE) for pattern in _listed(written))
+            if any(re.search(pattern, answer, re.IGNORECASE) for pattern in _patterns(written))
         ]
         label = self.otherwise if not found else found[0] if len(found) == 1 else None
         return Verdict(label, reply=", ".join(found))
 
 
-def _listed(written: str | Sequence[str]) -> list[str]:
+def _patterns(written: str | Sequence[str]) -> list[str]:
     return [written] if isinstance(written, str) else list(written)
 
 
-def _unusable(found: str) -> SelectionError:
-    return SelectionError(
+def _unusable(found: str) -> ArgumentError:
+    return ArgumentError(
         "a rule judge without usable patterns",
         found=found,
         expected="at least one regular expression for each label",

@@ -1,4 +1,4 @@
-"""A judge fitted on recorded pairs: is an answer nearer to the chosen or to the rejected ones?"""
+"""A judge fitted on recorded pairs: is an answer closer to the chosen or the rejected ones?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.extract import Activations
 from steer.measure._interval import Share
-from steer.measure._judge.protocol import Verdict
+from steer.measure._judge.protocol import BatchJudgeBase, Verdict
 from steer.model import Model, check_model, exchange_batch
 from steer.network._text import as_prompts
 from steer.pairs import Pairs, Prompt, as_pairs
@@ -19,20 +19,20 @@ POSITION = "response_mean"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class TrainedJudge:
+class TrainedJudge(BatchJudgeBase):
     """Reads an answer with the unsteered model and compares its mean activation with two means.
 
     score = ⟨h − (μ⁺ + μ⁻)/2, μ⁺ − μ⁻⟩ / ‖μ⁺ − μ⁻‖² at one layer, where h is the mean of the
     residual stream over the answer's tokens: 1/2 at the mean of the chosen training answers, −1/2
-    at that of the rejected ones. Above 0 an answer has the first label, below it the second.
+    at that of the rejected ones. An answer above 0 gets the first label, below 0 the second.
 
     Args:
-        model: The model that reads; it must not be steered then.
+        model: The model that reads; it must not be steered while it judges.
         layer: The layer (block output, 0-based).
         mean: (μ⁺ + μ⁻)/2, in residual units.
         direction: (μ⁺ − μ⁻) / ‖μ⁺ − μ⁻‖², in inverse residual units.
-        labels: What answers like the chosen and like the rejected ones are called.
-        error: Share of the held-out answers, of both kinds, that it does not label as they are.
+        labels: The labels of answers like the chosen and like the rejected ones.
+        error: Share of the held-out answers, of both kinds, that get the wrong label.
     """
 
     model: Model
@@ -42,24 +42,12 @@ class TrainedJudge:
     labels: tuple[str, str]
     error: Share
 
-    def __call__(self, prompt: Prompt, answer: str, /) -> Verdict:
-        """Return the label of an answer, with its score as reply.
-
-        Args:
-            prompt: What was asked.
-            answer: The answer; an empty one is left undecided.
-
-        Raises:
-            SteeringError: The model is being steered.
-        """
-        return self.many([prompt], [answer])[0]
-
     def many(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Verdict]:
-        """Return the label of each answer.
+        """Return the label of each answer, with its score as reply.
 
         Args:
-            prompts: What was asked, one for each answer.
-            answers: The answers.
+            prompts: The prompts, one for each answer.
+            answers: The answers; an empty one is left undecided.
 
         Raises:
             SteeringError: The model is being steered.
@@ -90,19 +78,19 @@ def trained_judge(
 ) -> TrainedJudge:
     """Return a judge fitted on recorded training pairs, with its error on held-out ones.
 
-    It is fixed before any answer of a steered model is read. The error says how well it knows
-    answers written like the held-out ones, not how well it knows the model's own.
+    It is fixed before it reads any answer of a steered model. The error says how well it labels
+    answers written like the held-out ones, not how well it labels the model's own.
 
     Args:
         model: The model; it must not be steered.
-        recording: What `record(model, pairs, at="response_mean")` returned of one domain.
-        held_out: Pairs that it is tested on, none of which was recorded.
-        layer: The layer that is read; by default the recorded one nearest to half of the depth.
-        labels: What answers like the chosen and like the rejected ones are called.
+        recording: The result of `record(model, pairs, at="response_mean")` for one domain.
+        held_out: Pairs to test the judge on, none of which was recorded.
+        layer: The layer to read; by default the recorded one nearest to half the depth.
+        labels: The labels of answers like the chosen and like the rejected ones.
 
     Raises:
-        SelectionError: There are no pairs, the layer was not recorded, means do not differ there,
-            or the labels are equal.
+        SelectionError: There are no pairs, the layer was not recorded, the means do not differ
+            there, or the labels are equal.
         RecordingError: The recording has several domains, or no `response_mean`.
         SteeringError: The model is being steered.
     """
@@ -116,7 +104,7 @@ def trained_judge(
     difference = moments.difference[row].double().cpu()
     if not held_out or not known or not bool(difference.any()) or labels[0] == labels[1]:
         raise SelectionError(
-            "a judge cannot be fitted and tested with these",
+            "a judge cannot be fitted and tested on these",
             found=f"{len(held_out)} held-out pairs, layer {layer}, labels {labels}",
             expected=f"pairs, one of the layers {list(recording.layers)} at which the means of "
             "chosen and rejected differ, and two different labels",

@@ -1,4 +1,4 @@
-"""From what judges return, or raise, to verdicts that can be counted together."""
+"""Verdicts from the values that judges return and the errors that they raise."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -15,18 +15,7 @@ _SHOWN = 200  # characters of an error that are kept
 def verdicts_of(
     judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> tuple[Verdict, ...]:
-    """Return what a judge finds; where it raises, the verdict holds the error.
-
-    Args:
-        judge: The judge.
-        prompts: What was asked, one for each answer.
-        answers: What the model answered.
-
-    Raises:
-        JudgeError: A judge of many answers at once raised, or cannot be asked at all.
-        SelectionError: It returned another number of verdicts.
-        SteerError: It cannot be used like this, for instance inside its own `steered`.
-    """
+    """Return a judge's verdicts; where the call on one answer raises, its verdict has the error."""
     if isinstance(judge, BatchJudge):
         found = _many(judge, prompts, answers)
     else:
@@ -42,15 +31,9 @@ def verdicts_of(
 
 
 def countable(verdicts: Iterable[Verdict], *, wanted: bool) -> tuple[Verdict, ...]:
-    """Return verdicts that can be counted together; what is neither label nor score is an error.
+    """Return verdicts that can be counted together: all labels, or, if none is wanted, all scores.
 
-    Args:
-        verdicts: The verdicts.
-        wanted: Whether a label is wanted.
-
-    Raises:
-        SelectionError: No label and no score among other things, labels beside scores, or scores
-            where a label is wanted.
+    A verdict that is neither becomes an error, unless no verdict is a label or a score.
     """
     given = tuple(verdicts)
     kinds = {type(v.label) for v in given if v.label is not None}
@@ -59,25 +42,20 @@ def countable(verdicts: Iterable[Verdict], *, wanted: bool) -> tuple[Verdict, ..
             "a judge returned what cannot be counted",
             found=f"labels of {sorted(kind.__name__ for kind in kinds)}",
             expected="for each answer a label (text), or for each a score (a number), or None",
-            do="return 'yes' or 'no' in place of True or False, or 1.0 and 0.0 for a mean score",
+            do="return 'yes' or 'no' instead of True or False, or 1.0 and 0.0 for a mean score",
         )
     if wanted and float in kinds:
         raise SelectionError(
             "a label is wanted, but the judge gives scores",
             found="scores",
             expected="labels, or wanted=None, which reports the mean score",
-            do="leave wanted out, or let the judge return a label",
+            do="omit wanted, or let the judge return a label",
         )
-    return tuple(v if isinstance(v.label, str | float | None) else _unheard(v) for v in given)
+    return tuple(v if isinstance(v.label, str | float | None) else _unusable(v) for v in given)
 
 
-def said(error: BaseException, mask: Callable[[str], str] = str) -> str:
-    """Return an error in one line, with the error that it came from.
-
-    Args:
-        error: The error.
-        mask: Applied before the line is cut.
-    """
+def error_line(error: BaseException, mask: Callable[[str], str] = str) -> str:
+    """Return an error and its cause in one line, masked before it is cut."""
     line = _line(error)
     if error.__cause__ is not None and not isinstance(error, SteerError):
         line += f" (from {_line(error.__cause__)})"
@@ -99,7 +77,7 @@ def _many(
     except Exception as error:
         raise JudgeError(
             "the judge raised",
-            found=said(error),
+            found=error_line(error),
             expected="a label, a score or None for each answer",
             do="call judge.many(prompts, answers) by itself",
         ) from error
@@ -111,13 +89,13 @@ def _one(judge: Judge, prompt: Prompt, answer: str) -> Label | Verdict:
     except SteerError as error:
         if not isinstance(error, JudgeError):
             raise
-        return Verdict(None, error=said(error))
-    except Exception as error:  # noqa: BLE001  # kept, and said by every number asked for
-        return Verdict(None, error=said(error))
+        return Verdict(None, error=error_line(error))
+    except Exception as error:  # noqa: BLE001  # kept: every number of the result reports it
+        return Verdict(None, error=error_line(error))
 
 
 def _verdict(found: Label | Verdict) -> Verdict:
-    """Return a verdict whose label is a plain text or a finite float, where it is of that kind."""
+    """Return a verdict with a label of plain `str` or `float`, where it is a text or a number."""
     verdict = found if isinstance(found, Verdict) else Verdict(found)
     reply, error = _text(verdict.reply), _text(verdict.error)
     label: object = verdict.label
@@ -129,11 +107,11 @@ def _verdict(found: Label | Verdict) -> Verdict:
         number = float(label)
     except OverflowError:
         number = math.inf
-    return Verdict(number, reply, error) if math.isfinite(number) else _unheard(verdict)
+    return Verdict(number, reply, error) if math.isfinite(number) else _unusable(verdict)
 
 
-def _unheard(verdict: Verdict) -> Verdict:
-    """Return the verdict of an answer on which the judge returned neither a label nor a score."""
+def _unusable(verdict: Verdict) -> Verdict:
+    """Return the failed verdict for a value that is neither a label nor a finite score."""
     label: object = verdict.label
     kind = f"{type(label).__name__} {readable(label)}"[:_SHOWN]
     return Verdict(None, _text(verdict.reply), f"neither a label nor a finite score: {kind}")
@@ -141,5 +119,5 @@ def _unheard(verdict: Verdict) -> Verdict:
 
 def _text(value: object) -> str | None:
     if isinstance(value, BaseException):
-        return said(value)
+        return error_line(value)
     return value if isinstance(value, str | None) else readable(value)
