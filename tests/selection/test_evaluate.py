@@ -69,7 +69,7 @@ def test_preference_needs_pairs(lm, pairs):
 
 def test_scoring_in_pieces_equals_scoring_at_once(lm, pairs, monkeypatch):
     whole = preference(lm, pairs).margins
-    monkeypatch.setattr("steer.model._TOKENS", 16)
+    monkeypatch.setattr("steer.model._model._TOKENS", 16)
     assert torch.allclose(preference(lm, pairs).margins, whole, atol=1e-5)
 
 
