@@ -266,17 +266,7 @@ def given(
     domains: Sequence[str],
     arguments: Sequence[str] = (),
 ) -> CoefficientsLike | None:
-    """Return the coefficients given, as an argument or by keyword; None if there are none.
-
-    Args:
-        coefficients: See `Composition.__call__`.
-        by_domain: Coefficients by keyword.
-        domains: Names of the domains that there are.
-        arguments: Names of the call's own keyword arguments, for the message.
-
-    Raises:
-        CompositionError: They are given both ways, or a keyword names no domain.
-    """
+    """Return the coefficients given, as an argument or by keyword; None if there are none."""
     check_keywords(by_domain, domains, arguments)
     if coefficients is not None and by_domain:
         raise CompositionError(
@@ -291,18 +281,7 @@ def given(
 def coefficient_rows(
     value: CoefficientsLike, domains: Sequence[str]
 ) -> tuple[Float[Tensor, "row domain"], bool]:
-    """Return coefficients as rows, and whether there is one row per prompt.
-
-    Args:
-        value: See `Composition.__call__`.
-        domains: Names of the columns.
-
-    Returns:
-        `[row domain]` in float64, dimensionless; True if each row belongs to one prompt.
-
-    Raises:
-        CompositionError: Unknown domain, wrong shape, or a value that is not finite.
-    """
+    """Return coefficients as rows, and whether there is one row per prompt."""
     per_row = False
     if not isinstance(value, Tensor | Mapping | Sequence) and hasattr(value, "__array__"):
         value = value.__array__().tolist()  # NumPy's, or of a library that gives one
@@ -389,14 +368,7 @@ def _row(by_domain: Mapping[str, float], domains: Sequence[str]) -> list[float]:
 
 
 def number(value: object) -> float:
-    """Return a coefficient as a plain float.
-
-    Args:
-        value: A number of Python or of a library, dimensionless.
-
-    Raises:
-        CompositionError: It is no number.
-    """
+    """Return a coefficient as a plain float."""
     if isinstance(value, Tensor) and value.ndim == 0 and _of_numbers(value):
         value = value.item()
     if not is_number(value):

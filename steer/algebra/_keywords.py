@@ -37,16 +37,7 @@ _MEANT: Mapping[str, str] = MappingProxyType(
 def check_keywords(
     given: Mapping[str, object], domains: Iterable[str], arguments: Iterable[str] = ()
 ) -> None:
-    """Refuse keywords that name no domain.
-
-    Args:
-        given: What was given by keyword, without the call's own arguments.
-        domains: Names of the domains that there are.
-        arguments: Names of the call's own arguments.
-
-    Raises:
-        CompositionError: A keyword names no domain.
-    """
+    """Refuse keywords that name no domain."""
     known, own = list(domains), list(arguments)
     unknown = [name for name in given if name not in known]
     if not unknown:
@@ -61,11 +52,6 @@ def check_keywords(
 
 
 def meant(name: str, known: Iterable[str]) -> str | None:
-    """Return what to do about a keyword that nothing takes, if that can be told.
-
-    Args:
-        name: The keyword.
-        known: The names that the call takes.
-    """
+    """Return what to do about a keyword that nothing takes, if that can be told."""
     near = get_close_matches(name, list(known), n=1)
     return _MEANT.get(name, f"write {near[0]}" if near else None)

@@ -143,12 +143,7 @@ def get_operator(name: str) -> Operator:
 
 
 def cast(prepared: Prepared, h: Hidden) -> Prepared:
-    """Return prepared tensors in the dtype and on the device of h; Boolean ones keep their dtype.
-
-    Args:
-        prepared: What `prepare` returned.
-        h: The residual stream they will meet.
-    """
+    """Return prepared tensors on the device and in the dtype of h; Boolean tensors stay Boolean."""
     return tuple(
         t.to(h.device, h.dtype) if t.is_floating_point() else t.to(h.device) for t in prepared
     )

@@ -93,20 +93,7 @@ def thawed(value: object) -> object:
 
 
 def combined(left: Provenance, right: Provenance) -> Provenance:
-    """Return the provenance of a combination of two vectors: what both agree on.
-
-    Args:
-        left: Provenance of one vector.
-        right: Provenance of the other.
-
-    Returns:
-        A provenance with method `combination` and the pairs of both, each recording's counted once.
-        Where there is more than one, its arguments list their numbers by fingerprint as `pairs`;
-        `warnings` of either's pairs stand there too.
-
-    Raises:
-        AlgebraError: The vectors belong to models of different configurations.
-    """
+    """Return the provenance of a combination of two vectors: what both agree on."""
     a, b = left.model, right.model
     if a and b and a.config != b.config:
         raise AlgebraError(
@@ -147,22 +134,12 @@ def _recordings(made: Provenance) -> dict[str, int]:
 
 
 def recorded(provenance: Provenance, form: str) -> Provenance:
-    """Return a provenance whose arguments list one more form.
-
-    Args:
-        provenance: The provenance.
-        form: What was done, with its arguments.
-    """
+    """Return a provenance whose arguments list one more form."""
     return _with_forms(provenance, (*_forms(provenance), form))
 
 
 def multiplied(provenance: Provenance, factor: float) -> Provenance:
-    """Return a provenance whose arguments list one more factor, joined with one just before it.
-
-    Args:
-        provenance: The provenance.
-        factor: What the vector is multiplied by; a product of 1 leaves nothing to list.
-    """
+    """Return a provenance whose arguments list one more factor, joined with one just before it."""
     forms = _forms(provenance)
     before = _SCALE.fullmatch(str(forms[-1])) if forms else None
     if before is not None:
@@ -183,12 +160,7 @@ def _with_forms(provenance: Provenance, forms: tuple[object, ...]) -> Provenance
 
 
 def transferred(provenance: Provenance, model: ModelInfo) -> Provenance:
-    """Return a provenance of another model; its arguments tell which one it was made for.
-
-    Args:
-        provenance: The provenance.
-        model: The model it is to be used with.
-    """
+    """Return a provenance of another model; its arguments tell which one it was made for."""
     before = provenance.model
     if before is None or before == model:
         return replace(provenance, model=model)
@@ -220,12 +192,7 @@ class LayerStats:
 
 
 def noisy_layers(stats: Mapping[int, LayerStats], norms: Mapping[int, float]) -> list[int]:
-    """Return the layers at which error/norm is above its threshold, ascending.
-
-    Args:
-        stats: What was measured at each layer.
-        norms: ‖v‖ at each layer of a vector, in residual units.
-    """
+    """Return the layers at which error/norm is above its threshold, ascending."""
     errors = {layer: found.standard_error for layer, found in stats.items()}
     return [n for n in sorted(norms) if (errors.get(n) or 0.0) > ERROR * norms[n]]
 
@@ -237,12 +204,7 @@ def mean_norms(left: LayerStats | None, right: LayerStats | None) -> LayerStats:
 
 
 def scaled(stats: LayerStats, factor: float) -> LayerStats:
-    """Return the record of a direction multiplied by a number.
-
-    Args:
-        stats: The record of the direction.
-        factor: The number.
-    """
+    """Return the record of a direction multiplied by a number."""
     error = stats.standard_error
     return replace(stats, standard_error=None if error is None else error * abs(factor))
 

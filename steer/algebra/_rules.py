@@ -12,14 +12,7 @@ _KINDS = {(Residual, Direction), (Weight, LowRank), (Weight, Dense)}
 
 
 def check_terms(terms: Mapping[Site, Term]) -> None:
-    """Refuse terms that form no vector.
-
-    Args:
-        terms: Term of each site.
-
-    Raises:
-        AlgebraError: No term, a term at a site of the wrong kind, or directions of unequal width.
-    """
+    """Refuse terms that form no vector."""
     if not terms:
         raise AlgebraError(
             "a vector needs at least one site",
@@ -48,15 +41,7 @@ def check_terms(terms: Mapping[Site, Term]) -> None:
 
 
 def factor_of(number: float, *, inverse: bool = False) -> float:
-    """Return what a vector is multiplied by as a float.
-
-    Args:
-        number: A real number.
-        inverse: Whether the vector is divided by it.
-
-    Raises:
-        AlgebraError: The factor is not finite, or too large for a float.
-    """
+    """Return what a vector is multiplied by as a float."""
     try:
         factor = 1.0 / float(number) if inverse else float(number)
     except (OverflowError, ZeroDivisionError):
@@ -72,14 +57,7 @@ def factor_of(number: float, *, inverse: bool = False) -> float:
 
 
 def check_one_kind(*sites: Iterable[Site]) -> None:
-    """Refuse a mixture of residual and weight sites.
-
-    Args:
-        sites: The sites of each operand.
-
-    Raises:
-        AlgebraError: Both kinds occur.
-    """
+    """Refuse a mixture of residual and weight sites."""
     if len({type(site) for operand in sites for site in operand}) > 1:
         raise AlgebraError(
             "residual and weight sites have different units",
@@ -90,15 +68,7 @@ def check_one_kind(*sites: Iterable[Site]) -> None:
 
 
 def check_bounds(key: slice, layers: Sequence[int]) -> None:
-    """Refuse a range of layers whose ends are none: -1 is the embedding output, not the last layer.
-
-    Args:
-        key: The range.
-        layers: The layers there are.
-
-    Raises:
-        AlgebraError: A bound is negative or no integer, or the step is not positive.
-    """
+    """Raise for a slice with a negative bound: layer -1 is the embedding output, not the last."""
     ends = [0 if end is None else as_integer(end) for end in (key.start, key.stop)]
     step = 1 if key.step is None else as_integer(key.step)
     if step is not None and step > 0 and all(end is not None and end >= 0 for end in ends):
@@ -113,12 +83,7 @@ def check_bounds(key: slice, layers: Sequence[int]) -> None:
 
 
 def no_site(what: str, sites: Iterable[Site]) -> AlgebraError:
-    """Return the error for a site that a vector lacks.
-
-    Args:
-        what: What was asked for.
-        sites: The sites there are.
-    """
+    """Return the error for a site that a vector lacks."""
     names = [str(site) for site in sites]
     return AlgebraError(
         "the vector has no such site",

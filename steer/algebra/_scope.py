@@ -189,12 +189,5 @@ def _check_marker(marker: str) -> None:
 
 
 def token_positions(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-    """Return the absolute position of each token, padding not counted and marked -1.
-
-    Args:
-        mask: True at tokens, False at padding.
-
-    Returns:
-        Positions from 0 in each row; -1 at padding.
-    """
+    """Return the absolute position of each token, padding not counted and marked -1."""
     return torch.where(mask, mask.long().cumsum(dim=-1) - 1, -1)

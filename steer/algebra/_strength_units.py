@@ -12,15 +12,7 @@ _UNITS: dict[str, Unit] = {}
 
 
 def register_unit(name: str, unit: Unit) -> None:
-    """Register a unit of strength: `unit(model, composition, value)` returns the composition.
-
-    Args:
-        name: The keyword of `Model.steered`.
-        unit: Returns the composition at the coefficients that have this strength on the model.
-
-    Raises:
-        CompositionError: The name is taken.
-    """
+    """Register a unit of strength: `unit(model, composition, value)` returns the composition."""
     if name in _UNITS:
         raise CompositionError(
             "a unit of strength of this name is registered already",

@@ -163,11 +163,7 @@ def scale(term: Term, factor: float) -> Term:
 
 
 def add(left: Term, right: Term) -> Term:
-    """Return `left + right`; low-rank sums join the factors, which is exact.
-
-    Raises:
-        AlgebraError: The shapes differ, or a direction meets a matrix.
-    """
+    """Return `left + right`; low-rank sums join the factors, which is exact."""
     if left.shape != right.shape or isinstance(left, Direction) != isinstance(right, Direction):
         raise AlgebraError(
             "terms of different spaces cannot be added",
@@ -211,16 +207,6 @@ def truncate(term: Term, rank: int) -> Term:
 
     A low-rank term is reduced through its factors, without forming the product. Terms that are
     no matrices (directions, biases) are returned as they are.
-
-    Args:
-        term: The term.
-        rank: The rank wanted, at least 1.
-
-    Returns:
-        A term of at most that rank, the singular values shared between both factors.
-
-    Raises:
-        AlgebraError: The rank is not a positive integer.
     """
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise AlgebraError(

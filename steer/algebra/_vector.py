@@ -222,11 +222,7 @@ class Vector(Shown):
         return self + -other
 
     def __matmul__(self, other: "Vector") -> float:
-        """Return the inner product in float64; both must be of one and the same kind.
-
-        Raises:
-            AlgebraError: Residual and weight sites are mixed: their units differ.
-        """
+        """Return the inner product in float64; both must be of one and the same kind."""
         if not isinstance(other, Vector):
             return NotImplemented
         check_one_kind(self.terms, other.terms)

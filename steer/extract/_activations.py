@@ -66,10 +66,6 @@ class Activations(Shown):
         A domain that both have counts the pairs of both; its fingerprint is then made of those of
         all recordings in it, in whatever order they were joined. Kept pairs stay in the order of
         the sum.
-
-        Raises:
-            RecordingError: Models, positions, layers or widths differ, one recording keeps its
-                pairs and the other does not, or a domain holds the same recording in both.
         """
         if not isinstance(other, Activations):
             return NotImplemented

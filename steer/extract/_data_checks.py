@@ -38,13 +38,7 @@ def problems(
     *,
     noise: bool = True,
 ) -> tuple[str, ...]:
-    """Return what is wrong with the pairs of a recording, a sentence each.
-
-    Args:
-        moments: The moments of each `(domain, position)`.
-        responses: Counts over the responses of each domain, where they are known.
-        noise: Whether to look at error/norm, which a vector's statistics tell as well.
-    """
+    """Return what is wrong with the pairs of a recording, a sentence each."""
     domains = tuple(dict.fromkeys(domain for domain, _ in moments))
     found = []
     for domain in domains:
@@ -55,11 +49,7 @@ def problems(
 
 
 def warn_of(found: Sequence[str]) -> None:
-    """Warn the caller's caller once of all that is wrong with pairs.
-
-    Args:
-        found: A sentence for each problem.
-    """
+    """Warn the caller's caller once of all that is wrong with pairs."""
     if found:
         said = "\n".join(f"  - {sentence}" for sentence in found)
         warnings.warn(

@@ -61,15 +61,7 @@ class _Entry:
 
 
 def save_recording(recording: Recording, path: PathLike) -> None:
-    """Write recorded activations to a `.safetensors` file, atomically.
-
-    Args:
-        recording: What was recorded.
-        path: Where to write.
-
-    Raises:
-        VectorFileError: The file cannot be written, or a value is not finite.
-    """
+    """Write recorded activations to a `.safetensors` file, atomically."""
     with about(path):
         moments = list(recording.moments.values())
         tensors = _stacked(moments) | _shuffled(moments) | _kept(recording)
@@ -82,15 +74,7 @@ def save_recording(recording: Recording, path: PathLike) -> None:
 
 
 def load_recording(path: PathLike) -> Recording:
-    """Read what `save_recording` wrote; all is validated, and nothing is unpickled.
-
-    Args:
-        path: The file.
-
-    Raises:
-        VectorFileError: The file is damaged, foreign, of a newer version, or holds values that
-            cannot be used.
-    """
+    """Read what `save_recording` wrote; all is validated, and nothing is unpickled."""
     with about(path), opened(path) as (file, size):
         container = read_container(file, size, key=RECORDING_KEY)
         text = container.metadata[RECORDING_KEY]

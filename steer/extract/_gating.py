@@ -119,17 +119,7 @@ def last_prompt_activations(
     layer: int,
     tell: Callable[[int], object] = lambda _: None,
 ) -> Float[Tensor, "batch d_model"]:
-    """Return the residual stream of each prompt's last token at a layer.
-
-    Args:
-        model: The model.
-        prompts: The prompts, through the chat template.
-        layer: The block whose output is read; -1 is the embedding output.
-        tell: Called with the number of prompts that have been read since it was called last.
-
-    Returns:
-        `[batch d_model]` in float64, in residual units.
-    """
+    """Return the residual stream of each prompt's last token at a layer."""
     rows: list[Tensor] = []
     for start in range(0, len(prompts), _AT_ONCE):
         part = prompts[start : start + _AT_ONCE]

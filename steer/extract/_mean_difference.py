@@ -57,17 +57,7 @@ def built(
     arguments: dict[str, object],
     rescale: bool,
 ) -> Vector:
-    """Return the differences of means at some layers as a vector with statistics.
-
-    Args:
-        activations: What `record` returned.
-        name: The method's name, for the provenance.
-        domain: The domain.
-        position: The position.
-        layers: The layers wanted, all of them recorded.
-        arguments: The method's arguments, for the provenance.
-        rescale: Whether each direction gets the norm of the mean chosen activation.
-    """
+    """Return the differences of means at some layers as a vector with statistics."""
     moments = activations.of(domain, position)
     terms: dict[Site, Term] = {}
     stats: dict[int, LayerStats] = {}
@@ -94,24 +84,13 @@ def built(
 def with_difference(
     activations: Activations, domain: str | None, position: str, layers: Sequence[int]
 ) -> list[int]:
-    """Return those of some layers where the mean of the chosen is not that of the rejected.
-
-    Args:
-        activations: What `record` returned.
-        domain: The domain.
-        position: The position.
-        layers: The layers asked about, all of them recorded.
-    """
+    """Return those of some layers where the mean of the chosen is not that of the rejected."""
     differs = activations.of(domain, position).difference.any(dim=-1)
     return [layer for layer in layers if differs[activations.layers.index(layer)]]
 
 
 def no_difference(positions: Sequence[str]) -> RecordingError:
-    """Return the error for positions where chosen and rejected do not differ at any layer.
-
-    Args:
-        positions: The positions.
-    """
+    """Return the error for positions where chosen and rejected do not differ at any layer."""
     return RecordingError(
         f"there is no difference at {', '.join(positions)}",
         found="the same mean for chosen and rejected answers",

@@ -30,33 +30,18 @@ _TEMPLATE_TOKEN = re.compile(r"template\[-[1-9][0-9]*\]")
 
 
 def is_position(name: str) -> bool:
-    """Return whether a name is that of a position, or the label of one template token.
-
-    Args:
-        name: The name.
-    """
+    """Return whether a name is that of a position, or the label of one template token."""
     return name in POSITIONS or is_template_token(name)
 
 
 def is_template_token(name: str) -> bool:
-    """Return whether a name is the label of one template token, such as `template[-1]`.
-
-    Args:
-        name: The name.
-    """
+    """Return whether a name is the label of one template token, such as `template[-1]`."""
     return _TEMPLATE_TOKEN.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One pair, ready to run.
-
-    Args:
-        domain: The pair's domain.
-        number: The pair's number within its domain, from 0.
-        sequences: Token ids of the texts to run.
-        places: For each position where to read the chosen side, then the same for the rejected.
-    """
+    """One pair, ready to run."""
 
     domain: str | None
     number: int
@@ -65,20 +50,7 @@ class Unit:
 
 
 def plan(tokenizer: Any, pairs: Sequence[Pair], at: At) -> tuple[tuple[str, ...], tuple[Unit, ...]]:
-    """Encode pairs and find the tokens to read.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
-        pairs: The pairs, at least one.
-        at: Positions: names, or functions from an `Exchange` to the tokens to average.
-
-    Returns:
-        The labels of the positions, and one unit per pair.
-
-    Raises:
-        RecordingError: An unknown or repeated position, or a position without tokens.
-        TextError: A pair cannot be encoded.
-    """
+    """Encode pairs and find the tokens to read."""
     readers = _readers(at)
     in_exchange = {name: f for name, f in readers.items() if f is not None}
     in_template = [name for name in readers if name not in in_exchange]

@@ -17,13 +17,6 @@ class Responses:
 
     Responses are compared by the letters and digits of their first 200 characters, whatever the
     case.
-
-    Args:
-        pairs: Number of pairs.
-        much_longer: Pairs whose chosen response has at least twice the characters of the rejected.
-        much_shorter: The same with the sides exchanged.
-        counts: How often each different response is chosen and rejected, sorted by text; None
-            where there are more than eight.
     """
 
     pairs: int
@@ -41,11 +34,7 @@ class Responses:
 
     @classmethod
     def of(cls, texts: Iterable[tuple[str, str]]) -> "Responses":
-        """Return the counts of some pairs.
-
-        Args:
-            texts: The chosen and the rejected response of each pair.
-        """
+        """Return the counts of some pairs."""
         chosen: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
         lengths = []
@@ -61,11 +50,7 @@ class Responses:
         )
 
     def join(self, other: "Responses") -> "Responses":
-        """Return the counts of both sets of pairs together.
-
-        Args:
-            other: The counts of other pairs.
-        """
+        """Return the counts of both sets of pairs together."""
         counts = None
         if self.counts is not None and other.counts is not None:
             both = {**self.counts, **other.counts}

@@ -20,10 +20,6 @@ class Shuffled:
     were exchanged at random, without what all pairs share. Without v subtracted, the control of
     pairs that agree perfectly would be parallel to v. E⟨c, v⟩² / E‖c‖² is the share of the
     variance of single differences that lies along v.
-
-    Args:
-        signs: Σ sᵢ of each control.
-        sums: `[setting layer d_model]`: Σ sᵢ dᵢ of each control in float64, in residual units.
     """
 
     signs: tuple[int, ...]
@@ -31,22 +27,13 @@ class Shuffled:
 
     @classmethod
     def of(cls, difference: Float[Tensor, "pair layer d_model"], numbers: list[int]) -> "Shuffled":
-        """Return the controls of a batch of pairs.
-
-        Args:
-            difference: `[pair layer d_model]`: chosen − rejected at all recorded layers, float64.
-            numbers: The number of each pair; its random labels depend on nothing else.
-        """
+        """Return the controls of a batch of pairs."""
         labels = torch.stack([_labels(n // _BLOCK)[n % _BLOCK] for n in numbers])
         few = difference[:, layers_read(difference.shape[1])]
         return cls(_whole(labels.sum(dim=0)), torch.einsum("ps,pld->sld", labels, few))
 
     def join(self, other: "Shuffled") -> "Shuffled":
-        """Return the controls of both sets of pairs together.
-
-        Args:
-            other: The controls of other pairs.
-        """
+        """Return the controls of both sets of pairs together."""
         signs = tuple(a + b for a, b in zip(self.signs, other.signs, strict=True))
         return Shuffled(signs, self.sums + other.sums)
 
@@ -54,9 +41,6 @@ class Shuffled:
         """Return the root mean square cosine between a mean difference and its controls.
 
         √(Σ ⟨c, v⟩² / (‖v‖² Σ ‖c‖²)) over the controls; NaN where v or all controls are zero.
-
-        Args:
-            mean: v at all recorded layers, `[layer d_model]`, in residual units.
         """
         v = mean[layers_read(len(mean))]
         centred = self.sums - torch.tensor(self.signs)[:, None, None] * v
@@ -66,11 +50,7 @@ class Shuffled:
 
 
 def layers_read(count: int) -> list[int]:
-    """Return which of the recorded layers have controls: all of up to four, else four of them.
-
-    Args:
-        count: Number of recorded layers.
-    """
+    """Return which of the recorded layers have controls: all of up to four, else four of them."""
     most = min(count, _MOST_LAYERS)
     return [(2 * k + 1) * count // (2 * most) for k in range(most)]
 

@@ -9,11 +9,7 @@ _COUNT = ("text", "chosen", "rejected")
 
 
 def describe_responses(responses: Responses | None) -> dict[str, object] | None:
-    """Return the description of the counts, JSON values only.
-
-    Args:
-        responses: The counts, if they are known.
-    """
+    """Return the description of the counts, JSON values only."""
     if responses is None:
         return None
     counts = responses.counts
@@ -28,14 +24,7 @@ def describe_responses(responses: Responses | None) -> dict[str, object] | None:
 
 
 def read_responses(value: object) -> Responses:
-    """Return the counts of a description.
-
-    Args:
-        value: The description.
-
-    Raises:
-        VectorFileError: A member is missing or unknown, or the numbers do not add up.
-    """
+    """Return the counts of a description."""
     found = fields.members("responses", value, _NAMES)
     pairs = fields.integer("pairs of responses", found["pairs"], low=1)
     longer = fields.integer("much_longer", found["much_longer"], high=pairs)
@@ -61,15 +50,7 @@ def _counts(value: object, pairs: int) -> dict[str, tuple[int, int]]:
 
 
 def read_signs(value: object, count: int) -> tuple[int, ...] | None:
-    """Return the sum of the random labels of each control, if there are controls.
-
-    Args:
-        value: The sums as they stand in the description.
-        count: Number of pairs, each of which has the label 1 or -1.
-
-    Raises:
-        VectorFileError: They cannot be sums of so many labels.
-    """
+    """Return the sum of the random labels of each control, if there are controls."""
     if value is None:
         return None
     listed = fields.array("signs", value)

@@ -73,17 +73,6 @@ def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
     """Return the fields of a row.
 
     A name in ``columns`` comes first, then a column with our own name, then a usual other name.
-
-    Args:
-        row: The row as read: column name → value.
-        columns: The caller's renaming, our name → the name in the file.
-
-    Returns:
-        The values under our names.
-
-    Raises:
-        PairsError: The row is no mapping, a column that is needed is not there, or one holds what
-            a model would read and a pair does not carry.
     """
     if not isinstance(row, Mapping):
         raise PairsError(

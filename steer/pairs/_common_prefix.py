@@ -1,15 +1,10 @@
-"""What two sequences have in common from the start."""
+"""The length of a common prefix."""
 
 from collections.abc import Sequence
 
 
 def common_prefix_length(one: Sequence[object], other: Sequence[object]) -> int:
-    """Return how many items two sequences share from the start.
-
-    Args:
-        one: Token ids, characters, messages or anything else that can be compared.
-        other: Likewise.
-    """
+    """Return the number of leading items that two sequences share."""
     for n, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return n

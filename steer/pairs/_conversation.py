@@ -32,20 +32,7 @@ def is_transcript(text: str) -> bool:
 
 
 def read_messages(value: object, field: str) -> tuple[Message, ...]:
-    """Return a list of messages or of ``{"role": ..., "content": ...}`` as messages.
-
-    Args:
-        value: The list as read.
-        field: The name of the field, for the error.
-
-    Returns:
-        The messages, with the fields that chat templates know (`tool_calls`, `reasoning_content`,
-        …); other keys are left alone.
-
-    Raises:
-        PairsError: It is no list, a message lacks a role or its content, or it holds what is no
-            text (images).
-    """
+    """Return a list of messages or of ``{"role": ..., "content": ...}`` as messages."""
     if not isinstance(value, list | tuple):
         raise _not_messages(f"field '{field}' has the wrong type", value)
     messages = []
@@ -80,16 +67,6 @@ def read_transcript(text: str, field: str) -> tuple[Message, ...]:
 
     A turn begins with its speaker's name at the start of the text or after an empty line; the
     one space after the colon belongs to the name, everything else to the turn.
-
-    Args:
-        text: The transcript.
-        field: The name of the field, for the error.
-
-    Returns:
-        One message per turn, user first, speakers alternating.
-
-    Raises:
-        PairsError: It does not begin with ``Human:``, or one speaker has two turns in a row.
     """
     before, *parts = _TURN.split(text)
     speakers, turns = parts[::2], parts[1::2]
@@ -110,19 +87,7 @@ def read_transcript(text: str, field: str) -> tuple[Message, ...]:
 def part_conversations(
     chosen: tuple[Message, ...], rejected: tuple[Message, ...]
 ) -> tuple[tuple[Message, ...], str, str]:
-    """Return the prompt that two conversations share, and the two answers after it.
-
-    Args:
-        chosen: The whole conversation with the wanted answer last.
-        rejected: The whole conversation with the unwanted answer last.
-
-    Returns:
-        The shared messages and the contents of the two last ones.
-
-    Raises:
-        PairsError: They differ before the last message, one does not end with the assistant,
-            they share nothing, or they are equal.
-    """
+    """Return the prompt that two conversations share, and the two answers after it."""
     roles = [m[-1].role if m else "nobody" for m in (chosen, rejected)]
     if roles != ["assistant", "assistant"]:
         raise PairsError(
@@ -159,15 +124,7 @@ def part_conversations(
 
 
 def check_answer(message: Message, field: str) -> None:
-    """Refuse an answer with fields: an answer is text.
-
-    Args:
-        message: The answer.
-        field: The name of the field, for the error.
-
-    Raises:
-        PairsError: The message has fields besides role and content.
-    """
+    """Refuse an answer with fields: an answer is text."""
     if message.fields:
         raise PairsError(
             f"field '{field}' is an answer with {', '.join(message.fields)}, which is not carried",
@@ -185,16 +142,6 @@ def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     front of that word goes with the answer and a line end stays with the prompt, where
     tokenisers put them: ``"Pick:\n (A)"`` and ``"Pick:\n (B)"`` give ``"Pick:\n"``, ``" (A)"``
     and ``" (B)"``.
-
-    Args:
-        chosen: Prompt and wanted answer in one text.
-        rejected: Prompt and unwanted answer in one text.
-
-    Returns:
-        The prompt and the two answers; joined again they give the two texts.
-
-    Raises:
-        PairsError: The texts share no beginning, or one is the beginning of the other.
     """
     cut = common_prefix_length(chosen, rejected)
     if cut == min(len(chosen), len(rejected)):

@@ -18,25 +18,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def may_hold(size: int) -> int:
-    """Return how many bytes a compressed file may hold.
-
-    Args:
-        size: Its own size, in bytes.
-    """
+    """Return how many bytes a compressed file may hold."""
     return max(_FLOOR, _RATIO * size)
 
 
 def read_lines(path: Path, name: str) -> Iterator[str]:
-    """Yield the lines of a file with their ends; white space before the first text is one of these.
-
-    Args:
-        path: The file.
-        name: Its name as the caller wrote it, for errors.
-
-    Raises:
-        PairsError: The file cannot be read, is empty or no UTF-8, a line is longer than 16 MiB, or
-            a compressed file holds more than it may.
-    """
+    """Yield the lines of a file with line ends; leading blank lines become empty ones."""
     offset, filled = 0, False
     with _opened(path, name) as file:
         most = _most(path)
@@ -61,16 +48,7 @@ def read_lines(path: Path, name: str) -> Iterator[str]:
 
 
 def read_text(path: Path, name: str) -> str:
-    """Return the whole text of a file; a byte order mark in front of it is not part of the text.
-
-    Args:
-        path: The file.
-        name: Its name as the caller wrote it, for errors.
-
-    Raises:
-        PairsError: The file cannot be read, is empty or no UTF-8, or a compressed file holds more
-            than it may.
-    """
+    """Return the whole text of a file; a byte order mark in front of it is not part of the text."""
     with _opened(path, name) as file:
         most = _most(path)
         data = file.read() if most is None else file.read(most + 1)
@@ -83,15 +61,7 @@ def read_text(path: Path, name: str) -> str:
 
 
 def check_unique(header: Sequence[str], name: str) -> None:
-    """Refuse columns of the same name.
-
-    Args:
-        header: The names of the columns.
-        name: The file's name.
-
-    Raises:
-        PairsError: A name stands twice.
-    """
+    """Refuse columns of the same name."""
     repeated = [column for column, count in Counter(header).items() if count > 1]
     if repeated:
         raise PairsError(
@@ -103,12 +73,7 @@ def check_unique(header: Sequence[str], name: str) -> None:
 
 
 def too_much(name: str, most: int) -> PairsError:
-    """Return the error for a compressed file that holds more than it may.
-
-    Args:
-        name: The file's name.
-        most: What it may hold, in bytes.
-    """
+    """Return the error for a compressed file that holds more than it may."""
     return PairsError(
         f"{name} holds far more than its size says",
         found=f"more than {most / MIB:.0f} MiB when decompressed",
@@ -119,11 +84,7 @@ def too_much(name: str, most: int) -> PairsError:
 
 
 def empty(name: str) -> PairsError:
-    """Return the error for a file without text.
-
-    Args:
-        name: The file's name.
-    """
+    """Return the error for a file without text."""
     return PairsError(
         f"{name} is empty",
         found="no text",
@@ -133,13 +94,7 @@ def empty(name: str) -> PairsError:
 
 
 def unreadable(name: str, error: Exception, kind: str) -> PairsError:
-    """Return the error for a file that cannot be read.
-
-    Args:
-        name: The file's name.
-        error: What was raised.
-        kind: What the file should be.
-    """
+    """Return the error for a file that cannot be read."""
     return PairsError(
         f"{name} cannot be read",
         found=f"{type(error).__name__}: {error}"[:300],

@@ -33,15 +33,7 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class Request:
-    """How rows are to be read; the arguments of ``Pairs.load``, checked.
-
-    Args:
-        domain: The domain of every pair, or ``None`` for the column ``domain``.
-        shape: The shape of every row, or ``None`` to find it from the first valid one.
-        columns: Our name → the name in the source.
-        limit: The largest number of pairs to read, or ``None`` for all.
-        on_bad: ``"error"`` or ``"report"``.
-    """
+    """How rows are to be read; the arguments of ``Pairs.load``, checked."""
 
     domain: str | None = None
     shape: str | None = None
@@ -65,21 +57,7 @@ class Request:
 def read_pairs(
     rows: Iterable[Row], source: str, request: Request
 ) -> tuple[tuple[Pair, ...], tuple[RejectedRow, ...]]:
-    """Return the pairs of some rows, and the rows that are none.
-
-    Args:
-        rows: The rows as read.
-        source: Where they come from, for errors.
-        request: How to read them.
-
-    Returns:
-        The pairs in the order of the rows, and the rejected rows, which are looked at as far as
-        the limit needs; with ``on_bad="error"`` there are none.
-
-    Raises:
-        PairsError: A row is not a valid pair and ``on_bad`` is ``"error"``, or there is no
-            valid pair at all.
-    """
+    """Return the pairs of some rows, and the rows that are none."""
     rejected: list[RejectedRow] = []
     good = _valid_pairs(rows, request, rejected)
     limit = None if request.limit is None else min(as_integer(request.limit) or 0, sys.maxsize)

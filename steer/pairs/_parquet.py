@@ -14,16 +14,7 @@ _VALUE = 16  # bytes that a value is taken to need beside its text
 
 
 def read_parquet(path: Path, name: str) -> Iterator[dict[str, object]]:
-    """Yield the rows of a Parquet file.
-
-    Args:
-        path: The file.
-        name: Its name as the caller wrote it, for errors.
-
-    Raises:
-        PairsError: The file is empty or cannot be read, repeats the name of a column, or holds more
-            than it may.
-    """
+    """Yield the rows of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

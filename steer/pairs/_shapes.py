@@ -96,17 +96,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 
 
 def find_shape(fields: Fields) -> str:
-    """Return the name of the shape of a row, from its columns and the types of their values.
-
-    Args:
-        fields: The fields of the row.
-
-    Returns:
-        A key of ``SHAPES``.
-
-    Raises:
-        PairsError: A value is neither text nor a list.
-    """
+    """Return the name of the shape of a row, from its columns and the types of their values."""
     kinds = {f: _kind(fields, f) for f in ("prompt", "chosen", "rejected") if f in fields}
     answers = [fields["chosen"], fields["rejected"]]
     if "prompt" not in kinds:
@@ -120,19 +110,7 @@ def find_shape(fields: Fields) -> str:
 
 
 def read_pair(fields: Fields, shape: str, domain: str | None) -> Pair:
-    """Return the pair that a row of a known shape holds.
-
-    Args:
-        fields: The fields of the row.
-        shape: A key of ``SHAPES``.
-        domain: The domain of every pair; ``None`` reads the column ``domain`` if there is one.
-
-    Returns:
-        The pair, its texts to the letter.
-
-    Raises:
-        PairsError: The row is not a valid pair of that shape.
-    """
+    """Return the pair that a row of a known shape holds."""
     prompt, chosen, rejected = SHAPES[shape].read(fields)
     if domain is None and "domain" in fields:
         domain = fields["domain"]

@@ -14,13 +14,7 @@ _BINS = 16
 
 
 def pairs_card(pairs: Sequence[Pair], source: str, rejected: int) -> Card:
-    """Return the card of some pairs. Lengths are taken of at most 2000 of them, evenly spaced.
-
-    Args:
-        pairs: The pairs.
-        source: Where they came from.
-        rejected: Rows of the source that were left out.
-    """
+    """Return the card of some pairs. Lengths are taken of at most 2000 of them, evenly spaced."""
     more = f", {rejected} rows rejected" if rejected else ""
     said = f"Pairs: {len(pairs)} pair{'' if len(pairs) == 1 else 's'} from {source}{more}"
     if not pairs:
@@ -47,11 +41,7 @@ def pairs_card(pairs: Sequence[Pair], source: str, rejected: int) -> Card:
 
 
 def pair_card(pair: Pair) -> Card:
-    """Return the card of one pair.
-
-    Args:
-        pair: The pair.
-    """
+    """Return the card of one pair."""
     turns = len(messages_of(pair.prompt))
     facts = [("turns", str(turns))] if turns > 1 else []
     domain = f" · {pair.domain}" if pair.domain else ""

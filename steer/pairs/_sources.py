@@ -20,19 +20,7 @@ _SAVED = ("state.json", "dataset_dict.json")
 
 
 def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
-    """Return the name of a source and its rows.
-
-    Args:
-        source: A file, a directory, the name of a data set, a ``datasets.Dataset`` or a list of
-            mappings.
-        split: The split to take of a data set that has several.
-
-    Returns:
-        The name for messages, and the rows.
-
-    Raises:
-        PairsError: The source is of no known kind, cannot be read, or has no such split.
-    """
+    """Return the name of a source and its rows."""
     if isinstance(source, str | Path) and source != "":
         path, kind = _looked_at(source)
         if kind == "saved":

@@ -18,18 +18,6 @@ def part_numbers(pairs: Sequence[Pair], parts: Sequence[float], seed: int) -> tu
 
     Prompts are ordered by ``sha256(seed, prompt)`` within their domain, the domains are
     interleaved evenly, and the sequence is cut at the wanted sizes.
-
-    Args:
-        pairs: The pairs.
-        parts: Fractions of all pairs, or numbers of pairs, that use up all pairs; what a single one
-            leaves over is a second part.
-        seed: Any int; another seed orders the prompts in another way.
-
-    Returns:
-        One number per pair, from 0.
-
-    Raises:
-        PairsError: The sizes are none, leave pairs over, or a part would lack a domain.
     """
     if (number := as_integer(seed)) is None:
         raise PairsError(

@@ -27,14 +27,7 @@ _ENTRY = ("dtype", "shape", "data_offsets")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor of the container.
-
-    Args:
-        dtype: `F16`, `BF16`, `F32` or `F64`.
-        shape: Its dimensions.
-        start: First byte, counted from the start of the file.
-        stop: Byte after the last.
-    """
+    """One tensor of the container."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -44,28 +37,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What the header of a container says.
-
-    Args:
-        metadata: The free texts.
-        entries: The tensors by name.
-    """
+    """What the header of a container says."""
 
     metadata: Mapping[str, str]
     entries: Mapping[str, Entry]
 
 
 def read_container(file: BinaryIO, size: int, *, key: str) -> Container:
-    """Read and verify the header: the tensors must fill the rest of the file without a gap.
-
-    Args:
-        file: The file, at its start.
-        size: Its length in bytes.
-        key: The metadata key that our files have.
-
-    Raises:
-        VectorFileError: The file is no safetensors file, is damaged, or lacks the key.
-    """
+    """Read and verify the header: the tensors must fill the rest of the file without a gap."""
     first = file.read(_LENGTH)
     length = int.from_bytes(first, "little")
     if len(first) < _LENGTH or not 2 <= length <= min(size - _LENGTH, _MAX_HEADER):
@@ -103,15 +82,7 @@ def _entry(name: str, value: object, base: int) -> Entry:
 
 
 def read_shape(where: str, value: object) -> tuple[int, ...]:
-    """Return a shape without empty dimensions.
-
-    Args:
-        where: Path of the value, for messages.
-        value: A JSON value.
-
-    Raises:
-        VectorFileError: It is no array of positive integers, or has too many dimensions.
-    """
+    """Return a shape without empty dimensions."""
     sizes = fields.array(where, value)
     if len(sizes) > _MAX_DIMENSIONS:
         raise fields.wrong(where, f"{len(sizes)} dimensions", f"at most {_MAX_DIMENSIONS}")
@@ -133,15 +104,7 @@ def _check_filled(entries: Mapping[str, Entry], start: int, size: int) -> None:
 
 
 def read_tensor(file: BinaryIO, entry: Entry) -> tuple[Tensor, str]:
-    """Return a tensor with memory of its own, and the SHA-256 of its bytes.
-
-    Args:
-        file: The file.
-        entry: Which tensor.
-
-    Raises:
-        VectorFileError: The file has become shorter, or there is no memory for the tensor.
-    """
+    """Return a tensor with memory of its own, and the SHA-256 of its bytes."""
     try:
         memory = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
     except RuntimeError as error:
@@ -167,16 +130,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 def header_bytes(
     metadata: Mapping[str, str], tensors: Mapping[str, Tensor], *, size: int = 0
 ) -> bytes:
-    """Return the start of a file: the length and the header, padded to a multiple of 8.
-
-    Args:
-        metadata: The free texts.
-        tensors: The tensors by name, in the order in which they are written.
-        size: The least number of bytes, itself a multiple of 8.
-
-    Raises:
-        VectorFileError: The header would be longer than readers accept.
-    """
+    """Return the start of a file: the length and the header, padded to a multiple of 8."""
     table: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     for name, tensor in tensors.items():

@@ -6,16 +6,7 @@ _INF = float("inf")
 
 
 def members(where: str, value: object, names: tuple[str, ...]) -> dict[str, object]:
-    """Return a JSON object that has exactly the members named.
-
-    Args:
-        where: Path of the value in the document, for messages.
-        value: The value.
-        names: The members' names.
-
-    Raises:
-        VectorFileError: It is no object, or a member is missing or unknown.
-    """
+    """Return a JSON object that has exactly the members named."""
     found = mapping(where, value)
     missing = [name for name in names if name not in found]
     unknown = sorted(set(found) - set(names))
@@ -83,13 +74,7 @@ def optional_number(
 
 
 def wrong(where: str, found: object, expected: str) -> VectorFileError:
-    """Return the error for an unusable value of the document.
-
-    Args:
-        where: Path of the value in the document.
-        found: What stands there.
-        expected: What should.
-    """
+    """Return the error for an unusable value of the document."""
     return VectorFileError(
         f"{where} in the header cannot be used",
         found=found,

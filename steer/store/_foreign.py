@@ -27,13 +27,7 @@ _BEGINNINGS = (
 
 
 def not_safetensors(beginning: bytes, size: int, length: int) -> VectorFileError:
-    """Return the error for a file that does not begin like a safetensors file.
-
-    Args:
-        beginning: Its first bytes.
-        size: Its length in bytes.
-        length: What its first 8 bytes say is the header's length.
-    """
+    """Return the error for a file that does not begin like a safetensors file."""
     found = f"{size} bytes, of which the first 8 announce a header of {length}"
     do = "name a file written by save; if it was one, get it again"
     if size == 0:
@@ -51,13 +45,7 @@ def not_safetensors(beginning: bytes, size: int, length: int) -> VectorFileError
 
 
 def not_ours(key: str, keys: Sequence[str], names: Sequence[str]) -> VectorFileError:
-    """Return the error for a safetensors file without the description that is read.
-
-    Args:
-        key: The metadata key of what is read.
-        keys: The metadata keys there are.
-        names: Names of its tensors.
-    """
+    """Return the error for a safetensors file without the description that is read."""
     wanted = _KINDS[key]
     adapter = any(".lora_A" in name or ".lora_B" in name for name in names)
     kind = "a PEFT adapter" if adapter else "a model's weights or another library's vector"

@@ -19,10 +19,5 @@ def lock(file: IO[bytes] | int) -> None:
 
 
 def lock_at_once(file: IO[bytes] | int) -> None:
-    """Lock an open file or folder that nobody else has locked.
-
-    Raises:
-        BlockingIOError: Another process, or another opening of the file, holds the lock.
-        OSError: The file system has no locks.
-    """
+    """Lock an open file or folder that nobody else has locked."""
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

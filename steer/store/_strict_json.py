@@ -13,17 +13,7 @@ _MAX_SEPARATORS = 2**21  # a vector of a low-rank term at each of 36,000 weights
 
 
 def dumps(value: object) -> str:
-    """Return the canonical JSON text of a value: keys sorted, no spaces.
-
-    Args:
-        value: Plain dicts, lists, strings, finite numbers, Booleans and None.
-
-    Returns:
-        A text from which `loads` returns an equal value.
-
-    Raises:
-        VectorFileError: The value cannot be written as JSON and read back equal.
-    """
+    """Return the canonical JSON text of a value: keys sorted, no spaces."""
     try:
         text = json.dumps(
             value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
@@ -36,18 +26,7 @@ def dumps(value: object) -> str:
 
 
 def loads(text: str) -> object:
-    """Return the value of a JSON text.
-
-    Args:
-        text: The text.
-
-    Returns:
-        Dicts, lists, strings, finite numbers, Booleans and None.
-
-    Raises:
-        VectorFileError: The text is no JSON, names a key twice, nests too deeply, or holds NaN,
-            infinity, an integer beyond 64 bits, half of a surrogate pair, or too many values.
-    """
+    """Return the value of a JSON text."""
     _check_size(text)
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)

@@ -19,11 +19,7 @@ _OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 
 def new_file(folder: Path) -> tuple[Path, int]:
-    """Return a new empty file in a folder and its descriptor, which holds a lock.
-
-    Args:
-        folder: Where.
-    """
+    """Return a new empty file in a folder and its descriptor, which holds a lock."""
     clear(folder)
     while True:
         path = folder / _name()
@@ -34,11 +30,7 @@ def new_file(folder: Path) -> tuple[Path, int]:
 
 
 def new_folder(folder: Path) -> tuple[Path, int | None]:
-    """Return a new empty folder in a folder and the descriptor that locks it, if there are locks.
-
-    Args:
-        folder: Where.
-    """
+    """Return a new empty folder inside a folder, and the descriptor of its lock if there is one."""
     clear(folder)
     while True:
         path = folder / _name()
@@ -66,11 +58,7 @@ def _claimed(path: Path, descriptor: int) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove what killed writers left in a folder; what cannot be removed stays.
-
-    Args:
-        folder: The folder.
-    """
+    """Remove what killed writers left in a folder; what cannot be removed stays."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         left = [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name)]
         for path in left:

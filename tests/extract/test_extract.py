@@ -10,15 +10,11 @@ from steer.errors import RecordingError
 from steer.extract import (
     Activations,
     get_method,
+    mean_difference,
     method,
     methods,
+    palrs,
     record,
-)
-from steer.extract import (
-    _mean_difference as mean_difference,
-)
-from steer.extract import (
-    _palrs as palrs,
 )
 from steer.extract._moments import Moments
 from steer.extract._registry import _METHODS

@@ -16,15 +16,7 @@ _BLOCK = 2**17  # elements hashed at once, as float64
 
 
 def describe(vector: Vector, tensors: Mapping[str, object]) -> dict[str, object]:
-    """Return the description of a vector, JSON values only.
-
-    Args:
-        vector: The vector.
-        tensors: Descriptions of its tensors by name, as `describe_tensor` gives them.
-
-    Raises:
-        AlgebraError: There are statistics of a layer without a direction.
-    """
+    """Return the description of a vector, JSON values only."""
     made = vector.provenance
     return {
         "format_version": FORMAT_VERSION,
@@ -49,11 +41,7 @@ def describe(vector: Vector, tensors: Mapping[str, object]) -> dict[str, object]
 
 
 def describe_model(model: ModelInfo | None) -> dict[str, object] | None:
-    """Return the description of a model, JSON values only.
-
-    Args:
-        model: What identifies it, if anything.
-    """
+    """Return the description of a model, JSON values only."""
     if model is None:
         return None
     return {
@@ -103,12 +91,7 @@ def _gate(gate: DomainGate | None) -> dict[str, object] | None:
 
 
 def describe_tensor(tensor: Tensor, sha256: str) -> dict[str, object]:
-    """Return the description of one tensor.
-
-    Args:
-        tensor: The tensor.
-        sha256: Checksum of its bytes.
-    """
+    """Return the description of one tensor."""
     return {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "sha256": sha256}
 
 
@@ -123,11 +106,7 @@ def _float(value: float | None) -> float | None:
 
 
 def values_checksum(tensor: Tensor) -> str:
-    """Return the SHA-256 of a tensor's shape and numbers, the same in every dtype that holds them.
-
-    Args:
-        tensor: Any shape; it is read block by block.
-    """
+    """Return the SHA-256 of a tensor's shape and numbers, independent of its dtype."""
     digest = hashlib.sha256(repr(tuple(tensor.shape)).encode())
     rows = tensor.detach().reshape(tensor.shape or (1,))
     step = max(1, _BLOCK // max(1, math.prod(rows.shape[1:])))

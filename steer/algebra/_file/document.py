@@ -43,13 +43,7 @@ _GATE = ("domains", "layer", "margin", "accuracy")
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What the description says about one tensor.
-
-    Args:
-        dtype: Name of the dtype.
-        shape: Its dimensions.
-        sha256: Checksum of its bytes.
-    """
+    """What the description says about one tensor."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -68,17 +62,7 @@ class GateInfo:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A checked description.
-
-    Args:
-        provenance: How the vector was made.
-        kinds: Kind of term at each site.
-        norms: ‖v‖ of each layer, in residual units.
-        stats: What was measured, per layer.
-        tuning: The setting a selection chose, if any.
-        gate: The gate, if any.
-        tensors: The tensors by name.
-    """
+    """A checked description."""
 
     provenance: Provenance
     kinds: Mapping[Site, str]
@@ -90,16 +74,7 @@ class Document:
 
 
 def read_document(value: object) -> Document:
-    """Check a description and return its content.
-
-    Args:
-        value: The JSON value.
-
-    Raises:
-        VectorFileError: A part is missing, unknown or unusable.
-        AlgebraError: A site's name is unreadable.
-        CompositionError: The scope of the tuning is unreadable.
-    """
+    """Check a description and return its content."""
     top = fields.members("the description", value, _TOP)
     check_version(top)
     kinds = _kinds(top["sites"])
@@ -120,15 +95,7 @@ def read_document(value: object) -> Document:
 
 
 def check_version(document: Mapping[str, object], known: int = FORMAT_VERSION) -> None:
-    """Refuse a description of a newer version of the format.
-
-    Args:
-        document: The description.
-        known: The newest version that is known here.
-
-    Raises:
-        VectorFileError: The version is newer than this library, or no version at all.
-    """
+    """Refuse a description of a newer version of the format."""
     version = fields.integer("format_version", document.get("format_version"), low=1)
     if version > known:
         raise VectorFileError(
@@ -156,14 +123,7 @@ def _provenance(value: object) -> Provenance:
 
 
 def read_model(value: object) -> ModelInfo:
-    """Return what identifies a model, checked.
-
-    Args:
-        value: The JSON value.
-
-    Raises:
-        VectorFileError: A member is missing, unknown or unusable.
-    """
+    """Return what identifies a model, checked."""
     model = fields.members("provenance.model", value, _MODEL)
     return ModelInfo(
         model_id=fields.text("model.model_id", model["model_id"]),
@@ -288,17 +248,7 @@ def _check_fit(document: Document) -> None:
 
 
 def build_vector(document: Document, tensors: Mapping[str, Tensor]) -> Vector:
-    """Return the vector of a checked description.
-
-    Args:
-        document: The description.
-        tensors: The tensors by name, finite.
-
-    Raises:
-        VectorFileError: A norm disagrees with its tensor.
-        AlgebraError: Terms do not form a vector.
-        CompositionError: The gate's names and centroids do not match.
-    """
+    """Return the vector of a checked description."""
     terms = {
         site: KINDS[kind](*(tensors[tensor_name(site, part)] for part in PARTS[kind]))
         for site, kind in document.kinds.items()

@@ -32,14 +32,6 @@ def save(vector: Vector, path: PathLike) -> None:
 
     Equal vectors give equal bytes. The file appears under its name only when it is complete; a
     file of that name is replaced.
-
-    Args:
-        vector: The vector.
-        path: Where to write.
-
-    Raises:
-        VectorFileError: The file cannot be written, a value is not finite, or the vector's
-            records disagree with each other.
     """
     with about(path):
         tensors = named_tensors(vector)
@@ -53,36 +45,14 @@ def save(vector: Vector, path: PathLike) -> None:
 def header_of(
     vector: Vector, tensors: Mapping[str, Tensor], infos: Mapping[str, object], *, size: int = 0
 ) -> bytes:
-    """Return the start of a vector's file, after checking that it can be read back.
-
-    Args:
-        vector: The vector; its tensors may be on the meta device.
-        tensors: Its tensors by name, in the order in which they are written.
-        infos: The description of each.
-        size: Fill the header with spaces to this many bytes.
-
-    Raises:
-        SteerError: A record of the vector cannot be written and read back.
-    """
+    """Return the start of a vector's file, after checking that it can be read back."""
     text = strict_json.dumps(describe(vector, infos))
     read_document(strict_json.loads(text))
     return header_bytes({KEY: text, DIGEST_KEY: digest_of(text)}, tensors, size=size)
 
 
 def load(path: PathLike) -> Vector:
-    """Read a vector from a file that `save` wrote; all is validated before the vector is built.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The vector as it was saved, bit for bit, in memory of its own; `==` does not compare
-        tensors.
-
-    Raises:
-        VectorFileError: The file is damaged, foreign, of a newer version, or holds values that
-            cannot be used.
-    """
+    """Read a vector from a file that `save` wrote; all is validated before the vector is built."""
     with about(path), opened(path) as (file, size):
         document, _, container = _header(file, size)
         tensors = {}
@@ -129,24 +99,12 @@ def _header(file: BinaryIO, size: int) -> tuple[Document, dict[str, object], Con
 
 
 def digest_of(text: str) -> str:
-    """Return the SHA-256 of a text.
-
-    Args:
-        text: The text.
-    """
+    """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_storable(name: str, tensor: Tensor) -> None:
-    """Refuse a tensor that a file cannot hold.
-
-    Args:
-        name: Its name.
-        tensor: The tensor.
-
-    Raises:
-        VectorFileError: Its dtype is not a float, it is empty, or a value is not finite.
-    """
+    """Refuse a tensor that a file cannot hold."""
     if tensor.dtype not in DTYPE_NAMES or tensor.numel() == 0:
         found = f"{name!r} of dtype {tensor.dtype} and shape {tuple(tensor.shape)}"
         expected = "float16, bfloat16, float32 or float64, and at least one element"
@@ -180,29 +138,13 @@ def about(path: PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a file to read it; give it with its length in bytes.
-
-    Args:
-        path: The file.
-
-    Raises:
-        VectorFileError: It is a directory, a device or a pipe.
-    """
+    """Open a file to read it; give it with its length in bytes."""
     with readable(path, VectorFileError, kind="a .safetensors file") as file:
         yield file, file_size(file)
 
 
 def write_file(path: PathLike, header: bytes, tensors: Mapping[str, Tensor]) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: Where to write; a file of that name is replaced.
-        header: What it begins with.
-        tensors: The tensors by name, in the header's order.
-
-    Raises:
-        VectorFileError: The file cannot be written.
-    """
+    """Write a file whole or not at all."""
     with AtomicFile(path, VectorFileError) as out:
         out.write(header)
         for tensor in tensors.values():
@@ -211,12 +153,7 @@ def write_file(path: PathLike, header: bytes, tensors: Mapping[str, Tensor]) -> 
 
 
 def damaged(found: str, expected: str) -> VectorFileError:
-    """Return the error for a file whose parts disagree.
-
-    Args:
-        found: What was found.
-        expected: What should be there.
-    """
+    """Return the error for a file whose parts disagree."""
     return VectorFileError(
         "the file is damaged",
         found=found,

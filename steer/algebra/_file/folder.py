@@ -13,16 +13,7 @@ if TYPE_CHECKING:
 
 
 def save_by_domain(vectors: "Mapping[str, Vector]", folder: str | os.PathLike[str]) -> None:
-    """Write each vector to `<folder>/<domain>.safetensors`.
-
-    Args:
-        vectors: Vector of each domain.
-        folder: Where to; it is made if it does not exist.
-
-    Raises:
-        VectorFileError: A file cannot be written, or a file is named in place of a folder.
-        CompositionError: The name of a domain cannot be that of a file.
-    """
+    """Write each vector to `<folder>/<domain>.safetensors`."""
     folder = path_of(folder, VectorFileError)
     if folder.suffix == ".safetensors":
         raise VectorFileError(

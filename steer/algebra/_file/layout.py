@@ -37,9 +37,6 @@ def named_tensors(vector: Vector) -> dict[str, Tensor]:
     """Return all tensors of a vector, gate included, in the order in which they are written.
 
     Wider elements come first, so that every tensor begins at a multiple of its element's size.
-
-    Args:
-        vector: The vector.
     """
     named = {
         tensor_name(site, part): tensor
@@ -52,9 +49,5 @@ def named_tensors(vector: Vector) -> dict[str, Tensor]:
 
 
 def stored_norm(direction: Tensor) -> float:
-    """Return ‖v‖ to nine digits, in residual units: the same on every machine.
-
-    Args:
-        direction: `[d_model]`, in residual units.
-    """
+    """Return ‖v‖ to nine digits, in residual units: the same on every machine."""
     return float(f"{math.hypot(*direction.double().tolist()):.9g}")

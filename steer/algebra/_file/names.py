@@ -6,14 +6,7 @@ from steer.errors import CompositionError
 
 
 def check_file_name(domain: str) -> None:
-    """Refuse a domain's name that would write elsewhere than into the folder asked for.
-
-    Args:
-        domain: The name, which is to be a file's without its ending, or a part of it.
-
-    Raises:
-        CompositionError: It holds a separator of folders, or is a folder itself.
-    """
+    """Refuse a domain's name that would write elsewhere than into the folder asked for."""
     if Path(domain).name != domain or domain == "..":
         raise CompositionError(
             "this domain's name cannot be a part of a file name",
