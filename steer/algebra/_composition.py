@@ -34,7 +34,8 @@ class Part(Shown):
 
     Args:
         vector: The vector; it may hold residual and weight sites at once.
-        operator: Name of the operator used at its residual sites; weights are always added.
+        operator: Name of the operator at its residual sites, with an argument where it takes one:
+            `clamp(0.5)`. Weights are always added.
         scope: The tokens it acts on.
 
     Raises:
@@ -47,7 +48,7 @@ class Part(Shown):
     scope: Scope = ALL
 
     def __post_init__(self) -> None:
-        get_operator(self.operator)
+        object.__setattr__(self, "operator", get_operator(self.operator).name)
         object.__setattr__(self, "scope", parse_scope(self.scope))
         sites = self.vector.sites
         if self.operator != "add" and sites and all(isinstance(s, Weight) for s in sites):

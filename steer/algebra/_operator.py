@@ -1,12 +1,15 @@
-"""What is done at a site: functions `(h, V, c) -> h'`, one registered object each.
+"""Operators: registered functions `(h, V, c) -> h'` that act at residual sites.
 
-An operator is split in two, so that what does not depend on the token is done once per call:
+An operator has two halves, so that work that does not depend on the token runs once per call:
 `prepare(V, c)` turns directions and coefficients into tensors, `apply(h, prepared)` uses them.
-Where several operators meet at one site they run in the order ablate, clamp, rotate, add.
+Operators that meet at one site run in the order ablate, clamp, rotate, add.
 """
 
+import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from einops import einsum
@@ -23,6 +26,7 @@ Prepared = tuple[Tensor, ...]
 ORDER = ("ablate", "clamp", "rotate", "add")
 _DEPENDENT = 1e-4
 _TINY = 1e-300  # only a direction of zeros is shorter
+_WITH_ARGUMENT = re.compile(r"(\w+)\(([^()]{1,40})\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,15 @@ class Operator:
     """One operator.
 
     Args:
-        name: Its name; it must stand in `ORDER`, or be run after all of those.
-        prepare: From directions `[domain d_model]` and coefficients `[batch domain]`, in the dtype
+        name: Its name. Names in `ORDER` run in that order, all others after them.
+        prepare: Maps directions `[domain d_model]` and coefficients `[batch domain]`, in the dtype
             of the directions, to the tensors that `apply` needs, each with the batch first.
-        apply: From `h [batch pos d_model]` and those tensors to the new h. It must not write into
+        apply: Maps `h [batch pos d_model]` and those tensors to the new h. It must not write into
             h, and must return every row whose coefficients are all zero bit for bit.
         low: Smallest coefficient allowed.
         high: Largest coefficient allowed.
+        at: Returns the operator at an argument: `clamp(0.5)` is `at(0.5)` of the operator that is
+            registered as `clamp`, which stands for its default. None for one without argument.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Operator:
     apply: Callable[[Hidden, Prepared], Hidden]
     low: float = float("-inf")
     high: float = float("inf")
+    at: "Callable[[float], Operator] | None" = None
 
     def __call__(self, h: Hidden, V: Directions, c: Coefficients) -> Hidden:
         """Return h' for one site.
@@ -61,7 +68,8 @@ class Operator:
     @property
     def rank(self) -> int:
         """Position in the order in which operators run at one site."""
-        return ORDER.index(self.name) if self.name in ORDER else len(ORDER)
+        base = self.name.partition("(")[0]
+        return ORDER.index(base) if base in ORDER else len(ORDER)
 
     def check(self, c: Coefficients) -> None:
         """Refuse coefficients outside the operator's range.
@@ -85,14 +93,14 @@ _OPERATORS: dict[str, Operator] = {}
 
 
 def register_operator(operator: Operator) -> Operator:
-    """Make an operator known under its name.
+    """Register an operator under its name.
 
     Args:
         operator: The operator.
 
     Returns:
-        The same operator. Defining it anew, as when a notebook's cell is run again, puts it in
-        place of the old one.
+        The same operator. Registering it again, as when a notebook cell is run twice, replaces the
+        old one.
 
     Raises:
         CompositionError: The name is taken.
@@ -127,19 +135,46 @@ def get_operator(name: str) -> Operator:
     """Return an operator by its name.
 
     Args:
-        name: One of `operators()`.
+        name: One of `operators()`, or one that takes an argument with a number in parentheses:
+            `clamp(0.5)`.
+
+    Returns:
+        The operator; equal arguments give one and the same object.
 
     Raises:
-        CompositionError: There is none of that name.
+        CompositionError: There is no operator of that name, or it takes no such argument.
     """
-    if name not in _OPERATORS:
-        raise CompositionError(
-            "unknown operator",
-            found=repr(name),
-            expected=" | ".join(operators()),
-            do="name one of these, or register your own with register_operator",
-        )
-    return _OPERATORS[name]
+    if isinstance(name, str) and name in _OPERATORS:
+        return _OPERATORS[name]
+    match = _WITH_ARGUMENT.fullmatch(str(name))
+    base = _OPERATORS.get(match[1]) if match else None
+    if match and base and base.at and (value := _finite(match[2])) is not None:
+        return _at(base.name, base.at, value)
+    raise CompositionError(
+        "unknown operator",
+        found=repr(name)[:120],
+        expected=" | ".join(_spelled(o) for o in map(_OPERATORS.__getitem__, operators())),
+        do="name one of these, or register your own with register_operator",
+    )
+
+
+@lru_cache(maxsize=256)
+def _at(base: str, at: Callable[[float], Operator], value: float) -> Operator:
+    """Return an operator at an argument, under the canonical form of its name."""
+    return replace(at(value), name=f"{base}({value!r})", at=None)
+
+
+def _finite(text: str) -> float | None:
+    """Return a finite number from its text, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _spelled(operator: Operator) -> str:
+    return operator.name if operator.at is None else f"{operator.name}(NUMBER)"
 
 
 def cast(prepared: Prepared, h: Hidden) -> Prepared:

@@ -1,7 +1,9 @@
-"""On which tokens a vector acts, by meaning and not by slice."""
+"""Scopes: the tokens on which a vector acts, named by meaning instead of by slice."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Int
@@ -9,7 +11,15 @@ from torch import Tensor
 
 from steer.errors import CompositionError, ScopeError
 
-_PARTS = ("all", "prompt", "response", "last_prompt")
+# Each part by the positions of tokens and the number of tokens of the prompt.
+PARTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "all": lambda position, prompt: position >= 0,
+        "prompt": lambda position, prompt: position < prompt,
+        "response": lambda position, prompt: position >= prompt,
+        "last_prompt": lambda position, prompt: position == prompt - 1,
+    }
+)
 _MARKED = ("after:", "before:")
 _RANGE = re.compile(r"\[([0-9]{0,18}):([0-9]{0,18})\]")
 _LONGEST = 100  # characters of a marker
@@ -47,11 +57,11 @@ class Scope:
     def __post_init__(self) -> None:
         if self.marker is not None:
             _check_marker(self.marker)
-        elif self.part not in _PARTS:
+        elif self.part not in PARTS:
             raise CompositionError(
                 "unknown scope",
                 found=repr(self.part)[:_LONGEST],
-                expected=" | ".join([*_PARTS, *(f"{start}MARKER" for start in _MARKED)]),
+                expected=_known(),
                 do="name a part; cut it with Scope(part, start=…, stop=…)",
             )
         stop = NEVER if self.stop is None else self.stop
@@ -113,12 +123,8 @@ class Scope:
                 expected="the number of prompt tokens of each row",
                 do="pass prompt_lengths=, or use the scope 'all'",
             )
-        end = prompt_lengths[:, None]
-        if self.part == "prompt":
-            return chosen & (positions < end)
-        if self.part == "last_prompt":
-            return chosen & (positions == end - 1)
-        chosen = chosen & (positions >= end)
+        part = PARTS["response" if self.marker is not None else self.part]
+        chosen = chosen & part(positions, prompt_lengths[:, None])
         if self.marker is None:
             return chosen
         if ends is None:
@@ -166,10 +172,13 @@ def parse_scope(value: "Scope | str") -> Scope:
     raise CompositionError(
         "unreadable scope",
         found=repr(value)[:_LONGEST],
-        expected="all | prompt | response | last_prompt | after:MARKER | before:MARKER, or one of "
-        "them with [start:stop]",
+        expected=f"{_known()}, or one of them with [start:stop]",
         do="write for instance 'response', 'all[3:]' or 'after:</think>'",
     )
+
+
+def _known() -> str:
+    return " | ".join([*PARTS, *(f"{start}MARKER" for start in _MARKED)])
 
 
 def _check_marker(marker: str) -> None:

@@ -23,6 +23,7 @@ from steer.cli._common import (
 )
 from steer.errors import CompositionError, PairsError, VectorFileError
 from steer.extract._positions import DEFAULT_AT
+from steer.extract._registry import keep_for
 
 if TYPE_CHECKING:
     from steer.algebra import Vector
@@ -106,7 +107,8 @@ def extract(
     options = {"kl": kl, "budget": budget, "seed": seed, "progress": progress}
     with working(progress):
         lm = load_model(model, dtype, device)
-        activations = _recorded(lm, made, at, position, wanted, progress)
+        keep = keep_for(method or "mean_difference")
+        activations = _recorded(lm, made, at, position, wanted, keep, progress)
         for name in names:
             mine = _of_domain(activations, name)
             chosen = None
@@ -170,13 +172,14 @@ def _recorded(
     at: Sequence[str] | None,
     position: str | None,
     layers: list[int] | None,
+    keep: Literal["means", "pairs"],
     progress: bool,
 ) -> "Activations":
     """Return a recording at the positions that were named, of which one may be used alone."""
     from steer.extract import record
 
     named = [label.strip() for part in at or () for label in part.split(",")]
-    found = record(lm, pairs, at=named or DEFAULT_AT, layers=layers, progress=progress)
+    found = record(lm, pairs, at=named or DEFAULT_AT, layers=layers, keep=keep, progress=progress)
     return found if position is None else _at(found, found.position(position))
 
 

@@ -50,7 +50,7 @@ def domain_gate(
     Raises:
         CompositionError: No domain, a domain without prompts, no such layer, nothing to choose
             between (one domain and no background).
-        SelectionError: Prompts are given as one text and in no sequence.
+        ArgumentError: Prompts are given as one text and in no sequence.
         SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """

@@ -1,7 +1,10 @@
 """The difference of means at every recorded layer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
 
 from steer.algebra import Direction, LayerStats, Provenance, Residual, Site, Term, Vector
 from steer.errors import RecordingError
@@ -59,14 +62,28 @@ def built(
 ) -> Vector:
     """Return the differences of means at some layers as a vector with statistics."""
     moments = activations.of(domain, position)
-    terms: dict[Site, Term] = {}
+    directions: dict[int, Tensor] = {}
     stats: dict[int, LayerStats] = {}
     for layer in layers:
         row = activations.layers.index(layer)
-        v = moments.difference[row]
         factor = scale_of(moments, row) if rescale else 1.0
-        terms[Residual(layer)] = Direction((v * factor).float())
+        directions[layer] = moments.difference[row] * factor
         stats[layer] = _stats(moments, row, factor)
+    return vector_of(activations, name, domain, position, directions, arguments, stats)
+
+
+def vector_of(
+    activations: Activations,
+    name: str,
+    domain: str | None,
+    position: str,
+    directions: Mapping[int, Float[Tensor, " d_model"]],
+    arguments: dict[str, object],
+    stats: Mapping[int, LayerStats],
+) -> Vector:
+    """Return directions by layer as a vector in float32, with the provenance of a recording."""
+    moments = activations.of(domain, position)
+    terms: dict[Site, Term] = {Residual(k): Direction(v.float()) for k, v in directions.items()}
     own = {(domain, position): moments}
     warned = problems(own, activations.responses, noise=False)  # noise is told by `stats`
     provenance = Provenance(

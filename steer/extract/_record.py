@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from steer._check import as_integer, as_list
+from steer._check import as_layers, integer, one_of
 from steer.engine import unsteered
 from steer.engine._base import check_evaluating, in_place
 from steer.engine._packed import read_packed
@@ -78,15 +78,16 @@ def record(
         The moments, and the pairs if they are kept.
 
     Raises:
-        RecordingError: No pairs, an unknown position, layer or `keep`, a model in training mode, a
-            text longer than the model's positions, values that are not finite, `max_tokens` below
-            1, or `packing=True` for a model that cannot.
+        RecordingError: No pairs, an unknown position or layer, a model in training mode, a text
+            longer than the model's positions, values that are not finite, or `packing=True` for a
+            model that cannot.
         SelectionError: The first argument is no `Model`.
+        ArgumentError: Pairs or layers in no sequence, layers that are no integers,
+            `max_tokens` below 1, or an unknown `keep`.
         SteeringError: The model is being steered.
         CapabilityError: The model's engine does not work on its modules.
         TextError: A pair cannot be encoded.
         PairsError: Some pairs name a domain and others none.
-        SelectionError: Pairs or layers are given as one value and in no sequence.
     """
     check_model(model)
     in_place(model.engine, "recording")
@@ -94,20 +95,14 @@ def record(
     pairs = as_pairs(pairs)
     architecture = model.architecture
     wanted = _checked(architecture, pairs, layers)
-    _check_keep(keep)
+    one_of("keep", keep, ("means", "pairs"))
     domains: tuple[str | None, ...] = pairs.domains or (None,)
     positions, units = plan(model.chat, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
     _check_length(architecture, longest)
-    if max_tokens is not None and (as_integer(max_tokens) or 0) < 1:
-        raise RecordingError(
-            "max_tokens is no number of tokens",
-            found=f"max_tokens={max_tokens!r}",
-            expected="an integer of at least 1",
-            do="leave it out; a text longer than that runs alone",
-        )
     if max_tokens is None:
         max_tokens = _MAX_TOKENS.get(device_of(architecture).type, _MAX_TOKENS_ELSEWHERE)
+    max_tokens = integer("max_tokens", max_tokens, least=1)
     path, read = _reader(architecture, wanted, longest, max_tokens, packing)
     room = max(1, _READ_BYTES // (8 * len(wanted) * architecture.d_model))
     limit = max_tokens if path == "packed" else _SORTED * max_tokens
@@ -155,15 +150,15 @@ def _checked(
         )
     check_evaluating(architecture, RecordingError)
     everything = range(architecture.n_layers)
-    wanted = as_list("layers", everything if layers is None else layers)
-    if not wanted or not all(as_integer(layer) in everything for layer in wanted):
+    wanted = as_layers(everything if layers is None else layers)
+    if not wanted or not all(layer in everything for layer in wanted):
         raise RecordingError(
             "there is no such layer",
             found=f"layers={layers!r}",
             expected=f"layers from 0 to {architecture.n_layers - 1}",
             do="count the blocks from 0; layer l is the output of block l",
         )
-    return tuple(sorted({int(layer) for layer in wanted}))
+    return tuple(sorted(set(wanted)))
 
 
 def _check_length(architecture: Architecture, longest: int) -> None:
@@ -271,16 +266,6 @@ def _in_one(parts: Sequence[KeptPairs]) -> KeptPairs:
     """Return the pairs of all batches in one."""
     chosen = torch.cat([part.chosen for part in parts])
     return KeptPairs(chosen, torch.cat([part.rejected for part in parts]))
-
-
-def _check_keep(keep: str) -> None:
-    if keep not in ("means", "pairs"):
-        raise RecordingError(
-            "unknown value of keep",
-            found=f"keep={keep!r}"[:80],
-            expected="'means' | 'pairs'",
-            do="keep='pairs' keeps the activations of single pairs as well",
-        )
 
 
 def _check_finite(moments: Mapping[_Key, Moments], layers: Sequence[int]) -> None:

@@ -1,11 +1,13 @@
 """The registry of extraction methods: a method is one decorated function."""
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from steer.algebra import Vector
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
+
+Keep: TypeAlias = Literal["means", "pairs"]
 
 
 class Method(Protocol):
@@ -15,33 +17,34 @@ class Method(Protocol):
         """Return the vector of a domain."""
 
 
-_METHODS: dict[str, Method] = {}
+_METHODS: dict[str, tuple[Method, Keep]] = {}
 _M = TypeVar("_M", bound=Callable[..., Vector])
 
 
-def method(name: str) -> Callable[[_M], _M]:
+def method(name: str, *, keep: Keep = "means") -> Callable[[_M], _M]:
     """Register an extraction method under a name.
 
     Args:
         name: The name, as the command line takes it.
+        keep: What `record` must keep for it: `means`, or `pairs` if it reads single pairs.
 
     Returns:
-        A decorator that returns the function as it is. Defining it anew, as when a notebook's cell
-        is run again, puts the new function in place of the old one.
+        A decorator that returns the function unchanged. Running the definition again, as when a
+        notebook cell is run twice, replaces the old function.
 
     Raises:
         RecordingError: The name is taken.
     """
 
     def register(function: _M) -> _M:
-        if name in _METHODS and _place(_METHODS[name]) != _place(function):
+        if name in _METHODS and _place(_METHODS[name][0]) != _place(function):
             raise RecordingError(
                 "an extraction method of this name exists already",
                 found=name,
                 expected=f"a name other than {', '.join(_METHODS)}",
                 do="choose another name",
             )
-        _METHODS[name] = function
+        _METHODS[name] = function, keep
         return function
 
     return register
@@ -66,6 +69,15 @@ def get_method(name: str) -> Method:
     Raises:
         RecordingError: There is none of that name.
     """
+    return _entry(name)[0]
+
+
+def keep_for(name: str) -> Keep:
+    """Return what `record` must keep for a method, as its argument `keep` takes it."""
+    return _entry(name)[1]
+
+
+def _entry(name: str) -> tuple[Method, Keep]:
     if name not in _METHODS:
         raise RecordingError(
             "unknown extraction method",

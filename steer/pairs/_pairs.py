@@ -332,7 +332,7 @@ def as_pairs(pairs: Iterable[Pair], what: str = "pairs") -> Pairs:
         what: What they are, for the message.
 
     Raises:
-        SelectionError: They are no iterable, or a text or a mapping.
+        ArgumentError: They are no iterable, or a text or a mapping.
         PairsError: An item is not a ``Pair``.
     """
     given: object = pairs

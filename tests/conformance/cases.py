@@ -8,6 +8,7 @@ from torch import Tensor
 
 from steer import Composition, DomainGate, Part, Vector, compose
 from steer.algebra import parse_scope
+from tests import registered
 from tests.tiny import MIXTURES
 from tests.weights import everywhere
 
@@ -19,7 +20,7 @@ PROMPTS = (
     "Sell it?",
     "Should the bond or the share be sold first?",
 )
-SCOPES = ("all", "prompt", "response", "last_prompt", "all[3:]", "response[:18]", "all[:5]")
+SCOPES = (*registered.SCOPES, "all[3:]", "response[:18]", "all[:5]")
 ROWS = ((12, 9), (5, 9), (17, 9), (8, 9))  # lengths of a prompt and of the response to it
 
 

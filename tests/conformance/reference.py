@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from steer import Composition, Weight
-from steer.algebra import Term, tensors
+from steer.algebra import Term, get_operator, tensors
+from steer.algebra._scope import PARTS
 from steer.algebra._term import dense
-
-RANK = {"ablate": 0, "add": 3}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,9 @@ def chosen(scope: str, length: int, prompt: int) -> list[bool]:
         "prompt": range(prompt),
         "response": range(prompt, length),
         "last_prompt": range(prompt - 1, prompt),
-    }[name]
+    }.get(name)
+    if part is None:  # no textbook has it: what was registered is taken at its word
+        part = [p for p in range(length) if PARTS[name](p, prompt)]
     window = range(int(start or 0), int(stop) if stop else length)
     return [p in part and p in window for p in range(length)]
 
@@ -82,6 +83,13 @@ def _project(h: Tensor, span: Sequence[Tensor]) -> Tensor:
 
 
 OPERATORS = {"add": add, "ablate": ablate}
+
+
+def operate(name: str, h: Tensor, V: Tensor, c: Tensor) -> Tensor:
+    """One row under an operator; one that no textbook has is taken at its word, in float64."""
+    if name in OPERATORS:
+        return OPERATORS[name](h, V, c)
+    return get_operator(name)(h[None], V, c[None])[0]
 
 
 def run(
@@ -156,14 +164,14 @@ def _apply(
     groups: dict[tuple[int, str], list[tuple[Tensor, Tensor, str]]] = {}
     for k, part in enumerate(composition.parts.values()):
         if layer in part.vector.layers:
-            place = (RANK[part.operator], str(part.scope))
+            place = (get_operator(part.operator).rank, str(part.scope))
             entry = (part.vector.direction(layer).double(), c[k], part.operator)
             groups.setdefault(place, []).append(entry)
     out = h
     for (_, scope), members in sorted(groups.items(), key=lambda item: item[0][0]):
         V = torch.stack([v for v, _, _ in members])
         active = torch.stack([x for _, x, _ in members])
-        changed = OPERATORS[members[0][2]](out[0].double(), V, active).to(h.dtype)[None]
+        changed = operate(members[0][2], out[0].double(), V, active).to(h.dtype)[None]
         where = torch.tensor(chosen(scope, h.shape[1], prompt))[None, :, None]
         out = torch.where(where, changed, out)
     return out

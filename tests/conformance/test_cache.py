@@ -9,6 +9,7 @@ from steer.network import encode_prompt
 from tests.conformance import cases, reference
 from tests.conformance.cases import PROMPTS, SCOPES, close
 from tests.conformance.engines import EngineFactory
+from tests.registered import OPERATORS
 from tests.tiny import FAMILIES
 
 STEPS = 6
@@ -28,7 +29,7 @@ def answers_by_full_forwards(lm: Any, knobs: Any, rows: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_cached_generation_equals_full_forwards(
     engine_factory: EngineFactory, operator: str, scope: str
 ) -> None:

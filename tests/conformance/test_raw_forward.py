@@ -12,6 +12,7 @@ from steer.errors import CapabilityError, RowsError, ScopeError
 from tests.conformance import cases, reference
 from tests.conformance.cases import ROWS, SCOPES, close, far, padded, unpadded
 from tests.conformance.engines import ENGINES, IN_PLACE, EngineFactory
+from tests.registered import OPERATORS
 from tests.tiny import FAMILIES
 
 MIXED = (["add", "ablate", "add"], ["response", "all", "last_prompt"])
@@ -50,7 +51,7 @@ def test_each_row_of_a_padded_call_equals_the_textbook(
 def compositions(draw: st.DrawFn, rows: int) -> Composition:
     layer = st.integers(0, cases.LAYERS - 1)
     knobs = cases.knobs(
-        [draw(st.sampled_from(["add", "ablate"])) for _ in range(3)],
+        [draw(st.sampled_from(OPERATORS)) for _ in range(3)],
         [draw(st.sampled_from(SCOPES)) for _ in range(3)],
         [draw(st.lists(layer, min_size=1, max_size=2, unique=True)) for _ in range(3)],
         cases.gate(layer=0, margin=draw(st.sampled_from([0.0, 0.5, 99.0])))

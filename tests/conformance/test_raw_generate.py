@@ -14,6 +14,7 @@ from steer.errors import CapabilityError, RowsError, ScopeError
 from tests.conformance import cases, reference
 from tests.conformance.cases import SCOPES, close, padded
 from tests.conformance.engines import EngineFactory
+from tests.registered import OPERATORS
 from tests.tiny import FAMILIES
 
 PROMPTS = cases.sequences([(12, 0), (5, 0), (17, 0), (8, 0)])
@@ -67,7 +68,7 @@ def _without_end(
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_cached_decoding_equals_full_forwards(
     in_place: EngineFactory, operator: str, scope: str
 ) -> None:

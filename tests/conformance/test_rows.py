@@ -12,6 +12,7 @@ from steer.errors import CapabilityError, RowsError
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, SCOPES, close, far
 from tests.conformance.engines import ENGINES, EngineFactory
+from tests.registered import OPERATORS
 from tests.tiny import FAMILIES
 
 RESPONSES = ("Ask a doctor.", "The court can set it aside.", "No.", "The share, when it falls.")
@@ -51,7 +52,7 @@ def test_a_row_equals_its_prompt_alone_in_every_family(
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_a_row_equals_its_prompt_alone_for_every_scope_and_operator(
     engine_factory: EngineFactory, operator: str, scope: str
 ) -> None:

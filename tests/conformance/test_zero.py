@@ -12,6 +12,7 @@ from steer import Part, Scope, compose
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, SCOPES, far, same_bits
 from tests.conformance.engines import EngineFactory
+from tests.registered import OPERATORS
 from tests.tiny import FAMILIES
 
 RESPONSES = ("Ask a doctor.", "The court can set it aside.", "No.", "The share, when it falls.")
@@ -26,7 +27,7 @@ CLOSED = torch.cat([torch.full((3, cases.WIDTH), 1e3), torch.zeros(1, cases.WIDT
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("scope", SCOPES)
 def test_coefficient_zero_is_bit_identical(
     engine_factory: EngineFactory, operator: str, scope: str, dtype: torch.dtype
@@ -62,7 +63,7 @@ def test_coefficient_zero_is_bit_identical_in_every_family(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_an_empty_row_is_the_unsteered_one_beside_rows_that_are_not(
     engine_factory: EngineFactory, operator: str, family: str
 ) -> None:
@@ -78,7 +79,7 @@ def test_an_empty_row_is_the_unsteered_one_beside_rows_that_are_not(
             cases.idle(family, steered[r], plain[r])
 
 
-@pytest.mark.parametrize("operator", ["add", "ablate"])
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_a_closed_gate_is_bit_identical(
     engine_factory: EngineFactory, operator: str, dtype: torch.dtype

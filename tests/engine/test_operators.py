@@ -107,22 +107,6 @@ def test_add_equals_the_sum(seed: int, c: list[float]) -> None:
     torch.testing.assert_close(ADD(h, V, rows).double(), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("name", ["add", "ablate"])
-def test_rows_of_zeros_return_every_bit(name: str, dtype: torch.dtype) -> None:
-    h = random(3, 4, D, seed=0).to(dtype)
-    h[:, 0, :4] = torch.tensor([-0.0, 0.0, torch.inf, -torch.inf], dtype=dtype)
-    h[:, 1, :2] = torch.tensor([torch.nan, torch.finfo(dtype).smallest_normal / 2], dtype=dtype)
-    c = torch.tensor([[0.0, 0.0], [-0.0, 0.0], [1.0, 0.5]])
-    kept = h.clone()
-    found = get_operator(name)(h, random(2, D, seed=1), c)
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[h.element_size()]
-    assert torch.equal(found[:2].view(integers), kept[:2].view(integers))
-    assert not torch.equal(found[2, 2:], kept[2, 2:])
-    assert torch.equal(h.view(integers), kept.view(integers))  # never written in place
-    assert found.dtype == dtype
-
-
 @pytest.mark.parametrize(
     ("dtype", "bound"), [(torch.float16, 2**-10), (torch.bfloat16, 2**-7), (torch.float64, 1e-12)]
 )
@@ -143,9 +127,7 @@ def test_the_order_at_a_site_and_the_registry() -> None:
     assert ORDER == ("ablate", "clamp", "rotate", "add")
     assert ABLATE.rank < ADD.rank
     assert operators() == tuple(sorted(operators(), key=lambda name: get_operator(name).rank))
-    with pytest.raises(CompositionError, match="exists already"):
-        register_operator(Operator("add", ABLATE.prepare, ABLATE.apply))
-    assert register_operator(ADD) is ADD  # a notebook's cell that is run again
+    assert register_operator(ADD) is ADD  # a notebook cell that runs again
     with pytest.raises(CompositionError, match="unknown operator"):
         get_operator("amplify")
     late = Operator("another", ADD.prepare, ADD.apply)

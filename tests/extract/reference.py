@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from steer.extract import POSITIONS
+from steer.extract._positions import _IN_EXCHANGE
 from steer.model import Model
 from steer.network import block_output, encode_exchange, encode_prompt
 from steer.pairs import Pair, Pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 
-EVERYWHERE = ("template", "response_mean", "response_first", "response_last", "prompt_last")
+EVERYWHERE = POSITIONS
 WORDS = ("dose", "drug", "contract", "court", "bond", "share", "rate", "rises", "price", "ask")
 
 
@@ -61,12 +63,16 @@ def side(model: Model, prompt: str, response: str, position: str) -> tuple[Tenso
     else:
         exchange = encode_exchange(model.tokenizer, prompt, response)
         stream, start = streams(model, exchange.ids), exchange.response_start
-        read = {
+        known = {
             "response_mean": stream[:, start:],
             "response_first": stream[:, start : start + 1],
             "response_last": stream[:, -1:],
             "prompt_last": stream[:, start - 1 : start],
-        }[position]
+        }
+        if position in known:
+            read = known[position]
+        else:  # no textbook has it: what was registered is taken at its word
+            read = stream[:, list(_IN_EXCHANGE[position](exchange))]
     return read.mean(dim=1), read.norm(dim=-1).mean(dim=1)
 
 

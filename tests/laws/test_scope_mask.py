@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from steer.algebra import Scope
-from steer.algebra._scope import NEVER, token_positions
+from steer.algebra._scope import NEVER, PARTS, token_positions
 from steer.errors import ScopeError
-
-PARTS = ("all", "prompt", "response", "last_prompt")
-
+from tests.registered import SCOPES
 
 # every pattern of six tokens and padding, with every length of the prompt
 CASES = [(list(row), n) for row in product((False, True), repeat=6) for n in range(1, 7)]
@@ -23,12 +21,13 @@ def naive(tokens, prompts, scope):
     for row, prompt in zip(tokens, prompts, strict=True):
         position, chosen = 0, []
         for is_token in row:
-            inside = {
+            known = {
                 "all": True,
                 "prompt": position < prompt,
                 "response": position >= prompt,
                 "last_prompt": position == prompt - 1,
-            }[scope.part]
+            }
+            inside = known.get(scope.part, PARTS[scope.part](position, prompt))
             in_range = scope.start <= position and (scope.stop is None or position < scope.stop)
             chosen.append(is_token and inside and in_range)
             position += is_token
@@ -37,7 +36,7 @@ def naive(tokens, prompts, scope):
 
 
 @pytest.mark.parametrize(("start", "stop"), RANGES)
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SCOPES)
 def test_the_mask_is_what_a_loop_over_tokens_finds(part, start, stop):
     scope, lengths = Scope(part, start, stop), torch.tensor(PROMPTS)
     positions = token_positions(torch.tensor(TOKENS))

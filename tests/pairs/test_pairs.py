@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steer.errors import PairsError, SelectionError
+from steer.errors import ArgumentError, PairsError
 from steer.pairs import Message, Pair, Pairs, as_pairs
 
 A = Pair("Q1", "a", "b", "medical")
@@ -131,7 +131,7 @@ def test_any_iterable_of_pairs_is_pairs():
     assert as_pairs(PAIRS) is PAIRS
     assert as_pairs([A, B, C]) == as_pairs(iter([A, B, C])) == PAIRS
     for given in ("abc", 3, {"a": A}):
-        with pytest.raises(SelectionError, match="pairs must be given in a sequence"):
+        with pytest.raises(ArgumentError, match="pairs must be a sequence"):
             as_pairs(given)
     with pytest.raises(PairsError, match="item 0"):
         as_pairs(["a"])
