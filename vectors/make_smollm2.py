@@ -17,7 +17,7 @@ from steer.alignment import alignment_vector, preference_tune
 from steer.demo import smollm2
 from steer.demo.real.behaviours import BEHAVIOURS, held_out, judge, pairs
 from steer.demo.real.claim import measure
-from steer.demo.real.study import KL_BUDGET
+from steer.demo.real.subject import KL_BUDGET
 from steer.errors import CheckpointError, FileError, VectorFileError
 from steer.extract import record
 from steer.model import Model

@@ -9,9 +9,13 @@ from torch import Tensor
 from notebooks.experiments.search import COMBINATIONS
 from notebooks.experiments.study import Domains, Reached
 from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.picture import LOOKS
 from steer.view._drawing import new_figure
 
+LOOKS = {  # colour and line of each level: told apart without colour and in print
+    "avoidance": ("#D55E00", ":"),
+    "generic": ("#888888", "--"),
+    "expert": ("#0072B2", "-"),
+}
 PAPER = (
     ("combinations of three levels in three domains reached", "22 of 27"),
     ("time of finding a setting against joint tuning", "12 times faster"),
@@ -170,7 +174,7 @@ def draw(found: Domains, path: Path) -> None:
             own = 100 * found.judged[kind, domain][:, k]
             others = [100 * found.judged[kind, domain][:, j] for j in range(len(DOMAINS)) if j != k]
             for i, level in enumerate(LEVELS):
-                colour, _, line = LOOKS[level]
+                colour, line = LOOKS[level]
                 axis.plot(found.lambdas, own[:, i], line, color=colour, label=level)
                 for other in others:
                     axis.plot(

@@ -7,11 +7,11 @@ from functools import partial
 
 import torch
 
+from notebooks.experiments.clock import Clock
 from notebooks.experiments.cost import Joint, Prompting, joint_tuning, prompting
 from notebooks.experiments.score import Asked, Table, ask, judged, least, likelihood, two_domains
 from notebooks.experiments.search import COMBINATIONS, Found, Settings, by_grid, coarse_to_fine
 from steer.algebra import Composition, DomainGate, Vector, compose
-from steer.demo.clock import Clock
 from steer.demo.data import DOMAINS
 from steer.demo.language import pairs
 from steer.extract import domain_gate, palrs, record

@@ -2,7 +2,8 @@
 
 import os
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from steer.cli._common import load_model, plain_console
 from steer.errors import CheckpointError, FileError, MissingExtraError
 
 if TYPE_CHECKING:
+    from steer.demo.study import Subject
     from steer.model import Model
 
 
@@ -33,19 +35,40 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of splits and random directions.")] = 0,
 ) -> None:
     """Record, choose, steer and judge: on SmolLM2-135M-Instruct, another model, or a toy."""
-    from steer.demo.threads import one_thread
+    from steer.demo import load_model as load_toy
+    from steer.demo.report import save, show
+    from steer.demo.study import study
+    from steer.demo.toy import toy_subject
     from steer.store import folder_of
 
     if toy and model is not None:
         raise typer.BadParameter("--toy is a model already", param_hint="--model")
     folder_of(out, FileError)
     console = plain_console()
-    with one_thread():
+    start = time.perf_counter()
+    with _one_thread():
         lm = None if toy else _instruct(model, console)
         if lm is None:
-            _toy(out, pairs or 100, questions or 20, seed, console)
+            lm, small = load_toy(), True
+            subject = toy_subject(lm, pairs or 100, questions or 20, seed)
         else:
-            _real(lm, out, pairs, questions, seed, console)
+            small = False
+            subject = _instruct_subject(lm, pairs, questions, seed)
+        found = study(
+            lm, subject, seed=seed, progress=not small, say=lambda step: _say(step, console)
+        )
+    show(found, console)
+    written, hint = save(found, out)
+    if hint:
+        console.print(hint, soft_wrap=True)
+    for path in written:
+        console.print(f"saved {path}", soft_wrap=True)
+    wall = time.perf_counter() - start
+    console.print(
+        f"{lm.info.model_id}: {_cpu()} in all, with one thread; {wall:.0f} s of wall time"
+    )
+    if small:
+        console.print("This model is a toy: it shows the mechanics, do not quote its figures.")
 
 
 def _instruct(name: str | None, console: Console) -> "Model | None":
@@ -67,65 +90,36 @@ def _instruct(name: str | None, console: Console) -> "Model | None":
     return None
 
 
-def _real(
-    lm: "Model", out: Path, pairs: int | None, questions: int | None, seed: int, console: Console
-) -> None:
-    """Run the study on an instruct model, and print and save what it found."""
+def _instruct_subject(
+    lm: "Model", pairs: int | None, questions: int | None, seed: int
+) -> "Subject":
+    """Return what is studied on an instruct model, of the sizes asked for."""
     from steer.demo.real.behaviours import ASKED, TRAINING
-    from steer.demo.real.report import save, show
-    from steer.demo.real.study import Size, study
+    from steer.demo.real.subject import instruct_subject
 
-    size = Size()
     for option, given, most in (("pairs", pairs, TRAINING), ("questions", questions, len(ASKED))):
         if given is not None and given > most:
             raise typer.BadParameter(f"there are {most}", param_hint=f"--{option}")
-    if pairs is not None:
-        size = replace(size, pairs=pairs)
-    if questions is not None:
-        size = replace(size, asked=questions, kinds=questions)
-    start = time.perf_counter()
-
-    def say(step: str) -> None:
-        console.print(f"{_cpu():>10}  {step}", soft_wrap=True)
-
-    found = study(lm, size, seed=seed, progress=True, say=say)
-    show(found, console)
-    written, hint = save(found, out)
-    _saved(written, hint, console)
-    wall = time.perf_counter() - start
-    console.print(
-        f"{lm.info.model_id}: {_cpu()} in all, with one thread; {wall:.0f} s of wall time"
-    )
+    sizes = {"n_pairs": pairs, "n_questions": questions, "n_gated": questions}
+    given_sizes = {name: n for name, n in sizes.items() if n is not None}
+    return instruct_subject(lm, **given_sizes, seed=seed, progress=True)
 
 
-def _toy(out: Path, pairs: int, questions: int, seed: int, console: Console) -> None:
-    """Run the study on the toy, and print and save what it found."""
-    with console.status("load the toy model") as status:
-        from steer.demo import load_model as load_toy
-        from steer.demo.plot import text_plot
-        from steer.demo.report import save, show, timing
-        from steer.demo.study import study
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: in a model so small more only wait for each other."""
+    import torch
 
-        found = study(
-            load_toy(), n_pairs=pairs, n_questions=questions, seed=seed, say=status.update
-        )
-        written = save(found, out)
-    show(found, console)
-    timing(found, console)
-    hint = ""
-    if not any(path.suffix == ".png" for path in written):
-        for domain in found.vectors:
-            console.print(text_plot(found, domain), soft_wrap=True)
-        hint = "No picture was drawn. For one: pip install 'residual-steer[plot]'"
-    _saved(written, hint, console)
-    console.print("This model is a toy: it shows the mechanics, its figures are not to be quoted.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _saved(written: list[Path], hint: str, console: Console) -> None:
-    if hint:
-        console.print(hint, soft_wrap=True)
-    for path in written:
-        console.print(f"saved {path}", soft_wrap=True)
+def _say(step: str, console: Console) -> None:
+    console.print(f"{_cpu():>10}  {step}", soft_wrap=True)
 
 
 def _cpu() -> str:

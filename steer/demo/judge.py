@@ -1,4 +1,4 @@
-"""The rule judge of the demo language: which domain and level is this answer?"""
+"""The rule judge of the toy's language: the domain and the level of an answer."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,12 @@ from steer.demo.data import ANSWERS
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge found; ``None`` where the text does not decide."""
+    """The domain and the level of an answer; `None` where the text does not decide.
+
+    Args:
+        domain: `medical`, `legal` or `financial`.
+        level: `avoidance`, `generic` or `expert`.
+    """
 
     domain: str | None
     level: str | None
@@ -17,7 +22,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Marker:
-    """A phrase that occurs in the answers of one (domain, level) only."""
+    """A phrase that occurs in the answers of one domain and level only."""
 
     pattern: re.Pattern[str]
     domain: str
@@ -26,17 +31,14 @@ class _Marker:
 
 
 def judge(text: str) -> Judgement:
-    """Judges an answer by marker phrases that are exclusive to one domain and level.
+    """Judge an answer by marker phrases, each of which belongs to one domain and level.
 
-    A whole answer has one opening and one closing, so it is judged only if it holds exactly
-    one marker of each kind; their domains must agree for the domain to be named, and their
-    levels for the level. Fragments, loops, mixtures and foreign text are never guessed at.
+    A complete answer has one opening and one closing, so the text must hold exactly one marker of
+    each. The domain is named where both agree on it, and so is the level. Fragments, loops,
+    mixtures and other text are unclear.
 
     Args:
         text: The answer, without special tokens.
-
-    Returns:
-        The domain and the level, each ``None`` where unclear.
     """
     found = [marker for marker in _MARKERS for _ in marker.pattern.finditer(text)]
     if sorted(marker.is_opening for marker in found) != [False, True]:
@@ -62,19 +64,9 @@ def level_judge(domain: str) -> Callable[[str, str], str | None]:
     return level
 
 
-def _markers() -> tuple[_Marker, ...]:
-    """Reads the markers (between asterisks) out of the answer templates."""
-    return tuple(
-        _Marker(_pattern(template), domain, level, is_opening)
-        for (domain, level), answers in ANSWERS.items()
-        for is_opening, templates in ((True, answers.openings), (False, answers.closings))
-        for template in templates
-    )
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    """Matches the marker of one template as whole words."""
-    return re.compile(rf"\b{re.escape(template.split('*')[1])}\b")
-
-
-_MARKERS = _markers()
+_MARKERS = tuple(
+    _Marker(re.compile(rf"\b{re.escape(template.split('*')[1])}\b"), domain, level, is_opening)
+    for (domain, level), answers in ANSWERS.items()
+    for is_opening, templates in ((True, answers.openings), (False, answers.closings))
+    for template in templates
+)

@@ -1,150 +1,225 @@
-"""The demo's tables, side-by-side answers and picture, for people to look at."""
+"""What `steer demo` prints and writes: tables, answers to read, vectors and a picture."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.plot import draw
-from steer.demo.study import Study
+from steer.demo.study import DIRECTIONS, KNOB, Study
 from steer.errors import FileError, MissingExtraError
+from steer.selection import HeldOutResult
 from steer.store import folder_made
+from steer.view._drawing import new_figure
 
-_BAR = "▏▎▍▌▋▊▉█"
-_WIDEST = 16  # characters of a full bar
-_BESIDE = 12 + 7 * len(LEVELS)  # characters of a line of bars that are no bar
+_SAMPLES = 2  # questions shown with their answers, of each behaviour
+_BAR = 5  # characters of a full bar
+_LOOKS = (("#0072B2", "o-"), ("#888888", "s--"), ("#D55E00", "v:"))  # of the labels
 
 
 def show(study: Study, console: Console) -> None:
-    """Print everything the demo measured.
+    """Print everything that the demo measured.
 
     Args:
         study: The results.
         console: Where to print.
     """
     _choices(study, console)
-    for domain in DOMAINS:
-        _dose(study, domain, console)
-    for gated in (False, True):
-        _matrix(study, gated, console)
-    _samples(study, console)
+    for name in study.choices:
+        _samples(study, name, console)
+        console.print(_shares(study, name))
+        console.print(verdict(study, name))
+    _rows(study, console)
+    _gate(study, console)
 
 
-def _choices(study: Study, console: Console) -> None:
-    table = Table(
-        title="Chosen on held-out pairs; preference accuracy on pairs never seen before",
-        caption="pos: template token read, from the end; KL: nats per token of neutral text; "
-        "second row: the knob turned back, on the same pairs swapped",
-    )
-    for name in ("domain", "pos", "layer", "coef", "KL"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("steered", "base", "random", "prompted"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for domain, choice in study.choices.items():
-        (found,) = choice.held_out.values()
-        shares = [found.steered, *(found.baselines[b] for b in ("base", "random", "prompted"))]
-        table.add_row(
-            domain,
-            choice.position.removeprefix("template"),
-            str(choice.layer),
-            f"{choice.coefficient:g}",
-            f"{choice.best.kl:.2f}",
-            *(f"{share.value:.0%}" for share in shares),
-        )
-        if choice.back is not None:
-            (back,) = choice.back.values()
-            turned = (back.steered, back.base, back.random)
-            shown = [f"{share.value:.0%}" for share in turned]
-            table.add_row("", "", "", f"{-choice.coefficient:g}", "", *shown, "–")
-    console.print(table)
-    if study.gate.accuracy is not None:
-        console.print(f"Domain gate: {study.gate.accuracy:.1%} of held-out prompts routed rightly.")
-
-
-def _dose(study: Study, domain: str, console: Console) -> None:
-    table = Table(title=f"{domain}: share of answers at each setting of its knob")
-    table.add_column("knob", justify="right")
-    for level in LEVELS:
-        table.add_column(level)
-    width = max(1, min(_WIDEST, (console.width - _BESIDE) // len(LEVELS)))
-    for k in study.knob:
-        shares = study.dose[domain, k]
-        table.add_row(f"{k:+.2f}", *(f"{shares[x]:>4.0%} {bar(shares[x], width)}" for x in LEVELS))
-    console.print(table)
-
-
-def _matrix(study: Study, gated: bool, console: Console) -> None:
-    how = "with the domain gate" if gated else "without a gate"
-    table = Table(
-        title=f"Effect of each knob at ±1, {how}",
-        caption="largest change of a share, in percentage points",
-    )
-    table.add_column("steered ↓  asked →")
-    for domain in DOMAINS:
-        table.add_column(domain, justify="right")
-    for steered in DOMAINS:
-        table.add_row(steered, *(f"{study.matrix[gated, steered, a]:.0f}" for a in DOMAINS))
-    console.print(table)
-
-
-def _samples(study: Study, console: Console) -> None:
-    for domain, (question, answers) in study.samples.items():
-        table = Table(title=f"{domain}: {question}", show_lines=True)
-        table.add_column("knob", justify="right")
-        table.add_column("answer")
-        for k, text in answers.items():
-            table.add_row(f"{k:+.0f}", text)
-        console.print(table)
-
-
-def bar(share: float, width: int = _WIDEST) -> str:
-    """Return a horizontal bar of text.
-
-    Args:
-        share: A share in [0, 1].
-        width: Characters of a full bar.
-    """
-    eighths = round(share * width * 8)
-    full, rest = divmod(eighths, 8)
-    return "█" * full + (_BAR[rest - 1] if rest else "")
-
-
-def timing(study: Study, console: Console) -> None:
-    """Print the time each step took.
-
-    Args:
-        study: The results.
-        console: Where to print.
-    """
-    table = Table(title="Time")
-    table.add_column("step")
-    table.add_column("seconds", justify="right")
-    for step, seconds in study.seconds.items():
-        table.add_row(step, f"{seconds:.1f}")
-    table.add_row("in all", f"{sum(study.seconds.values()):.1f}")
-    console.print(table)
-
-
-def save(study: Study, folder: Path) -> list[Path]:
-    """Write the vectors and, if matplotlib is there, the picture of the dose-response curves.
+def save(study: Study, folder: Path) -> tuple[list[Path], str]:
+    """Write the vectors and, if matplotlib is there, the picture of the dose curves.
 
     Args:
         study: The results.
         folder: Where to write; it is made if missing.
 
     Returns:
-        The files written.
+        The files written, and a hint where there is no picture.
     """
     folder_made(folder, FileError)
     written = []
-    for domain, vector in study.vectors.items():
-        path = folder / f"{domain}.safetensors"
-        vector.save(path)
-        written.append(path)
-    picture = folder / "dose-response.png"
+    for name, vector in study.vectors.items():
+        written.append(folder / f"{name}.safetensors")
+        vector.save(written[-1])
+    picture = folder / "dose.png"
     try:
         draw(study, picture)
-    except MissingExtraError:
-        return written
-    return [*written, picture]
+    except MissingExtraError as error:
+        return written, f"No picture was drawn. For one: {error.do}"
+    return [*written, picture], ""
+
+
+def verdict(study: Study, name: str) -> str:
+    """Return a sentence on whether a knob moves its behaviour further than random directions do.
+
+    Args:
+        study: The results.
+        name: The behaviour.
+    """
+    turned, label = study.turned[name], study.subject.behaviours[name].labels[0]
+    before, after = (turned.dose[k][label] for k in (0.0, 1.0))
+    chance = max(shares[label] for shares in turned.random)
+    found = f"{before:.0%} → {after:.0%} judged {label}; best random direction {chance:.0%}"
+    moves = "moves" if after > max(before, chance) else "FAILS to move"
+    return f"{name} {moves}: {found}."
+
+
+def _choices(study: Study, console: Console) -> None:
+    """Print each selection, the knob turned back where that was measured, and PaLRS's own rule."""
+    limit = next(iter(study.choices.values())).limits.kl
+    table = _table(
+        f"Chosen at KL ≤ {limit:g}; preference accuracy on unseen pairs",
+        ("knob",),
+        ("read at", "layer", "stream", "KL", "steered", "base", "random"),
+        caption="stream: displacement relative to the stream's norm; KL: nats per token of neutral "
+        "text that took no part in choosing",
+    )
+    for name, choice in study.choices.items():
+        where = (choice.position, str(choice.layer), f"{choice.displacement or 0.0:.0%}")
+        kl = f"{(choice.best.kl if choice.kl is None else choice.kl) or 0.0:.2f}"
+        (found,) = choice.held_out.values()
+        table.add_row(name, *where, kl, *_accuracies(found))
+        for back in (choice.back or {}).values():
+            table.add_row("  back", "", "", "", "", *_accuracies(back))
+    console.print(table)
+    for name, choice in study.choices.items():
+        position, layer = study.palrs[name]
+        console.print(
+            f"{name}: {choice.evidence[name]}. The rule of PaLRS would take {position} at layer "
+            f"{layer}."
+        )
+
+
+def _samples(study: Study, name: str, console: Console) -> None:
+    """Print some questions with their answers at both ends of a knob and at 0."""
+    for number, question in enumerate(study.subject.behaviours[name].asked[:_SAMPLES]):
+        table = _table(f"{name}: {question}", (), ("knob",), ("answer",), show_lines=True)
+        for k in (-1.0, 0.0, 1.0):
+            table.add_row(f"{k:+.0f}", _line(study.turned[name].texts[k][number]))
+        console.print(table)
+
+
+def _shares(study: Study, name: str) -> Table:
+    """Return the shares of a behaviour's answers at every setting, beside prompt and chance."""
+    behaviour, turned = study.subject.behaviours[name], study.turned[name]
+    own, *others = turned.prompted
+    table = _table(
+        f"{name}: {len(behaviour.asked)} new questions at each setting",
+        ("setting", own),
+        others,
+        caption=f"prompted: {behaviour.instruction!r}; random: mean, and most, of {DIRECTIONS} "
+        "directions of equal norm",
+    )
+    rows = {f"knob {k:+.1f}": turned.dose[k] for k in KNOB} | {"prompted": turned.prompted}
+    for what, of in (("mean", fmean), ("most", max)):
+        rows[f"random, {what}"] = {
+            x: of(found[x] for found in turned.random) for x in (own, *others)
+        }
+    for setting, shares in rows.items():
+        bar = "█" * round(_BAR * shares[own])
+        table.add_row(setting, f"{shares[own]:4.0%} {bar}", *_percent(shares[x] for x in others))
+    return table
+
+
+def _rows(study: Study, console: Console) -> None:
+    table = _table(
+        "One batch, a setting for each row",
+        ("knobs",),
+        (),
+        ("question and answer",),
+        show_lines=True,
+    )
+    for setting, question, text in study.rows:
+        knobs = ", ".join(f"{name} {k:+.0f}" for name, k in setting.items())
+        table.add_row(knobs, f"{question}\n{_line(text)}")
+    console.print(table)
+
+
+def _gate(study: Study, console: Console) -> None:
+    """Print what knobs do to each kind of question; a column of zeros says nothing and is left."""
+    behaviours, settings = study.subject.behaviours, dict.fromkeys(s for s, _, _ in study.gated)
+    pairs = [(own.kind, name) for own in behaviours.values() for name in behaviours]
+    shown = [p for p in pairs if any(study.gated[s, *p] for s in settings)] or pairs
+    opened = ", ".join(f"{b.kind} → {name}" for name, b in behaviours.items())
+    table = _table(
+        f"All knobs behind a gate: {opened}",
+        ("setting",),
+        [f"{kind}: {behaviours[name].labels[0]}" for kind, name in shown],
+        caption="share of answers to each kind of question; empty columns are left out",
+    )
+    for setting in settings:
+        table.add_row(setting, *_percent(study.gated[setting, *pair] for pair in shown))
+    console.print(table)
+    console.print(f"The gate routes {study.gate_accuracy:.0%} of held-out questions rightly.")
+    for kind, (question, text) in study.routed.items():
+        console.print(f"{kind}: {question}\n  {_line(text)}")
+
+
+def draw(study: Study, path: Path) -> None:
+    """Draw the share of each label over the knob of each behaviour, beside prompt and chance.
+
+    Args:
+        study: The results.
+        path: Where to write the picture.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    behaviours = study.subject.behaviours
+    figure = new_figure(4 * len(behaviours), 4.2)
+    axes = figure.subplots(1, len(behaviours), sharey=True)
+    for axis, (name, behaviour) in zip(axes, behaviours.items(), strict=True):
+        turned, own = study.turned[name], behaviour.labels[0]
+        for k, shares in enumerate(turned.random):
+            ends = [100 * turned.dose[0.0][own], 100 * shares[own]]
+            label = None if k else f"{own}, random directions"
+            axis.plot((0, 1), ends, color="#BBBBBB", linewidth=1, label=label)
+        prompted = 100 * turned.prompted[own]
+        axis.axhline(prompted, color="#009E73", linestyle="-.", label=f"{own}, prompted")
+        for label, (colour, line) in zip(behaviour.labels, _LOOKS, strict=False):
+            dose = [100 * turned.dose[k][label] for k in KNOB]
+            axis.plot(KNOB, dose, line, color=colour, label=label)
+        axis.set(title=name, xlabel="knob (1 = coefficient chosen)", ylim=(-4, 104))
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+    axes[0].set_ylabel("judged answers (%)")
+    figure.savefig(path, dpi=150)
+
+
+def _table(
+    title: str,
+    names: Sequence[str],
+    numbers: Sequence[str],
+    texts: Sequence[str] = (),
+    **options: Any,
+) -> Table:
+    """Return a table with columns for names, for numbers, and for texts that wrap."""
+    table = Table(title=title, **options)
+    for column in names:
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in texts:
+        table.add_column(column)
+    return table
+
+
+def _accuracies(found: HeldOutResult) -> list[str]:
+    return _percent(share.value for share in (found.steered, found.base, found.random))
+
+
+def _percent(shares: Iterable[float]) -> list[str]:
+    return [f"{share:.0%}" for share in shares]
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,240 +1,261 @@
-"""The main job on the demo model: from 100 pairs per domain to measured steered answers."""
+"""The study of `steer demo`: pairs of some behaviours in, judged answers at −, 0 and + out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
-import torch
-
-from steer.algebra import Composition, DomainGate, Vector, compose
-from steer.demo.clock import Clock
-from steer.demo.data import DOMAINS, LEVELS
-from steer.demo.judge import judge
-from steer.demo.language import NEUTRAL_PROMPTS, pairs, questions, system_tags
+from steer.algebra import Composition, Vector, compose
+from steer.demo.answers import Setting, answers
+from steer.demo.real.rules import on_topic
 from steer.extract import Activations, domain_gate, palrs, record
-from steer.measure import neutral_text
+from steer.measure import random_like, repetition
 from steer.model import Model
-from steer.pairs import Pairs
-from steer.selection import Limits, Selection, select
+from steer.pairs import Message, Pairs
+from steer.selection import Selection
 
-KNOB = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
-KL_BUDGET = 3.0
-LAYERS = (3, 4)  # of 6: where steering is tried
-COEFFICIENTS = (0.5, 0.75)
-LADDER = (("expert", "avoidance"), ("expert", "generic"), ("generic", "avoidance"))
-NEW_TOKENS = 48
+KNOB = (-1.0, -0.5, 0.0, 0.5, 1.0)  # settings of each knob; 1 is the coefficient chosen
+DIRECTIONS = 4  # random ones, each of the norm of the vector
 Shares = Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Study:
-    """Everything the demo measured.
+class Behaviour:
+    """One knob of a demo.
 
     Args:
-        vectors: The tuned vector of each domain; each carries the gate.
-        gate: The domain gate, with its held-out routing accuracy.
-        choices: What `select` found for each domain.
-        knob: The settings of the knob; coefficient = knob × the coefficient chosen.
-        dose: Share of each level by domain and knob setting, steered alone and gated.
-        matrix: Largest change of a level's share at ±1, in percentage points, by `(gated,
-            steered domain, asked domain)`.
-        samples: A question of each domain with its answers at knob −1, 0 and +1.
-        seconds: Time of each step.
+        pairs: Pairs that the vector is made from.
+        labels: The labels of answers that are counted; the first is the behaviour's own.
+        judge: Returns the label of an answer to a question.
+        instruction: System message that asks for the behaviour.
+        asked: Questions answered at every setting.
+        kind: Name of the questions that the gate opens the knob for.
+        fitted: Questions of this kind that the gate is fitted on.
+        routed: Other questions of this kind, which the gate must route.
     """
 
-    vectors: Mapping[str, Vector]
-    gate: DomainGate
-    choices: Mapping[str, Selection]
-    knob: tuple[float, ...]
-    dose: Mapping[tuple[str, float], Shares]
-    matrix: Mapping[tuple[bool, str, str], float]
-    samples: Mapping[str, tuple[str, Mapping[float, str]]]
-    seconds: Mapping[str, float]
+    pairs: Pairs
+    labels: tuple[str, ...]
+    judge: Callable[[str, str], str | None]
+    instruction: str
+    asked: Sequence[str]
+    kind: str
+    fitted: Sequence[str]
+    routed: Sequence[str]
 
-    @property
-    def knobs(self) -> Composition:
-        """The three vectors behind the gate; call it to set the knobs."""
-        return compose(self.vectors, gate=self.gate)
+    def shares(self, texts: Sequence[str]) -> Shares:
+        """Return the share of each label among answers to `asked`, and two signs of their quality.
+
+        Args:
+            texts: The answers.
+        """
+        found = [
+            self.judge(question, text) for question, text in zip(self.asked, texts, strict=True)
+        ]
+        counted = {label: found.count(label) / len(found) for label in self.labels}
+        topic = fmean(map(on_topic, self.asked, texts))
+        return counted | {"on topic": topic, "repeated": repetition(texts).value}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Subject:
+    """What a demo studies.
+
+    Args:
+        behaviours: The knobs by name.
+        choose: Chooses position, layer and strength of a behaviour from what was recorded.
+        at: Positions to record.
+        layers: Layers to record.
+        tokens: The most tokens of an answer.
+        gated: Questions of each kind answered without and with the gate.
+        license: Licence of the vectors.
+    """
+
+    behaviours: Mapping[str, Behaviour]
+    choose: Callable[[Activations, str], Selection]
+    at: Sequence[str]
+    layers: Sequence[int]
+    tokens: int
+    gated: int
+    license: str | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Turned:
+    """What the answers to new questions show while one knob is turned.
+
+    Args:
+        texts: The answers by setting of the knob.
+        dose: Shares among them.
+        prompted: Shares under the behaviour's system message.
+        random: Shares along random directions, with the knob at 1.
+    """
+
+    texts: Mapping[float, Sequence[str]]
+    dose: Mapping[float, Shares]
+    prompted: Shares
+    random: Sequence[Shares]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Study:
+    """Everything that a demo measured.
+
+    Args:
+        subject: What was studied.
+        choices: The selection of each behaviour.
+        palrs: Position and layer that the rule of PaLRS takes among those recorded.
+        turned: Answers and shares of each behaviour.
+        rows: Setting, question and answer of one batch with a setting for each row.
+        gate_accuracy: Share of held-out questions that the gate routes to their knob.
+        gated: Share of answers with a behaviour's own label, by setting, kind of question and
+            behaviour.
+        routed: A question of each kind with its answer, all knobs at 1 behind the gate.
+        vectors: The vector of each behaviour, with its setting and the gate.
+    """
+
+    subject: Subject
+    choices: Mapping[str, Selection]
+    palrs: Mapping[str, tuple[str, int]]
+    turned: Mapping[str, Turned]
+    rows: Sequence[tuple[Setting, str, str]]
+    gate_accuracy: float
+    gated: Mapping[tuple[str, str, str], float]
+    routed: Mapping[str, tuple[str, str]]
+    vectors: Mapping[str, Vector]
 
 
 def study(
     model: Model,
+    subject: Subject,
     *,
-    n_pairs: int = 100,
-    n_questions: int = 30,
-    knob: Sequence[float] = KNOB,
     seed: int = 0,
     progress: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Study:
-    """Compute, choose, steer and judge on the demo model.
+    """Record, choose, steer, gate and judge.
 
     Args:
-        model: The demo model.
-        n_pairs: Preference pairs per domain for the vectors.
-        n_questions: Test questions per domain, on topics that occur in no pair.
-        knob: Settings of the knob.
-        seed: Seed of pairs, questions and splits.
-        progress: Whether to show progress bars.
+        model: The model.
+        subject: What to study on it.
+        seed: Seed of the random directions.
+        progress: Whether to show progress bars, if the output is a terminal.
         say: Called with the name of each step as it begins.
 
     Returns:
         All that was measured.
     """
-    clock = Clock(say)
-    with clock.step(f"compute vectors from {n_pairs} pairs per domain"):
-        made_from = _all_pairs(n_pairs, seed, "train")
-        activations = record(model, made_from, at="template", progress=progress)
-    with clock.step("choose layer and strength on held-out pairs"):
-        choices = choose(model, activations, n_questions, seed, progress)
-        vectors = {domain: choice.vector for domain, choice in choices.items()}
-    with clock.step("fit the domain gate and measure its routing"):
-        layer = min(vector.layers[0] for vector in vectors.values())
-        held_out = {d: questions(d, n_questions, seed=seed, split="validation") for d in DOMAINS}
-        gate = domain_gate(model, made_from, layer=layer, held_out=held_out)
-        vectors = {
-            d: replace(v, gate=gate, provenance=replace(v.provenance, license="Apache-2.0"))
-            for d, v in vectors.items()
-        }
-    asked = {d: questions(d, n_questions, seed=seed + 1, split="test") for d in DOMAINS}
-    composed = compose(vectors)
-    with clock.step(f"steer at {len(knob)} settings and judge"):
-        answers = {d: _sweep(model, composed, d, knob, asked[d]) for d in DOMAINS}
-        dose = {(d, k): _levels(texts, d) for d in DOMAINS for k, texts in answers[d].items()}
-    with clock.step("measure every domain under every knob, without and with the gate"):
-        matrix = interference(model, composed, gate, asked)
-    samples = {
-        d: (asked[d][0], {k: answers[d][k][0] for k in (min(knob), 0.0, max(knob))})
-        for d in DOMAINS
-    }
-    return Study(vectors, gate, choices, tuple(knob), dose, matrix, samples, dict(clock.seconds))
-
-
-def choose(
-    model: Model, activations: Activations, n_questions: int, seed: int, progress: bool
-) -> dict[str, Selection]:
-    """Choose layer, position and strength for each domain, on topics that occur in no pair.
-
-    Args:
-        model: The demo model.
-        activations: What was recorded on the training pairs.
-        n_questions: Validation and test pairs per domain.
-        seed: Seed of the pairs.
-        progress: Whether to show progress bars.
-
-    Returns:
-        The choice of each domain.
-    """
-    text = neutral_text(model, NEUTRAL_PROMPTS[::2], max_new_tokens=16)
-    chosen = {}
-    for domain in DOMAINS:
-        candidates = [
-            palrs(activations, domain=domain, positions=[position], layers=[layer])
-            for position in activations.positions
-            for layer in LAYERS
-        ]
-        chosen[domain] = select(
-            model,
-            candidates,
-            ladder(domain, n_questions, seed, "validation"),
-            test=ladder(domain, n_questions, seed, "test"),
-            coefficients=COEFFICIENTS,
-            limits=Limits(kl=KL_BUDGET),
-            answers=False,
-            both_ways=True,
-            neutral=text,
-            instruction=system_tags({domain: "expert"}),
-            seed=seed,
-            progress=progress,
-        )
-    return chosen
-
-
-def ladder(domain: str, n: int, seed: int, split: str) -> Pairs:
-    """Return pairs that put expert before generic and generic before avoidance.
-
-    A knob is to climb all of these steps; with expert against avoidance alone, nearly every
-    setting is right on every pair, and the choice would be left to chance.
-
-    Args:
-        domain: The domain.
-        n: Pairs in all, a third of each kind (rounded up).
-        seed: Seed of the pairs.
-        split: The split.
-    """
-    each = -(-n // len(LADDER))
-    return Pairs.of(
-        pair
-        for k, (chosen, rejected) in enumerate(LADDER)
-        for pair in pairs(
-            domain,
-            each,
-            seed=seed + k,
-            split=split,
-            chosen_level=chosen,
-            rejected_level=rejected,
-        )
+    behaviours = subject.behaviours
+    say("record the pairs of all behaviours in one pass")
+    pairs = Pairs.of(pair for b in behaviours.values() for pair in b.pairs)
+    recording = record(model, pairs, subject.at, layers=subject.layers, progress=progress)
+    choices, turned = {}, {}
+    for name, behaviour in behaviours.items():
+        say(f"{name}: choose position, layer and strength on held-out pairs")
+        choices[name] = choice = subject.choose(recording, name)
+        say(f"{name}: answer {len(behaviour.asked)} new questions at every setting")
+        turned[name] = _turned(model, choice, behaviour, subject.tokens, seed, progress)
+    vectors = {name: choice.vector for name, choice in choices.items()}
+    one = {name: choice.coefficient for name, choice in choices.items()}
+    say("answer one batch with a setting for each row")
+    rows = _rows(model, compose(vectors), one, subject)
+    say("fit the gate, and answer questions of every kind without and with it")
+    gate = domain_gate(
+        model,
+        {name: b.fitted for name, b in behaviours.items()},
+        layer=min(vector.layers[0] for vector in vectors.values()),
+        held_out={name: b.routed for name, b in behaviours.items()},
+        progress=False,
+    )
+    gated, routed = _gated(model, compose(vectors, gate=gate), one, subject, progress)
+    return Study(
+        subject=subject,
+        choices=choices,
+        palrs={name: _by_palrs(recording, name) for name in behaviours},
+        turned=turned,
+        rows=rows,
+        gate_accuracy=gate.accuracy or 0.0,
+        gated=gated,
+        routed=routed,
+        vectors={
+            name: replace(v, gate=gate, provenance=replace(v.provenance, license=subject.license))
+            for name, v in vectors.items()
+        },
     )
 
 
-def interference(
-    model: Model,
-    composed: Composition,
-    gate: DomainGate,
-    asked: Mapping[str, Sequence[str]],
-) -> dict[tuple[bool, str, str], float]:
-    """Return how far each knob at ±1 moves the answers in each domain.
-
-    The effect is the largest change of a level's share against the unsteered model, over both
-    ends of the knob and all levels, in percentage points.
-
-    Args:
-        model: The demo model.
-        composed: The vectors.
-        gate: The domain gate.
-        asked: Test questions of each domain.
-
-    Returns:
-        The effect by `(gated, steered domain, asked domain)`.
-    """
-    effect = {}
-    base = {d: _levels(model.generate(list(asked[d]), max_new_tokens=NEW_TOKENS), d) for d in asked}
-    for gated in (False, True):
-        composition = composed.gated(gate) if gated else composed
-        for domain in DOMAINS:
-            for affected, texts in asked.items():
-                moved = _sweep(model, composition, domain, (-1.0, 1.0), texts)
-                effect[gated, domain, affected] = 100 * max(
-                    abs(_levels(answers, affected)[level] - base[affected][level])
-                    for answers in moved.values()
-                    for level in LEVELS
-                )
-    return effect
+def _by_palrs(recording: Activations, name: str) -> tuple[str, int]:
+    vector = palrs(recording, domain=name, layers=list(recording.layers))
+    return str(vector.provenance.arguments["position"]), vector.layers[0]
 
 
-def _all_pairs(n: int, seed: int, split: str) -> Pairs:
-    joined = [pair for d in DOMAINS for pair in pairs(d, n, seed=seed, split=split)]
-    return Pairs.of(joined)
+def _turned(
+    model: Model, choice: Selection, behaviour: Behaviour, tokens: int, seed: int, progress: bool
+) -> Turned:
+    """Return answers and shares at every setting, along random directions, and when prompted."""
+    one, vector = choice.coefficient, choice.vector
+    random = {f"random {k}": random_like(vector, seed + 1 + k) for k in range(DIRECTIONS)}
+    settings: list[Setting] = [{"knob": k * one} for k in KNOB]
+    settings += [{name: one} for name in random]
+    knobs, asked = compose({"knob": vector, **random}), behaviour.asked
+    found = answers(model, knobs, settings, asked, tokens=tokens, progress=progress)
+    system = Message("system", behaviour.instruction)
+    prompts = [(system, Message("user", question)) for question in asked]
+    prompted = model.generate(prompts, max_new_tokens=tokens)
+    texts = dict(zip(KNOB, found, strict=False))
+    return Turned(
+        texts=texts,
+        dose={k: behaviour.shares(text) for k, text in texts.items()},
+        prompted=behaviour.shares(prompted),
+        random=[behaviour.shares(text) for text in found[len(KNOB) :]],
+    )
 
 
-def _sweep(
-    model: Model, composed: Composition, domain: str, knob: Sequence[float], asked: Sequence[str]
-) -> dict[float, list[str]]:
-    """Return the answers to every question at every setting: settings are rows of one batch."""
-    tuning = composed.parts[domain].vector.tuning
-    strength = 1.0 if tuning is None else tuning.coefficient
-    column = composed.domains.index(domain)
-    rows = torch.zeros(len(knob) * len(asked), len(composed.domains))
-    rows[:, column] = torch.tensor(knob).repeat_interleave(len(asked)) * strength
-    with model.steered(composed, rows):
-        texts = model.generate(list(asked) * len(knob), max_new_tokens=NEW_TOKENS)
-    n = len(asked)
-    return {k: texts[i * n : (i + 1) * n] for i, k in enumerate(knob)}
+def _rows(
+    model: Model, knobs: Composition, one: Setting, subject: Subject
+) -> list[tuple[Setting, str, str]]:
+    """Return each knob at +1 and −1 with a question and its answer, all of one batch."""
+    signs = [(name, sign) for sign in (1.0, -1.0) for name in one]
+    known = {name: b.asked for name, b in subject.behaviours.items()}
+    asked = [known[name][k % len(known[name])] for k, (name, _) in enumerate(signs)]
+    with model.steered(knobs, [{name: sign * one[name]} for name, sign in signs]):
+        texts = model.generate(asked, max_new_tokens=subject.tokens)
+    return [
+        ({name: sign}, question, text)
+        for (name, sign), question, text in zip(signs, asked, texts, strict=True)
+    ]
 
 
-def _levels(texts: Sequence[str], domain: str) -> dict[str, float]:
-    """Return the share of each level among answers; an answer of another domain has none."""
-    found = [judge(text) for text in texts]
-    return {
-        level: sum(j.domain == domain and j.level == level for j in found) / len(found)
-        for level in LEVELS
-    }
+def _gated(
+    model: Model, knobs: Composition, one: Setting, subject: Subject, progress: bool
+) -> tuple[dict[tuple[str, str, str], float], dict[str, tuple[str, str]]]:
+    """Return `Study.gated` and `Study.routed`: each knob alone and all, without and with a gate."""
+    behaviours = subject.behaviours
+    asked = [
+        (b.kind, question) for b in behaviours.values() for question in b.routed[: subject.gated]
+    ]
+    turned: dict[str, Setting] = {f"{name} +1": {name: c} for name, c in one.items()}
+    turned["all +1"] = one
+    shares: dict[tuple[str, str, str], float] = {}
+    routed: dict[str, tuple[str, str]] = {}
+    for how, composed in (("", knobs.gated(None)), (", gate", knobs)):
+        settings = turned if how else {"unsteered": {}, **turned}
+        texts = answers(
+            model,
+            composed,
+            [*settings.values()],
+            [question for _, question in asked],
+            tokens=subject.tokens,
+            progress=progress,
+        )
+        for setting, found in zip(settings, texts, strict=True):
+            for own in behaviours.values():
+                answered = [
+                    (q, text)
+                    for (kind, q), text in zip(asked, found, strict=True)
+                    if kind == own.kind
+                ]
+                routed[own.kind] = answered[0]  # that of the last setting stays
+                for name, b in behaviours.items():
+                    hits = [b.judge(q, text) == b.labels[0] for q, text in answered]
+                    shares[f"{setting}{how}", own.kind, name] = fmean(hits)
+    return shares, routed

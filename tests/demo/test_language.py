@@ -16,7 +16,7 @@ from steer.demo.language import (
     system_tags,
     topics,
 )
-from steer.errors import PairsError
+from steer.errors import ArgumentError
 
 UNCLEAR = Judgement(None, None)
 CELLS = [(domain, level) for domain in DOMAINS for level in LEVELS]
@@ -141,7 +141,7 @@ def test_system_tags_keep_the_order_given():
     ],
 )
 def test_unknown_names_and_numbers_are_refused(call):
-    with pytest.raises(PairsError, match="to do"):
+    with pytest.raises(ArgumentError, match="to do"):
         call()
 
 

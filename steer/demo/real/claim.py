@@ -1,10 +1,11 @@
-"""What a vector does to answers: the labels of its questions at −c, 0 and +c, stored with it."""
+"""What a vector does to answers: their labels at −c, 0 and +c, stored with the vector."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from steer.algebra import Vector, compose
+from steer.demo.answers import answers
 from steer.demo.real.behaviours import ASKED
 from steer.demo.real.rules import OPPOSITES, judge, on_topic
 from steer.errors import VectorFileError
@@ -39,56 +40,31 @@ class Claim:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def share(self, label: str, sign: int) -> Share:
-        """Return the share of answers with a label.
-
-        Args:
-            label: The label.
-            sign: −1, 0 or +1.
-        """
+        """Return the share of answers with a label at a sign."""
         return Share(self.labels[sign].count(label), len(self.labels[sign]))
 
     def topic(self, sign: int) -> Share:
-        """Return the share of answers on topic.
-
-        Args:
-            sign: −1, 0 or +1.
-        """
+        """Return the share of answers on topic at a sign."""
         return Share(sum(self.on_topic[sign]), len(self.on_topic[sign]))
 
     @property
     def change(self) -> ShareChange:
         """The change in the share of the behaviour from the unsteered model to +c."""
-        before, after = (
-            [label == self.behaviour for label in self.labels[sign]] for sign in (0, 1)
-        )
+        before, after = ([x == self.behaviour for x in self.labels[sign]] for sign in (0, 1))
         return ShareChange.of(before, after)
 
     def first(self, n: int) -> "Claim":
-        """Return the claim about the first n questions.
-
-        Args:
-            n: Number of questions, at least 1.
-        """
-        return replace(
-            self,
-            labels={sign: found[:n] for sign, found in self.labels.items()},
-            on_topic={sign: found[:n] for sign, found in self.on_topic.items()},
-        )
+        """Return the claim about the first n questions."""
+        labels = {sign: found[:n] for sign, found in self.labels.items()}
+        topics = {sign: found[:n] for sign, found in self.on_topic.items()}
+        return replace(self, labels=labels, on_topic=topics)
 
     def held_by(self, measured: "Claim") -> bool:
-        """Return whether a measured change reaches the claimed one less its interval.
-
-        Args:
-            measured: What was measured with the same questions.
-        """
+        """Return whether a measured change reaches the lower end of the claimed one's interval."""
         return measured.change.value >= self.change.interval[0]
 
     def stored_with(self, vector: Vector) -> Vector:
-        """Return a vector with this claim among the arguments of its provenance.
-
-        Args:
-            vector: The vector.
-        """
+        """Return a vector with this claim among the arguments of its provenance."""
         document = {
             "behaviour": self.behaviour,
             "coefficient": self.coefficient,
@@ -114,10 +90,14 @@ def claim_of(vector: Vector) -> Claim | None:
     if found is None:
         return None
     try:
-        claim = _read(found)  # type: ignore[arg-type]
+        return _read(found)  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _unreadable(f"{type(error).__name__}: {error}") from None
-    return claim
+        raise VectorFileError(
+            "the claim in this file cannot be checked",
+            found=f"{type(error).__name__}: {error}",
+            expected=f"labels of {len(ASKED)} answers about one of {', '.join(OPPOSITES)}",
+            do="check it with the version of the library that wrote it",
+        ) from None
 
 
 def _read(found: Mapping[str, object]) -> Claim:
@@ -139,56 +119,39 @@ def _read(found: Mapping[str, object]) -> Claim:
     return claim
 
 
-def _unreadable(found: str) -> VectorFileError:
-    return VectorFileError(
-        "the claim in this file cannot be checked",
-        found=found,
-        expected=f"labels of {len(ASKED)} answers about one of {', '.join(OPPOSITES)}",
-        do="check it with the version of the library that wrote it",
-    )
-
-
 def measure(
     model: Model,
     vector: Vector,
     behaviour: str,
     coefficient: float,
     *,
-    questions: Sequence[str] = ASKED,
     tokens: int = TOKENS,
-    signs: Sequence[int] = SIGNS,
     strict: bool = True,
 ) -> tuple[Claim, Mapping[int, list[str]]]:
-    """Answer the questions at −c, 0 and +c in one batch and judge the answers.
+    """Return the claim that the answers at −c, 0 and +c support, and the answers by sign.
 
     Args:
         model: The model; it must not be steered.
         vector: The vector.
         behaviour: Name of the behaviour.
         coefficient: The coefficient c, dimensionless.
-        questions: What is asked.
         tokens: The most tokens of an answer.
-        signs: Which of −1, 0 and +1 to answer at.
         strict: Whether a vector of another configuration, tokenizer or template is refused.
-
-    Returns:
-        The claim that the answers support, and the answers by sign.
 
     Raises:
         FitError: The vector does not fit the model.
         SteeringError: The model is being steered.
     """
-    asked = list(questions)
-    rows = [{behaviour: sign * coefficient} for sign in signs for _ in asked]
-    with model.steered(compose({behaviour: vector}), rows, strict=strict):
-        texts = model.generate(asked * len(signs), max_new_tokens=tokens)
-    answers = {sign: texts[k * len(asked) :][: len(asked)] for k, sign in enumerate(signs)}
+    settings = [{behaviour: sign * coefficient} for sign in SIGNS]
+    knobs = compose({behaviour: vector})
+    found = answers(model, knobs, settings, ASKED, tokens=tokens, strict=strict)
+    by_sign = dict(zip(SIGNS, found, strict=True))
     label = judge(behaviour)
-    found = Claim(
+    claim = Claim(
         behaviour,
         coefficient,
         tokens,
-        {s: tuple(map(label, asked, texts)) for s, texts in answers.items()},
-        {s: tuple(map(on_topic, asked, texts)) for s, texts in answers.items()},
+        {sign: tuple(map(label, ASKED, texts)) for sign, texts in by_sign.items()},
+        {sign: tuple(map(on_topic, ASKED, texts)) for sign, texts in by_sign.items()},
     )
-    return found, answers
+    return claim, by_sign

@@ -11,10 +11,11 @@ import pytest
 
 import steer as library
 from steer.demo import load_model
-from steer.demo.real.answers import answers
+from steer.demo.answers import answers
 from steer.demo.real.kinds import FITTED, KIND_OF, ROUTED
-from steer.demo.real.study import DIRECTIONS, layers_of
+from steer.demo.real.subject import middle_layers
 from steer.demo.smollm2 import OVERRIDE
+from steer.demo.study import DIRECTIONS
 from tests.cli.run import steer
 
 SMALL = ("--pairs", "8", "--questions", "4")
@@ -68,7 +69,7 @@ def test_the_toy_runs_where_the_model_cannot_be_had_and_says_so(
     status, out, err = steer("demo", "-o", str(tmp_path / "out"), *SMALL)
     assert status == 0, err
     assert re.match(r"The toy model runs, since smollm2-135m-instruct-q4_1 cannot be had: .", out)
-    assert "medical: share of answers at each setting of its knob" in out
+    assert "medical: 4 new questions at each setting" in out
     assert "This model is a toy" in out
 
 
@@ -88,11 +89,9 @@ def test_each_row_of_a_batch_is_answered_at_its_own_setting() -> None:
         assert found[1] == lm.generate(asked, max_new_tokens=8)
 
 
-def test_layers_are_spread_over_the_middle_half_of_the_depth() -> None:
-    lm = load_model()
-    assert lm.n_layers == 6
-    assert layers_of(lm, 5) == [1, 2, 3, 4]
-    assert layers_of(lm, 1) == [3]
+@pytest.mark.parametrize(("n", "layers"), [(5, [1, 2, 3, 4]), (1, [3])])
+def test_layers_are_spread_over_the_middle_half_of_the_depth(n: int, layers: list[int]) -> None:
+    assert middle_layers(6, n) == layers
 
 
 def test_questions_of_the_gate_are_held_out_from_its_fitting() -> None:
