@@ -1,11 +1,11 @@
 """Merging: weight vectors written into the weights, in memory or from disk to disk.
 
-Every merged weight is the nearest-even rounding of the exact sum, always from the pristine base.
+Every merged weight is computed in float64 from the pristine base and cast once.
 """
 
-from steer.merge._delta import Delta, Difference
 from steer.merge._disk import merge_checkpoint
 from steer.merge._merger import Merger, merger_of
+from steer.merge._rounding import Delta, Difference
 
 __all__ = [
     "Delta",

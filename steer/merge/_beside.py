@@ -1,4 +1,4 @@
-"""What belongs to a model beside its weights: found, checked, and copied."""
+"""The files of a model's folder other than its weights, which merging copies."""
 
 import os
 import shutil
@@ -16,31 +16,14 @@ _FOLDERS = ("additional_chat_templates",)
 
 
 def files_beside(folder: Path) -> dict[Path, Path]:
-    """Return the files beside a model's weights: name within the folder → the file itself.
-
-    Args:
-        folder: The model's folder.
-
-    Raises:
-        CheckpointError: One is no ordinary file, or a link that leads nowhere or out of the folder
-            and the cache of downloaded models.
-    """
+    """Return the paths of the files to copy by their names within the folder."""
     with accessing(folder, CheckpointError):
         roots = _roots(folder)
         return {path.relative_to(folder): _ordinary(path, roots) for path in _beside(folder)}
 
 
 def copy_files(files: Mapping[Path, Path], folder: Path) -> None:
-    """Copy files into a folder.
-
-    Args:
-        files: What `files_beside` returned.
-        folder: Where to.
-
-    Raises:
-        CheckpointError: A file cannot be read any more.
-        OSError: The folder cannot be written to.
-    """
+    """Copy files into a folder."""
     for name, path in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with open(folder / name, "xb") as out, readable(path, CheckpointError) as file:
@@ -59,7 +42,7 @@ def _beside(folder: Path) -> Iterator[Path]:
 
 
 def _roots(folder: Path) -> tuple[Path, ...]:
-    """Return where links of a model may lead: its folder, and the cache of downloaded models."""
+    """Return the folders that links may lead into: the model's own, and the Hub cache."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     own = Path(os.path.realpath(folder))
@@ -69,7 +52,7 @@ def _roots(folder: Path) -> tuple[Path, ...]:
 
 
 def _ordinary(path: Path, roots: tuple[Path, ...]) -> Path:
-    """Return the file itself, after links."""
+    """Return the real path of an ordinary file; links out of the folders are refused."""
     try:
         real = Path(os.path.realpath(path, strict=True))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The merged settings of one model in memory, with a way back that is exact to the bit."""
+"""The settings merged into one model in memory, with a bit-exact way back."""
 
 import threading
 import warnings
@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from steer.algebra import Term
 from steer.errors import BusyModelError, MergeError
-from steer.merge._marks import Mark
-from steer.merge._memory import check_disjoint, check_writable
+from steer.merge._parameters import Mark, check_disjoint, check_writable
 from steer.merge._pristine import Pristine, Spill, secured
 from steer.merge._rounding import rounded, rounded_blocks
-from steer.merge._scratch import Scratch
 
 Deltas = Sequence[tuple[str, Term, float]]
 
@@ -23,10 +21,10 @@ _MERGERS: "weakref.WeakKeyDictionary[nn.Module, Merger]" = weakref.WeakKeyDictio
 
 
 def merger_of(model: nn.Module) -> "Merger":
-    """Return the one merger of a model, made on first use.
+    """Return the one merger of a model; it is created on first use.
 
     Args:
-        model: The causal model; of an adapter's wrapper, the model inside it is meant.
+        model: The causal model, or a PEFT wrapper around it.
     """
     inner = getattr(model, "get_base_model", None)
     model = inner() if callable(inner) else model
@@ -38,20 +36,20 @@ def merger_of(model: nn.Module) -> "Merger":
 
 
 class Merger:
-    """Writes weight vectors into a model's parameters, and takes them out again.
+    """Writes weight vectors into the parameters of a model, and takes them out again.
 
-    Whatever is entered, updated or left, a parameter is always computed anew from its pristine
-    value and all settings active at that moment, in the order of entry:
-    `round(W + Σ λ Δ)`, see `rounded`. When the last setting on a parameter leaves, its pristine
-    bits are copied back. Parameters are written in place: names, objects and storage stay, tied
-    ones change at every use, and the version counters of autograd count the writes.
+    After every change, a parameter is computed from its pristine value and all settings that are
+    active, in the order of entry: W + Σ λ Δ in float64, cast once to its dtype. When the last
+    setting on a parameter leaves, its pristine bits are copied back. Parameters are written in
+    place: names, objects and storage stay, tied weights change at every use, and the version
+    counters of autograd count the writes.
 
-    Pristine values are views of mapped files: of the checkpoint that the model was loaded from,
-    where its bits are the parameter's, else of a temporary file.
+    Pristine values are views of mapped files: of the checkpoint that the model was loaded from if
+    it has the same bits, else of a temporary file.
 
-    What somebody else writes to a merged parameter (an optimizer, a conversion) belongs neither to
-    the pristine value nor to a setting. It is refused at the next change or `check`, and a warning
-    says that it is dropped where the last setting leaves.
+    A write by anyone else to a merged parameter (an optimizer, a conversion) belongs neither to the
+    pristine value nor to a setting. The next change or `check` refuses it; when the last setting
+    leaves, it is dropped with a warning.
 
     Args:
         model: The causal model.
@@ -68,27 +66,27 @@ class Merger:
 
     @property
     def disk_bytes(self) -> int:
-        """The size of the temporary files that hold pristine weights at this moment, in bytes."""
+        """The current size in bytes of the temporary files that hold pristine weights."""
         spills = {id(p.source): p.source for p in self._pristine.values()}
         return sum(spill.size for spill in spills.values() if isinstance(spill, Spill))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that hold merged values now, also those that could not be put back."""
+        """The parameters that hold merged values, including those that could not be restored."""
         return tuple(self._pristine)
 
     def enter(self, key: object, deltas: Deltas) -> None:
         """Merge a setting.
 
         Args:
-            key: What `update` and `leave` will call it by.
-            deltas: Parameter name, term of the parameter's shape, and coefficient; terms at one
-                name add up.
+            key: Identifies the setting for `update` and `leave`.
+            deltas: Tuples of a parameter name, a term of its shape, and a coefficient; terms with
+                the same name add up.
 
         Raises:
-            MergeError: The key is in use, a parameter does not exist or cannot be written, was
-                changed while it was merged, a term does not fit, or a sum exceeds the parameter's
-                dtype. Nothing has changed then.
+            MergeError: The key is in use, a parameter does not exist, cannot be written or was
+                changed while it was merged, a term does not fit, or a sum exceeds the range of the
+                parameter's dtype. The model is unchanged then.
             BusyModelError: Another thread has merged into this model.
         """
         with self._lock:
@@ -103,14 +101,14 @@ class Merger:
             self._change(key, tuple(deltas))
 
     def update(self, key: object, deltas: Deltas) -> None:
-        """Put another setting in place of one that was entered.
+        """Replace the deltas of a setting.
 
         Args:
             key: The key given to `enter`.
             deltas: As for `enter`.
 
         Raises:
-            MergeError: As for `enter`, or there is no such key. Nothing has changed then.
+            MergeError: As for `enter`, or there is no such key. The model is unchanged then.
             BusyModelError: As for `enter`.
         """
         with self._lock:
@@ -125,20 +123,19 @@ class Merger:
             self._change(key, tuple(deltas))
 
     def leave(self, key: object) -> None:
-        """Take a setting out again; nothing happens if it is not merged, or the model is gone.
+        """Take a setting out; does nothing if it is not merged or the model is gone.
+
+        A parameter that was converted to another dtype meanwhile gets its pristine value in that
+        dtype. Other writes to merged parameters are dropped with a warning.
 
         Args:
             key: The key given to `enter`.
 
-        A parameter that was converted to another dtype meanwhile gets its pristine value in that
-        dtype: what it would hold, had the model been converted unmerged. Whatever else was
-        written to merged parameters is dropped, and a warning says so.
-
         Raises:
-            MergeError: The pristine weights were lost, since their checkpoint was written to, or
-                a parameter was resized or removed meanwhile, or was converted while other
-                settings are merged into it, or these exceed its dtype alone. All other parameters
-                are put back, and `names` keeps those that are not.
+            MergeError: The checkpoint with the pristine weights was written to, or a parameter was
+                resized or removed meanwhile, or was converted while other settings are merged into
+                it, or those settings alone exceed the range of its dtype. All other parameters
+                are restored, and `names` keeps those that are not.
         """
         with self._lock:
             if key not in self._entries or self._model() is None:
@@ -150,7 +147,7 @@ class Merger:
                 self._write(names)
             except MergeError:
                 raise
-            except BaseException:  # what was interrupted is done again
+            except BaseException:  # an interrupt: write again, then pass it on
                 self._entries.pop(key, None)
                 self._write(names)
                 raise
@@ -160,10 +157,9 @@ class Merger:
             warnings.warn(_dropped(dropped), stacklevel=2)
 
     def check(self) -> None:
-        """Refuse to go on if merged values were changed by somebody else.
+        """Refuse to continue if anyone else has changed a merged parameter.
 
-        It reads no numbers where nothing shows that they were, so that it may be called before
-        every forward.
+        It reads values only where address or version changed, so it is cheap before every forward.
 
         Raises:
             MergeError: A merged parameter was written to, or converted.
@@ -187,7 +183,7 @@ class Merger:
         self._owner = me
 
     def _change(self, key: object, deltas: tuple[tuple[str, Term, float], ...]) -> None:
-        """Set one entry, and bring the parameters in line; on any error all is as before."""
+        """Replace one entry and rewrite its parameters; on any error, restore the state before."""
         before = self._entries.get(key)
         touched = _names((*(before or ()), *deltas))
         if deltas == before and self._unfinished.isdisjoint(touched):
@@ -207,7 +203,7 @@ class Merger:
             self._release()
 
     def _secure(self, names: Iterable[str]) -> None:
-        """Keep the pristine values of parameters that hold them still."""
+        """Save the values of parameters that are not merged yet."""
         model = self._alive()
         parameters = dict(model.named_parameters())
         new = [name for name in names if name not in self._pristine]
@@ -217,16 +213,13 @@ class Merger:
         self._pristine |= secured(model, {name: parameters[name] for name in new})
 
     def _write(self, names: Sequence[str]) -> None:
-        """Compute parameters from their pristine values and what is entered now.
-
-        One that cannot be computed keeps none of the others from it; the first error is raised.
-        """
-        parameters, scratch = dict(self._alive().named_parameters()), Scratch()
+        """Write pristine values plus all entries; after all parameters, raise the first error."""
+        parameters = dict(self._alive().named_parameters())
         errors = []
         self._unfinished.update(names)
         for name in names:
             try:
-                self._write_one(name, parameters.get(name), scratch)
+                self._write_one(name, parameters.get(name))
             except MergeError as error:
                 errors.append(error)
             else:
@@ -237,7 +230,7 @@ class Merger:
             raise errors[0]
 
     def _changed(self, names: Iterable[str]) -> list[str]:
-        """Return the parameters whose merged values were changed by somebody else."""
+        """Return the parameters whose merged values anyone else has changed."""
         model = self._model()
         parameters = {} if model is None else dict(model.named_parameters())
         known = self._marks.keys() & self._pristine.keys() & parameters.keys()
@@ -245,7 +238,7 @@ class Merger:
         return [name for name in marked if not self._holds(name, parameters[name])]
 
     def _holds(self, name: str, parameter: Tensor) -> bool:
-        """Return whether a parameter holds what was merged; all of it is compared if in doubt."""
+        """Return whether a parameter holds its merged values; after a write, compare all."""
         mark, pristine = self._marks[name], self._pristine[name].checked()
         if parameter.shape != pristine.shape or not mark.holds(parameter):
             return False
@@ -253,7 +246,7 @@ class Merger:
             return True
         with torch.no_grad():
             expected = torch.empty_like(parameter, device="cpu")
-            _fill(expected, pristine, self._deltas_at(name), name, Scratch())
+            _fill(expected, pristine, self._deltas_at(name), name)
             return torch.equal(expected, parameter.detach().cpu())
 
     def _refuse_changed(self, names: Iterable[str]) -> None:
@@ -264,14 +257,14 @@ class Merger:
                 "or loaded",
                 expected="merged parameters that nothing else writes to",
                 do="leave the context before training, converting or loading the model; to train "
-                "while it is steered, use weights='hook', which writes to no parameter",
+                "while it is steered, use weights='hook', which leaves parameters unchanged",
             )
 
     def _foreign(self, names: Iterable[str]) -> list[str]:
-        """Return the parameters that hold what was written to them by somebody else."""
+        """Return the parameters with values that anyone else has written."""
         try:
             changed = self._changed(names)
-        except MergeError:  # the unmerged weights are lost, as putting them back will say
+        except MergeError:  # the unmerged weights are lost; restoring them raises
             return []
         get = self._alive().get_parameter
         return [name for name in changed if get(name).dtype == self._pristine[name].tensor.dtype]
@@ -280,7 +273,7 @@ class Merger:
         entries = self._entries.values()
         return [(term, c) for own in entries for other, term, c in own if other == name]
 
-    def _write_one(self, name: str, parameter: Tensor | None, scratch: Scratch) -> None:
+    def _write_one(self, name: str, parameter: Tensor | None) -> None:
         pristine = self._pristine[name].checked()
         deltas = self._deltas_at(name)
         if (
@@ -290,10 +283,10 @@ class Merger:
         ):
             raise _converted(name, parameter, pristine)
         with torch.inference_mode(parameter.is_inference()), torch.no_grad():
-            _fill(parameter.detach(), pristine, deltas, name, scratch)
+            _fill(parameter.detach(), pristine, deltas, name)
 
     def _release(self) -> None:
-        """Let go of pristine values that no entry needs and that were put back."""
+        """Drop pristine values that were restored and that no entry needs."""
         needed = {name for deltas in self._entries.values() for name, _, _ in deltas}
         needed |= self._unfinished
         self._pristine = {name: p for name, p in self._pristine.items() if name in needed}
@@ -313,9 +306,9 @@ class Merger:
 
 def _dropped(names: Sequence[str]) -> str:
     return (
-        f"{len(names)} parameter(s), such as {names[0]}, were written to while they were merged; "
-        "that is dropped, and the unmerged values stand in their place. To train a model while it "
-        "is steered, use weights='hook', which writes to no parameter."
+        f"{len(names)} parameter(s), such as {names[0]}, were written to while they were merged. "
+        "The writes are dropped and the unmerged values restored. To train a model while it is "
+        "steered, use weights='hook', which leaves parameters unchanged."
     )
 
 
@@ -324,18 +317,14 @@ def _names(deltas: Iterable[tuple[str, Term, float]]) -> tuple[str, ...]:
 
 
 def _fill(
-    parameter: Tensor,
-    pristine: Tensor,
-    deltas: Sequence[tuple[Term, float]],
-    name: str,
-    scratch: Scratch,
+    parameter: Tensor, pristine: Tensor, deltas: Sequence[tuple[Term, float]], name: str
 ) -> None:
-    """Write pristine values plus deltas into a parameter, block by block where it has no gaps."""
+    """Write pristine values plus deltas into a parameter, block by block if it is contiguous."""
     if not any(coefficient for _, coefficient in deltas):
         parameter.copy_(pristine)
     elif parameter.is_contiguous():
         flat = parameter.view(-1)
-        for start, block in rounded_blocks(pristine, deltas, name=name, scratch=scratch):
+        for start, block in rounded_blocks(pristine, deltas, name=name):
             flat[start : start + len(block)].copy_(block)
     else:
         parameter.copy_(rounded(pristine, deltas, name=name))
@@ -349,5 +338,5 @@ def _converted(name: str, parameter: Tensor | None, pristine: Tensor) -> MergeEr
         f"{name}: the model was changed while it was merged",
         found=here,
         expected=f"shape {tuple(pristine.shape)}, {pristine.dtype}",
-        do="convert or resize a model before merging, or load it again",
+        do="convert or resize the model before merging, or load it again",
     )

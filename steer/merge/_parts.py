@@ -1,4 +1,4 @@
-"""What is merged into a checkpoint, as it is given: vectors and models, each with a coefficient."""
+"""The parts that a caller merges into a checkpoint: vectors and models, with coefficients."""
 
 import math
 from collections.abc import Sequence
@@ -7,21 +7,19 @@ from pathlib import Path
 from steer._check import as_list
 from steer.algebra import Vector
 from steer.algebra._composition import number
-from steer.errors import CompositionError, MergeError
+from steer.algebra._file.describe import checksum
+from steer.algebra._file.document import build_vector, read_document
+from steer.algebra._file.file import about, check_storable, damaged, inspect_header
+from steer.errors import CheckpointError, CompositionError, MergeError
+from steer.network import Checkpoint
+from steer.store import path_of
 
 Given = Vector | str | Path
+Part = Vector | Checkpoint
 
 
 def paired(parts: Sequence[tuple[Given, float]]) -> list[tuple[Given, float]]:
-    """Return parts with plain coefficients.
-
-    Args:
-        parts: Vectors, files, folders or ids, each with its coefficient.
-
-    Raises:
-        MergeError: They are no such pairs, or a coefficient is no finite number.
-        SelectionError: They are no sequence.
-    """
+    """Return the parts with their coefficients as plain floats."""
     return [_pair(part) for part in as_list("parts", parts)]
 
 
@@ -29,7 +27,7 @@ def _pair(part: object) -> tuple[Given, float]:
     pair = tuple(part) if isinstance(part, tuple | list) else ()
     if len(pair) != 2 or not isinstance(pair[0], Vector | str | Path):
         raise MergeError(
-            "this is no part to be merged",
+            "a part to merge must be a pair",
             found=f"{type(part).__name__} {part!r}"[:120],
             expected="a vector, a file, a folder or an id, and its coefficient",
             do="pass pairs: merge_checkpoint(model, [(vector, 0.8)], out)",
@@ -41,9 +39,32 @@ def _pair(part: object) -> tuple[Given, float]:
         found = math.nan
     if not math.isfinite(found):
         raise MergeError(
-            "a coefficient is no finite number",
+            "a coefficient must be a finite number",
             found=f"{type(coefficient).__name__} {coefficient!r}"[:120],
-            expected="a number",
-            do="pass for instance 0.8; a text is not read as a number",
+            expected="a finite number",
+            do="pass a number such as 0.8; strings are not converted",
         )
     return given, found
+
+
+def opened(part: Given) -> Part:
+    """Return a part with its tensors on disk: a vector, a mapped vector file, or a checkpoint."""
+    if isinstance(part, Vector):
+        return part
+    path = path_of(part, CheckpointError)
+    return mapped_vector(path) if path.is_file() else Checkpoint.open(part)
+
+
+def mapped_vector(path: Path) -> Vector:
+    """Return a validated vector whose tensors are views of the mapped file."""
+    from safetensors import safe_open
+
+    document = read_document(inspect_header(path))
+    tensors = {}
+    with about(path), safe_open(path, framework="pt") as file:
+        for name, info in document.tensors.items():
+            tensors[name] = file.get_tensor(name)
+            if (digest := checksum(tensors[name])) != info.sha256:
+                raise damaged(f"bytes of {name!r} with SHA-256 {digest}", info.sha256)
+            check_storable(name, tensors[name])
+        return build_vector(document, tensors)

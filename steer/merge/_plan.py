@@ -1,53 +1,35 @@
-"""What is added to each tensor of a checkpoint: by vectors, or by other checkpoints."""
+"""The deltas that vectors and aligned checkpoints add to each tensor of a checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from steer.algebra import Vector, Weight, compose
 from steer.errors import MergeError
-from steer.merge._delta import Delta, Difference
+from steer.merge._parameters import same_bits
+from steer.merge._parts import Part
+from steer.merge._rounding import Delta, Difference
 from steer.network import Checkpoint, Layout, layout_of
 from steer.network._compatibility import config_differences, refuse_or_warn, text_differences
 from steer.network._fingerprint import config_info, text_marks, tokenizer_in
 from steer.network._fit import check_vector_fits_model
 from steer.network._parameters.layout import FLOATS, aliases_of, listed
 
-Part = Vector | Checkpoint
 Plan = dict[str, list[tuple[Delta, float]]]
 
 
 def planned(base: Checkpoint, parts: Sequence[tuple[Part, float]], *, strict: bool = True) -> Plan:
-    """Return the deltas of each tensor of a checkpoint that changes.
-
-    Args:
-        base: The checkpoint to merge into.
-        parts: Vectors and aligned checkpoints with their coefficients; 0 changes nothing.
-        strict: Whether a vector or checkpoint of another configuration, tokenizer or template is
-            refused; if not, it is warned of.
-
-    Returns:
-        Tensor name on disk → what is added to it.
-
-    Raises:
-        MergeError: Weights are quantised, tensors differ in name or shape, a vector has residual
-            sites, or, if strict, a checkpoint is of another kind.
-        FitError: A vector does not fit the model.
-        CheckpointError: The model's class is not known.
-    """
+    """Return the deltas of every tensor that changes, each with its coefficient."""
     _check_float(base)
     plan: Plan = {}
     vectors = [part for part, _ in parts if isinstance(part, Vector)]
     layout = _fitting(base, vectors, strict=strict) if vectors else None
     for part, coefficient in parts:
         if isinstance(part, Vector):
-            added = _of_vector(base, part, layout) if layout else {}
+            added = _of_vector(part, layout) if layout else {}
         else:
             added = _of_checkpoint(base, part, strict=strict)
-        for name, deltas in added.items():
-            plan.setdefault(name, []).extend((delta, coefficient) for delta in deltas)
+        for name, delta in added.items():
+            plan.setdefault(name, []).append((delta, coefficient))
     return plan
 
 
@@ -59,9 +41,6 @@ def _check_float(checkpoint: Checkpoint) -> None:
             expected="weights in bfloat16, float16 or float32",
             do="merge into the unquantised model, and quantise the result",
         )
-
-
-# -- vectors -----------------------------------------------------------------------------------
 
 
 def _fitting(base: Checkpoint, vectors: Sequence[Vector], *, strict: bool) -> Layout:
@@ -80,12 +59,12 @@ def _fitting(base: Checkpoint, vectors: Sequence[Vector], *, strict: bool) -> La
     return layout
 
 
-def _of_vector(base: Checkpoint, vector: Vector, layout: Layout) -> Mapping[str, list[Delta]]:
-    """Return the terms by the names of the tensors; what is stored twice, tied, gets them twice."""
+def _of_vector(vector: Vector, layout: Layout) -> Mapping[str, Delta]:
+    """Return the terms by tensor name; a tied weight that is stored twice gets its term twice."""
     other_names: dict[str, list[str]] = {}
     for alias, name in aliases_of(layout.model).items():
         other_names.setdefault(name, []).append(alias)
-    found: dict[str, list[Delta]] = {}
+    found: dict[str, Delta] = {}
     for site, term in vector.terms.items():
         if not isinstance(site, Weight):
             continue
@@ -98,17 +77,12 @@ def _of_vector(base: Checkpoint, vector: Vector, layout: Layout) -> Mapping[str,
             )
         for name in (site.name, *other_names.get(site.name, ())):
             for stored in layout.sources.get(name, ()):
-                found[stored] = [term]
+                found[stored] = term
     return found
 
 
-# -- checkpoints -------------------------------------------------------------------------------
-
-
-def _of_checkpoint(
-    base: Checkpoint, aligned: Checkpoint, *, strict: bool
-) -> Mapping[str, list[Delta]]:
-    """Return the differences tensor by tensor, without loading either model's class if possible."""
+def _of_checkpoint(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> Mapping[str, Delta]:
+    """Return the differences by tensor name; the models' classes are built only if names differ."""
     _check_float(aligned)
     twins = _twins(base, aligned)
     lines = [
@@ -128,7 +102,7 @@ def _of_checkpoint(
     lines += [
         f"{name}: {base.dtype(name)} and {aligned.dtype(twins[name])} that differ"
         for name in twins.keys() - set(floats)
-        if not _same(base.tensor(name), aligned.tensor(twins[name]))
+        if not same_bits(base.tensor(name), aligned.tensor(twins[name]))
     ]
     if lines:
         raise MergeError(
@@ -138,12 +112,7 @@ def _of_checkpoint(
             do="take two checkpoints of one model",
         )
     _check_same_kind(base, aligned, strict=strict)
-    return {name: [Difference(aligned.tensor(twins[name]), base.tensor(name))] for name in floats}
-
-
-def _same(left: Tensor, right: Tensor) -> bool:
-    bits = (tensor.reshape(-1).view(torch.uint8) for tensor in (left, right))
-    return left.dtype == right.dtype and torch.equal(*bits)
+    return {name: Difference(aligned.tensor(twins[name]), base.tensor(name)) for name in floats}
 
 
 def _check_same_kind(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> None:
@@ -153,7 +122,7 @@ def _check_same_kind(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> 
 
 
 def _text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Return the configuration with the defaults of its class; as it is, where none is known."""
+    """Return the text configuration, with the defaults of its class where the class is known."""
     from transformers import CONFIG_MAPPING
 
     kind = checkpoint.config.get("model_type")
@@ -165,7 +134,7 @@ def _text_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def _twins(base: Checkpoint, aligned: Checkpoint) -> Mapping[str, str]:
-    """Return for each tensor of the base the aligned one of the same parameter."""
+    """Return, for each tensor of the base, the name of the aligned tensor of the same parameter."""
     if set(base.names) == set(aligned.names):
         return {name: name for name in base.names}
     left, right = layout_of(base), layout_of(aligned)

@@ -1,8 +1,8 @@
-"""Where the unmerged weights are kept while others stand in their place: in mapped files.
+"""The unmerged weights of a merged model, kept in mapped files.
 
-A parameter that has the bits of the checkpoint it was loaded from needs no copy. All others are
-written to one temporary file per entry. That file has no name, so that the system takes its space
-back when it is closed, however the process ends.
+A parameter with the bits of the checkpoint that it was loaded from needs no copy. The others go to
+one temporary file per entry. It has no name, so that the system
+frees its space however the process ends.
 """
 
 import logging
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from steer.errors import CheckpointError, MergeError
-from steer.merge._expansion import BITS
+from steer.merge._parameters import same_bits
 from steer.network import Checkpoint
 from steer.store import accessing
 from steer.store._container import tensor_bytes
@@ -30,14 +30,9 @@ _ALIGNMENT = 64  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What shows that a file is written to in place: its mapping would change with it.
+    """The state of a file, to detect writes in place, which would change its mapping.
 
-    A file that is replaced or removed leaves the mapping as it is.
-
-    Args:
-        path: The file.
-        file: Device and inode.
-        state: Size, and time of the last change.
+    A file that is replaced or removed leaves the mapping intact.
     """
 
     path: Path
@@ -51,7 +46,7 @@ class Stamp:
         return cls(path, (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns))
 
     def check(self) -> None:
-        """Raise `MergeError` if the file was written to."""
+        """Raise `MergeError` if the file was written to in place."""
         try:
             now = Stamp.of(self.path)
         except FileNotFoundError:
@@ -67,55 +62,34 @@ class Stamp:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Spill:
-    """A temporary file.
-
-    Args:
-        size: Its length in bytes.
-    """
+    """A temporary file of some bytes."""
 
     size: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pristine:
-    """The unmerged values of a parameter.
-
-    Args:
-        tensor: A view of a mapped file.
-        source: The checkpoint's file, or the temporary one.
-    """
+    """The unmerged values of a parameter: a view of a mapped file."""
 
     tensor: Tensor
     source: Stamp | Spill
 
     def checked(self) -> Tensor:
-        """Return the values, after making sure that they are still there.
-
-        Raises:
-            MergeError: The file was written to.
-        """
+        """Return the values, after checking that the file was not written to."""
         if isinstance(self.source, Stamp):
             self.source.check()
         return self.tensor
 
 
 def secured(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
-    """Return the present values of some parameters, in files.
-
-    Args:
-        model: The model, for the checkpoint that its configuration names.
-        parameters: The parameters by name.
-
-    Raises:
-        MergeError: They do not fit on the disk.
-    """
+    """Return the current values of parameters, kept in files."""
     found = _in_checkpoint(model, parameters)
     rest = {name: p for name, p in parameters.items() if name not in found}
     return {**found, **(_spilled(rest) if rest else {})}
 
 
 def _in_checkpoint(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
-    """Return the parameters whose bits are those of the checkpoint."""
+    """Return the parameters whose bits are those of the model's checkpoint."""
     folder = _folder(model)
     if folder is None:
         return {}
@@ -130,7 +104,7 @@ def _in_checkpoint(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[s
     found = {}
     for name, parameter in parameters.items():
         for stored in (name, name.removeprefix(prefix)):
-            if stored in files and _same(checkpoint, stored, parameter):
+            if stored in files and same_bits(checkpoint.tensor(stored), parameter):
                 found[name] = Pristine(checkpoint.tensor(stored), stamps[files[stored]])
                 break
     return found
@@ -153,15 +127,6 @@ def _folder(model: nn.Module) -> Path | None:
     except HFValidationError:
         return None
     return Path(cached).parent if isinstance(cached, str) else None
-
-
-def _same(checkpoint: Checkpoint, name: str, parameter: Tensor) -> bool:
-    """Return whether a parameter has the very bits of a tensor on disk."""
-    if checkpoint.shape(name) != tuple(parameter.shape):
-        return False
-    stored, bits = checkpoint.tensor(name), BITS[parameter.dtype]
-    here = parameter.detach().cpu().contiguous()
-    return stored.dtype == here.dtype and torch.equal(stored.view(bits), here.view(bits))
 
 
 def _spilled(parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:

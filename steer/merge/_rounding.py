@@ -1,55 +1,46 @@
-"""Base plus coefficients times deltas, rounded once: to the nearest value, ties to even.
-
-A fast pass computes each element in a wider dtype together with a bound of its error (`fast`).
-Where both ends of that interval round to the same value, so does the exact number between them. The
-elements left are settled in float64, and if need be exactly (`suspects`, `expansion`). Before all
-that, float32 alone is enough for most elements of a difference between checkpoints (`near`).
-"""
+"""Base plus coefficients times deltas: summed in float64, cast once to the dtype of the base."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer.algebra import Dense, LowRank, Term
 from steer.errors import MergeError
-from steer.merge._delta import Delta, Difference, Pieces, reader
-from steer.merge._expansion import BITS
-from steer.merge._fast import Fast
-from steer.merge._near import Near
-from steer.merge._scratch import Scratch
-from steer.merge._suspects import Suspects
+from steer.network._parameters.layout import FLOATS
 
-_BLOCK = 2**22  # elements that are rounded, corrected and handed out together
+_BLOCK = 2**16  # elements: half a MB in float64, which stays in the cache
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Difference:
+    """The difference `aligned − base` of two arrays, taken in float64 while it is merged.
+
+    Args:
+        aligned: Any shape, in weight units.
+        base: The same shape.
+    """
+
+    aligned: Float[Tensor, "..."]
+    base: Float[Tensor, "..."]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of both arrays."""
+        return tuple(self.aligned.shape)
+
+
+Delta = Term | Difference
 
 
 def rounded(
     base: Float[Tensor, "..."], deltas: Sequence[tuple[Delta, float]], *, name: str = "a parameter"
 ) -> Float[Tensor, "..."]:
-    r"""Return base + Σ λ·Δ, every element the nearest value of the base's dtype, ties to even.
-
-    .. math:: W' = \operatorname{round}(W + \sum_k \lambda_k \Delta_k)
-
-    Exact means: of the stored numbers and of λ as the float64 that it is, with no rounding in
-    between. Of a low-rank term, Δ is the product B A with every element rounded to float64, which
-    is off by at most rank · 2⁻⁵³ · (|B| |A|). What falls below 2⁻¹⁰²², the least normal float64,
-    is not resolved further. The sign of a zero is that of floating-point addition. Without deltas,
-    or with coefficients of 0 only, the result has the bits of the base.
-
-    Args:
-        base: Any shape, in weight units; bfloat16, float16, float32 or float64.
-        deltas: Terms or differences of the base's shape, each with its coefficient, dimensionless.
-        name: What the tensor is called in messages.
-
-    Returns:
-        A new contiguous tensor of the base's shape, dtype and device.
-
-    Raises:
-        MergeError: The dtype cannot be rounded to, a shape differs, a coefficient or an element is
-            not finite, or a sum exceeds the largest number of the dtype.
-    """
-    out = torch.empty(base.shape, dtype=base.dtype, device=base.device)
+    """Return what `rounded_blocks` yields as one new tensor on the CPU, of the base's shape."""
+    out = torch.empty(base.shape, dtype=base.dtype)
     flat = out.view(-1)
     for start, block in rounded_blocks(base, deltas, name=name):
         flat[start : start + len(block)] = block
@@ -57,89 +48,74 @@ def rounded(
 
 
 def rounded_blocks(
-    base: Float[Tensor, "..."],
-    deltas: Sequence[tuple[Delta, float]],
-    *,
-    name: str = "a parameter",
-    scratch: Scratch | None = None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield what `rounded` returns in flat blocks on the CPU, each with its first element's index.
+    base: Float[Tensor, "..."], deltas: Sequence[tuple[Delta, float]], *, name: str = "a parameter"
+) -> Iterator[tuple[int, Float[Tensor, " element"]]]:
+    r"""Yield base + Σ λ·Δ in flat blocks on the CPU, each with the index of its first element.
 
-    Memory stays at some MB whatever the size of the base. A block is valid until the next one.
+    .. math:: W' = \operatorname{cast}(W + \sum_k \lambda_k \Delta_k)
 
-    Args:
-        base: As for `rounded`.
-        deltas: As for `rounded`.
-        name: As for `rounded`.
-        scratch: Memory of earlier calls, to be used again.
+    Every product and every sum is one float64 operation, in the order of the deltas. The cast is
+    that of torch, which takes float64 to 16 bits by way of float32: a sum within 2⁻²⁵ of its size
+    from the midpoint of two neighbours may become either. Without deltas, or with coefficients of 0
+    only, the blocks have the bits of the base.
 
     Raises:
-        MergeError: As for `rounded`.
+        MergeError: The dtype is not a float of 16 to 64 bits, a shape differs, a coefficient or an
+            element is not finite, or a sum exceeds the largest number of the dtype.
     """
     _check(base, deltas, name)
     flat = base.detach().cpu().reshape(-1)
-    added = [(delta, coefficient) for delta, coefficient in deltas if coefficient]
-    merge = _Blocks(flat, added, name, scratch or Scratch()) if added else None
+    readers = [(coefficient, _reader(delta)) for delta, coefficient in deltas if coefficient]
     for start in range(0, len(flat), _BLOCK):
         block = flat[start : start + _BLOCK]
-        yield start, merge(start, block) if merge else block
+        if readers:
+            total = block.to(torch.float64, copy=True)
+            for coefficient, read in readers:
+                total.add_(read(start, start + len(block)).mul_(coefficient))
+            block = total.to(base.dtype)
+            _check_finite(block, total, name)
+        yield start, block
 
 
-class _Blocks:
-    """Merges the blocks of one parameter.
-
-    Args:
-        flat: The base, flat.
-        deltas: What is added, with coefficients other than 0.
-        name: What the tensor is called in messages.
-        scratch: Memory.
-    """
-
-    def __init__(
-        self, flat: Tensor, deltas: Sequence[tuple[Delta, float]], name: str, scratch: Scratch
-    ) -> None:
-        coefficients = [c for _, c in deltas]
-        self._parts = [(c, reader(delta)) for delta, c in deltas]
-        self._fast = Fast(flat.dtype, coefficients, scratch)
-        self._suspects = Suspects(flat.dtype, name, scratch)
-        alike = len(deltas) == 1 and _is_difference_from(deltas[0][0], flat)
-        self._near = Near.of(flat.dtype, coefficients[0], scratch) if alike else None
-
-    def __call__(self, start: int, base: Tensor) -> Tensor:
-        """Return a merged block, valid until the next.
-
-        Args:
-            start: Index of its first element.
-            base: The block of the base.
-        """
-        pieces: Pieces = [(c, read(start, start + len(base))) for c, read in self._parts]
-        if self._near is None:
-            return self._merged(base, pieces)
-        (coefficient, ((_, aligned), _)) = pieces[0]
-        out, rest = self._near(base, aligned)
-        if len(rest):
-            b, a = base.index_select(0, rest), aligned.index_select(0, rest)
-            out.index_copy_(0, rest, self._merged(b, [(coefficient, ((1.0, a), (-1.0, b)))]))
-        return out
-
-    def _merged(self, base: Tensor, pieces: Pieces) -> Tensor:
-        low, high = self._fast.ends(len(base))
-        self._suspects.settle(low, high, self._fast.run(base, pieces), base, pieces)
-        return low
+def _reader(delta: Delta) -> Callable[[int, int], Float[Tensor, " element"]]:
+    """Return a function that gives a range of a delta's elements as a new float64 tensor."""
+    match delta:
+        case Dense(W):
+            return _flat(W)
+        case Difference(aligned, base):
+            minuend, subtrahend = _flat(aligned), _flat(base)
+            return lambda start, stop: minuend(start, stop).sub_(subtrahend(start, stop))
+        case LowRank(B, A):
+            return _rows(B.cpu().double(), A.cpu().double())
+        case _:
+            raise MergeError(
+                "a direction cannot be merged into weights",
+                found=f"{type(delta).__name__} of shape {delta.shape}",
+                expected="a low-rank or dense term at a weight site",
+                do="merge vector.weight, and steer with vector.residual",
+            )
 
 
-def _is_difference_from(delta: Delta, flat: Tensor) -> bool:
-    """Return whether a delta is the difference of a tensor of one dtype from the base itself."""
-    return (
-        isinstance(delta, Difference)
-        and delta.aligned.dtype == delta.base.dtype == flat.dtype
-        and delta.base.is_contiguous()
-        and delta.base.data_ptr() == flat.data_ptr()
-    )
+def _flat(tensor: Float[Tensor, "..."]) -> Callable[[int, int], Float[Tensor, " element"]]:
+    flat = tensor.detach().cpu().reshape(-1)
+    return lambda start, stop: flat[start:stop].to(torch.float64, copy=True)
+
+
+def _rows(
+    B: Float[Tensor, "out rank"], A: Float[Tensor, "rank in"]
+) -> Callable[[int, int], Float[Tensor, " element"]]:
+    width = A.shape[1]
+
+    def read(start: int, stop: int) -> Float[Tensor, " element"]:
+        first, last = start // width, -(-stop // width)
+        product = torch.mm(B[first:last], A).reshape(-1)
+        return product[start - first * width : stop - first * width]
+
+    return read
 
 
 def _check(base: Tensor, deltas: Sequence[tuple[Delta, float]], name: str) -> None:
-    if base.dtype not in BITS or base.is_meta:
+    if base.dtype not in FLOATS or base.is_meta:
         raise MergeError(
             f"{name} cannot be merged into",
             found="no data (meta device)" if base.is_meta else f"dtype {base.dtype}",
@@ -149,7 +125,7 @@ def _check(base: Tensor, deltas: Sequence[tuple[Delta, float]], name: str) -> No
     for delta, coefficient in deltas:
         if delta.shape != tuple(base.shape):
             raise MergeError(
-                f"{name}: a delta of another shape",
+                f"{name}: a delta has another shape",
                 found=f"shape {delta.shape}",
                 expected=f"shape {tuple(base.shape)}",
                 do="check that the vector was made for this model",
@@ -161,3 +137,15 @@ def _check(base: Tensor, deltas: Sequence[tuple[Delta, float]], name: str) -> No
                 expected="a finite number",
                 do="check how the coefficient was computed",
             )
+
+
+def _check_finite(merged: Tensor, total: Tensor, name: str) -> None:
+    low, high = (float(end) for end in torch.aminmax(merged))  # both NaN if any element is
+    if not (-math.inf < low and high < math.inf):
+        bad, info = total[~torch.isfinite(merged)].abs(), torch.finfo(merged.dtype)
+        raise MergeError(
+            f"{name}: a merged weight is not finite",
+            found=f"{len(bad)} or more elements, one of size {float(bad[0]):.3g}",
+            expected=f"at most {info.max:.3g}, the largest {str(merged.dtype)[6:]}",
+            do="use smaller coefficients, and look for NaN or infinity in base and vector",
+        )

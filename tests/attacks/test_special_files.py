@@ -110,5 +110,5 @@ def test_the_command_line_refuses_a_pipe_before_it_loads_anything(
     status, _, err = steer(*arguments, "-o", str(pipe))
     assert status == 1
     assert str(pipe) in err
-    assert "found:    a device or pipe" in err or "there is something already" in err
+    assert "found:    a device or pipe" in err or "the target is in use" in err
     assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -3,7 +3,8 @@
 Both read the same two checkpoints and write base + 0.3 · (aligned − base); the aligned one differs
 from the base by 1% noise. `mergekit` computes in the dtype of its configuration. The limit is for
 float32, which rounds to bfloat16 once; bfloat16, which rounds at each step and is quicker, stands
-beside. So do the shares of weights off the nearest, on a sample compared with fractions.
+beside. So does the largest distance from the exact sum, in half steps, on a sample compared with
+fractions: 1 is the least that rounding to the nearest can promise.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ def merging(options: Options) -> Iterator[Line]:
         ours = partial(_steer, folder)
         theirs = {dtype: partial(_mergekit, folder, dtype) for dtype in _DTYPES}
         ours(0)
-        yield _off("merging.off.steer", folder / "steer", folder, Limit(0.0))
+        yield _off("merging.off.steer", folder / "steer", folder, Limit(1.0001))
         for dtype, run in theirs.items():
             run(0)
             yield _off(f"merging.off.mergekit_{dtype}", folder / dtype, folder, None)
@@ -115,15 +117,17 @@ def _imported() -> tuple[Any, Any, Any]:
 
 
 def _off(name: str, merged: Path, folder: Path, limit: Limit | None) -> Line:
-    """Return the share of weights that are not the nearest to the exact sum."""
+    """Return the largest distance of a sampled weight from the exact sum, in half steps."""
     found, base, aligned = map(Checkpoint.open, (merged, folder / "base", folder / "aligned"))
     generator = torch.Generator().manual_seed(0)
-    off = count = 0
+    worst, count, λ = 0.0, 0, Fraction(_COEFFICIENT)
     for tensor in base.names:
         size = base.tensor(tensor).numel()
         some = torch.randint(size, (min(_SAMPLE, size),), generator=generator)
-        b, a, m = (side.tensor(tensor).reshape(-1)[some] for side in (base, aligned, found))
-        nearest = reference.merged(b, [(a, _COEFFICIENT), (b, -_COEFFICIENT)])
-        off, count = off + int((m != nearest).sum()), count + len(some)
-    what = f"share of {count} sampled weights off the nearest to the exact sum"
-    return Line(name, what, exact(off / count), count, limit)
+        sides = (side.tensor(tensor).reshape(-1)[some].tolist() for side in (base, aligned, found))
+        for b, a, m in zip(*sides, strict=True):
+            exactly = Fraction(b) + λ * (Fraction(a) - Fraction(b))
+            half_step = reference.step(exactly, torch.bfloat16) / 2
+            worst, count = max(worst, float(abs(Fraction(m) - exactly) / half_step)), count + 1
+    what = f"largest distance of {count} sampled weights from the exact sum, in half steps"
+    return Line(name, what, exact(worst), count, limit)

@@ -1,4 +1,4 @@
-"""Slow exact references: fractions, and rounding by the definition of the format."""
+"""Slow references: float64 sums of Python, rounded by the definition of the format."""
 
 import math
 from collections.abc import Sequence
@@ -14,20 +14,23 @@ FORMATS = {
     torch.float32: (24, -149, 127),
     torch.float64: (53, -1074, 1023),
 }
+Added = Tensor | tuple[Tensor, Tensor]  # a delta, or what it is the difference of
 
 
 def nearest(x: Fraction, dtype: torch.dtype) -> float:
     """The nearest number of a format, ties to even; infinite beyond the largest."""
-    digits, least, top = FORMATS[dtype]
-    if x == 0:
-        return 0.0
-    exponent = _floor_log2(abs(x))
-    step = Fraction(2) ** max(exponent - digits + 1, least)
-    count = round(x / step)  # of two equally near integers the even one
-    value = count * step
-    if abs(value) >= Fraction(2) ** (top + 1):
+    unit = step(x, dtype)
+    value = round(x / unit) * unit  # of two equally near integers the even one
+    if abs(value) >= Fraction(2) ** (FORMATS[dtype][2] + 1):
         return math.inf if value > 0 else -math.inf
     return float(value)
+
+
+def step(x: Fraction, dtype: torch.dtype) -> Fraction:
+    """The distance between the numbers of a format around a number."""
+    digits, least, _ = FORMATS[dtype]
+    exponent = _floor_log2(abs(x)) if x else least
+    return Fraction(2) ** max(exponent - digits + 1, least)
 
 
 def _floor_log2(x: Fraction) -> int:
@@ -35,13 +38,28 @@ def _floor_log2(x: Fraction) -> int:
     return guess if Fraction(2) ** guess <= x else guess - 1
 
 
-def merged(base: Tensor, deltas: Sequence[tuple[Tensor, float]]) -> Tensor:
-    """Base plus coefficients times dense deltas, each element rounded once."""
-    columns = [delta.reshape(-1).tolist() for delta, _ in deltas]
+def cast(x: float, dtype: torch.dtype) -> float:
+    """A float64 number in another format, as torch casts it: to 16 bits by way of float32."""
+    if not math.isfinite(x):
+        return x
+    if dtype.itemsize == 2:
+        x = nearest(Fraction(x), torch.float32)
+    return nearest(Fraction(x), dtype) if math.isfinite(x) else x
+
+
+def merged(base: Tensor, deltas: Sequence[tuple[Added, float]]) -> Tensor:
+    """Base plus coefficients times deltas: each step in float64, then one cast."""
+    columns = [(_column(delta), coefficient) for delta, coefficient in deltas]
     values = []
-    for i, x in enumerate(base.reshape(-1).tolist()):
-        total = Fraction(x)
-        for column, (_, coefficient) in zip(columns, deltas, strict=True):
-            total += Fraction(coefficient) * Fraction(column[i])
-        values.append(nearest(total, base.dtype))
+    for i, total in enumerate(base.reshape(-1).tolist()):
+        for column, coefficient in columns:
+            total += coefficient * column[i]
+        values.append(cast(total, base.dtype))
     return torch.tensor(values, dtype=torch.float64).to(base.dtype).reshape(base.shape)
+
+
+def _column(delta: Added) -> list[float]:
+    if isinstance(delta, Tensor):
+        return [float(x) for x in delta.reshape(-1).tolist()]
+    pairs = zip(*(side.reshape(-1).tolist() for side in delta), strict=True)
+    return [aligned - base for aligned, base in pairs]

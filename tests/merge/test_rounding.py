@@ -1,4 +1,4 @@
-"""Every merged weight is the nearest value of the exact sum, compared with fractions."""
+"""Every merged weight is a float64 sum cast to its dtype, compared with Python's floats."""
 
 import math
 from fractions import Fraction
@@ -36,41 +36,50 @@ def of_bits(bits: list[int], dtype: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize("coefficient", COEFFICIENTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_element_is_the_nearest(dtype: torch.dtype, coefficient: float) -> None:
+def test_every_element_is_a_float64_sum_cast_once(dtype: torch.dtype, coefficient: float) -> None:
     base, delta = drawn(0, dtype, 0.02), drawn(1, torch.bfloat16, 5e-4)
     expected = exact.merged(base, [(delta, coefficient)])
     assert torch.equal(rounded(base, [(Dense(delta), coefficient)]), expected)
 
 
-def test_float32_arithmetic_alone_would_miss_some() -> None:
-    """The cases above hold what they are for: elements that need more than float32."""
-    base, delta = drawn(0, torch.bfloat16, 0.02), drawn(1, torch.bfloat16, 5e-4)
-    plain = (base.float() + 0.3 * delta.float()).bfloat16()
-    twice = (base.double() + 0.3 * delta.double()).bfloat16()  # rounds through float32
-    expected = exact.merged(base, [(delta, 0.3)])
-    assert not torch.equal(plain, expected)
-    assert not torch.equal(twice, expected)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_sum_beside_a_midpoint_is_half_a_step_off_to_float32(dtype: torch.dtype) -> None:
+    """torch casts float64 to 16 bits through float32, which may end on the midpoint itself."""
+    lower = of_bits(list(range(1, 2**15, 97)), dtype)
+    upper = of_bits(list(range(2, 2**15, 97)), dtype)
+    base, half = lower[upper > lower], ((upper.double() - lower.double()) / 2)[upper > lower]
+    for coefficient in (1.0, 1.0 + 2.0**-30, 1.0 - 2.0**-30):
+        found = rounded(base, [(Dense(half), coefficient)])
+        assert torch.equal(found, exact.merged(base, [(half, coefficient)]))
+        off = (found.double() - (base.double() + coefficient * half)).abs()
+        assert (off <= half * (1 + 2.0**-12)).all()
 
 
 @pytest.mark.parametrize("coefficient", COEFFICIENTS)
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
-def test_a_difference_is_taken_without_rounding(dtype: torch.dtype, coefficient: float) -> None:
+def test_a_difference_is_taken_in_float64(dtype: torch.dtype, coefficient: float) -> None:
     base = drawn(0, dtype, 0.02)
     aligned = (base.double() + drawn(1, torch.float64, 5e-4)).to(dtype)
     aligned[::5] = drawn(2, dtype, 1.0)[::5]
-    expected = exact.merged(base, [(aligned, coefficient), (base, -coefficient)])
+    expected = exact.merged(base, [((aligned, base), coefficient)])
     assert torch.equal(rounded(base, [(Difference(aligned, base), coefficient)]), expected)
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_a_whole_difference_gives_the_aligned_weights(dtype: torch.dtype) -> None:
+    base, aligned = drawn(0, dtype, 0.02), drawn(1, dtype, 0.02)
+    assert torch.equal(rounded(base, [(Difference(aligned, base), 1.0)]), aligned)
 
 
 def test_a_difference_of_a_wider_dtype() -> None:
     base, left = drawn(0, torch.bfloat16, 0.02), drawn(1, torch.float64, 0.02)
     right = drawn(2, torch.float64, 0.02)
-    expected = exact.merged(base, [(left, 0.3), (right, -0.3)])
+    expected = exact.merged(base, [((left, right), 0.3)])
     assert torch.equal(rounded(base, [(Difference(left, right), 0.3)]), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_several_deltas_are_rounded_once(dtype: torch.dtype) -> None:
+def test_several_deltas_are_cast_once(dtype: torch.dtype) -> None:
     base = drawn(0, dtype, 0.02)
     deltas = [
         (drawn(k, delta, 5e-4), c)
@@ -97,29 +106,6 @@ def test_exact_ties_go_to_the_even_neighbour(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_cancellation_leaves_the_small_rest(dtype: torch.dtype) -> None:
-    base = drawn(0, dtype, 1.0)
-    nearly = (-base.double() * 3).to(torch.float32)
-    rest = drawn(1, torch.float32, 1e-12)
-    deltas = [(nearly, 1 / 3), (rest, 0.1)]
-    expected = exact.merged(base, deltas)
-    assert torch.equal(rounded(base, [(Dense(d), c) for d, c in deltas]), expected)
-
-
-@pytest.mark.parametrize("rest", [0.0, 2.0**-90, -(2.0**-90)])
-@pytest.mark.parametrize("dtype", NARROW, ids=str)
-def test_ties_that_more_than_float64_would_show(dtype: torch.dtype, rest: float) -> None:
-    """Two products cancel, half a step is left, and a rest far below it."""
-    base = (torch.arange(128, 256, dtype=torch.float64) / 128).to(dtype)
-    step = 2.0 ** (1 - exact.FORMATS[dtype][0])
-    noise = drawn(1, torch.float32, 0.1, len(base))
-    half, one = torch.full_like(noise, step / 2), torch.ones_like(noise)
-    deltas = [(noise, 0.3), (-noise, 0.3), (half, 1.0), (one, rest)]
-    expected = exact.merged(base, deltas)
-    assert torch.equal(rounded(base, [(Dense(d), c) for d, c in deltas]), expected)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @given(
     bits=st.lists(
         st.tuples(*[st.integers(0, 2**64 - 1)] * 3, st.integers(-4, 4)), min_size=1, max_size=40
@@ -130,16 +116,14 @@ def test_ties_that_more_than_float64_would_show(dtype: torch.dtype, rest: float)
 def test_any_bits(
     dtype: torch.dtype, bits: list[tuple[int, int, int, int]], coefficients: tuple[float, float]
 ) -> None:
-    """Bases, subnormal ones too, with deltas of the same few steps, and of any size."""
+    """Bases, subnormal ones too, with deltas of the same few steps and of any size."""
     base = of_bits([b for b, *_ in bits], dtype) / 4
     near = of_bits([b + k for b, _, _, k in bits], dtype) / 4
     other = of_bits([b for _, _, b, _ in bits], torch.bfloat16)
     limit = 2.0**120 if dtype != torch.float16 else 2.0**10
     other = other.clamp(-limit, limit)
-    if dtype == torch.float64:
-        base, near = (torch.where(x.abs() < 2.0**-900, 0.0, x) for x in (base, near))
-    a, b = (c if abs(c) > 2.0**-60 else 0.0 for c in coefficients)
-    expected = exact.merged(base, [(near, a), (base, -a), (other, b)])
+    a, b = coefficients
+    expected = exact.merged(base, [((near, base), a), (other, b)])
     if not torch.isfinite(expected).all():
         with pytest.raises(MergeError, match="not finite"):
             rounded(base, [(Difference(near, base), a), (Dense(other), b)])
@@ -200,8 +184,6 @@ def test_blocks_and_rows_do_not_meet_at_the_same_places() -> None:
     product = B.double() * A.double()
     found = rounded(base, [(LowRank(B, A[None]), 0.37)])
     assert torch.equal(found, rounded(base, [(Dense(product), 0.37)]))
-    plain = (base.double() + 0.37 * product).bfloat16()
-    assert (found != plain).float().mean() < 1e-3
     rows = torch.arange(0, out, 101)
     expected = exact.merged(base[rows], [(product[rows], 0.37)])
     assert torch.equal(found[rows], expected)
