@@ -94,23 +94,12 @@ class Chat:
 
 
 def as_chat(tokenizer: Any) -> Chat:
-    """Return a tokenizer as a chat without arguments, and a chat as it is.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, or a `Chat`.
-    """
+    """Return a tokenizer as a chat without arguments, and a chat as it is."""
     return tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer)
 
 
 def template_of(tokenizer: Any) -> str:
-    """Return the chat template that prompts go through, or a description of the plain format.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, or a `Chat`.
-
-    Raises:
-        TextError: It has several templates, and none is called `default`.
-    """
+    """Return the chat template that prompts go through, or a description of the plain format."""
     chat = as_chat(tokenizer)
     template = getattr(chat.tokenizer, "chat_template", None)
     if isinstance(template, dict):
@@ -149,17 +138,7 @@ def render(tokenizer: Any, prompt: PromptLike) -> str:
 
 
 def rendered(chat: Chat, messages: Sequence[Message], *, continued: bool, opened: bool) -> str:
-    """Return messages as text.
-
-    Args:
-        chat: The tokenizer and the arguments of its template.
-        messages: At least one message.
-        continued: Whether the text ends inside the last message.
-        opened: Whether the text ends where the assistant begins.
-
-    Raises:
-        TextError: The chat template refuses the messages, or does not read a field.
-    """
+    """Return messages as text."""
     _check_fields(chat, messages)
     if not chat.has_template:
         return _plain_text(messages, continued)
@@ -185,17 +164,7 @@ def rendered(chat: Chat, messages: Sequence[Message], *, continued: bool, opened
 
 
 def as_prompt(prompt: PromptLike) -> Prompt:
-    """Return a prompt in the one form that it is kept and compared in.
-
-    Args:
-        prompt: A text, or messages: `Message`s or mappings with `role` and `content`.
-
-    Returns:
-        The text, or a tuple of `Message`.
-
-    Raises:
-        TextError: It is neither.
-    """
+    """Return a prompt in the one form that it is kept and compared in."""
     if isinstance(prompt, str):
         return prompt
     try:
@@ -208,16 +177,7 @@ def as_prompt(prompt: PromptLike) -> Prompt:
 
 
 def as_prompts(prompts: Iterable[PromptLike], what: str = "prompts") -> list[Prompt]:
-    """Return several prompts, each in the form of `as_prompt`.
-
-    Args:
-        prompts: A list of prompts, or another iterable.
-        what: What they are, for the message.
-
-    Raises:
-        SelectionError: They are one text, or no iterable.
-        TextError: One of them is neither a text nor messages.
-    """
+    """Return several prompts, each in the form of `as_prompt`."""
     return [as_prompt(prompt) for prompt in as_list(what, prompts)]
 
 

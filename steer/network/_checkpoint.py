@@ -235,16 +235,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def fetched(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Return the local folder of a Hub repository, after fetching the files asked for.
-
-    Args:
-        name: Hub id.
-        revision: Branch, tag or commit; None for the default branch.
-        patterns: Which files, as shell patterns.
-
-    Raises:
-        CheckpointError: There is no such repository, or it cannot be reached.
-    """
+    """Return the local folder of a Hub repository, after fetching the files asked for."""
     from huggingface_hub import snapshot_download
 
     if os.path.isfile(name):

@@ -24,12 +24,7 @@ _HARMLESS_PARTS = ("dropout", "pdrop", "token_id", "initializer", "attn_implemen
 
 
 def config_differences(base: Mapping[str, Any], aligned: Mapping[str, Any]) -> list[str]:
-    """Return the entries of two configurations that change what weights compute, where they differ.
-
-    Args:
-        base: One text configuration; empty if it is not known.
-        aligned: The other, likewise.
-    """
+    """Return the entries that differ and that change what weights compute, one line each."""
     if not base or not aligned:
         return []
     names = sorted(name for name in {**base, **aligned} if not _harmless(name))
@@ -41,12 +36,7 @@ def config_differences(base: Mapping[str, Any], aligned: Mapping[str, Any]) -> l
 
 
 def text_differences(base: tuple[str, str], aligned: tuple[str, str]) -> list[str]:
-    """Return what differs of tokenizer and chat template, where both sides have one.
-
-    Args:
-        base: Fingerprints of tokenizer and template, empty where there is none.
-        aligned: Likewise.
-    """
+    """Return what differs of tokenizer and chat template, where both sides have one."""
     names = ("the tokenizer", "the chat template")
     return [
         f"{name} differs"
@@ -58,18 +48,7 @@ def text_differences(base: tuple[str, str], aligned: tuple[str, str]) -> list[st
 def refuse_or_warn(
     base: str, aligned: str, lines: list[str], error: type[SteerError], *, strict: bool
 ) -> None:
-    """Raise, or warn of, differences that may be wanted.
-
-    Args:
-        base: Label of one model.
-        aligned: Label of the other.
-        lines: What differs.
-        error: What is raised.
-        strict: Whether to raise.
-
-    Raises:
-        SteerError: The error given: if strict, something differs.
-    """
+    """Raise, or warn of, differences that may be wanted."""
     if not lines:
         return
     refusal = error(

@@ -38,20 +38,13 @@ def config_fingerprint(config: Any) -> str:
 
     Precision, attention kernel, vocabulary padding and library version are left out: a vector
     fits a bfloat16 or fine-tuned copy as well.
-
-    Args:
-        config: The model's text configuration.
     """
     values = {name: getattr(config, name, None) for name in _CONFIG}
     return _sha256({k: v if isinstance(v, int | str) else None for k, v in values.items()})
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Return the SHA-256 of the vocabulary and of how a probe text is cut into tokens.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
-    """
+    """Return the SHA-256 of the vocabulary and of how a probe text is cut into tokens."""
     return _sha256([sorted(tokenizer.get_vocab().items()), _probed(tokenizer)])
 
 
@@ -61,14 +54,7 @@ def _probed(tokenizer: Any) -> list[int]:
 
 
 def tokenizer_marks(tokenizer: Any) -> Marks:
-    """Return what tells quickly whether a tokenizer or its chat template was changed.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
-
-    Returns:
-        The size of its vocabulary, a probe text's tokens, and the template.
-    """
+    """Return what tells quickly whether a tokenizer or its chat template was changed."""
     inner = as_chat(tokenizer).tokenizer
     return len(inner), tuple(_probed(inner)), template_of(tokenizer)
 
@@ -77,20 +63,13 @@ def template_fingerprint(tokenizer: Any) -> str:
     """Return the SHA-256 of the chat template, or of the plain format where there is none.
 
     Arguments that every rendering passes to the template are part of it.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, or a `Chat`.
     """
     template, arguments = template_of(tokenizer), dict(as_chat(tokenizer).arguments)
     return _sha256([template, arguments] if arguments else template)
 
 
 def text_marks(tokenizer: Any) -> tuple[str, str]:
-    """Return the fingerprints of a tokenizer and its chat template, empty for None.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, a `Chat`, or None.
-    """
+    """Return the fingerprints of a tokenizer and its chat template, empty for None."""
     if tokenizer is None:
         return "", ""
     inner = as_chat(tokenizer).tokenizer
@@ -98,11 +77,7 @@ def text_marks(tokenizer: Any) -> tuple[str, str]:
 
 
 def tokenizer_in(folder: Path) -> Any:
-    """Return the tokenizer in a folder, or None if there is none.
-
-    Args:
-        folder: The folder.
-    """
+    """Return the tokenizer in a folder, or None if there is none."""
     if not any((folder / name).is_file() for name in TOKENIZERS):
         return None
     from transformers import AutoTokenizer
@@ -111,27 +86,14 @@ def tokenizer_in(folder: Path) -> Any:
 
 
 def config_info(name: str, revision: str | None, config: Any, tokenizer: Any) -> ModelInfo:
-    """Return what identifies a model that is not loaded.
-
-    Args:
-        name: What it is called.
-        revision: Its commit on the Hub, if it is known.
-        config: Its configuration.
-        tokenizer: Its tokenizer, or None.
-    """
+    """Return what identifies a model that is not loaded."""
     text = config.get_text_config()
     sizes = (text.num_hidden_layers, text.hidden_size)
     return ModelInfo(name, revision, *sizes, config_fingerprint(text), *text_marks(tokenizer))
 
 
 def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> ModelInfo:
-    """Return what identifies a model with its tokenizer.
-
-    Args:
-        hf_model: The Hugging Face model.
-        tokenizer: Its tokenizer, a `Chat` of it, or None.
-        architecture: The model's parts.
-    """
+    """Return what identifies a model with its tokenizer."""
     hf_model = original(hf_model)
     config = hf_model.config
     tokenizer_mark, template_mark = text_marks(tokenizer)
@@ -152,9 +114,6 @@ def weights_sample(hf_model: Any) -> str:
     It tells a trained, merged or quantised copy from its origin and costs next to nothing; logits
     would not do, since they differ in their last bits from device to device. A change of a few
     single numbers may be missed. Of a weight that is not in memory only the shape is known.
-
-    Args:
-        hf_model: The Hugging Face model; it is not changed.
     """
     digest = hashlib.sha256()
     for name, value in original(hf_model).state_dict().items():
@@ -165,11 +124,7 @@ def weights_sample(hf_model: Any) -> str:
 
 
 def sampled(value: Tensor) -> bytes:
-    """Return the bytes of numbers that are evenly spread over a tensor, its last among them.
-
-    Args:
-        value: The tensor; of one that is not in memory there are none.
-    """
+    """Return the bytes of numbers that are evenly spread over a tensor, its last among them."""
     if value.is_meta or not value.numel():
         return b""
     steps = min(_SAMPLED, value.numel())

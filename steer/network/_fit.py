@@ -20,19 +20,7 @@ _QUANTISED: "weakref.WeakKeyDictionary[nn.Module, set[tuple[int, ...]]]" = (
 def check_vector_fits_model(
     composition: Composition, info: ModelInfo, model: nn.Module, *, strict: bool = True
 ) -> None:
-    """Refuse a composition that does not fit a model.
-
-    Args:
-        composition: What is to be injected.
-        info: What identifies the model.
-        model: The model, for the names and shapes of its weights.
-        strict: Whether another configuration, tokenizer or chat template is refused as well;
-            if not, it is warned of.
-
-    Raises:
-        FitError: A width, layer, weight name or shape does not exist in the model, or, if strict,
-            a fingerprint differs.
-    """
+    """Refuse a composition that does not fit a model."""
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     for domain, part in composition.parts.items():
         _check_residual(domain, part.vector, info)
@@ -146,15 +134,7 @@ def _check_fingerprints(domain: str, vector: Vector, info: ModelInfo, strict: bo
 
 
 def fingerprint_differences(made_for: ModelInfo, info: ModelInfo) -> list[str]:
-    """Return which fingerprints of two models differ, of those that both have.
-
-    Args:
-        made_for: What identifies the model that a vector was made for.
-        info: What identifies the model it is to be used with.
-
-    Returns:
-        Any of `configuration`, `tokenizer` and `chat template`.
-    """
+    """Return which fingerprints of two models differ, of those that both have."""
     pairs = {
         "configuration": (made_for.config, info.config),
         "tokenizer": (made_for.tokenizer, info.tokenizer),

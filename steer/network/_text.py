@@ -124,13 +124,7 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
 
 
 def stopped(tokenizer: Any, ids: Sequence[int], stops: str | Sequence[str]) -> list[int]:
-    """Return generated tokens up to the first whose text completes a stop string, and with it.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer; it is not changed.
-        ids: Generated token ids; a row of a batch may go on until all rows have stopped.
-        stops: One stop string, or several.
-    """
+    """Return generated tokens up to the first whose text completes a stop string, and with it."""
     wanted = (stops,) if isinstance(stops, str) else tuple(stops)
 
     def holds(length: int) -> bool:
@@ -143,14 +137,7 @@ def stopped(tokenizer: Any, ids: Sequence[int], stops: str | Sequence[str]) -> l
 
 
 def slot_samples(tokenizer: Any) -> tuple[tuple[int, ...], ...]:
-    """Return the ids of user messages that end differently, to see what the template adds.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
-
-    Raises:
-        TextError: The message cannot be rendered.
-    """
+    """Return the ids of user messages that end differently, to see what the template adds."""
     return tuple(encode_prompt(tokenizer, content) for content in _CONTENTS)
 
 
@@ -215,11 +202,7 @@ def _front(dressed: tuple[int, ...], bare: tuple[int, ...]) -> tuple[int, ...]:
 
 @contextmanager
 def unchanged(tokenizer: Any) -> Iterator[None]:
-    """Put back the padding and truncation that a fast tokenizer carries from call to call.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer.
-    """
+    """Put back the padding and truncation that a fast tokenizer carries from call to call."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         yield

@@ -36,16 +36,6 @@ def before_and_answer(chat: Chat, prompt: Prompt, before: str, response: str) ->
 
     A block that the template opens is closed before a plain answer. An answer that brings the block
     fills the opened one, and one that closes it goes on inside.
-
-    Args:
-        chat: The tokenizer and the arguments of its template.
-        prompt: The prompt.
-        before: The prompt, rendered.
-        response: What the assistant says.
-
-    Raises:
-        TextError: It is not known whether the answer belongs into the block, or the template has
-            closed a block that the answer opens again.
     """
     messages = messages_of(prompt)
     if not chat.has_template:

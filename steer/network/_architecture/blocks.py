@@ -14,11 +14,7 @@ _COUNTS = ("num_hidden_layers", "decoder_layers", "num_decoder_layers", "num_lay
 
 
 def block_counts(config: Any) -> tuple[int, ...]:
-    """Return the numbers of blocks that a text config states, each once.
-
-    Args:
-        config: The text config.
-    """
+    """Return the numbers of blocks that a text config states, each once."""
     counts = [getattr(config, field, None) for field in _COUNTS]
     return tuple(dict.fromkeys(count for count in counts if isinstance(count, int)))
 
@@ -29,15 +25,6 @@ def block_lists(tree: Tree, embedding: str, config: Any, *, several: bool) -> li
     They have as many entries as the config says and meet the token embedding in the smallest
     module; a short way from there comes before a long one, as from a text model to its blocks
     before one through a vision tower.
-
-    Args:
-        tree: The model's modules.
-        embedding: Name of the token embedding.
-        config: The text config.
-        several: Whether more than one may be returned.
-
-    Raises:
-        ArchitectureError: There is none, or more than one.
     """
     lists, counts = tree.lists(), block_counts(config)
     fitting = {name: m for name, m in lists.items() if len(m) in counts}
@@ -52,17 +39,7 @@ def block_lists(tree: Tree, embedding: str, config: Any, *, several: bool) -> li
 
 
 def named_blocks(tree: Tree, name: str, config: Any, *, any_length: bool) -> str:
-    """Return a name given by hand, if it is that of a list.
-
-    Args:
-        tree: The model's modules.
-        name: The name.
-        config: The text config.
-        any_length: Whether the list may be of another length than the config says.
-
-    Raises:
-        ArchitectureError: It is no such list.
-    """
+    """Return a name given by hand, if it is that of a list."""
     module, counts = tree.at("blocks", name), block_counts(config)
     length = len(module) if isinstance(module, nn.ModuleList | nn.Sequential) else 0
     if length and (any_length or length in counts):

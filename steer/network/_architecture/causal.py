@@ -29,14 +29,6 @@ def check_causal(
     The last of the ids' rows is the first with another end, so that `logits` show whether a token
     acts backwards. One more forward, in which the first row ends in padding, shows whether that
     row is still what it was.
-
-    Args:
-        architecture: The model's parts.
-        ids: Token ids, as `probe_ids` gives them.
-        logits: The model's logits for them, without a mask.
-
-    Raises:
-        ArchitectureError: A later token or padding changes what comes before it.
     """
     model, dtype = architecture.model, next(architecture.embedding.parameters()).dtype
     within = _WITHIN.get(dtype, _COARSE_WITHIN)

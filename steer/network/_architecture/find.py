@@ -114,11 +114,7 @@ class _Sizes:
 
     @classmethod
     def of(cls, model: nn.Module) -> "_Sizes":
-        """Read the text config of a model.
-
-        Raises:
-            ArchitectureError: There is none, it lacks a size, or the model has an encoder.
-        """
+        """Read the text config of a model."""
         config: Any = getattr(model, "config", None)
         if not hasattr(config, "get_text_config"):
             raise _no_causal_lm(f"{type(model).__name__} without a Hugging Face config")

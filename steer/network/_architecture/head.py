@@ -48,11 +48,6 @@ class LogitRule:
 
     ``multiply``: value · x; ``divide``: x / value; ``cap``: value · tanh(x / value); ``first``: the
     first `value` logits, without those that pad the vocabulary.
-
-    Args:
-        field: The config field it comes from.
-        kind: Which function.
-        value: Its constant, dimensionless.
     """
 
     field: str
@@ -76,11 +71,7 @@ class LogitRule:
 
 
 def logit_rules(config: Any) -> tuple[LogitRule, ...]:
-    """Return the rules that a text config asks for.
-
-    Args:
-        config: The text config of a model.
-    """
+    """Return the rules that a text config asks for."""
     rules = []
     for field, usual in _RULES.items():
         kind = _EXCEPTIONS.get((config.model_type, field), usual)
@@ -96,11 +87,6 @@ def other_rules(
 
     The fewest changes come first: rules left out, as by a multimodal head that does not apply what
     its text config says, then one rule more, from a field whose name speaks of logits.
-
-    Args:
-        config: The model's config.
-        text_config: Its text config.
-        declared: The rules that the text config declares.
     """
     for size in reversed(range(len(declared))):
         yield from combinations(declared, size)
@@ -123,9 +109,5 @@ def _rule(field: str, kind: Kind, value: Any) -> list[LogitRule]:
 
 
 def projection_place(config: Any) -> tuple[Literal["body", "model"], str] | None:
-    """Return owner and name of the module between final norm and unembedding, if there is one.
-
-    Args:
-        config: The text config of a model.
-    """
+    """Return owner and name of the module between final norm and unembedding, if there is one."""
     return _PROJECTIONS.get(config.model_type)

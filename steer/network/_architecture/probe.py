@@ -19,11 +19,6 @@ def probe_ids(config: Any, embedding: nn.Module, vocab: int) -> Int[Tensor, "bat
     """Return three texts of valid ids: two that share no token, and the first with another end.
 
     As far as the vocabulary allows, no id is special and all of the first two rows differ.
-
-    Args:
-        config: The model's config.
-        embedding: The token embedding, on whose device the ids are put.
-        vocab: Number of logits.
     """
     size = min(vocab, getattr(embedding, "num_embeddings", vocab))
     special = _special_ids(config)
@@ -38,16 +33,7 @@ def probe_ids(config: Any, embedding: nn.Module, vocab: int) -> Int[Tensor, "bat
 
 
 def run(model: nn.Module, ids: Tensor, **inputs: Tensor) -> Float[Tensor, "batch pos vocab"]:
-    """Return the model's own logits.
-
-    Args:
-        model: The causal language model.
-        ids: Token ids.
-        **inputs: What else the call gets (`attention_mask`).
-
-    Raises:
-        ArchitectureError: The call fails, or gives something else.
-    """
+    """Return the model's own logits."""
     try:
         with uncompiled():
             out = model(input_ids=ids, **inputs, use_cache=False)
@@ -80,11 +66,7 @@ def _special_ids(config: Any) -> set[int]:
 
 
 def original(model: nn.Module) -> nn.Module:
-    """Return the module that torch.compile was given, under whose own names its parts are.
-
-    Args:
-        model: A module, or what torch.compile returned for one.
-    """
+    """Return the module that torch.compile was given, under whose own names its parts are."""
     inner = getattr(model, "_orig_mod", None)
     return original(inner) if isinstance(inner, nn.Module) else model
 

@@ -40,16 +40,6 @@ def fit_readout(
 
     The parts declared are tried first, with the rules that the config declares and with others.
     If they do not hold, what runs after the last block is tried, in its order.
-
-    Args:
-        architecture: The parts.
-        h: Output of the last block for these ids.
-        ids: Token ids.
-        logits: The model's logits for them.
-        named: Parts that were named by hand, which stay as they are.
-
-    Raises:
-        ArchitectureError: None gives the model's logits.
     """
     declared = _fitted(architecture, h, logits)
     if declared.holds:

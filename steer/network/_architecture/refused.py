@@ -34,15 +34,7 @@ _INSTEAD: Mapping[str, Callable[[Any], str]] = {
 def refused(
     architecture: Architecture, what: str, *, found: str, expected: str, do: str | None = None
 ) -> ArchitectureError:
-    """Return the error for parts that do not hold.
-
-    Args:
-        architecture: The parts.
-        what: What is wrong with them.
-        found: What was seen.
-        expected: What should be.
-        do: What to do, if not to name the parts by hand.
-    """
+    """Return the error for parts that do not hold."""
     model = architecture.model
     if reason := instead_of_a_stream(model):
         return no_single_stream(model, reason, f"{what}: {found}")
@@ -61,13 +53,7 @@ def instead_of_a_stream(model: nn.Module) -> str:
 
 
 def no_single_stream(model: nn.Module, reason: str, found: str) -> ArchitectureError:
-    """Return the error for a model without one residual stream.
-
-    Args:
-        model: The model.
-        reason: What it has instead, in a clause.
-        found: What was seen.
-    """
+    """Return the error for a model without one residual stream."""
     return ArchitectureError(
         f"{type(model).__name__} has no single residual stream to steer: {reason}",
         found=found,

@@ -10,23 +10,12 @@ _RULES = 8
 
 
 def architecture_card(architecture: Architecture) -> Card:
-    """Return the card of an architecture.
-
-    Args:
-        architecture: What was found.
-    """
+    """Return the card of an architecture."""
     return Card(_size(architecture), (), (_parts(architecture),))
 
 
 def model_card(title: str, architecture: Architecture, engine: str, info: ModelInfo | None) -> Card:
-    """Return the card of a model: its parts, and how it is held.
-
-    Args:
-        title: The model in a line.
-        architecture: What was found in it.
-        engine: Name of what runs it.
-        info: What identifies it, if that has been asked for.
-    """
+    """Return the card of a model: its parts, and how it is held."""
     parameters = list(architecture.model.parameters())
     dtypes = Counter(str(p.dtype).removeprefix("torch.") for p in parameters)
     devices = Counter(str(p.device) for p in parameters)
@@ -47,23 +36,13 @@ def model_card(title: str, architecture: Architecture, engine: str, info: ModelI
 
 
 def model_line(kind: str, architecture: Architecture, engine: str) -> str:
-    """Return a model in a line.
-
-    Args:
-        kind: Name of its class.
-        architecture: What was found in it.
-        engine: Name of what runs it.
-    """
+    """Return a model in a line."""
     size = f"{architecture.n_layers} layers × {architecture.d_model}"
     return f"{kind}({name_of(architecture)!r}, {size}, engine {engine})"
 
 
 def name_of(architecture: Architecture) -> str:
-    """Return the name or path that a model was loaded by, or its class where there is none.
-
-    Args:
-        architecture: What was found in it.
-    """
+    """Return the name or path that a model was loaded by, or its class where there is none."""
     config = getattr(architecture.model, "config", None)
     return getattr(config, "_name_or_path", "") or type(architecture.model).__name__
 

@@ -11,11 +11,7 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 class Tree:
-    """The modules of one model by dotted name.
-
-    Args:
-        model: The model; the root, whose name is the empty string.
-    """
+    """The modules of one model by dotted name."""
 
     def __init__(self, model: nn.Module) -> None:
         self.root = model
@@ -27,11 +23,7 @@ class Tree:
         return self._names.get(id(module))
 
     def at(self, part: str, name: str) -> nn.Module:
-        """Return the module that was named by hand.
-
-        Raises:
-            ArchitectureError: There is no such module.
-        """
+        """Return the module that was named by hand."""
         try:
             return self.root.get_submodule(name)
         except AttributeError as error:
@@ -85,11 +77,7 @@ def classes(modules: Iterable[nn.Module]) -> str:
 
 
 def by_hand(**names: str | None) -> str:
-    """Return what to write to name the parts by hand.
-
-    Args:
-        **names: Part to dotted name; None where it is not known.
-    """
+    """Return what to write to name the parts by hand."""
     shown = ", ".join(f'{part}="{name or "…"}"' for part, name in names.items())
     return (
         f"name the parts by hand: find_architecture(model, {shown}); "

@@ -40,15 +40,6 @@ def verify_architecture(
     order, and gives `[batch, pos, d_model]`; a readout of the last block's output equals the
     model's logits. One more forward, over rows of which one is padded, checks that the model is
     causal and that padding on the right changes nothing.
-
-    Args:
-        candidates: The parts to check, of one model, the likeliest first. The model's training
-            flags, hooks and gradients and the global random state are left as they were, also on
-            failure.
-        named: Parts that were named by hand, in place of which no other is tried.
-
-    Raises:
-        ArchitectureError: None of them holds, or the model cannot be run.
     """
     model = candidates[0].model
     _check_weights(candidates[0])

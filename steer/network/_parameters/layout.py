@@ -53,18 +53,7 @@ class Layout:
 
 
 def skeleton(checkpoint: Checkpoint) -> nn.Module:
-    """Return a checkpoint's model on the meta device: all of it but the numbers.
-
-    Args:
-        checkpoint: The checkpoint.
-
-    Returns:
-        The causal language model of its configuration, or the class that the configuration names
-        where there is none.
-
-    Raises:
-        CheckpointError: `transformers` has no class for it, or it is quantised.
-    """
+    """Return a checkpoint's model on the meta device: all of it but the numbers."""
     import transformers
 
     if checkpoint.config.get("quantization_config"):
@@ -228,11 +217,7 @@ def _float(checkpoint: Checkpoint, names: list[str]) -> bool:
 
 
 def aliases_of(model: nn.Module) -> dict[str, str]:
-    """Return the further names of tied parameters, and the name `named_parameters()` has for each.
-
-    Args:
-        model: The model.
-    """
+    """Return the other names of tied parameters, each with its name in `named_parameters()`."""
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     every = model.named_parameters(remove_duplicate=False)
     return {name: first[id(p)] for name, p in every if first[id(p)] != name}
@@ -259,11 +244,7 @@ def _refuse(
 
 
 def listed(lines: list[str]) -> str:
-    """Return the first ten lines, and how many there are.
-
-    Args:
-        lines: One line for each thing found.
-    """
+    """Return the first ten lines, and how many there are."""
     more = [f"… {len(lines)} in all"] if len(lines) > _SHOWN else []
     return "\n            ".join([*lines[:_SHOWN], *more])
 

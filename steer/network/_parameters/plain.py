@@ -15,9 +15,6 @@ def not_plain(model: nn.Module) -> Iterator[str]:
 
     A library keeps codes in parameters, in a subclass of tensors, in matrices that are buffers or
     attributes, or in an object of its own; none is known by its name here.
-
-    Args:
-        model: The model.
     """
     for name, parameter in model.named_parameters():
         yield from _faults(name, parameter.data, FLOATS)

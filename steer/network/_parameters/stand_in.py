@@ -9,13 +9,7 @@ from torch import Tensor, nn
 def stand_in(
     module: nn.Module, values: dict[str, Tensor], dtype: torch.dtype | None = None
 ) -> nn.Module:
-    """Return a module of the same class and settings in which some parameters are others.
-
-    Args:
-        module: The module; what it holds is shared, not copied.
-        values: Tensors by the names of the module's own parameters or buffers.
-        dtype: What its other floating-point tensors are converted to, as they are by default.
-    """
+    """Return a module of the same class and settings in which some parameters are others."""
     twin: nn.Module = object.__new__(type(module))
     twin.__dict__.update(module.__dict__)
     twin.__dict__.pop("forward", None)
@@ -26,13 +20,7 @@ def stand_in(
 
 
 def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call the class's own forward: no hook, no patch of the instance.
-
-    Args:
-        module: The module.
-        *args: Its arguments.
-        **kwargs: Its arguments by name.
-    """
+    """Call the class's own forward: no hook, no patch of the instance."""
     forward: Any = type(module).forward
     return forward(module, *args, **kwargs)
 
