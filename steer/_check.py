@@ -57,7 +57,7 @@ def number(
         ArgumentError: It is no finite number, or beyond a bound.
     """
     if is_number(value):
-        found = float(value)
+        found = _as_float(value)
         beyond = above is not None and found <= above
         if math.isfinite(found) and _within(found, least, most) and not beyond:
             return found
@@ -123,6 +123,13 @@ def as_layers(layers: Iterable[int]) -> tuple[int, ...]:
             do="count the blocks from 0; layer l is the output of block l",
         )
     return known
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond every float
+        return math.inf
 
 
 def _within(value: float, least: float | None, most: float | None) -> bool:

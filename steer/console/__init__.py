@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from steer._check import as_integer
+from steer._check import integer
 from steer.algebra import Composition, Part, Vector
 from steer.console._state import State
-from steer.errors import TextError
+from steer.errors import ArgumentError
 
 if TYPE_CHECKING:
     from steer.console._notebook import Console
@@ -40,41 +40,29 @@ def console(
             enough for the coefficients given and those that the vectors were tuned to, or else
             from -1 to 1.
         max_new_tokens: Longest answer, in tokens, at least 1.
-        strict: Whether a vector made for another configuration, tokenizer or chat template
-            is refused; if not, it is warned of.
-
-    Returns:
-        The console.
+        strict: Whether to refuse a vector made for another configuration, tokenizer or chat
+            template; if not, a warning is given.
 
     Raises:
         MissingExtraError: ipywidgets is not installed.
-        CompositionError: There is one row per prompt, or a coefficient or 0 outside the range.
+        ArgumentError: The prompt is not a string, the length not a positive integer, or the range
+            does not hold 0 and every coefficient.
+        CompositionError: There is one row per prompt.
         FitError: A vector does not fit this model.
-        TextError: The prompt is no text, or the length no number of tokens.
     """
     from steer.algebra import as_composition
     from steer.console._knobs import knobs_of
     from steer.console._notebook import Console
     from steer.console._writer import Writer
 
-    _check(prompt, max_new_tokens)
-    composition = as_composition(what)
-    knobs = knobs_of(composition, range)
-    return Console(Writer(lm, composition, strict=strict), knobs, prompt, max_new_tokens)
-
-
-def _check(prompt: object, max_new_tokens: object) -> None:
     if not isinstance(prompt, str):
-        raise TextError(
+        raise ArgumentError(
             "a console asks one text at a time",
             found=f"{type(prompt).__name__} {prompt!r}"[:120],
             expected="a string; an empty one asks nothing yet",
             do="pass prompt='…', or type it into the box",
         )
-    if (as_integer(max_new_tokens) or 0) < 1:
-        raise TextError(
-            "this is no length of an answer",
-            found=f"max_new_tokens={max_new_tokens!r}"[:120],
-            expected="a whole number of tokens, at least 1",
-            do="pass for instance max_new_tokens=64",
-        )
+    length = integer("max_new_tokens", max_new_tokens, least=1)
+    composition = as_composition(what)
+    knobs = knobs_of(composition, range)
+    return Console(Writer(lm, composition, strict=strict), knobs, prompt, length)

@@ -21,14 +21,7 @@ _QUIET = "color:var(--jp-ui-font-color2,#616161);font-size:0.9em"
 def text_column(
     which: Literal["unsteered", "steered"], setting: str, text: str, state: State
 ) -> str:
-    """Return one of the two texts under its heading.
-
-    Args:
-        which: Which text.
-        setting: What stands beside the heading.
-        text: The text.
-        state: What is being done, to show where more text comes.
-    """
+    """Return a text under its heading, with a cursor where more text comes."""
     cursor = "▍" if state.doing == which else ""
     head = f"<b>{which}</b> <span style='{_QUIET};margin-left:8px'>{escaped(setting)}</span>"
     body = f"<div class='steer-{which}' style='{_TEXT}'>"
@@ -37,12 +30,7 @@ def text_column(
 
 
 def message(said: str, wrong: bool) -> str:
-    """Return a message under the texts.
-
-    Args:
-        said: The message; an empty one takes no room.
-        wrong: Whether it tells of an error.
-    """
+    """Return a message under the texts, in red if it reports an error; nothing if it is empty."""
     if not said:
         return ""
     colour = "var(--jp-error-color1,#d32f2f)" if wrong else "inherit"

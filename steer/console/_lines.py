@@ -1,21 +1,19 @@
-"""What a line typed into the console means.
+"""The grammar of a line typed into the console.
 
 - A line that begins with `/` is a command.
-- A line of which every word is `name=value` turns knobs; what is wrong in it is an error, and
-  nothing is turned then. Knobs that it does not name stay. A name with spaces stands in quotes;
-  spaces around `=` are allowed where every name is that of a knob.
-- Every other line is a prompt. `/ask TEXT` asks a text that would be one of the former.
+- A line in which every word is `name=value` turns these knobs; a name with spaces is quoted.
+  Spaces around `=` are allowed where every name is that of a knob.
+- Every other line is a prompt; `/ask TEXT` asks a text that would be one of the former.
 """
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 from steer.errors import CompositionError, TextError
 
-_MARK = "\N{BYTE ORDER MARK}"  # what some editors write in front of UTF-8
+_MARK = "\N{BYTE ORDER MARK}"  # some editors write it in front of UTF-8
+Turned = dict[str, float]  # new coefficients by domain
 
 COMMANDS = {
     "/ask TEXT": "ask a text whatever it looks like",
@@ -26,82 +24,40 @@ COMMANDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A prompt to answer.
-
-    Args:
-        prompt: The prompt.
-    """
-
-    prompt: str
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Knobs to turn.
-
-    Args:
-        coefficients: New coefficient of each domain named, dimensionless.
-    """
-
-    coefficients: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Something else to do.
-
-    Args:
-        name: What.
-    """
-
-    name: Literal["nothing", "knobs", "reset", "help", "quit"]
-
-
-def read_line(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
-    """Return what a line means.
-
-    Args:
-        line: The line.
-        domains: Names of the knobs.
+def read_line(line: str, domains: Sequence[str]) -> tuple[str, str | Turned]:
+    """Return what to do and with what: `ask` a text, `turn` knobs, or a command without its slash.
 
     Raises:
-        CompositionError: It names a domain that does not exist, or a value that is no number.
-        TextError: It is no readable text, there is no such command, or `/ask` has no text.
+        CompositionError: The line names an unknown domain, or a value that is not a number.
+        TextError: The line is not UTF-8, or there is no such command, or `/ask` has no text.
     """
     line = line.removeprefix(_MARK).strip()
     if any("\ud800" <= c <= "\udfff" for c in line):  # bytes that could not be decoded
         raise TextError(
-            "this line cannot be read",
+            "this line is not UTF-8",
             found=ascii(line)[:120],
             expected="text in UTF-8",
             do="save the input as UTF-8, or set the terminal to it: LANG=C.UTF-8",
         )
-    if not line:
-        return Command("nothing")
     if line.startswith("/"):
-        return _command(line, domains)
-    pairs = _assignments(line)
-    if pairs is None and (spaced := _assignments(re.sub(r"\s*=\s*", "=", line))) is not None:
-        pairs = spaced if all(name in domains for name, _ in spaced) else None
-    return Ask(line) if pairs is None else Turn(dict(_turned(pair, domains) for pair in pairs))
+        return _command(line)
+    words = _assignments(line, domains) if line else None
+    return ("ask", line) if words is None else ("turn", dict(_turned(w, domains) for w in words))
 
 
-def _command(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
-    word, *after = line.split(maxsplit=1)
-    rest = "".join(after)
-    if word == "/ask":
-        return _ask(rest)
-    match word, rest:
-        case "/knobs", "":
-            return Command("knobs")
-        case "/reset", "":
-            return Turn(dict.fromkeys(domains, 0.0))
-        case "/help", "":
-            return Command("help")
-        case "/quit", "":
-            return Command("quit")
+def _command(line: str) -> tuple[str, str]:
+    name, *text = line.split(maxsplit=1)
+    if name == "/ask" and text:
+        return "ask", text[0]
+    if name == "/ask":
+        raise TextError(
+            "there is nothing to ask",
+            found="/ask without a text",
+            expected="/ask TEXT",
+            do="write the prompt after it: /ask Is it safe?",
+        )
+    if line in COMMANDS:
+        return line[1:], ""
     raise TextError(
         "there is no such command",
         found=line,
@@ -110,27 +66,18 @@ def _command(line: str, domains: Sequence[str]) -> Ask | Turn | Command:
     )
 
 
-def _ask(text: str) -> Ask:
-    if text:
-        return Ask(text)
-    raise TextError(
-        "there is nothing to ask",
-        found="/ask without a text",
-        expected="/ask TEXT",
-        do="write the prompt behind it: /ask Is it safe?",
-    )
-
-
-def _assignments(line: str) -> list[tuple[str, str]] | None:
-    """Return name and value of every word; None if some word is not of this form."""
+def _assignments(line: str, domains: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Return name and value of every word; None if the line is a prompt."""
+    joined = re.sub(r"\s*=\s*", "=", line)
     try:
-        words = shlex.split(line)
+        words = [word.rpartition("=") for word in shlex.split(joined)]
     except ValueError:  # a quotation mark or an apostrophe without its partner
         return None
-    pairs = [word.rpartition("=") for word in words]
-    if not all(name and equals for name, equals, _ in pairs):
+    if not all(name and equals for name, equals, _ in words):
         return None
-    return [(name, value) for name, _, value in pairs]
+    pairs = [(name, value) for name, _, value in words]
+    known = all(name in domains for name, _ in pairs)
+    return pairs if known or joined == line else None
 
 
 def _turned(pair: tuple[str, str], domains: Sequence[str]) -> tuple[str, float]:
@@ -146,7 +93,7 @@ def _turned(pair: tuple[str, str], domains: Sequence[str]) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise CompositionError(
-            f"the coefficient of {name!r} is no number",
+            f"the coefficient of {name!r} is not a number",
             found=value or "nothing",
             expected="a number such as 0.5",
             do=f"write for instance {name}=0.5; to ask this as a prompt: /ask {name}={value}",

@@ -1,16 +1,16 @@
 """The console as widgets of a notebook."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from steer.console._html import message, text_column
 from steer.console._knobs import Knob
-from steer.console._slider import slider
 from steer.console._state import State
 from steer.console._worker import Worker
 from steer.console._writer import Writer
-from steer.errors import MissingExtraError
+from steer.errors import CompositionError, MissingExtraError
 
 _LONGEST = 4096  # tokens of an answer that can be asked for
 _WAITING = "Another console is answering with this model; this one comes next."
@@ -18,12 +18,6 @@ _WAITING = "Another console is answering with this model; this one comes next."
 
 class Console:
     """Sliders, a prompt, and two texts side by side; made by `steer.console.console`.
-
-    Args:
-        writer: What writes the texts.
-        knobs: One knob per domain.
-        prompt: The first prompt.
-        max_new_tokens: Longest answer, in tokens.
 
     Attributes:
         sliders: The slider of each domain.
@@ -35,9 +29,8 @@ class Console:
         steered: The steered text, escaped.
         message: What went wrong, or what to know of the texts, escaped.
         widget: All of them together.
-
-    Raises:
-        MissingExtraError: ipywidgets is not installed.
+        state: What is shown.
+        error: What went wrong, as it was raised.
     """
 
     def __init__(
@@ -45,7 +38,7 @@ class Console:
     ) -> None:
         w = _ipywidgets()
         wide = w.Layout(width="auto")
-        self.sliders: Mapping[str, Any] = {knob.domain: slider(w, knob) for knob in knobs}
+        self.sliders: Mapping[str, Any] = {knob.domain: _slider(w, knob) for knob in knobs}
         self.prompt = w.Textarea(
             value=prompt,
             placeholder="A prompt; it is answered when you leave the box",
@@ -95,16 +88,12 @@ class Console:
         return {domain: float(box.value) for domain, box in self.sliders.items()}
 
     def wait(self) -> State:
-        """Wait until both texts are written.
-
-        Returns:
-            The state then; if it failed, its `error` says why.
-        """
+        """Wait until both texts are written, and return the state then."""
         self._worker.wait()
         return self.state
 
     def close(self) -> None:
-        """Stop what is under way and take the widgets away; doing so twice does nothing."""
+        """Stop the answer under way and remove the widgets; a second call does nothing."""
         self._closed = True
         for box in (*self.sliders.values(), self.prompt, self.max_new_tokens):
             box.unobserve_all()
@@ -136,7 +125,7 @@ class Console:
         if self._closed:
             return
         if state.doing != "done" and state.question == self.state.question:
-            state = replace(  # what stands there stays until there is a new word
+            state = replace(  # the old text stays until there is a new word
                 state,
                 unsteered=state.unsteered or self.state.unsteered,
                 steered=state.steered or self.state.steered,
@@ -158,6 +147,36 @@ class Console:
     def __repr__(self) -> str:
         knobs = ", ".join(f"{d}={c:+g}" for d, c in self.coefficients.items())
         return f"Console({knobs}{', closed' if self._closed else ''})"
+
+
+def _slider(widgets: Any, knob: Knob) -> Any:
+    """Return a slider that refuses values that are not finite, and clips others to its ends."""
+    from traitlets import validate
+
+    class Slider(widgets.FloatSlider):  # type: ignore[misc]  # loaded when asked for
+        @validate("value")
+        def _validate_value(self, proposal: Any) -> float:
+            value: float = proposal["value"]
+            if not math.isfinite(value):
+                raise CompositionError(
+                    f"the knob of {knob.domain!r} cannot have this value",
+                    found=f"{value:g}",
+                    expected=f"a number from {self.min:g} to {self.max:g}",
+                    do="set a finite number; the slider stays where it was",
+                )
+            return float(min(max(value, self.min), self.max))
+
+    decimals = max(2, -math.floor(math.log10(knob.step)))
+    return Slider(
+        value=knob.value,
+        min=knob.low,
+        max=knob.high,
+        step=knob.step,
+        description=knob.domain,
+        readout_format=f"+.{decimals}f",
+        style={"description_width": "8em"},
+        layout=widgets.Layout(width="auto", max_width="640px"),
+    )
 
 
 def _ipywidgets() -> Any:

@@ -1,9 +1,10 @@
-"""Where a terminal shows the two texts while they grow."""
+"""The two texts in a terminal while they grow; each is a context that yields `show(state)`."""
 
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.live import Live as RichLive
+from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -11,98 +12,58 @@ from rich.text import Text
 from steer.console._state import State
 from steer.show._markup import terminal_text
 
-
-class Live:
-    """Both texts side by side, drawn anew for every token.
-
-    Args:
-        console: A terminal.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._live = RichLive(console=console, auto_refresh=False)
-
-    def __enter__(self) -> "Live":
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.stop()
-
-    def show(self, state: State) -> None:
-        """Draw both texts.
-
-        Args:
-            state: What to show.
-        """
-        grid = Table.grid(expand=True)
-        grid.add_column(ratio=1)
-        grid.add_column(ratio=1)
-        grid.add_row(
-            Panel(Text(terminal_text(state.unsteered)), title="unsteered", title_align="left"),
-            Panel(
-                Text(terminal_text(state.steered)),
-                title="steered",
-                title_align="left",
-                style="cyan",
-            ),
-        )
-        self._live.update(grid, refresh=True)
+Show = Callable[[State], None]
 
 
-class Plain:
-    """One text after the other, as it grows, for what is no terminal.
+@contextmanager
+def side_by_side(console: Console) -> Iterator[Show]:
+    """Draw both texts side by side on a terminal, again for every token."""
+    with Live(console=console, auto_refresh=False) as live:
 
-    Args:
-        console: Where to write.
-        shown: Whether the unsteered text stands there already.
-    """
+        def show(state: State) -> None:
+            grid = Table.grid(expand=True)
+            grid.add_column(ratio=1)
+            grid.add_column(ratio=1)
+            grid.add_row(
+                _panel("unsteered", state.unsteered, "none"),
+                _panel("steered", state.steered, "cyan"),
+            )
+            live.update(grid, refresh=True)
 
-    def __init__(self, console: Console, shown: bool) -> None:
-        self._file = console.file
-        self._shown = shown
-        self._name = ""
-        self._written = ""
+        yield show
 
-    def __enter__(self) -> "Plain":
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
+def _panel(title: str, text: str, style: str) -> Panel:
+    return Panel(Text(terminal_text(text)), title=title, title_align="left", style=style)
 
-    def show(self, state: State) -> None:
-        """Write what has grown.
 
-        Args:
-            state: What to show.
-        """
-        if not self._shown:
-            self._grow("unsteered", state.unsteered)
-        if state.steered or state.doing == "done":
-            self._shown = True
-            self._grow("steered", state.steered)
+@contextmanager
+def one_after_the_other(console: Console, shown: bool) -> Iterator[Show]:
+    """Write each text as it grows, to anything but a terminal; an unsteered one only if new."""
+    file = console.file
+    name = written = ""
 
-    def _grow(self, name: str, text: str) -> None:
+    def grow(which: str, text: str) -> None:
+        nonlocal name, written
         text = terminal_text(text)
-        if name != self._name or not text.startswith(self._written):
-            self._end()
-            self._file.write(f"{name}: ")
-            self._name, self._written = name, ""
-        self._file.write(text[len(self._written) :])
-        self._file.flush()
-        self._written = text
+        if which != name or not text.startswith(written):
+            file.write(f"\n{which}: " if name else f"{which}: ")
+            name, written = which, ""
+        file.write(text[len(written) :])
+        file.flush()
+        written = text
 
-    def _end(self) -> None:
-        if self._name:
-            self._file.write("\n")
-            self._file.flush()
+    def show(state: State) -> None:
+        nonlocal shown
+        if not shown:
+            grow("unsteered", state.unsteered)
+        if state.steered or state.doing == "done":
+            shown = True
+            grow("steered", state.steered)
+
+    try:
+        yield show
+    finally:
+        if name:
+            file.write("\n")
+            file.flush()

@@ -17,10 +17,10 @@ class State:
         max_new_tokens: Longest answer, in tokens.
         unsteered: The model's own answer.
         steered: Its answer at these coefficients.
-        doing: What is being done: nothing yet, waiting for another answer of the same model,
-            writing one of both texts, done, or failed.
-        error: What went wrong, if it failed.
-        note: What to know of the texts, such as that the prompt is too long for the model.
+        doing: `nothing` yet, `waiting` for another answer of the same model, writing the
+            `unsteered` or the `steered` text, `done`, or `failed`.
+        error: The error, if it failed.
+        note: A remark on the texts, such as that the prompt is too long for the model.
     """
 
     prompt: str

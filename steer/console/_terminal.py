@@ -4,32 +4,26 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
-from steer.console._lines import COMMANDS, Ask, Command, Turn, read_line
-from steer.console._panes import Live, Plain
+from steer.console._lines import COMMANDS, Turned, read_line
+from steer.console._panes import one_after_the_other, side_by_side
 from steer.console._state import State
 from steer.console._writer import Writer
 from steer.errors import SteerError
 from steer.show._markup import terminal_text
 
-HINT = "Ask something, or turn a knob. /help says how, /quit ends."
+_HINT = "Ask something, or turn a knob. /help says how, /quit ends."
 
 
 class Terminal:
-    """Reads lines, answers them, and shows both texts while they grow.
-
-    Args:
-        writer: What writes the texts.
-        state: The setting to begin with; a prompt in it is answered first.
-        console: Where to show it; on a terminal both texts stand side by side.
-    """
+    """A dialogue that begins at a state and shows its texts on a console of rich."""
 
     def __init__(self, writer: Writer, state: State, console: Console) -> None:
         self._writer = writer
@@ -39,7 +33,7 @@ class Terminal:
     def run(self) -> None:
         """Read and answer lines until the input ends."""
         if self._console.is_terminal:
-            self._say(HINT)
+            self._say(_HINT)
         self._knobs()
         first = [f"/ask {self._state.prompt}"] if self._state.prompt.strip() else []
         while True:
@@ -56,19 +50,24 @@ class Terminal:
 
     def _take(self, line: str) -> bool:
         """Do what a line says; return whether it ends the console."""
-        meant = read_line(line, list(self._state.coefficients))
-        if isinstance(meant, Ask):
-            self._state = State(meant.prompt, self._state.coefficients, self._state.max_new_tokens)
-            self._answer()
-        elif isinstance(meant, Turn):
-            self._turn(meant.coefficients)
-        elif meant == Command("knobs"):
-            self._knobs()
-        elif meant == Command("help"):
-            self._help()
-        return meant == Command("quit")
+        match read_line(line, list(self._state.coefficients)):
+            case "ask", str(prompt) if prompt:
+                state = self._state
+                self._state = State(prompt, state.coefficients, state.max_new_tokens)
+                self._answer()
+            case "turn", dict(turned):
+                self._turn(turned)
+            case "reset", _:
+                self._turn(dict.fromkeys(self._state.coefficients, 0.0))
+            case "knobs", _:
+                self._knobs()
+            case "help", _:
+                self._help()
+            case "quit", _:
+                return True
+        return False
 
-    def _turn(self, turned: Mapping[str, float]) -> None:
+    def _turn(self, turned: Turned) -> None:
         coefficients = {**self._state.coefficients, **turned}
         self._writer.composition(coefficients)  # raises where one cannot be used
         self._state = replace(self._state, coefficients=coefficients)
@@ -79,21 +78,20 @@ class Terminal:
     def _answer(self) -> None:
         """Answer the prompt; Ctrl-C stops it."""
         state = replace(self._state, unsteered="", steered="", doing="nothing")
-        same = self._state.doing == "done"  # the unsteered text has been shown
-        with _interruptible() as stopped, self._pane(shown=same) as pane:
+        shown = self._state.doing == "done"  # the unsteered text stands there
+        console = self._console
+        pane = side_by_side(console) if console.is_terminal else one_after_the_other(console, shown)
+        with _interruptible() as stopped, pane as draw:
 
             def show(now: State) -> None:
                 if now.note and now.note != self._state.note:
                     self._say(now.note, style="yellow")
                 self._state = now
-                pane.show(now)
+                draw(now)
 
             self._writer.run(state, show, lambda: None if stopped() else state)
         if stopped():
             self._say("stopped", style="yellow")
-
-    def _pane(self, shown: bool) -> AbstractContextManager[Any]:
-        return Live(self._console) if self._console.is_terminal else Plain(self._console, shown)
 
     def _knobs(self) -> None:
         knobs = "  ".join(f"{d}={c:+g}" for d, c in self._state.coefficients.items())
@@ -102,9 +100,8 @@ class Terminal:
     def _help(self) -> None:
         first = next(iter(self._state.coefficients))
         rows = {"TEXT": "ask", f"{first}=0.5 …": "turn knobs; those not named stay", **COMMANDS}
-        for name, does in rows.items():
+        for name, does in (rows | {"Ctrl-C": "stop the answer"}).items():
             self._say(f"  {name:<18} {does}")
-        self._say("  Ctrl-C             stop the answer")
 
     def _say(self, text: str, **options: Any) -> None:
         self._console.print(
@@ -113,7 +110,7 @@ class Terminal:
 
 
 def _line() -> str | None:
-    """Return the next line of standard input, with an editor for it where a person types."""
+    """Return the next line of standard input, edited by readline where a person types."""
     if not _typed():
         return (sys.stdin and sys.stdin.readline()) or None  # a process may have no input at all
     with contextlib.suppress(ImportError):  # not on Windows
@@ -126,7 +123,7 @@ def _line() -> str | None:
 
 
 def _typed() -> bool:
-    """Return whether a person types what is read."""
+    """Return whether standard input is a terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 

@@ -1,4 +1,4 @@
-"""A thread that does the latest thing wanted, and is there only while there is something to do."""
+"""A thread that does the latest thing wanted, and runs only while there is something to do."""
 
 import atexit
 import threading
@@ -12,11 +12,10 @@ _WORKERS: "weakref.WeakSet[Worker]" = weakref.WeakSet()
 
 
 class Worker:
-    """Runs what was asked for last; asking again ends what is under way.
+    """Runs the last state asked for; asking again ends the one under way.
 
-    Args:
-        run: Does one thing; told what is wanted now, it returns soon once that is another.
-        failed: Takes what could not be done and why.
+    `run` gets a state and a function that returns the one wanted now, and returns soon once that
+    is another. `failed` gets a state that raised, and the error.
     """
 
     def __init__(self, run: Run, failed: Callable[[State, Exception], None]) -> None:
@@ -29,11 +28,7 @@ class Worker:
         _WORKERS.add(self)
 
     def ask(self, state: State) -> None:
-        """Want something, in place of what was wanted before.
-
-        Args:
-            state: What is wanted.
-        """
+        """Want a state in place of the one wanted before."""
         with self._lock:
             self._wanted = state
             if not self._working:
@@ -42,14 +37,14 @@ class Worker:
                 self._working, self._thread = True, thread
 
     def wait(self) -> None:
-        """Return when there is nothing left to do; the worker itself does not wait."""
+        """Return when there is nothing left to do; the worker's own thread does not wait."""
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def close(self) -> None:
-        """End what is under way, and return when it has ended."""
+        """End the state under way, and return when it has ended."""
         with self._lock:
             self._wanted = None
         self.wait()
@@ -57,7 +52,7 @@ class Worker:
     def _work(self) -> None:
         try:
             self._until_done()
-        except BaseException:  # what shows an error failed itself: the next question starts anew
+        except BaseException:  # showing an error failed: the next question starts a new thread
             with self._lock:
                 self._working = False
             raise
@@ -79,6 +74,6 @@ class Worker:
 
 @atexit.register
 def _end() -> None:
-    """End what is under way: a thread that is in a model when the interpreter goes aborts it."""
+    """Close all workers: a thread inside a model aborts an interpreter that exits."""
     for worker in list(_WORKERS):
         worker.close()

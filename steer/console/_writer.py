@@ -1,4 +1,4 @@
-"""Writing the texts of a console: the unsteered one once for a prompt, the steered one anew."""
+"""Writes the texts of a console: the unsteered one once for each prompt, the steered one anew."""
 
 import threading
 import weakref
@@ -13,7 +13,7 @@ from steer.engine._patches import unwrapped
 from steer.model import Model, stream
 from steer.model._batch import told
 
-_LOOK = 0.1  # seconds after which who waits looks whether it is still wanted
+_LOOK = 0.1  # seconds between checks of a waiting console on whether it is still wanted
 _LOCK = threading.Lock()
 _TURNS: "weakref.WeakKeyDictionary[nn.Module, threading.Lock]" = weakref.WeakKeyDictionary()
 
@@ -25,35 +25,24 @@ class Writer:
     """Answers prompts with one model, one at a time, also where several consoles share it.
 
     The thread that writes enters and leaves the steered context; between answers the model is
-    untouched. The unsteered text is that of all coefficients at 0, which is the model's own bit for
-    bit, so that a model that another thread is steering is noticed.
-
-    Args:
-        lm: The model.
-        composition: What the knobs turn.
-        strict: See `Model.steered`.
-
-    Raises:
-        FitError: A vector does not fit this model.
+    untouched. The unsteered text is written in that context too, with all coefficients at 0: it
+    equals the model's own bit for bit, and a model that another thread steers is noticed.
     """
 
     def __init__(self, lm: Model, composition: Composition, *, strict: bool = True) -> None:
         self.lm = lm
         self.composition = composition
-        self._handle = lm.steered(composition, strict=strict)  # whether it fits is asked once
+        self._handle = lm.steered(composition, strict=strict)  # checks the fit once
         self._last: State | None = None  # whose unsteered text is written
         model = unwrapped(lm.architecture.model)
         with _LOCK:
             self._turn = _TURNS.setdefault(model, threading.Lock())
 
     def run(self, state: State, show: Show, wanted: Wanted) -> None:
-        """Answer a prompt at a setting, unless another one is wanted meanwhile.
+        """Answer the prompt of a state, and show every state on the way.
 
-        Args:
-            state: What is asked; its texts are not read.
-            show: Takes every state on the way.
-            wanted: The state that is wanted now. Another setting of the same prompt ends the
-                steered text, and another prompt ends both.
+        Where `wanted` returns another setting of the same prompt the steered text ends, where it
+        returns another prompt both do.
 
         Raises:
             BusyModelError: Another thread is steering this model.
@@ -73,7 +62,7 @@ class Writer:
             self._turn.release()
 
     def _unsteered(self, state: State, show: Show, wanted: Wanted) -> State | None:
-        """Return the state with its unsteered text, or None if another prompt is wanted by then."""
+        """Return the state with its unsteered text, or None if another prompt is wanted."""
 
         def stale() -> bool:
             now = wanted()
