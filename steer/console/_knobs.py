@@ -52,11 +52,11 @@ def _knob(domain: str, part: Part, value: float, ends: list[float] | None) -> Kn
     if ends is None:
         reach = _reach(part, value)
         return Knob(domain, max(-reach, operator.low), min(reach, operator.high), value)
-    inside = len(ends) == 2 and operator.low <= ends[0] <= min(0.0, value)
-    if inside and max(0.0, value) <= ends[1] <= operator.high:
-        knob = Knob(domain, *ends, value)
-        if 0.0 < knob.step < math.inf:
-            return knob
+    low, high = ends if len(ends) == 2 else (math.inf, -math.inf)  # which nothing fits between
+    knob = Knob(domain, low, high, value)
+    inside = operator.low <= low <= min(0.0, value) and max(0.0, value) <= high <= operator.high
+    if inside and 0.0 < knob.step < math.inf:
+        return knob
     raise ArgumentError(
         f"the knob of {domain!r} cannot have this range",
         found=f"range={ends}, with the coefficient {value:g}",
