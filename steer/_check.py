@@ -49,6 +49,7 @@ def number(
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     do: str = "",
 ) -> float:
     """Return a finite number between two bounds as a `float`.
@@ -58,10 +59,13 @@ def number(
     """
     if is_number(value):
         found = _as_float(value)
-        beyond = above is not None and found <= above
+        beyond = (above is not None and found <= above) or (below is not None and found >= below)
         if math.isfinite(found) and _within(found, least, most) and not beyond:
             return found
-    kind = "a finite number" if above is None else f"a finite number above {above:g}"
+    ends = [
+        f"{word} {end:g}" for word, end in (("above", above), ("below", below)) if end is not None
+    ]
+    kind = " ".join(["a finite number", " and ".join(ends)]).strip()
     raise _refused(name, value, kind, least, most, do)
 
 

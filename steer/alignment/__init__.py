@@ -1,8 +1,8 @@
 """Alignment vectors: the difference of two models' weights, and the forms it can take."""
 
-from steer.alignment._bidirectional import bidirectional
 from steer.alignment._difference import alignment_vector, write_alignment_vector
 from steer.alignment._factors import low_rank
+from steer.alignment._forms import bidirectional
 from steer.alignment._sparse import dare, magnitude, ties
 from steer.alignment._table import TensorRow, TensorTable
 from steer.alignment._tune import preference_tune

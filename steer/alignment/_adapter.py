@@ -1,23 +1,26 @@
-"""The difference that a PEFT LoRA adapter makes, read from its file."""
+"""The difference of weights that a PEFT LoRA adapter makes, read from its files."""
 
 import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from steer.algebra import LowRank, Term, tensors
 from steer.algebra._term import add, scale
-from steer.alignment._adapter_config import AdapterConfig, read_adapter_config
-from steer.alignment._source import Source
-from steer.alignment._subtract import subtract
+from steer.alignment._adapter_config import read_adapter_config, scale_of
+from steer.alignment._source import Source, subtract
 from steer.errors import AlignmentError, CheckpointError
 from steer.network import Checkpoint
 from steer.network._checkpoint import ADAPTER_CONFIG
 from steer.network._parameters.layout import listed
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -26,21 +29,10 @@ _Maker = Callable[[], Term | None]
 
 
 def adapter_terms(folder: Path, base: Source) -> Mapping[str, Callable[[], Term | None]]:
-    """Return how to make the term of each parameter that an adapter changes.
+    """Return for each parameter that an adapter changes a function that reads its term.
 
     A pair of factors gives scale · B @ A, in the parameter's own orientation. A whole tensor
     (`modules_to_save`, biases, resized or trained embeddings) gives its difference from the base.
-
-    Args:
-        folder: The adapter's folder.
-        base: The base model.
-
-    Returns:
-        For each parameter a function that reads and makes its term; None for no difference.
-
-    Raises:
-        CheckpointError: The adapter has no safetensors file, or a damaged one.
-        AlignmentError: It is no plain LoRA, or does not fit the base model.
     """
     config = read_adapter_config(folder)
     if not (folder / _WEIGHTS).is_file():
@@ -75,7 +67,7 @@ def adapter_terms(folder: Path, base: Source) -> Mapping[str, Callable[[], Term 
 def _by_parameter(
     folder: Path, base: Source, makers: Mapping[str, list[_Maker]]
 ) -> dict[str, _Maker]:
-    """Join the uses of tied weights: an adapter may change one of them alone, a vector cannot."""
+    """Join the uses of tied weights, which an adapter may change one by one."""
     uses: dict[str, list[str]] = {}
     for alias, name in base.parameters.aliases.items():
         uses.setdefault(name, [name]).append(alias)
@@ -112,14 +104,14 @@ def _equal(left: Term | None, right: Term | None) -> bool:
 
 
 def _product(
-    base: Source, config: AdapterConfig, weights: Checkpoint, key: str, module: str, use: str
+    base: Source, config: "LoraConfig", weights: Checkpoint, key: str, module: str, use: str
 ) -> Term:
     A = weights.tensor(key).float()
     B = weights.tensor(_other_factor(key)).float()
     parameter = _parameter(base, use) or use
     shape = base.parameters.shapes[parameter]
     if A.ndim == B.ndim == 2 and A.shape[0] == B.shape[1]:
-        factor = config.scale(module, A.shape[0])
+        factor = scale_of(config, module, A.shape[0])
         owner = base.parameters.model.get_submodule(module)
         stored = "lora_embedding_A" in key or _transposed(owner, config)
         term = LowRank(A.T.contiguous(), B.T.contiguous()) if stored else LowRank(B, A)
@@ -134,11 +126,11 @@ def _other_factor(key: str) -> str:
     return re.sub(r"(lora_(embedding_)?)A", r"\1B", key)
 
 
-def _transposed(module: nn.Module, config: AdapterConfig) -> bool:
-    """Whether a module's weight is [in, out], by the rule of PEFT."""
+def _transposed(module: nn.Module, config: "LoraConfig") -> bool:
+    """Return whether PEFT treats a module's weight as [in, out]."""
     if isinstance(module, nn.Linear):
         return False
-    return config.transposed or type(module).__name__ == "Conv1D"
+    return bool(config.fan_in_fan_out) or type(module).__name__ == "Conv1D"
 
 
 def _replaced(base: Source, weights: Checkpoint, key: str, use: str) -> Term | None:
@@ -151,7 +143,7 @@ def _replaced(base: Source, weights: Checkpoint, key: str, use: str) -> Term | N
 
 
 def _parameter(base: Source, use: str) -> str | None:
-    """Return the name that `named_parameters()` has for a weight, if there is one."""
+    """Return the name of a weight in `named_parameters()`, if it has one."""
     name = base.parameters.aliases.get(use, use)
     return name if name in base.parameters.shapes else None
 
@@ -162,13 +154,13 @@ def _check_finite(key: str, term: LowRank) -> None:
             f"{key} is not finite",
             found="NaN or infinity in a factor",
             expected="finite factors",
-            do="look at the adapter: a training run that diverged leaves such values",
+            do="check the adapter: a training run that diverged leaves such values",
         )
 
 
 def _no_weights(folder: Path) -> CheckpointError:
     return CheckpointError(
-        f"{folder}: the adapter's weights are not there",
+        f"{folder}: the adapter's weights are missing",
         found=f"{ADAPTER_CONFIG} without {_WEIGHTS}; files: {listed(sorted(os.listdir(folder)))}",
         expected=f"{_WEIGHTS} beside it; other formats are pickles and are never read",
         do="save the adapter with PEFT's save_pretrained, which writes safetensors",
@@ -181,5 +173,5 @@ def _unfit(folder: Path, base: Source, found: str, expected: str) -> AlignmentEr
         found=found,
         expected=expected,
         do="name the base model that it was trained on; or merge it with PEFT "
-        "(model.merge_and_unload()) and pass the merged model",
+        "(model.merge_and_unload()), and pass the merged model",
     )

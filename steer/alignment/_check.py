@@ -1,4 +1,4 @@
-"""Whether the difference of two models can be taken, and of which parameters."""
+"""Checks that two models have the same architecture, configuration, tokenizer and template."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,7 @@ from steer.network._parameters.layout import listed
 
 
 def included(source: Source, include: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of the parameters that are asked for.
-
-    Args:
-        source: The base model.
-        include: Shell patterns of names; None for all.
-
-    Raises:
-        AlignmentError: A pattern meets no parameter.
-    """
+    """Return the names of the parameters that match any of some shell patterns; None is all."""
     names = tuple(source.parameters.shapes)
     if include is None:
         return names
@@ -30,26 +22,28 @@ def included(source: Source, include: Sequence[str] | None) -> tuple[str, ...]:
     for pattern in include:
         if not fnmatch.filter(names, pattern):
             raise _no_match(pattern, f"patterns of names such as {names[0]}", "use * for any text")
-    return tuple(n for n in names if any(fnmatch.fnmatchcase(n, p) for p in include))
+    return tuple(name for name in names if _matches(name, include))
 
 
-def check_same_shape(base: Source, aligned: Source, include: Sequence[str] | None) -> None:
-    """Refuse models whose parameters differ in name or shape; every one is named.
+def check_comparable(
+    base: Source, aligned: Source, include: Sequence[str] | None, *, strict: bool
+) -> None:
+    """Refuse two models whose difference has no meaning; unless `strict`, warn of text and config.
 
-    Args:
-        base: One model.
-        aligned: The other.
-        include: As in `included`: other parameters are not compared.
-
-    Raises:
-        AlignmentError: A parameter is missing on one side or has another shape.
+    Parameters that `include` leaves out are not compared.
     """
+    _check_shapes(base, aligned, include)
+    lines = config_differences(_text_config(base), _text_config(aligned))
+    lines += text_differences(base.marks, aligned.marks)
+    refuse_or_warn(base.label, aligned.label, lines, AlignmentError, strict=strict)
+    _check_buffers(base, aligned)
+
+
+def _check_shapes(base: Source, aligned: Source, include: Sequence[str] | None) -> None:
     left, right = base.parameters.shapes, aligned.parameters.shapes
     lines = []
     for name in dict.fromkeys((*left, *right)):
-        if include is not None and not any(fnmatch.fnmatchcase(name, p) for p in include):
-            continue
-        if left.get(name) != right.get(name):
+        if _matches(name, include) and left.get(name) != right.get(name):
             shapes = [str(side.get(name, "missing")) for side in (left, right)]
             lines.append(f"{name}: {shapes[0]} and {shapes[1]}")
     if lines:
@@ -62,48 +56,25 @@ def check_same_shape(base: Source, aligned: Source, include: Sequence[str] | Non
         )
 
 
-def check_buffers(base: Source, aligned: Source) -> None:
-    """Refuse buffers that training has moved: a vector of parameters cannot hold them.
-
-    Integer buffers and those that are not saved (positions, masks) are computed from the
-    configuration and not compared.
-
-    Args:
-        base: One model.
-        aligned: The other.
-
-    Raises:
-        AlignmentError: A floating-point buffer differs.
-    """
-    shared = [n for n in base.parameters.buffers if n in aligned.parameters.buffers]
+def _check_buffers(base: Source, aligned: Source) -> None:
+    """Refuse trained buffers that differ; integer and unsaved buffers are not compared."""
     differing = [
         name
-        for name in shared
-        if not torch.equal(base.parameters.read(name), aligned.parameters.read(name))
+        for name in base.parameters.buffers
+        if name in aligned.parameters.buffers
+        and not torch.equal(base.parameters.read(name), aligned.parameters.read(name))
     ]
     if differing:
         raise AlignmentError(
             "buffers of the two models differ",
             found=listed(differing),
-            expected="a difference in parameters alone",
-            do="use the aligned model as it is: a buffer is no site of a vector",
+            expected="a difference in parameters only",
+            do="use the aligned model as it is: a buffer is not a site of a vector",
         )
 
 
-def check_same_kind(base: Source, aligned: Source, *, strict: bool) -> None:
-    """Refuse models of another configuration, tokenizer or chat template.
-
-    Args:
-        base: One model.
-        aligned: The other.
-        strict: Whether to refuse; if not, it is warned of.
-
-    Raises:
-        AlignmentError: If strict, something differs.
-    """
-    lines = config_differences(_text_config(base), _text_config(aligned))
-    lines += text_differences(base.marks, aligned.marks)
-    refuse_or_warn(base.label, aligned.label, lines, AlignmentError, strict=strict)
+def _matches(name: str, include: Sequence[str] | None) -> bool:
+    return include is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in include)
 
 
 def _text_config(source: Source) -> Mapping[str, Any]:

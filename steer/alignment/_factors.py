@@ -1,4 +1,4 @@
-"""Low-rank form: the best factors of each matrix, found without forming a full decomposition."""
+"""Low-rank form: the best factors of each matrix, without a full singular value decomposition."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,40 +8,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import integer, number
 from steer.algebra import Dense, LowRank, Term, Vector, Weight, inner
 from steer.algebra._term import add, dense, scale
 from steer.alignment._forms import derived
 from steer.alignment._table import TensorRow, TensorTable
-from steer.errors import AlignmentError
+from steer.errors import ArgumentError
 
 _BLOCK = 2**17  # elements converted to float64 at a time: small, so that memory is used again
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How far to reduce: to a fixed rank, or to the least rank that keeps an energy.
-
-    Args:
-        rank: At least 1; or None.
-        energy: Share of ‖W‖² to keep, in (0, 1]; or None.
-
-    Raises:
-        AlignmentError: Not exactly one of both is given, or it is out of range.
-    """
+    """How far to reduce: to a fixed rank, or to the least rank that keeps a share of ‖W‖²."""
 
     rank: int | None = None
     energy: float | None = None
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.rank, int) and not isinstance(self.rank, bool) and self.rank >= 1
-        share = self.energy is not None and 0.0 < self.energy <= 1.0
-        if (self.rank is None) == (self.energy is None) or not (whole or share):
-            raise AlignmentError(
-                "a rank or an energy that cannot be used",
-                found=f"rank {self.rank!r}, energy {self.energy!r}",
-                expected="a rank of at least 1, or an energy above 0 and at most 1, not both",
+        if (self.rank is None) == (self.energy is None):
+            raise ArgumentError(
+                "pass a rank or an energy",
+                found=f"rank={self.rank!r}, energy={self.energy!r}",
+                expected="exactly one of them",
                 do="pass for instance rank=16, or energy=0.9",
             )
+        if self.rank is not None:
+            integer("rank", self.rank, least=1)
+        else:
+            number("energy", self.energy, above=0, most=1)
 
     def __str__(self) -> str:
         return f"rank={self.rank}" if self.energy is None else f"energy={self.energy:g}"
@@ -56,21 +51,21 @@ def low_rank(
 ) -> tuple[Vector, TensorTable]:
     """Return a weight vector with every matrix as the product of two factors.
 
-    The factors are those of the truncated singular value decomposition, the best there are in the
-    Frobenius norm (Eckart-Young); the singular values are shared between both. Biases, norms and
-    blocks of experts (3-D) stay dense, and so do residual sites; the table says which.
+    The factors are those of the truncated singular value decomposition, optimal in the Frobenius
+    norm (Eckart-Young); the singular values are split between both. Biases, norms and blocks of
+    experts (3-D) stay dense, and residual sites stay as they are; the table lists every tensor.
 
     Args:
         vector: The vector.
         rank: The rank of each matrix; a matrix of lower rank keeps its own.
-        energy: In place of a rank, the share of ‖W‖² that each matrix must keep, in (0, 1].
+        energy: Instead of a rank, the share of ‖W‖² that each matrix must keep, in (0, 1].
         dtype: Precision of the factors; None for that of the term.
 
     Returns:
         The vector, and for each tensor the energy kept and ‖W − BA‖ / ‖W‖ of the factors returned.
 
     Raises:
-        AlignmentError: Not exactly one of rank and energy is given, or it is out of range.
+        ArgumentError: Not exactly one of rank and energy is given, or it is out of range.
     """
     target = Target(rank, energy)
     terms, rows = dict(vector.terms), []
@@ -84,14 +79,7 @@ def low_rank(
 def reduced(
     name: str, term: Term, target: Target | None, dtype: torch.dtype | None
 ) -> tuple[Term, TensorRow]:
-    """Return one term in its form, and what that kept.
-
-    Args:
-        name: The parameter's name.
-        term: The term.
-        target: How far to reduce; None for not at all.
-        dtype: Precision of the result; None for that of the term.
-    """
+    """Return a term reduced to its target, if there is one, and the row of the table about it."""
     squares = inner(term, term) if isinstance(term, LowRank) else _squares(dense(term))
     if target is None or len(term.shape) != 2 or squares == 0.0:
         return _cast(term, dtype), TensorRow(name, term.shape, _rank(term), squares**0.5, 1.0, 0.0)
@@ -125,10 +113,10 @@ def _cast(term: Term, dtype: torch.dtype | None) -> Term:
 
 
 def _of_matrix(W: Tensor, target: Target, dtype: torch.dtype) -> tuple[LowRank, Tensor]:
-    """Return the factors of a matrix and its squared singular values, falling.
+    """Return the factors of a matrix and its squared singular values in falling order.
 
     They are the eigenvalues of the smaller of WᵀW and WWᵀ, summed in float64 block by block, so
-    that memory stays near that of W itself. Squaring costs the singular values below 1e-8 of the
+    that memory stays near that of W itself. Squaring loses singular values below 1e-8 of the
     largest, which float32 factors could not hold either.
     """
     if W.shape[0] < W.shape[1]:
@@ -150,7 +138,7 @@ def _of_matrix(W: Tensor, target: Target, dtype: torch.dtype) -> tuple[LowRank, 
 
 
 def _of_factors(term: LowRank, target: Target) -> tuple[LowRank, Tensor]:
-    """Return the factors of a product and its squared singular values, without forming it."""
+    """Return the reduced factors of a product and its squared singular values."""
     QB, RB = torch.linalg.qr(term.B.double())
     QA, RA = torch.linalg.qr(term.A.double().T)
     U, S, Vh = torch.linalg.svd(RB @ RA.T, full_matrices=False)
@@ -161,7 +149,7 @@ def _of_factors(term: LowRank, target: Target) -> tuple[LowRank, Tensor]:
 
 
 def _chosen(spectrum: Float[Tensor, " rank"], target: Target) -> int:
-    """Return the rank: what was asked for, but no direction that is rounding alone."""
+    """Return the rank for a target, without directions that are only rounding."""
     floor = float(spectrum[0]) * len(spectrum) * torch.finfo(torch.float64).eps
     full = int((spectrum > floor).sum())
     if target.energy is None:

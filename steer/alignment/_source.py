@@ -1,12 +1,13 @@
-"""A model whose difference from another is taken: in memory, or a checkpoint on disk."""
+"""The two sides of a difference, models in memory or checkpoints, and their subtraction."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from steer.algebra import ModelInfo
+from steer.algebra import Dense, ModelInfo
 from steer.errors import AlignmentError, CheckpointError
 from steer.model import Model
 from steer.network import Checkpoint, Parameters, parameters_in, parameters_of
@@ -18,17 +19,14 @@ from steer.store import path_of
 
 ModelLike = str | Path | Checkpoint | Model | nn.Module
 
+_BLOCK = 2**17  # elements converted at a time: small, so that freed memory is used again
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Source:
-    """A model by its parameters.
+    """The parameters of a model, with its name and its fingerprints of tokenizer and template.
 
-    Args:
-        label: What it is called: id, folder, or class.
-        parameters: Its parameters.
-        info: What identifies it; None for a module without a configuration.
-        marks: Fingerprints of tokenizer and chat template, the latter without arguments; empty
-            where there is none.
+    `info` is None for a module without a configuration.
     """
 
     label: str
@@ -43,15 +41,7 @@ class Source:
 
 
 def opened(model: ModelLike) -> Source:
-    """Return a model as something whose parameters can be read one by one.
-
-    Args:
-        model: Folder or Hub id, checkpoint, or model in memory.
-
-    Raises:
-        CheckpointError: There are no weights that can be read.
-        AlignmentError: Weights are quantised or elsewhere, or an adapter hides the model.
-    """
+    """Return a model as a source; refuse quantised or offloaded weights and PEFT wrappers."""
     if isinstance(model, Model):
         hf_model, info = original(model.hf_model), model.info
         _check_readable(hf_model)
@@ -69,14 +59,7 @@ def opened(model: ModelLike) -> Source:
 
 
 def adapter_folder(model: ModelLike) -> Path | None:
-    """Return the folder of a PEFT adapter, or None if the model is none.
-
-    Args:
-        model: What `alignment_vector` was given.
-
-    Raises:
-        CheckpointError: There is no such folder, and no such Hub repository.
-    """
+    """Return the local folder of a PEFT adapter; None if the model is not an adapter."""
     if not isinstance(model, str | Path):
         return None
     path = path_of(model, CheckpointError)
@@ -85,6 +68,34 @@ def adapter_folder(model: ModelLike) -> Path | None:
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
     return folder if local else fetched(str(model), None, [*BESIDE, "adapter_model.safetensors"])
+
+
+def subtract(name: str, aligned: Tensor, base: Tensor) -> Dense | None:
+    """Return aligned − base in float32, or None where they are equal.
+
+    The subtraction is exact for values of 8 or 11 bits (bfloat16, float16) whose exponents are at
+    most 16 or 13 apart, as those of a weight before and after training are, and for float32 values
+    within a factor of two of each other. Elsewhere the result is the float32 nearest to the exact
+    difference, with a relative error of at most 2⁻²⁴. Float64 is subtracted in float64 and rounded
+    once.
+    """
+    if aligned.numel() == 0:
+        return None
+    difference = torch.empty(aligned.shape, dtype=torch.float32)
+    wide = torch.float64 if torch.float64 in (aligned.dtype, base.dtype) else torch.float32
+    parts = (tensor.reshape(-1).split(_BLOCK) for tensor in (difference, aligned, base))
+    for out, left, right in zip(*parts, strict=True):
+        out.copy_(left.to(wide) - right.to(wide))
+    low, high = (float(end) for end in torch.aminmax(difference))
+    if not (-torch.inf < low and high < torch.inf):
+        bad = int((~difference.isfinite()).sum())
+        raise AlignmentError(
+            f"the difference of {name} is not finite",
+            found=f"{bad} of {difference.numel()} values are NaN or infinite",
+            expected="finite weights in both models",
+            do="look at both checkpoints: a training run that diverged leaves such values",
+        )
+    return Dense(difference) if low < 0.0 or high > 0.0 else None
 
 
 def _source(label: str, revision: str | None, parameters: Parameters, tokenizer: Any) -> Source:

@@ -9,23 +9,23 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from steer._check import number
 from steer.algebra import Dense, Site, Vector
 from steer.algebra._provenance import combined
 from steer.algebra._term import dense
-from steer.alignment._forms import check_share, check_weights_only, derived
+from steer.alignment._forms import check_weights_only, derived
 from steer.errors import AlignmentError
 
-_BLOCK = 2**22  # elements looked at together
-_HIGH, _LOW = 2**15, 2**16  # values of the two halves of a float32's bits, sign apart
+_BLOCK = 2**22  # elements counted at a time
+_HIGH, _LOW = 2**15, 2**16  # values of the two halves of a float32's bits, without the sign
 
 
 def magnitude(vector: Vector, density: float) -> Vector:
-    """Return the vector with its largest entries alone, the rest set to zero.
+    """Return the vector with only its largest entries, the rest set to zero.
 
-    The entries of all parameters are ranked together by absolute value. What equals the smallest
-    entry kept is kept as well, so that no parameter is preferred: a little more than `density` may
-    remain. Low-rank terms become dense; parameters that have become zero are left
-    out, unless all have.
+    The entries of all parameters are ranked together by absolute value. Entries equal to the
+    smallest one kept are kept as well, so slightly more than `density` may remain. Low-rank terms
+    become dense; parameters that become zero are omitted, unless all do.
 
     Args:
         vector: A weight vector.
@@ -35,26 +35,27 @@ def magnitude(vector: Vector, density: float) -> Vector:
         A vector of dense terms.
 
     Raises:
-        AlignmentError: There are residual sites, or the density is out of range.
+        ArgumentError: The density is out of range.
+        AlignmentError: There are residual sites.
     """
     check_weights_only(vector, "magnitude")
-    check_share("the density", density, zero=False)
+    number("density", density, above=0, most=1)
     smallest = _smallest_kept(vector, density)
     terms = {}
     for site, term in vector.terms.items():
         W = _trimmed(dense(term), smallest)
         if bool(W.any()):
             terms[site] = Dense(W)
-    if not terms:  # a vector holds something, if only zeros
+    if not terms:  # a vector has at least one term
         terms = {site: Dense(dense(term)) for site, term in vector.terms.items()}
     return derived(vector, terms, f"magnitude(density={density:g})")
 
 
 def ties(vectors: Sequence[Vector], density: float = 0.2) -> Vector:
-    """Return one vector of several by trimming, electing a sign, and a disjoint mean.
+    """Merge several vectors by trimming, electing a sign, and a disjoint mean.
 
-    Each vector keeps its largest entries (see `magnitude`). Entry by entry, the sign of the sum of
-    what was kept is elected, and the mean is taken over the vectors that have that sign:
+    Each vector keeps its largest entries (see `magnitude`). For each entry, the sign of the sum of
+    the kept values is elected, and the mean is taken over the vectors that have that sign:
 
         τ = mean{τ̂ᵢ : sgn τ̂ᵢ = γ},  γ = sgn Σ τ̂ᵢ  (0 where γ = 0)
 
@@ -68,11 +69,11 @@ def ties(vectors: Sequence[Vector], density: float = 0.2) -> Vector:
         A vector of dense terms.
 
     Raises:
-        AlignmentError: There is no vector, one has residual sites, the density is out of range, or
-            nothing remains.
+        ArgumentError: The density is out of range.
+        AlignmentError: There is no vector, one has residual sites, or nothing remains.
         AlgebraError: The vectors belong to different models.
     """
-    check_share("the density", density, zero=False)
+    number("density", density, above=0, most=1)
     for vector in vectors:
         check_weights_only(vector, "ties")
     if not vectors:
@@ -96,10 +97,10 @@ def ties(vectors: Sequence[Vector], density: float = 0.2) -> Vector:
 
 
 def dare(vector: Vector, drop: float, seed: int) -> Vector:
-    """Return the vector with entries dropped at random and the rest enlarged to match.
+    """Return the vector with entries dropped at random and the rest rescaled.
 
     Each entry is zero with probability p and x / (1 − p) otherwise, so that its mean is x. The
-    choice depends on the seed and the parameter's name alone. Low-rank terms become dense.
+    choice depends only on the seed and the parameter's name. Low-rank terms become dense.
     Source: arXiv 2311.03099.
 
     Args:
@@ -111,10 +112,11 @@ def dare(vector: Vector, drop: float, seed: int) -> Vector:
         A vector of dense terms.
 
     Raises:
-        AlignmentError: There are residual sites, or the probability is out of range.
+        ArgumentError: The probability is out of range.
+        AlignmentError: There are residual sites.
     """
     check_weights_only(vector, "dare")
-    check_share("the probability of dropping", drop, zero=True)
+    number("drop", drop, least=0, below=1)
     terms = {}
     for site, term in vector.terms.items():
         W = dense(term)
@@ -147,8 +149,8 @@ def _trimmed(W: Tensor, smallest: float) -> Tensor:
 def _smallest_kept(vector: Vector, density: float) -> float:
     """Return the k-th largest |x| of all entries, k = density × their number.
 
-    The bits of a positive float32, read as an integer, are in the order of the numbers. Two counts,
-    of the upper and then of the lower bits, find the k-th without sorting or joining the tensors.
+    The bits of positive float32 numbers, read as integers, have the same order as the numbers. Two
+    histograms, of the upper and then of the lower bits, find the k-th without a sort.
     """
     total = sum(math.prod(term.shape) for term in vector.terms.values())
     wanted = max(1, round(density * total))
@@ -171,7 +173,7 @@ def _bits(vector: Vector) -> Iterator[Tensor]:
 
 
 def _bin(counts: Tensor, wanted: int) -> tuple[int, int]:
-    """Return the bin of the `wanted`-th largest, and how many lie above that bin."""
+    """Return the bin of the `wanted`-th largest value, and the count above that bin."""
     from_top = counts.flip(0).cumsum(0)
     index = int((from_top < wanted).sum())
     above = int(from_top[index - 1]) if index else 0

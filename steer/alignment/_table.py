@@ -1,14 +1,11 @@
-"""What became of each tensor when an alignment vector took its form."""
+"""The table of an alignment vector's tensors: form, norm, energy kept and error."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from steer.show import Shown
-
-if TYPE_CHECKING:
-    from steer.show import Card
+from steer.algebra._cards.weights import Weighed, kinds_of, weighed_table
+from steer.show import Card, Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class TensorRow:
 
     @property
     def form(self) -> str:
-        """How it is held: `rank 16`, `dense`, or `dense (3-D)` for a block of experts."""
+        """Its form: `rank 16`, `dense`, or `dense (3-D)` for a block of experts."""
         if self.rank is not None:
             return f"rank {self.rank}"
         return "dense" if len(self.shape) <= 2 else f"dense ({len(self.shape)}-D)"
@@ -41,7 +38,7 @@ class TensorRow:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TensorTable(Shown):
-    """All tensors of a vector; it prints as a table.
+    """All tensors of a vector, printed as a table.
 
     Args:
         rows: One for each tensor.
@@ -69,10 +66,7 @@ class TensorTable(Shown):
         weighted = sum(r.norm**2 * v for r, v in zip(self.rows, values, strict=True))
         return weighted / total if total else 0.0
 
-    def _card(self) -> "Card":
-        from steer.algebra._cards.weights import Weighed, kinds_of, weighed_table
-        from steer.show import Card
-
+    def _card(self) -> Card:
         rows = [
             Weighed(
                 row.name, row.shape, row.form, row.norm, (f"{row.energy:.2%}", f"{row.error:.2g}")

@@ -1,4 +1,4 @@
-"""Preference-tuning with TRL: makes the aligned model that an alignment vector is taken from."""
+"""Preference-tuning with TRL, for the aligned model of an alignment vector."""
 
 import copy
 import sys
@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 
 from steer.engine import unsteered
 from steer.engine._base import in_place
-from steer.errors import AlignmentError, FileError, MissingExtraError, PairsError
+from steer.errors import AlignmentError, FileError, PairsError
 from steer.model import Model, check_model
+from steer.model._loading.options import need
 from steer.model._random_state import random_state_put_back
 from steer.network import render
 from steer.network._thinking import before_and_answer
@@ -40,24 +41,24 @@ def preference_tune(
     seed: int = 0,
     progress: bool = True,
 ) -> Model:
-    """Return a copy of a model tuned to prefer the chosen answers; the model stays as it is.
+    """Return a copy of a model tuned to prefer the chosen answers; the model is not changed.
 
-    With `ipo` the loss is (h − 1 / (2 β))², where h is the log-probability ratio of chosen to
-    rejected answer, tuned over base model, each per token.
+    With `ipo` the loss is (h − 1 / (2 β))², where h is the log-ratio of the probabilities of chosen
+    and rejected answer, tuned model over base model, each per token.
 
     Args:
         model: The unaligned model; it must not be steered.
-        pairs: What is to be preferred to what.
-        loss: TRL's name of the loss. Of the alignment-vector paper only `ipo` is known; β,
-            learning rate and number of steps are not, and are arguments.
-        beta: How close to stay: smaller moves further.
-        learning_rate: Peak rate of AdamW, falling linearly to zero.
+        pairs: The preference pairs.
+        loss: TRL's name of the loss. The alignment-vector paper names `ipo`, but not β, the
+            learning rate or the number of steps, which are arguments here.
+        beta: Regularisation towards the base: a smaller β moves further.
+        learning_rate: Peak learning rate of AdamW, decaying linearly to zero.
         steps: Optimizer steps.
-        batch_size: Pairs of each step.
+        batch_size: Pairs per step.
         lora_rank: Rank of a LoRA on every linear layer of the blocks; None tunes all weights.
-        adapter: Folder to save the LoRA adapter to, file by file, each atomically; needs
+        adapter: Folder for the LoRA adapter, each of whose files is written atomically; needs
             `lora_rank`.
-        seed: Seed of the order of the pairs and of the adapter; global random state is put back.
+        seed: Seed of the order of the pairs and of the adapter; global random state is restored.
         progress: Whether to show a progress bar, if the output is a terminal.
 
     Returns:
@@ -66,9 +67,9 @@ def preference_tune(
 
     Raises:
         MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
-        PairsError: There are no pairs, or a prompt ends with a message of the assistant or carries
-            fields besides role and content.
-        AlignmentError: A folder for an adapter is named, and no rank.
+        PairsError: There are no pairs, or a prompt ends with an assistant message or has fields
+            besides role and content.
+        AlignmentError: A folder for an adapter is given without a rank.
         FileError: The adapter cannot be written.
         CapabilityError: The model's engine does not work on its modules.
         SteeringError: The model is being steered.
@@ -85,7 +86,7 @@ def preference_tune(
             "there is no adapter to save",
             found=f"adapter={adapter!r} and lora_rank=None, which tunes all weights",
             expected="lora_rank, the rank of the adapter",
-            do="pass for instance lora_rank=16, or leave adapter out",
+            do="pass for instance lora_rank=16, or omit adapter",
         )
     if adapter is not None:
         folder_of(adapter, FileError)
@@ -127,7 +128,7 @@ def preference_tune(
 
 
 def _save(tuned: Any, folder: PathLike) -> None:
-    """Write an adapter's files, each whole or not at all."""
+    """Write each of an adapter's files atomically."""
     with accessing(folder, FileError), TemporaryDirectory() as place:
         try:
             tuned.save_pretrained(place)
@@ -144,13 +145,11 @@ def _save(tuned: Any, folder: PathLike) -> None:
 
 def _trainer(model: Model, pairs: Pairs, folder: str, lora: Any, **options: Any) -> Any:
     """Return TRL's trainer on copies of the model and its tokenizer."""
-    try:
-        trl: Any = import_module("trl")
-    except ImportError as error:
-        raise _missing("TRL") from error
+    need("preference-tuning", "trl", extra="tune")
     from datasets import Dataset
     from transformers import PrinterCallback
 
+    trl: Any = import_module("trl")  # untyped
     half = next(model.hf_model.parameters()).dtype
     options |= {
         "output_dir": folder,
@@ -177,7 +176,7 @@ def _trainer(model: Model, pairs: Pairs, folder: str, lora: Any, **options: Any)
 
 
 def _row(model: Model, pair: Pair) -> dict[str, Any]:
-    """Return a pair as TRL reads it: messages, or plain text where there is no chat template."""
+    """Return a pair in TRL's format: messages, or plain text without a chat template."""
     if not model.chat.has_template:
         prompt = render(model.chat, pair.prompt)
         texts = {"chosen": pair.chosen, "rejected": pair.rejected}
@@ -192,7 +191,7 @@ def _row(model: Model, pair: Pair) -> dict[str, Any]:
             found=f"roles {[m.role for m in messages]}, fields "
             f"{sorted({name for m in messages for name in m.fields})}",
             expected="messages of role and content, the last of them the user's",
-            do="leave these pairs out",
+            do="omit these pairs",
         )
     turns = [message.as_dict() for message in messages]
     answers = {"chosen": pair.chosen, "rejected": pair.rejected}
@@ -202,7 +201,7 @@ def _row(model: Model, pair: Pair) -> dict[str, Any]:
 
 
 def _with_arguments(model: Model) -> Any:
-    """Return a copy of a model's tokenizer that passes the model's arguments to its template."""
+    """Return a copy of the tokenizer that passes the model's arguments to its chat template."""
     tokenizer, arguments = copy.deepcopy(model.tokenizer), model.chat_template_kwargs
     if arguments:
         apply = tokenizer.apply_chat_template
@@ -213,17 +212,7 @@ def _with_arguments(model: Model) -> Any:
 def _lora(rank: int | None) -> Any:
     if rank is None:
         return None
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise _missing("PEFT") from error
+    need("tuning a LoRA adapter", "peft", extra="tune")
+    from peft import LoraConfig
+
     return LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
-def _missing(name: str) -> MissingExtraError:
-    return MissingExtraError(
-        f"preference-tuning needs {name}",
-        found="it is not installed",
-        expected="the extra 'tune'",
-        do="pip install 'residual-steer[tune]'",
-    )

@@ -23,7 +23,7 @@ _MEASURE = """
 import sys, threading, time, resource
 import torch
 from steer.alignment import write_alignment_vector
-import steer.parameters.layout, transformers, safetensors.torch
+import transformers, safetensors.torch
 torch.set_num_threads(1)
 
 def anonymous():

@@ -1,7 +1,8 @@
-"""A LoRA adapter read without PEFT is what PEFT merges."""
+"""A LoRA adapter read from its files is what PEFT merges."""
 
 import copy
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import steer
 from steer.algebra import LowRank, Vector, Weight
 from steer.algebra._term import dense
 from steer.alignment import alignment_vector, write_alignment_vector
-from steer.errors import AlignmentError, CheckpointError
+from steer.errors import AlignmentError, CheckpointError, MissingExtraError
 from tests.alignment.models import saved
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -300,6 +301,14 @@ def test_an_adapter_without_its_safetensors_file_says_so(tmp_path: Path) -> None
     model = tiny_model("llama")
     adapter(model, tmp_path, r=2, target_modules=LLAMA)
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
-    with pytest.raises(CheckpointError, match="not there") as caught:
+    with pytest.raises(CheckpointError, match="are missing") as caught:
         alignment_vector(steer.Model(model, tiny_tokenizer()), tmp_path, **QUIET)
     assert "adapter_model.bin" in caught.value.found
+
+
+def test_without_peft_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama", layers=1)
+    adapter(model, tmp_path, r=2, target_modules=LLAMA)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match=r"residual-steer\[tune\]"):
+        alignment_vector(model, tmp_path, **QUIET)

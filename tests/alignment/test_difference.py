@@ -18,7 +18,7 @@ import steer
 from steer.algebra import Vector, Weight
 from steer.algebra._term import dense
 from steer.alignment import alignment_vector, write_alignment_vector
-from steer.alignment._subtract import subtract
+from steer.alignment._source import subtract
 from steer.errors import AlignmentError
 from steer.network import Checkpoint
 from tests.alignment.models import expected, pair, saved

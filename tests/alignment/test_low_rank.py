@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from steer.algebra import Dense, Direction, LowRank, Residual, Term, Vector, Weight
 from steer.algebra._term import dense
 from steer.alignment import alignment_vector, low_rank
-from steer.errors import AlignmentError
+from steer.errors import ArgumentError
 from tests.alignment.models import pair
 
 
@@ -177,9 +177,16 @@ def test_the_record_lists_the_forms() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"rank": 2, "energy": 0.5}, {"rank": 0}, {"rank": True}, {"energy": 0.0}, {"energy": 1.5}],
+    ("options", "said"),
+    [
+        ({}, "pass a rank or an energy"),
+        ({"rank": 2, "energy": 0.5}, "pass a rank or an energy"),
+        ({"rank": 0}, "rank must be an integer"),
+        ({"rank": True}, "rank must be an integer"),
+        ({"energy": 0.0}, "energy must be a finite number above 0"),
+        ({"energy": 1.5}, "energy must be a finite number above 0"),
+    ],
 )
-def test_a_target_that_is_none_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(AlignmentError, match="a rank or an energy that cannot be used"):
+def test_a_target_that_is_none_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
         low_rank(of(Dense(matrix(4, 4))), **options)

@@ -5,8 +5,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from steer.errors import MissingExtraError
 from steer.measure._judge.verdicts import error_line
+from steer.model._loading.options import need
 
 _MEBIBYTE = 2**20
 _LONGEST = 8 * _MEBIBYTE  # bytes of a reply
@@ -41,11 +41,12 @@ def ask_all(
 
     Requests go one by one until one does not fail by itself; if that one fails, it is the last.
     """
-    library = _library()
+    need("a judge at an endpoint", "openai", "httpx2", "anyio", extra="judge")
+    import openai
     from anyio.from_thread import start_blocking_portal
 
     with start_blocking_portal() as portal:
-        return portal.call(partial(_all, library, settings, requests, timeout, workers, mask))
+        return portal.call(partial(_all, openai, settings, requests, timeout, workers, mask))
 
 
 async def _all(
@@ -150,15 +151,3 @@ def _reply(completion: Any) -> str | None:
     except (AttributeError, IndexError, KeyError, TypeError):
         return None
     return text if isinstance(text, str) else None
-
-
-def _library() -> Any:
-    try:
-        return import_module("openai")
-    except ImportError as error:
-        raise MissingExtraError(
-            "a judge at an endpoint needs the OpenAI client",
-            found="it is not installed",
-            expected="the extra 'judge'",
-            do="pip install 'residual-steer[judge]'",
-        ) from error
