@@ -26,7 +26,7 @@ from steer.show._markup import terminal_text
 
 if TYPE_CHECKING:
     from steer.model import Model
-    from steer.network._text import PromptLike
+    from steer.network import PromptLike
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from tqdm.auto import tqdm
 
 from steer.algebra import Composition
 from steer.model import Model
-from steer.network._text import PromptLike
+from steer.network import PromptLike
 
 Setting = Mapping[str, float]  # a coefficient by domain
 _AT_ONCE = 40  # rows of one batch

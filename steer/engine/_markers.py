@@ -12,8 +12,7 @@ from steer.algebra import Composition
 from steer.algebra._scope import NEVER
 from steer.engine._call import Call
 from steer.errors import CompositionError, ScopeError
-from steer.network import encode_prompt
-from steer.network._chat import as_chat
+from steer.network import as_chat, encode_prompt
 from steer.network._text import unchanged
 from steer.pairs._common_prefix import common_prefix_length
 

@@ -13,7 +13,7 @@ from steer.algebra import DomainGate
 from steer.engine import unsteered
 from steer.errors import CompositionError
 from steer.model import Model, check_model
-from steer.network._text import as_prompts
+from steer.network import as_prompts
 from steer.pairs import Pair, Pairs, Prompt, as_pairs
 
 _AT_ONCE = 32  # prompts of one call, after which the bar moves

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from steer._check import as_list
 from steer.errors import SelectionError
 from steer.model import Model
-from steer.network._text import as_prompts
+from steer.network import as_prompts
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.show import Card, Shown
 from steer.show._text import plain

@@ -14,7 +14,7 @@ from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mapped, ratio_of, within
 from steer.measure._judge.protocol import prompt_text
 from steer.model import Model, check_model
-from steer.network._text import as_prompts
+from steer.network import as_prompts
 from steer.pairs import Prompt
 from steer.show import Card, Shown
 from steer.show._rows import table_of

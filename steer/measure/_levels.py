@@ -13,7 +13,7 @@ from steer.measure._interval import Share, estimate_row
 from steer.measure._preference import with_prefix
 from steer.measure._reduce import Reduce, check_reduce, reduced
 from steer.model import Model, check_model
-from steer.network._text import as_prompts
+from steer.network import as_prompts
 from steer.pairs import Message, Prompt
 from steer.show import Result, Row
 from steer.show._text import plain

@@ -10,8 +10,7 @@ from steer.engine import Batch, Engine
 from steer.engine._options import setting
 from steer.engine._packing import position_limit, rotary
 from steer.errors import CapabilityError, TextError
-from steer.network import Architecture, encode_exchange, encode_prompt
-from steer.network._text import PromptLike
+from steer.network import Architecture, PromptLike, encode_exchange, encode_prompt
 
 _T = TypeVar("_T")
 _TOLD: ContextVar[Callable[[str], object] | None] = ContextVar("told", default=None)

@@ -9,7 +9,7 @@ from torch import Tensor
 from steer.engine._base import in_place
 from steer.engine._options import answer_of, end_tokens
 from steer.errors import TextError
-from steer.network._text import PromptLike
+from steer.network import PromptLike
 from steer.pairs._common_prefix import common_prefix_length
 
 if TYPE_CHECKING:

@@ -3,17 +3,11 @@
 from steer.network._architecture.architecture import Architecture
 from steer.network._architecture.find import find_architecture
 from steer.network._architecture.output import block_output, replace_output
-from steer.network._chat import Chat
+from steer.network._chat import Chat, PromptLike, as_chat, as_prompt, as_prompts, render
 from steer.network._checkpoint import Checkpoint
 from steer.network._parameters.layout import Layout, layout_of
 from steer.network._parameters.parameters import Parameters, parameters_in, parameters_of
-from steer.network._text import (
-    Exchange,
-    encode_exchange,
-    encode_in_user_slot,
-    encode_prompt,
-    render,
-)
+from steer.network._text import Exchange, encode_exchange, encode_in_user_slot, encode_prompt
 from steer.network._thinking import Continuation
 
 __all__ = [
@@ -24,6 +18,10 @@ __all__ = [
     "Exchange",
     "Layout",
     "Parameters",
+    "PromptLike",
+    "as_chat",
+    "as_prompt",
+    "as_prompts",
     "block_output",
     "encode_exchange",
     "encode_in_user_slot",

@@ -12,35 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer.errors import TextError
-from steer.network._chat import (
-    Chat,
-    PromptLike,
-    as_chat,
-    as_prompt,
-    as_prompts,
-    render,
-    template_of,
-)
-from steer.network._thinking import Continuation, before_and_answer
+from steer.network._chat import Chat, PromptLike, as_chat, as_prompt, render
+from steer.network._thinking import before_and_answer
 from steer.pairs._common_prefix import common_prefix_length
 
-__all__ = [
-    "Chat",
-    "Continuation",
-    "Exchange",
-    "PromptLike",
-    "as_chat",
-    "as_prompt",
-    "as_prompts",
-    "encode_exchange",
-    "encode_in_user_slot",
-    "encode_prompt",
-    "render",
-    "slot_samples",
-    "stopped",
-    "template_of",
-    "unchanged",
-]
 _CONTENTS = ("a", "7")
 
 

@@ -13,7 +13,7 @@ from steer.errors import SelectionError
 from steer.measure import NEUTRAL_PROMPTS, Judge, NeutralText, neutral_text, prompt_prefix
 from steer.measure._reduce import Reduce
 from steer.model import Model, check_model
-from steer.network._text import as_prompts
+from steer.network import as_prompts
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.selection._answers import visible
 from steer.selection._beside import Beside, on_pairs, palrs_setting

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from steer.errors import TextError
 from steer.network import encode_exchange, encode_in_user_slot, encode_prompt, render
-from steer.network._text import template_of
+from steer.network._chat import template_of
 from steer.pairs import Message
 from tests.tiny import BOS_ID, EOS_ID, plain_tokenizer, tiny_tokenizer
 

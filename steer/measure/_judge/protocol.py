@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from steer.errors import ArgumentError
-from steer.network._text import PromptLike, as_prompt
+from steer.network import PromptLike, as_prompt
 from steer.pairs import Prompt
 
 Label = str | float | None

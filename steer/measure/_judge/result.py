@@ -12,7 +12,7 @@ from steer.measure._judge.protocol import Judge, Label, LabelJudge, Verdict
 from steer.measure._judge.verdicts import countable, error_line, verdicts_of
 from steer.measure._preference import with_prefix
 from steer.model import Model
-from steer.network._text import as_prompts
+from steer.network import as_prompts
 from steer.pairs import Message, Prompt
 from steer.show import Result, Row
 from steer.show._text import readable

@@ -12,7 +12,7 @@ from steer.extract import Activations
 from steer.measure._interval import Share
 from steer.measure._judge.protocol import BatchJudgeBase, Verdict
 from steer.model import Model, check_model, exchange_batch
-from steer.network._text import as_prompts
+from steer.network import as_prompts
 from steer.pairs import Pairs, Prompt, as_pairs
 
 POSITION = "response_mean"
