@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steer.cli._common import Progress, plain_console, precision, working
+from steer.cli._common import Precision, Progress, plain_console, working
 from steer.errors import AlignmentError, VectorFileError
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def align(
         typer.Option(help="Shell pattern of parameter names to take; may be given several times."),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="Precision of the vector; float32 is exact, bfloat16 half the size.")
+        Precision,
+        typer.Option(help="Precision of the vector; float32 is exact, bfloat16 half the size."),
     ] = "float32",
     strict: Annotated[
         bool, typer.Option(help="Refuse another configuration, tokenizer or chat template.")
@@ -59,13 +60,14 @@ def align(
             do="write one file, load it, and apply the second form with steer.alignment",
         )
     from steer.alignment import alignment_vector, write_alignment_vector
+    from steer.model._loading.options import PRECISIONS
     from steer.store import folder_made, target_of
 
     target_of(out, VectorFileError)
     taken: Any = {
         "domain": domain,
         "include": include or None,
-        "dtype": precision(dtype),
+        "dtype": PRECISIONS[dtype],
         "strict": strict,
         "progress": progress,
     }

@@ -1,4 +1,4 @@
-"""What `steer extract` says of a selection: its card, answers in full, and what to try next."""
+"""What `steer extract` prints of a selection: its card, answers, and what to try next."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -24,12 +24,7 @@ _PAGE = "docs/howto/does-nothing.md leads from what you see to a check and a cur
 
 
 def show(found: "Selection", console: "Console") -> None:
-    """Print a selection: its card, some answers in full, and advice where nothing works.
-
-    Args:
-        found: The selection, of one domain.
-        console: Where to print.
-    """
+    """Print the card of a selection, some answers in full, and advice where nothing works."""
     console.print(found)
     for answer in () if found.visible is None else found.visible.answers[:_ANSWERS]:
         lines = (
@@ -47,11 +42,7 @@ def show(found: "Selection", console: "Console") -> None:
 
 
 def as_json(found: "Selection") -> dict[str, object]:
-    """Return a selection of one domain as plain values.
-
-    Args:
-        found: The selection.
-    """
+    """Return a selection of one domain as plain values."""
     (held_out,) = found.held_out.values()
     shares = {"steered": held_out.steered, **held_out.baselines}
     answers = () if found.visible is None else found.visible.answers
@@ -76,7 +67,7 @@ def as_json(found: "Selection") -> dict[str, object]:
 
 
 def _lacking(found: "Selection") -> list[str]:
-    """Return what this setting was not shown to do."""
+    """Return the effects that this setting was not shown to have."""
     lacking = [] if found.likelihood_effect else ["no effect on likelihoods is shown"]
     if found.visible is not None and not found.visible.changed.hits:
         lacking.append("no answer changed")

@@ -1,4 +1,4 @@
-"""What several commands share: the model, the vectors, progress and time."""
+"""What several commands share: options, the model, progress and time."""
 
 import json
 import math
@@ -6,14 +6,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    import torch
-
     from steer.model import Model
 
 REAL = "smollm2"  # what the command line calls the real model of `steer.demo.smollm2`
@@ -24,7 +22,11 @@ ModelName = Annotated[
         "toy that ships."
     ),
 ]
-Dtype = Annotated[str, typer.Option(help="Precision to load the model in: auto, float32, …")]
+Precision = Literal["float16", "bfloat16", "float32", "float64"]
+Dtype = Annotated[
+    Literal["auto", "float16", "bfloat16", "float32", "float64"],
+    typer.Option(help="Precision to load the model in."),
+]
 Device = Annotated[str | None, typer.Option(help="Where to load it: cpu, cuda, auto, …")]
 Progress = Annotated[
     bool,
@@ -33,24 +35,23 @@ Progress = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+Vectors = Annotated[
+    list[str] | None,
+    typer.Option("--vector", "-v", help="FILE:COEF; may be given several times."),
+]
+Gate = Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")]
+Strict = Annotated[bool, typer.Option(help="Refuse vectors of another model family.")]
+Length = Annotated[int, typer.Option(help="Most tokens of an answer.", min=1)]
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints texts as they are: no markup, no emoji codes, no highlighting.
-
-    Args:
-        stderr: Whether it writes to the standard error.
-    """
+    """Return a console that prints texts as they are: no markup, emoji codes or highlighting."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
 def working(progress: bool) -> Iterator[None]:
-    """Print the seconds that a command took to standard error, or hide its bars as well.
-
-    Args:
-        progress: False hides the bars of loading a model, and the seconds.
-    """
+    """Print the seconds that a command took to standard error; without progress hide all bars."""
     from transformers.utils import logging
 
     start = time.perf_counter()
@@ -68,11 +69,7 @@ def working(progress: bool) -> Iterator[None]:
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    """Print an object as one line of JSON; numbers that are not finite become null.
-
-    Args:
-        value: Plain dicts, lists, strings, numbers, Booleans and None.
-    """
+    """Print an object as one line of JSON; numbers that are not finite become null."""
     sys.stdout.write(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -86,15 +83,7 @@ def _finite(value: object) -> object:
 
 
 def load_model(name: str, dtype: str, device: str | None) -> "Model":
-    """Load a model by what the command line calls it.
-
-    Args:
-        name: Hub id, folder, GGUF file, `smollm2` or `demo`.
-        dtype: Precision, as `from_pretrained` takes it.
-        device: Where to put it; None for the default.
-
-    Returns:
-        The model.
+    """Return the model that the command line calls by an id, a folder, a file, or a special name.
 
     Raises:
         CapabilityError: There is no such device.
@@ -103,8 +92,9 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
     """
     from steer.demo import MODEL_PATH, NAME, smollm2
     from steer.model import Model
+    from steer.model._loading.options import PRECISIONS
 
-    wanted = "auto" if dtype == "auto" else precision(dtype)
+    wanted = PRECISIONS.get(dtype, dtype)
     if name == REAL:
         return smollm2.load(dtype=wanted, device=device)
     source = str(MODEL_PATH) if name == "demo" else name
@@ -112,19 +102,3 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
     if name == "demo":
         model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
     return model
-
-
-def precision(name: str) -> "torch.dtype":
-    """Return a floating-point precision by its name.
-
-    Args:
-        name: `float16`, `bfloat16`, `float32` or `float64`.
-
-    Raises:
-        BadParameter: There is no such precision.
-    """
-    from steer.model._loading.options import PRECISIONS
-
-    if name not in PRECISIONS:
-        raise typer.BadParameter(f"expected one of {', '.join(PRECISIONS)}", param_hint="--dtype")
-    return PRECISIONS[name]

@@ -18,16 +18,7 @@ Setting = dict[str, float]  # the coefficient of each vector, by its name in the
 
 
 def composed(vectors: list[str], gate: bool) -> "Composition | None":
-    """Return the composition that FILE:COEF arguments ask for, or None for none.
-
-    Args:
-        vectors: See `at_strengths`; each with one coefficient at most.
-        gate: See `at_strengths`.
-
-    Raises:
-        VectorFileError: A file cannot be read.
-        CompositionError: An argument has several coefficients, or see `at_strengths`.
-    """
+    """Return the composition that FILE:COEF arguments ask for, or None without an argument."""
     knobs, settings = at_strengths(vectors, gate)
     if len(settings) > 1:
         raise CompositionError(
@@ -40,19 +31,12 @@ def composed(vectors: list[str], gate: bool) -> "Composition | None":
 
 
 def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, list[Setting]]":
-    """Return the composition that FILE:COEF,COEF,… arguments ask for, and its settings.
+    """Return the composition that FILE:COEF,COEF,… arguments ask for, and all of its settings.
 
-    A gate that is stored in a file and not asked for is reported on standard error. Of several
-    files of one domain all but the first are named by their files too; the gate opens all of them
-    for that domain.
-
-    Args:
-        vectors: The arguments; without a coefficient the file's own recommendation is used.
-        gate: Whether to use the gate that is stored in the files.
-
-    Returns:
-        The composition at the first setting, or None without an argument; and all settings: the
-        k-th coefficient of each vector, one coefficient standing for all.
+    A setting is the k-th coefficient of each vector, where one coefficient stands for all and the
+    file's own for none. Of several files of a domain all but the first are named by their files
+    too, and the gate opens all of them for that domain. Without `gate`, a stored one is reported
+    on standard error.
 
     Raises:
         VectorFileError: A file cannot be read.
@@ -65,7 +49,7 @@ def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, l
     coefficients: dict[str, tuple[float, ...]] = {}
     domains: dict[str, str] = {}  # of each name
     for argument in vectors:
-        path, given = _file_and_coefficients(argument)
+        path, given = file_and_coefficients(argument)
         vector = Vector.load(path)
         tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
         domain = vector.provenance.domain or path.stem
@@ -86,7 +70,6 @@ def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, l
 def _settings(
     coefficients: "Mapping[str, tuple[float, ...]]", arguments: list[str]
 ) -> list[Setting]:
-    """Return the settings of several strengths; one coefficient stands for all of them."""
     count = max(map(len, coefficients.values()))
     if any(len(given) not in (1, count) for given in coefficients.values()):
         raise CompositionError(
@@ -104,7 +87,7 @@ def _settings(
 def _gate(
     vectors: "Mapping[str, Vector]", domains: "Mapping[str, str]", arguments: list[str]
 ) -> "DomainGate":
-    """Return the gate that all vectors with one were stored with, which knows every name."""
+    """Return the one gate stored in the files, with a centroid for every name."""
     gates = {name: vector.gate for name, vector in vectors.items() if vector.gate is not None}
     if not gates:
         raise CompositionError(
@@ -126,7 +109,7 @@ def _gate(
 
 
 def _naming(gate: "DomainGate", domains: "Mapping[str, str]") -> "DomainGate":
-    """Return a gate that opens further names of its domains as it opens these."""
+    """Return a gate that opens each name as it opens the domain of that name."""
     further = {n: d for n, d in domains.items() if n not in gate.domains and d in gate.domains}
     own = len(gate.domains)
     rows = [*range(own), *(gate.domains.index(d) for d in further.values())]
@@ -140,7 +123,8 @@ def _equal(left: "DomainGate", right: "DomainGate") -> bool:
     return same and ours.shape == theirs.shape and bool((ours == theirs).all())
 
 
-def _file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | None]:
+def file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | None]:
+    """Return the file and the coefficients, None without any, of FILE:COEF,COEF,…."""
     path, colon, numbers = argument.rpartition(":")
     if not colon or os.path.exists(argument):
         return Path(argument), None
@@ -150,7 +134,7 @@ def _file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | Non
         if not os.path.exists(path):
             return Path(argument), None
         raise CompositionError(
-            f"the coefficient of {path} is no number",
+            f"the coefficient of {path} is not a number",
             found=repr(numbers),
             expected="FILE:COEF with a number or several, or FILE alone",
             do=f"write for instance {path}:0.5 or {path}:-1,0,1",

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steer.cli._common import REAL, Device, Dtype, Progress, load_model, plain_console
+from steer.cli._common import (
+    REAL,
+    Device,
+    Dtype,
+    Gate,
+    Length,
+    Progress,
+    Strict,
+    Vectors,
+    load_model,
+    plain_console,
+)
 from steer.cli._composed import composed
 from steer.errors import CheckpointError, CompositionError, MissingExtraError
 from steer.show._markup import terminal_text
@@ -27,23 +38,19 @@ def console(
             "the toy that ships. Left out: smollm2, or the toy where that cannot be had."
         ),
     ] = None,
-    vector: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vector",
-            "-v",
-            help="FILE:COEF; may be given several times. The two demo models have knobs without.",
-        ),
-    ] = None,
+    vector: Vectors = None,
     prompt: Annotated[str, typer.Option(help="What to ask first.")] = "",
-    gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.", min=1)] = 64,
-    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
+    gate: Gate = False,
+    max_new_tokens: Length = 64,
+    strict: Strict = True,
     progress: Progress = True,
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
-    """Turn knobs and ask prompts; the steered answer stands beside the unsteered one."""
+    """Turn knobs and ask prompts, with steered and unsteered answers side by side.
+
+    The two demo models have knobs of their own, without --vector.
+    """
     knobs = composed(vector or [], gate)
     if knobs is None and model not in (None, REAL, _TOY):
         raise CompositionError(
@@ -68,7 +75,7 @@ def console(
 
 
 def _opened(model: str | None, dtype: str, device: str | None) -> "tuple[Model, str]":
-    """Return the model and its name; without one the real model, or the toy where there is none."""
+    """Return a model and its name: the one named, or the real one, or the toy in its place."""
     from steer.demo.smollm2 import OVERRIDE
 
     if model is not None:

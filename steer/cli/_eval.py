@@ -9,8 +9,11 @@ from steer.cli._common import (
     AsJson,
     Device,
     Dtype,
+    Gate,
     ModelName,
     Progress,
+    Strict,
+    Vectors,
     load_model,
     plain_console,
     print_json,
@@ -25,10 +28,7 @@ def evaluate(
     tasks: Annotated[
         str, typer.Option(help="Names, with commas between; 'list' prints what there is.")
     ],
-    vector: Annotated[
-        list[str] | None,
-        typer.Option("--vector", "-v", help="FILE:COEF; may be given several times."),
-    ] = None,
+    vector: Vectors = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for results and every item.")
@@ -40,7 +40,7 @@ def evaluate(
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest completion.", min=1)] = None,
     chat: Annotated[bool, typer.Option(help="Prompts go through the chat template.")] = False,
     baseline: Annotated[bool, typer.Option(help="Score the unsteered model as well.")] = True,
-    gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
+    gate: Gate = False,
     batch_size: Annotated[int, typer.Option(help="Texts generated at once.", min=1)] = 8,
     builtin: Annotated[
         bool, typer.Option("--builtin", help="Look up lm-eval's own tasks too; they download.")
@@ -52,7 +52,7 @@ def evaluate(
     seconds: Annotated[float, typer.Option(help="Time limit of one program.", min=0.1)] = 10.0,
     memory: Annotated[int, typer.Option(help="Megabytes of one program.", min=64)] = 1024,
     seed: Annotated[int, typer.Option(help="Of worked examples and sampling.")] = 0,
-    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
+    strict: Strict = True,
     as_json: AsJson = False,
     progress: Progress = True,
     dtype: Dtype = "auto",

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -24,6 +24,7 @@ from steer.cli._common import (
 from steer.errors import CompositionError, PairsError, VectorFileError
 from steer.extract._positions import DEFAULT_AT
 from steer.extract._registry import keep_for
+from steer.store import folder_made, target_of
 
 if TYPE_CHECKING:
     from steer.algebra import Vector
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from steer.model import Model
     from steer.pairs import Pairs
     from steer.selection import Selection
+
+_DEFAULT = "mean_difference"
+_DOMAIN, _POSITION = 0, 1  # in the key of a recording
+_T = TypeVar("_T")
 
 
 def extract(
@@ -71,15 +76,19 @@ def extract(
         str | None, typer.Option(help="Layers to record and choose from, for instance 4,6-9.")
     ] = None,
     kl: Annotated[
-        float,
-        typer.Option("--kl", "--kl-budget", help="Most KL on neutral text, nats per token.", min=0),
-    ] = 0.5,
+        float | None,
+        typer.Option(help="Most KL on neutral text, nats per token. [default: 0.5]", min=0),
+    ] = None,
     budget: Annotated[
         int | None, typer.Option(help="Most settings to measure: fewer are raced.", min=1)
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Domain of the pairs.")] = None,
-    on_bad: Annotated[str, typer.Option(help="Rows that are no pairs: error or report.")] = "error",
-    seed: Annotated[int, typer.Option(help="Of the split and of random directions.")] = 0,
+    on_bad: Annotated[
+        Literal["error", "report"], typer.Option(help="What to do about rows that are not pairs.")
+    ] = "error",
+    seed: Annotated[
+        int | None, typer.Option(help="Of the split and of random directions. [default: 0]")
+    ] = None,
     as_json: AsJson = False,
     progress: Progress = True,
     dtype: Dtype = "auto",
@@ -92,39 +101,54 @@ def extract(
     """
     from steer.pairs import Pairs
 
-    loaded = Pairs.load(pairs, domain=domain, on_bad=_on_bad(on_bad))
-    names: tuple[str | None, ...] = loaded.domains or (domain,)
+    options = {"kl": kl, "budget": budget, "seed": seed}
+    _check_used(options, chooses=method is None or held_out is not None)
+    made = Pairs.load(pairs, domain=domain, on_bad=on_bad)
+    names: tuple[str | None, ...] = made.domains or (domain,)
     _check_files(out, names)
     wanted = _layers(layers)
-    use = _method(method or "mean_difference", wanted)
-    made: Pairs = loaded
+    use = _method(method or _DEFAULT, wanted)
     unseen: Sequence[Pairs] = ()  # to choose and to test with
     if held_out is not None:
-        unseen = (Pairs.load(held_out, domain=domain, on_bad=_on_bad(on_bad)),)
+        unseen = (Pairs.load(held_out, domain=domain, on_bad=on_bad),)
     elif method is None:
-        made, *unseen = _divided(loaded, seed)
-    parts = {name: [_pairs_of(part, name) for part in unseen] for name in names}
-    options = {"kl": kl, "budget": budget, "seed": seed, "progress": progress}
+        made, *unseen = _divided(made, seed or 0)
+    parts = {n: [part if n is None else part.of_domain(n) for part in unseen] for n in names}
     with working(progress):
         lm = load_model(model, dtype, device)
-        keep = keep_for(method or "mean_difference")
-        activations = _recorded(lm, made, at, position, wanted, keep, progress)
+        found = _recorded(
+            lm, made, at, layers=wanted, keep=keep_for(method or _DEFAULT), progress=progress
+        )
+        if position is not None:
+            found = _only(found, _POSITION, found.position(position))
         for name in names:
-            mine = _of_domain(activations, name)
+            mine = _only(found, _DOMAIN, name)
             chosen = None
             if parts[name]:
-                pool = mine if method is None else {p: use(_at(mine, p)) for p in mine.positions}
-                chosen = _selected(lm, pool, parts[name], options)
+                by_method = (
+                    {p: use(_only(mine, _POSITION, p)) for p in mine.positions} if method else {}
+                )
+                chosen = _selected(lm, by_method or mine, parts[name], options, progress)
             vector = use(mine) if chosen is None else chosen.vector
             path = _file(out, name)
-            _save(vector, path)
+            folder_made(path.parent, VectorFileError)
+            vector.save(path)
             _report(path, name, vector, chosen, as_json)
+
+
+def _check_used(options: Mapping[str, object], *, chooses: bool) -> None:
+    """Refuse options of the choice where nothing is chosen."""
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given and not chooses:
+        raise typer.BadParameter(
+            "with --method alone nothing is chosen; name pairs to choose with: --held-out FILE",
+            param_hint=given[0],
+        )
 
 
 def _check_files(out: str, names: tuple[str | None, ...]) -> None:
     """Refuse files that cannot be written before anything is computed."""
     from steer.algebra._file.names import check_file_name
-    from steer.store import target_of
 
     if len(names) > 1 and "{domain}" not in out:
         raise CompositionError(
@@ -141,13 +165,6 @@ def _check_files(out: str, names: tuple[str | None, ...]) -> None:
 
 def _file(out: str, domain: str | None) -> Path:
     return Path(out.replace("{domain}", str(domain)))
-
-
-def _save(vector: "Vector", path: Path) -> None:
-    from steer.store import folder_made
-
-    folder_made(path.parent, VectorFileError)
-    vector.save(path)
 
 
 def _divided(pairs: "Pairs", seed: int) -> "tuple[Pairs, Pairs, Pairs]":
@@ -167,35 +184,24 @@ def _divided(pairs: "Pairs", seed: int) -> "tuple[Pairs, Pairs, Pairs]":
 
 
 def _recorded(
-    lm: "Model",
-    pairs: "Pairs",
-    at: Sequence[str] | None,
-    position: str | None,
-    layers: list[int] | None,
-    keep: Literal["means", "pairs"],
-    progress: bool,
+    lm: "Model", pairs: "Pairs", at: Sequence[str] | None, **options: Any
 ) -> "Activations":
-    """Return a recording at the positions that were named, of which one may be used alone."""
     from steer.extract import record
 
     named = [label.strip() for part in at or () for label in part.split(",")]
-    found = record(lm, pairs, at=named or DEFAULT_AT, layers=layers, keep=keep, progress=progress)
-    return found if position is None else _at(found, found.position(position))
+    return record(lm, pairs, at=named or DEFAULT_AT, **options)
 
 
-def _at(activations: "Activations", position: str) -> "Activations":
-    own = {key: found for key, found in activations.moments.items() if key[1] == position}
-    return replace(activations, moments=own)
+def _only(activations: "Activations", part: int, name: str | None) -> "Activations":
+    """Return the recordings whose key has this name as its domain or its position."""
 
+    def of(found: "Mapping[tuple[str | None, str], _T]") -> "dict[tuple[str | None, str], _T]":
+        return {key: value for key, value in found.items() if key[part] == name}
 
-def _of_domain(activations: "Activations", domain: str | None) -> "Activations":
-    own = {key: found for key, found in activations.moments.items() if key[0] == domain}
-    texts = {key: found for key, found in activations.responses.items() if key == domain}
-    return replace(activations, moments=own, responses=texts)
-
-
-def _pairs_of(pairs: "Pairs", domain: str | None) -> "Pairs":
-    return pairs if domain is None else pairs.of_domain(domain)
+    moments = of(activations.moments)
+    kept = None if activations.kept is None else of(activations.kept)
+    texts = {d: found for d, found in activations.responses.items() if d in {d for d, _ in moments}}
+    return replace(activations, moments=moments, kept=kept, responses=texts)
 
 
 def _selected(
@@ -203,13 +209,14 @@ def _selected(
     pool: "Activations | dict[str, Vector]",
     parts: "Sequence[Pairs]",
     options: Mapping[str, Any],
+    progress: bool,
 ) -> "Selection":
     from steer.selection import Limits, select
 
-    limits = Limits(kl=options["kl"])
-    rest = {name: value for name, value in options.items() if name != "kl"}
+    given = {name: value for name, value in options.items() if value is not None}
+    limits = Limits(kl=given.pop("kl", 0.5))
     test = parts[1] if len(parts) > 1 else None
-    return select(lm, pool, parts[0], test=test, limits=limits, **rest)
+    return select(lm, pool, parts[0], test=test, limits=limits, progress=progress, **given)
 
 
 def _report(
@@ -237,14 +244,6 @@ def _report(
         console.print(f"Steer with: steer generate MODEL -v {path}:{c} 'a prompt'", soft_wrap=True)
 
 
-def _on_bad(value: str) -> Literal["error", "report"]:
-    if value == "error":
-        return "error"
-    if value == "report":
-        return "report"
-    raise typer.BadParameter("expected 'error' or 'report'", param_hint="--on-bad")
-
-
 def _layers(text: str | None) -> list[int] | None:
     """Return the layers of `4,6-9`: 4, 6, 7, 8, 9."""
     if text is None:
@@ -256,12 +255,12 @@ def _layers(text: str | None) -> list[int] | None:
             raise typer.BadParameter("expected layers like 4,6-9", param_hint="--layers")
         found += range(int(first), int(last or first) + 1)
     if not found:
-        raise typer.BadParameter("these are no layers; write 6-9, not 9-6", param_hint="--layers")
+        raise typer.BadParameter("the range is empty; write 6-9, not 9-6", param_hint="--layers")
     return found
 
 
 def _method(name: str, layers: list[int] | None) -> "Callable[[Activations], Vector]":
-    """Return an extraction method, which uses the layers named where it has a choice."""
+    """Return an extraction method that is given the layers, if it takes any."""
     from steer.extract import get_method
 
     method: Any = get_method(name)

@@ -13,8 +13,11 @@ from steer.cli._common import (
     AsJson,
     Device,
     Dtype,
+    Gate,
+    Length,
     ModelName,
     Progress,
+    Strict,
     load_model,
     plain_console,
     print_json,
@@ -48,14 +51,14 @@ def generate(
             help="FILE:COEF, or FILE:-1,0,1 for an answer at each; may be given several times.",
         ),
     ] = None,
-    gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
+    gate: Gate = False,
     scope: Annotated[
         str | None,
         typer.Option(help="all, prompt, response, last_prompt, after:MARKER or before:MARKER."),
     ] = None,
     operator: Annotated[str | None, typer.Option(help="add or ablate.")] = None,
     system: Annotated[str | None, typer.Option(help="System message of every prompt.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length of an answer.", min=1)] = 64,
+    max_new_tokens: Length = 64,
     temperature: Annotated[
         float | None, typer.Option(help="Sample at this temperature; 0 is greedy.", min=0)
     ] = None,
@@ -70,7 +73,7 @@ def generate(
         int | None, typer.Option(help="Answers written at once; by default all.", min=1)
     ] = None,
     compare: Annotated[bool, typer.Option(help="Print the unsteered answer as well.")] = False,
-    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
+    strict: Strict = True,
     as_json: AsJson = False,
     progress: Progress = True,
     dtype: Dtype = "auto",
@@ -107,7 +110,7 @@ def generate(
 
 
 def _sampling(temperature: float | None, top_p: float | None, top_k: int | None) -> dict[str, Any]:
-    """Return what `lm.generate` is told: greedy without an option and at temperature 0."""
+    """Return options of `lm.generate`: greedy without any and at temperature 0."""
     given = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
     named = {name: value for name, value in given.items() if value is not None}
     if not named:
@@ -135,7 +138,7 @@ def _written(
     seed: int,
     progress: bool,
 ) -> list[str]:
-    """Return answers, from a fresh seed, while a bar counts the tokens of each."""
+    """Return answers from a fresh seed, while a bar counts tokens."""
     import torch
     from tqdm.auto import tqdm
     from transformers import StoppingCriteriaList
@@ -182,7 +185,7 @@ def _print_answers(asked: list[str], columns: list[_Column]) -> None:
 
 
 def _head(coefficients: Setting, several: bool) -> str:
-    """Return the head of a column: the strength, with names where there are several vectors."""
+    """Return the head of a column: its coefficient, by name where there are several vectors."""
     if not coefficients:
         return "unsteered"
     if not several:

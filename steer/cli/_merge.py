@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steer.cli._common import REAL, Progress, plain_console, working
+from steer.cli._composed import file_and_coefficients
 from steer.errors import MergeError
 
 
@@ -49,8 +50,12 @@ def _folder(model: str) -> str | Path:
 
 
 def _part(argument: str) -> tuple[str, float]:
-    name, colon, number = argument.rpartition(":")
-    try:
-        return (name, float(number)) if colon else (argument, 1.0)
-    except ValueError:
-        return argument, 1.0
+    path, given = file_and_coefficients(argument)
+    if given is not None and len(given) > 1:
+        raise MergeError(
+            "a checkpoint has one coefficient of each vector",
+            found=argument,
+            expected="FILE:COEF with one number",
+            do="write a checkpoint for each",
+        )
+    return str(path), 1.0 if given is None else given[0]

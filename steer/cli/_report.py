@@ -5,17 +5,25 @@ from typing import Annotated
 
 import typer
 
-from steer.cli._common import Device, Dtype, ModelName, Progress, load_model, plain_console, working
+from steer.cli._common import (
+    Device,
+    Dtype,
+    Gate,
+    Length,
+    ModelName,
+    Progress,
+    Vectors,
+    load_model,
+    plain_console,
+    working,
+)
 from steer.cli._composed import composed
 from steer.errors import CompositionError, FileError
 
 
 def report(
     model: ModelName,
-    vector: Annotated[
-        list[str] | None,
-        typer.Option("--vector", "-v", help="FILE:COEF; may be given several times."),
-    ] = None,
+    vector: Vectors = None,
     pairs: Annotated[
         Path | None, typer.Option(help="Pairs to measure on, of which nothing was made.")
     ] = None,
@@ -29,12 +37,11 @@ def report(
         str | None, typer.Option(help="System message of the prompted baseline.")
     ] = None,
     kl: Annotated[
-        float | None,
-        typer.Option("--kl", "--kl-budget", help="Limit to draw, in nats per token.", min=0),
+        float | None, typer.Option(help="KL limit to draw, in nats per token.", min=0)
     ] = None,
     examples: Annotated[int, typer.Option(help="Prompts of each domain to answer.", min=0)] = 3,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 64,
-    gate: Annotated[bool, typer.Option(help="Use the domain gate stored in the files.")] = False,
+    max_new_tokens: Length = 64,
+    gate: Gate = False,
     seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Steering report",
     progress: Progress = True,

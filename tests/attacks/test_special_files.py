@@ -87,7 +87,7 @@ def test_nothing_special_is_read(
         load(tmp_path / "x")
 
 
-@pytest.mark.parametrize("command", ["extract", "report", "align", "merge", "eval", "domains"])
+@pytest.mark.parametrize("command", ["extract", "report", "align", "merge", "eval", "demo"])
 def test_the_command_line_refuses_a_pipe_before_it_loads_anything(
     command: str, tmp_path: Path
 ) -> None:
@@ -103,7 +103,7 @@ def test_the_command_line_refuses_a_pipe_before_it_loads_anything(
         "align": ["align", str(base), str(base)],
         "merge": ["merge", str(base), "-v", str(base)],
         "eval": ["eval", "no-such-model", "--tasks", "gsm8k"],
-        "domains": ["domains"],
+        "demo": ["demo", "--toy"],
     }[command]
     if command == "report":
         arguments += ["--pairs", str(pairs)]

@@ -46,7 +46,7 @@ def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert not {"\x1b", "\x07"} & set(said)
 
 
-def test_a_coefficient_that_is_no_number_is_named(foreign: str) -> None:
+def test_a_coefficient_that_is_not_a_number_is_named(foreign: str) -> None:
     assert "the coefficient of" in refused("generate", "demo", "-v", f"{foreign}:abc", "Hello")
 
 
@@ -157,6 +157,10 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         ("extract", "demo", "x.jsonl", "-o", "v", "--on-bad", "skip"),
         ("extract", "demo", "x.jsonl", "-o", "v", "--layers", "two"),
         ("extract", "demo", "x.jsonl", "-o", "v", "--layers", "4-2"),
+        ("extract", "demo", "x.jsonl", "-o", "v", "--method", "palrs", "--kl", "1"),
+        ("extract", "demo", "x.jsonl", "-o", "v", "--method", "palrs", "--seed", "0"),
+        ("extract", "demo", "x.jsonl", "-o", "v", "--method", "palrs", "--budget", "9"),
+        ("extract", "demo", "x.jsonl", "-o", "v", "--kl-budget", "1"),
         ("demo", "--pairs", "0"),
         ("generate", "demo", "--dtype", "float31", "Can you help?"),
         ("generate", "demo", "--temperature", "0", "--top-k", "5", "Can you help?"),
