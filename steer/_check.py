@@ -3,10 +3,11 @@
 import math
 import operator
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from numbers import Real
 from typing import Any, TypeVar
 
-from steer.errors import ArgumentError
+from steer.errors import ArgumentError, MissingExtraError
 
 _T = TypeVar("_T")
 
@@ -127,6 +128,23 @@ def as_layers(layers: Iterable[int]) -> tuple[int, ...]:
             do="count the blocks from 0; layer l is the output of block l",
         )
     return known
+
+
+def installed(package: str, extra: str, what: str) -> Any:
+    """Return a package of an optional extra.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{what} needs {package}",
+            found="it is not installed",
+            expected=f"the extra {extra!r}",
+            do=f"pip install 'residual-steer[{extra}]'",
+        ) from error
 
 
 def _as_float(value: Any) -> float:

@@ -47,10 +47,8 @@ def evaluate(
     ] = False,
     allow_code_execution: Annotated[
         bool,
-        typer.Option("--allow-code-execution", help="Run programs that the model writes."),
+        typer.Option("--allow-code-execution", help="Run the model's programs in containers."),
     ] = False,
-    seconds: Annotated[float, typer.Option(help="Time limit of one program.", min=0.1)] = 10.0,
-    memory: Annotated[int, typer.Option(help="Megabytes of one program.", min=64)] = 1024,
     seed: Annotated[int, typer.Option(help="Of worked examples and sampling.")] = 0,
     strict: Strict = True,
     as_json: AsJson = False,
@@ -59,7 +57,7 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Score a steered model on lm-eval's tasks, beside the unsteered one."""
-    from steer.harness import SandboxLimits, available_tasks, run_harness
+    from steer.harness import available_tasks, run_harness
     from steer.store import folder_of
 
     console = plain_console()
@@ -86,7 +84,6 @@ def evaluate(
             batch_size=batch_size,
             builtin=builtin,
             allow_code_execution=allow_code_execution,
-            limits=SandboxLimits(seconds=seconds, memory=memory),
             seed=seed,
             strict=strict,
             progress=progress,

@@ -1,14 +1,14 @@
 """From names of tasks to lm-eval's tasks, ready to be run."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer.errors import HarnessError
-from steer.harness._files import locate
+from steer import _check
+from steer.errors import ArgumentError, CapabilityError, HarnessError
+from steer.harness._sandbox import check_sandbox
 from steer.store import path_of
 
 TASK_FILES = Path(__file__).parent / "tasks"
@@ -16,58 +16,26 @@ _PERSONA = "persona"
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How every task is run, where that differs from its file.
+class Options:
+    """How every task is run, where that differs from its file; the arguments of `run_harness`."""
 
-    Args:
-        limit: Documents of each task, None for all.
-        num_fewshot: Worked examples before each document; None is what the task says, and a task
-            that says 0 keeps it.
-        samples: Completions drawn for each document.
-        temperature: Temperature they are drawn at; 0 is greedy.
-        max_new_tokens: Longest completion; None is what the task says.
-        apply_chat_template: Whether prompts go through the chat template.
-        system: System message, or text before everything.
-        seed: Seed of worked examples and sampling.
-
-    Raises:
-        HarnessError: No document, no sample, several samples at temperature 0, or a number that
-            is negative.
-    """
-
-    limit: int | None = None
-    num_fewshot: int | None = None
-    samples: int = 1
-    temperature: float = 0.0
-    max_new_tokens: int | None = None
-    apply_chat_template: bool = False
-    system: str | None = None
-    seed: int = 0
+    limit: int | None
+    num_fewshot: int | None
+    samples: int
+    temperature: float
+    max_new_tokens: int | None
+    apply_chat_template: bool
+    system: str | None
+    seed: int
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise HarnessError(
-                "there is nothing to score",
-                found=f"limit={self.limit}",
-                expected="at least one document, or None for all",
-                do="leave limit out, or make it larger",
-            )
-        shots, tokens = self.num_fewshot, self.max_new_tokens
-        if (
-            self.samples < 1
-            or not (math.isfinite(self.temperature) and self.temperature >= 0)
-            or (shots is not None and shots < 0)
-            or (tokens is not None and tokens < 1)
-        ):
-            raise HarnessError(
-                "tasks cannot be run like this",
-                found=f"samples={self.samples}, temperature={self.temperature:g}, "
-                f"num_fewshot={shots}, max_new_tokens={tokens}",
-                expected="at least one sample and one token, and nothing below 0",
-                do="leave the defaults, or make them larger",
-            )
+        _check.integer("samples", self.samples, least=1)
+        _check.number("temperature", self.temperature, least=0)
+        for name, least in (("limit", 1), ("num_fewshot", 0), ("max_new_tokens", 1)):
+            if (value := getattr(self, name)) is not None:
+                _check.integer(name, value, least=least)
         if self.samples > 1 and self.temperature == 0:
-            raise HarnessError(
+            raise ArgumentError(
                 "several samples of a greedy model are all the same",
                 found=f"samples={self.samples}, temperature={self.temperature:g}",
                 expected="one sample, or a temperature above 0",
@@ -86,70 +54,92 @@ def available_tasks(data: str | Path | None = None) -> tuple[str, ...]:
     if data is None:
         return (*names, f"{_PERSONA}:NAME")
     folder = Path(os.path.expanduser(path_of(data, HarnessError))) / "anthropic_evals"
-    found = {p.name.split(".")[0] for place in (folder, folder / "raw") for p in _lines(place)}
-    return (*names, *(f"{_PERSONA}:{name}" for name in sorted(found)))
+    files = [path for place in (folder, folder / "raw") for path in place.glob("*.jsonl*")]
+    personas = sorted({path.name.split(".")[0] for path in files})
+    return (*names, *(f"{_PERSONA}:{name}" for name in personas))
 
 
 def load_tasks(
-    names: Sequence[str], *, data: str | Path | None, builtin: bool, shape: Shape
+    names: Sequence[str],
+    *,
+    data: str | Path | None,
+    builtin: bool,
+    allow_code_execution: bool,
+    options: Options,
 ) -> dict[str, Any]:
-    """Return lm-eval's tasks by name.
-
-    Args:
-        names: Names of tasks that ship, `persona:NAME`, paths of task files (.yaml), or with
-            `builtin` the names of lm-eval's own tasks and groups.
-        data: Folder of the data sets.
-        builtin: Whether lm-eval's own tasks are looked up as well; most of them download.
-        shape: How they are run.
-
-    Returns:
-        The tasks, in the order asked for.
+    """Return lm-eval's tasks by name, in the order asked for.
 
     Raises:
-        HarnessError: No name, an unknown one, or a file that is missing or unreadable.
+        HarnessError: No name, an unknown one, a file that is missing or unreadable, or programs
+            that may not be run.
+        CapabilityError: Programs that cannot be run in a container.
     """
-    from lm_eval.tasks import TaskManager
-
-    folder = None if data is None else str(path_of(data, HarnessError))
-    manager = TaskManager(
-        include_path=str(TASK_FILES), include_defaults=builtin, metadata={"data": folder}
-    )
-    known = set(manager.all_tasks)
-    tasks: dict[str, Any] = {}
-    for name in names:
-        if name.startswith(f"{_PERSONA}:"):
-            tasks[name] = _persona(name, folder)
-            continue
-        is_file = name.endswith((".yaml", ".yml")) and os.path.isfile(name)
-        if not is_file and name not in known:
-            raise _unknown(name, data)
-        tasks |= manager.load([name])["tasks"]
+    tasks = {task.config.task: task for name in names for task in tasks_of(name, data, builtin)}
     if not tasks:
         raise _unknown("no name", data)
+    _check_programs(tasks, allow_code_execution)
     for task in tasks.values():
-        _shaped(task, shape)
+        _set_options(task, options)
     return tasks
 
 
-def _persona(name: str, folder: str | None) -> Any:
+def tasks_of(name: str, data: str | Path | None, builtin: bool = False) -> list[Any]:
+    """Return the tasks that a name, a path or `persona:NAME` stands for; several for a group."""
     from lm_eval.tasks import TaskManager
 
-    persona = name.partition(":")[2]
-    if folder is not None and persona and f"{_PERSONA}:{persona}" not in available_tasks(folder):
-        locate(folder, f"anthropic_evals/{persona}.jsonl")  # says what is missing where
+    base, persona = (_PERSONA, name[8:]) if name.startswith("persona:") else (name, None)
+    if persona == "":
+        raise HarnessError(
+            "which persona?",
+            found=name,
+            expected="persona:NAME, the name of a file of anthropic_evals without .jsonl",
+            do="name the task for instance persona:agreeableness",
+        )
+    folder = None if data is None else str(path_of(data, HarnessError))
     manager = TaskManager(
         include_path=str(TASK_FILES),
-        include_defaults=False,
-        metadata={"data": folder, _PERSONA: persona},
+        include_defaults=builtin,
+        metadata={"data": folder, "persona": persona},
     )
-    (task,) = manager.load([_PERSONA])["tasks"].values()
-    task.set_config("task", name)
-    return task
+    is_file = base.endswith((".yaml", ".yml")) and os.path.isfile(base)
+    if not is_file and base not in manager.all_tasks:
+        raise _unknown(name, data)
+    found = list(manager.load([base])["tasks"].values())
+    if persona:
+        found[0].set_config("task", name)
+    return found
 
 
-def _shaped(task: Any, shape: Shape) -> None:
+def runs_programs(task: Any) -> bool:
+    """Return whether a task runs what the model writes, in the container sandbox."""
+    return bool((task.config.metadata or {}).get("programs"))
+
+
+def _check_programs(tasks: Mapping[str, Any], allowed: bool) -> None:
+    """Refuse programs that were not allowed, and tasks that would run them without a sandbox."""
+    unsafe = [name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
+    if unsafe:
+        raise CapabilityError(
+            "these tasks run programs that the model writes on this machine, without a sandbox",
+            found=", ".join(unsafe),
+            expected="tasks that run programs in a container",
+            do="take humaneval, humaneval_chat or mbpp of steer.harness, or leave these tasks out",
+        )
+    programs = [name for name, task in tasks.items() if runs_programs(task)]
+    if programs and not allowed:
+        raise HarnessError(
+            "these tasks run programs that the model writes",
+            found=", ".join(programs),
+            expected="an explicit permission",
+            do="pass allow_code_execution=True (--allow-code-execution), or leave these tasks out",
+        )
+    if programs:
+        check_sandbox(programs)
+
+
+def _set_options(task: Any, options: Options) -> None:
     own = task.get_config("num_fewshot")
-    shots = own or 0 if shape.num_fewshot is None or own == 0 else shape.num_fewshot
+    shots = own or 0 if options.num_fewshot is None or own == 0 else options.num_fewshot
     task.set_config("num_fewshot", shots)
     there = len(task.fewshot_docs() or ()) if shots else 0
     if shots > there:
@@ -160,13 +150,13 @@ def _shaped(task: Any, shape: Shape) -> None:
             do="pass a smaller num_fewshot",
         )
     if task.OUTPUT_TYPE == "generate_until":
-        options: Mapping[str, Any] = {}
-        if shape.max_new_tokens is not None:
-            options = {"max_gen_toks": shape.max_new_tokens}
-        if shape.temperature > 0:
-            options = {**options, "do_sample": True, "temperature": shape.temperature}
-        task.set_config("generation_kwargs", options, update=True)
-        task.set_config("repeats", shape.samples)
+        generation: dict[str, Any] = {}
+        if options.max_new_tokens is not None:
+            generation["max_gen_toks"] = options.max_new_tokens
+        if options.temperature > 0:
+            generation |= {"do_sample": True, "temperature": options.temperature}
+        task.set_config("generation_kwargs", generation, update=True)
+        task.set_config("repeats", options.samples)
 
 
 def _unknown(name: str, data: str | Path | None) -> HarnessError:
@@ -177,7 +167,3 @@ def _unknown(name: str, data: str | Path | None) -> HarnessError:
         do="name one of these, the path of a task file (.yaml), or with builtin=True (--builtin) "
         "a task of lm-eval itself",
     )
-
-
-def _lines(folder: Path) -> list[Path]:
-    return [*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]

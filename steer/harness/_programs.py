@@ -1,122 +1,74 @@
-"""From a model's completion to a program with its tests, and whether that passes."""
+"""From completions to programs with their tests, and from how many pass to pass@k."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from math import comb
 from typing import Any
 
-from steer.harness._estimate import pass_at_k
-from steer.harness._files import Row
+from steer.errors import ArgumentError
 from steer.harness._sandbox import run_programs
 
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.S | re.I)
 _KS = (1, 10, 100)
 
-Graded = list[Row]
+
+def pass_at_k(n: int, passed: int, k: int) -> float:
+    """Return the unbiased estimate of the chance that at least one of k samples passes.
+
+    1 − C(n − c, k) / C(n, k), where c of n independent samples passed. The plug-in estimate
+    1 − (1 − c/n)^k is biased downwards.
+
+    Args:
+        n: Samples drawn.
+        passed: Samples that passed, c.
+        k: Samples allowed, at most n.
+
+    Returns:
+        The estimate, in [0, 1].
+
+    Raises:
+        ArgumentError: Not 0 ≤ passed ≤ n, or not 1 ≤ k ≤ n.
+
+    Reference:
+        arXiv 2107.03374, equation 1.
+    """
+    if not (0 <= passed <= n and 1 <= k <= n):
+        raise ArgumentError(
+            "pass@k cannot be estimated",
+            found=f"n={n}, passed={passed}, k={k}",
+            expected="0 <= passed <= n and 1 <= k <= n",
+            do="draw at least k samples of each problem",
+        )
+    return 1.0 - comb(n - passed, k) / comb(n, k)
 
 
 def code_of(text: str) -> str:
-    """Return the code of an answer: its first fenced block if it has one, else all of it.
-
-    Args:
-        text: The answer; a block that is not closed goes to the end.
-    """
+    """Return the first fenced block of an answer, or all of it if it has none."""
     block = _FENCE.search(text)
     return block.group(1) if block else text
 
 
-def humaneval_program(document: Row, completion: str) -> str:
-    """Return HumanEval's prompt, the completion and the tests as one program.
-
-    Args:
-        document: The problem.
-        completion: What the model wrote after the prompt, or a fenced block that defines the
-            function anew.
-    """
-    check = f"check({document['entry_point']})"
-    return "\n".join([document["prompt"] + code_of(completion), document["test"], check, ""])
+def program(document: dict[str, Any], completion: str) -> str:
+    """Return what a problem puts before a completion, its code, and the tests."""
+    return f"{document['before']}{code_of(completion)}\n{document['after']}\n"
 
 
-def humaneval_chat_program(document: Row, completion: str) -> str:
-    """Return the program of an answer that defines the whole function.
-
-    Args:
-        document: The problem; its prompt defines what the function may need.
-        completion: The model's answer.
-    """
-    return humaneval_program(document, "\n" + code_of(completion))
-
-
-def mbpp_program(document: Row, completion: str) -> str:
-    """Return a completion and the tests of an MBPP problem as one program.
-
-    Args:
-        document: The problem.
-        completion: What the model wrote.
-    """
-    return "\n".join([code_of(completion), document["setup"], *document["tests"], ""])
-
-
-def humaneval_graded(answers: Sequence[Sequence[str]], documents: Sequence[Row]) -> list[Graded]:
-    """Run the completions of HumanEval; a filter of its task file.
-
-    Args:
-        answers: Completions of each problem.
-        documents: The problems.
-
-    Returns:
-        For each problem and completion: `program`, `outcome` and `error`.
-
-    Raises:
-        HarnessError: Executing code was not allowed.
-    """
-    return _graded(humaneval_program, answers, documents)
-
-
-def humaneval_chat_graded(
-    answers: Sequence[Sequence[str]], documents: Sequence[Row]
-) -> list[Graded]:
-    """Run the answers of HumanEval asked in conversation; see `humaneval_graded`.
-
-    Args:
-        answers: Answers to each problem.
-        documents: The problems.
-    """
-    return _graded(humaneval_chat_program, answers, documents)
-
-
-def mbpp_graded(answers: Sequence[Sequence[str]], documents: Sequence[Row]) -> list[Graded]:
-    """Run the completions of MBPP; see `humaneval_graded`.
-
-    Args:
-        answers: Completions of each problem.
-        documents: The problems.
-    """
-    return _graded(mbpp_program, answers, documents)
-
-
-def pass_rates(document: Row, results: Sequence[Graded]) -> dict[str, float]:
-    """Return pass@k of one problem, for k = 1, 10, 100 as far as there are samples.
-
-    Args:
-        document: The problem.
-        results: One entry, the graded samples.
-    """
-    (graded,) = results
-    passed = sum(one["outcome"] == "passed" for one in graded)
-    return {f"pass@{k}": pass_at_k(len(graded), passed, k) for k in _KS if k <= len(graded)}
-
-
-def _graded(
-    program: Callable[[Row, str], str], answers: Sequence[Sequence[str]], documents: Sequence[Row]
-) -> list[Graded]:
+def graded(
+    answers: Sequence[Sequence[str]], documents: Sequence[dict[str, Any]]
+) -> list[list[dict[str, str]]]:
+    """Return `program`, `outcome` and `error` of each completion; a filter of the task files."""
     sources = [
         [program(document, text) for text in texts]
         for texts, document in zip(answers, documents, strict=True)
     ]
     verdicts = iter(run_programs([source for group in sources for source in group]))
-    return [[_entry(source, next(verdicts)) for source in group] for group in sources]
+    return [[{"program": source, **next(verdicts)} for source in group] for group in sources]
 
 
-def _entry(source: str, verdict: Any) -> Row:
-    return {"program": source, **asdict(verdict)}
+def pass_rates(
+    document: dict[str, Any], results: Sequence[Sequence[dict[str, str]]]
+) -> dict[str, float]:
+    """Return pass@k of one problem, for k = 1, 10, 100 as far as there are samples."""
+    (found,) = results
+    passed = sum(one["outcome"] == "passed" for one in found)
+    return {f"pass@{k}": pass_at_k(len(found), passed, k) for k in _KS if k <= len(found)}

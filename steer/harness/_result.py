@@ -1,4 +1,4 @@
-"""What a harness found: scores by task, with every item behind them."""
+"""The result of a harness: scores by task, with every item behind them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from steer.errors import HarnessError
 from steer.harness._written import file_names, json_bytes
@@ -161,17 +163,11 @@ class HarnessResult(Result):
         n = len(differences)
         if n < 2:
             return math.nan if n else None
-        mean = sum(differences) / n
-        squares = sum((d - mean) * (d - mean) for d in differences)
-        return math.sqrt(squares / (n - 1) / n)
+        return float(torch.tensor(differences, dtype=torch.float64).std()) / math.sqrt(n)
 
 
 def number_of(value: Any) -> float:
-    """Return a metric as a float, NaN where it is no number or too large for one.
-
-    Args:
-        value: What a task made of it.
-    """
+    """Return a metric as a float, NaN where it is no number or too large for one."""
     try:
         return float(value) if isinstance(value, Real) else math.nan
     except OverflowError:

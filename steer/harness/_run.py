@@ -1,30 +1,26 @@
 """Running lm-eval on a steered model, with the unsteered one beside it."""
 
 import logging
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from steer import _check
 from steer.algebra import Composition, Part, Vector, as_composition
 from steer.engine import unsteered
-from steer.engine._base import in_place
-from steer.errors import CapabilityError, HarnessError, MissingExtraError
-from steer.harness._files import Row
+from steer.engine._base import check_evaluating, in_place
+from steer.errors import CapabilityError, HarnessError
 from steer.harness._language_model import language_model
-from steer.harness._load import Shape, load_tasks
+from steer.harness._load import Options, load_tasks, runs_programs
 from steer.harness._result import Condition, HarnessResult, Score, number_of
-from steer.harness._sandbox import SandboxLimits, code_execution, isolation
 from steer.harness._written import plain
 from steer.model import Model, check_model
 from steer.model._random_state import random_state_put_back
+from steer.show import Row
 
 _BOOTSTRAP = 1000  # resamples, for metrics without a closed form of their standard error
 
@@ -46,7 +42,6 @@ def run_harness(
     batch_size: int = 8,
     builtin: bool = False,
     allow_code_execution: bool = False,
-    limits: SandboxLimits | None = None,
     seed: int = 0,
     strict: bool = True,
     progress: bool = True,
@@ -73,8 +68,8 @@ def run_harness(
         baseline: Whether the unsteered model is scored as well.
         batch_size: Texts generated at once.
         builtin: Whether lm-eval's own tasks are looked up as well; most of them download.
-        allow_code_execution: Whether programs that the model writes may be run; see `sandbox`.
-        limits: What each program may use.
+        allow_code_execution: Whether programs that the model writes may be run, which they are in
+            containers only.
         seed: Seed of worked examples and sampling; global random state is put back.
         strict: Whether vectors of another model family are refused.
         progress: Whether to show progress bars.
@@ -83,32 +78,33 @@ def run_harness(
         Scores with standard errors, and every item.
 
     Raises:
-        MissingExtraError: lm-eval is not installed.
-        HarnessError: An unknown task, missing data, code execution not allowed, a number out of
-            range, or a model in training mode.
+        MissingExtraError: lm-eval is not installed, or Inspect for tasks that run programs.
+        ArgumentError: A number is out of range.
+        HarnessError: An unknown task, missing data, programs that were not allowed, or a model in
+            training mode.
         SteeringError: The model is being steered.
-        CapabilityError: Coefficient rows: a harness reorders what it runs.
+        CapabilityError: Coefficient rows, since a harness reorders what it runs; or a task runs
+            programs and no container engine answers.
     """
+    from transformers import set_seed
+
     composition = None if what is None else as_composition(what)
-    _check(model, composition)
-    if batch_size < 1:
-        raise HarnessError(
-            "nothing can be generated at once",
-            found=f"batch_size={batch_size}",
-            expected="at least 1",
-            do="leave it out, or make it larger",
-        )
+    _check_model(model, composition)
+    _check.integer("batch_size", batch_size, least=1)
     names = [tasks] if isinstance(tasks, str) else tasks
-    shape = Shape(
+    options = Options(
         limit, num_fewshot, samples, temperature, max_new_tokens, apply_chat_template, system, seed
     )
     scores: dict[Condition, Sequence[Score]] = {}
     items: dict[Condition, Mapping[str, Sequence[Row]]] = {}
-    with ExitStack() as whole:
-        whole.enter_context(random_state_put_back())
-        whole.enter_context(_quiet())
-        loaded = load_tasks(names, data=data, builtin=builtin, shape=shape)
-        whole.enter_context(_permission(loaded, allow_code_execution, limits, progress))
+    with random_state_put_back(), _quiet():
+        loaded = load_tasks(
+            names,
+            data=data,
+            builtin=builtin,
+            allow_code_execution=allow_code_execution,
+            options=options,
+        )
         for condition in _conditions(composition, baseline):
             steered = composition if condition == "steered" else None
             lm = language_model(
@@ -119,24 +115,16 @@ def run_harness(
                 label=condition,
                 progress=progress,
             )
-            _seed_all(seed)
+            set_seed(seed)
             with nullcontext() if steered is None else model.steered(steered, strict=strict):
-                found = _evaluate(lm, loaded, shape)
+                found = _evaluate(lm, loaded, options)
             scores[condition] = _scores(found)
             items[condition] = {name: plain(entries) for name, entries in found["samples"].items()}
-    return HarnessResult(scores, items, _settings(model, composition, loaded, shape))
+    return HarnessResult(scores, items, _settings(model, composition, loaded, options))
 
 
-def _check(model: Model, composition: Composition | None) -> None:
-    try:
-        import_module("lm_eval")
-    except ImportError as error:
-        raise MissingExtraError(
-            "evaluation harnesses need lm-eval",
-            found="it is not installed",
-            expected="the extra 'eval'",
-            do="pip install 'residual-steer[eval]'",
-        ) from error
+def _check_model(model: Model, composition: Composition | None) -> None:
+    _check.installed("lm_eval", "eval", "an evaluation harness")
     check_model(model)
     in_place(model.engine, "a harness")
     if composition is not None and composition.per_row:
@@ -147,13 +135,7 @@ def _check(model: Model, composition: Composition | None) -> None:
             do="run the harness once for each setting",
         )
     unsteered(model.engine, "a harness")
-    if any(module.training for module in model.hf_model.modules()):
-        raise HarnessError(
-            "the model is in training mode",
-            found="training = True",
-            expected="evaluation mode: dropout would change what comes out at every call",
-            do="call model.hf_model.eval() first",
-        )
+    check_evaluating(model.architecture, HarnessError)
 
 
 def _conditions(composition: Composition | None, baseline: bool) -> list[Condition]:
@@ -170,52 +152,34 @@ def _everywhere(composition: Composition | None) -> bool:
     return composition.gate is None and not any(scope.needs_prompt_lengths for scope in scopes)
 
 
-def _permission(
-    tasks: Mapping[str, Any], allowed: bool, limits: SandboxLimits | None, progress: bool
-) -> AbstractContextManager[None]:
-    """Return the context that programs may run in; refuse tasks that need one if it is denied."""
-    unsafe = [name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
-    if unsafe and not allowed:
-        raise HarnessError(
-            "these tasks run programs that the model writes",
-            found=", ".join(unsafe),
-            expected="an explicit permission",
-            do="pass allow_code_execution=True (--allow-code-execution) after reading what the "
-            "sandbox does not keep out, or leave these tasks out",
-        )
-    limits = limits or SandboxLimits()
-    return code_execution(limits, progress=progress) if allowed else nullcontext()
-
-
-def _evaluate(lm: Any, tasks: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+def _evaluate(lm: Any, tasks: Mapping[str, Any], options: Options) -> dict[str, Any]:
     from lm_eval.evaluator import evaluate
 
     for task in tasks.values():
-        task.set_fewshot_seed(seed=shape.seed)
+        task.set_fewshot_seed(seed=options.seed)
     found: dict[str, Any] = evaluate(
         lm=lm,
         task_dict={"tasks": dict(tasks)},
-        limit=shape.limit,
+        limit=options.limit,
         bootstrap_iters=_BOOTSTRAP,
-        system_instruction=shape.system,
-        apply_chat_template=shape.apply_chat_template,
-        fewshot_as_multiturn=shape.apply_chat_template,
-        confirm_run_unsafe_code=True,  # asked for before, by name
+        system_instruction=options.system,
+        apply_chat_template=options.apply_chat_template,
+        fewshot_as_multiturn=options.apply_chat_template,
     )
     return found
 
 
 def _settings(
-    model: Model, composition: Composition | None, tasks: Mapping[str, Any], shape: Shape
+    model: Model, composition: Composition | None, tasks: Mapping[str, Any], options: Options
 ) -> dict[str, Any]:
-    unsafe = any(getattr(task, "UNSAFE_CODE", False) for task in tasks.values())
+    programs = any(runs_programs(task) for task in tasks.values())
     return {
         "model": model.info.model_id,
         "composition": _described(composition),
-        **asdict(shape),
+        **asdict(options),
         "tasks": list(tasks),
         "num_fewshot": {name: task.get_config("num_fewshot") for name, task in tasks.items()},
-        "sandbox": isolation() if unsafe else None,
+        "sandbox": "docker" if programs else None,
         "lm_eval": version("lm_eval"),
     }
 
@@ -253,23 +217,23 @@ def _described(composition: Composition | None) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep lm-eval's notices and its bars for building prompts out of the way for a while."""
+    """Silence the notices of lm-eval and its bars for reading files and building prompts."""
     import lm_eval.api.task as tasks
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     logger, bar = logging.getLogger("lm_eval"), tasks.tqdm
-    level = logger.level
+    level, hidden = logger.level, are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    disable_progress_bars()
     tasks.tqdm = partial(bar, disable=True)
     try:
         yield
     finally:
         tasks.tqdm = bar
         logger.setLevel(level)
-
-
-def _seed_all(seed: int) -> None:
-    import numpy as np
-
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
+        if not hidden:
+            enable_progress_bars()

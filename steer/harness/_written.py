@@ -1,4 +1,4 @@
-"""From whatever a task returns to JSON and to names of files, none of which fails for one value."""
+"""From whatever a task returns to JSON and to file names, without failing for one value."""
 
 import hashlib
 import json
@@ -11,18 +11,14 @@ from steer.show._text import readable
 
 _DEEPEST = 100  # levels of lists and mappings
 _BITS = 14_000  # of an integer; readers refuse more than 4,300 digits
-_LONG = 100  # bytes of a file's name, without what tells it from others
+_LONG = 100  # bytes of a file name, without the part that tells it from others
 
 
 def plain(value: Any, depth: int = 0) -> Any:
     """Return a value as JSON knows it.
 
-    NaN and infinity become None, larger integers than JSON readers take hexadecimal text, and what
-    is neither a number, a text, a list nor a mapping its text. Below 100 levels stands a note.
-
-    Args:
-        value: Any value.
-        depth: Levels that it lies below the whole.
+    NaN and infinity become None, an integer too large for JSON readers hexadecimal text, any other
+    object its text, and what lies below 100 levels a note.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -44,24 +40,13 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """Return a value as one JSON text in UTF-8, with a line break at its end.
-
-    Half of a surrogate pair, which UTF-8 cannot hold, is written as its JSON escape and read back.
-
-    Args:
-        value: Any value.
-        indent: Spaces of one level; None writes a single line.
-    """
+    """Return a value as one line of JSON in UTF-8; half of a surrogate pair is escaped."""
     text = json.dumps(plain(value), indent=indent, ensure_ascii=False)
     return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def file_names(tasks: Iterable[str]) -> dict[str, str]:
-    """Return for each task the name of a file, no two alike, also where case does not count.
-
-    Args:
-        tasks: Names of tasks.
-    """
+    """Return the file name of each task, no two alike, also where case does not count."""
     found: dict[str, str] = {}
     taken: set[str] = set()
     for task in tasks:

@@ -1,6 +1,7 @@
 """`steer eval`."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from steer.cli._eval import evaluate
 from steer.demo import vectors_path
-from steer.errors import SteerError
+from steer.errors import MissingExtraError, SteerError
 from steer.harness import HarnessError
 from tests.harness import files
 
@@ -91,8 +92,10 @@ def test_what_is_wrong_is_said(arguments: list[str], message: str) -> None:
         run(*arguments)
 
 
-def test_programs_run_only_if_asked_for(data: str) -> None:
+def test_programs_run_only_if_asked_for(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--tasks", "humaneval", "--data", data, "--limit", "1", "--max-new-tokens", "2"]
     with pytest.raises(HarnessError, match="--allow-code-execution"):
         run(*arguments)
-    assert "pass@1" in run(*arguments, "--allow-code-execution", "--seconds", "20")
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)
+    with pytest.raises(MissingExtraError, match="inspect"):
+        run(*arguments, "--allow-code-execution")

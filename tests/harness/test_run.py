@@ -12,8 +12,14 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CapabilityError, MissingExtraError, ScopeError, SteeringError
-from steer.harness import HarnessError, HarnessResult, SandboxLimits, run_harness
+from steer.errors import (
+    ArgumentError,
+    CapabilityError,
+    MissingExtraError,
+    ScopeError,
+    SteeringError,
+)
+from steer.harness import HarnessError, HarnessResult, run_harness
 from tests.harness import files
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -142,17 +148,19 @@ def test_rows_hold_both_conditions_and_the_paired_change(
     ("options", "said"),
     [
         ({"batch_size": 0}, "batch_size=0"),
-        ({"temperature": -1.0}, "temperature=-1"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": math.nan}, "temperature=nan"),
         ({"num_fewshot": -1}, "num_fewshot=-1"),
-        ({"samples": 0}, "samples=0(.|\n)*at least one sample"),
+        ({"samples": 0}, "samples=0(.|\n)*at least 1"),
+        ({"samples": 2}, "temperature=0"),
+        ({"limit": 0}, "limit=0"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(
     lm: steer.Model, data: Path, options: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(HarnessError, match=said):
+    with pytest.raises(ArgumentError, match=said):
         run(lm, None, ["persona:sober"], data, **options)
 
 
@@ -198,39 +206,46 @@ def answered(monkeypatch: pytest.MonkeyPatch, answers: Sequence[str]) -> None:
     monkeypatch.setattr(HFLM, "generate_until", generate)
 
 
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The programs that a harness would run in containers; those that return x + n pass."""
+    sources: list[str] = []
+
+    def run_programs(programs: Sequence[str]) -> list[dict[str, str]]:
+        sources.extend(programs)
+        right = ["return x + " in source for source in programs]
+        return [{"outcome": "passed" if one else "failed", "error": ""} for one in right]
+
+    monkeypatch.setattr("steer.harness._programs.run_programs", run_programs)
+    monkeypatch.setattr("steer.harness._load.check_sandbox", lambda tasks: None)
+    return sources
+
+
 def test_programs_known_to_pass_pass(
-    lm: steer.Model, data: Path, monkeypatch: pytest.MonkeyPatch
+    lm: steer.Model, data: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(monkeypatch, [row["canonical_solution"] for row in files.HUMANEVAL])
-    options: dict[str, Any] = {"allow_code_execution": True, "limits": SandboxLimits(seconds=20)}
-    result = run(lm, None, ["humaneval"], data, **options)
+    result = run(lm, None, ["humaneval"], data, allow_code_execution=True)
     assert result.score("humaneval", "pass@1", "unsteered").value == 1.0
     (entry,) = result.items["unsteered"]["humaneval"][1]["filtered_resps"][0]
-    assert entry["outcome"] == "passed"
-    assert "check(add1)" in entry["program"]
+    assert entry == {"program": ran[1], "outcome": "passed", "error": ""}
     answered(monkeypatch, ["```python\n" + row["code"] + "\n```" for row in files.MBPP[2:4]])
-    right = run(lm, None, ["mbpp"], data, **options)
+    right = run(lm, None, ["mbpp", "humaneval_chat"], data, allow_code_execution=True)
     assert right.score("mbpp", "pass@1", "unsteered").value == 1.0
-    assert result.settings["sandbox"] in ("limits", "namespaces and limits")
+    assert right.settings["sandbox"] == "docker"
+    for source in ran[:3] + ran[3:5]:
+        exec(source, {})
 
 
 def test_pass_at_k_of_several_samples(
-    lm: steer.Model, data: Path, monkeypatch: pytest.MonkeyPatch
+    lm: steer.Model, data: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered(monkeypatch, ["    return x\n"] * 3 + ["    import sys; sys.exit(0)\n"] * 7)
-    result = run(
-        lm,
-        None,
-        ["humaneval"],
-        data,
-        limit=1,
-        samples=10,
-        temperature=0.8,
-        allow_code_execution=True,
-        limits=SandboxLimits(seconds=20, at_once=2),
-    )
+    answered(monkeypatch, ["    return x + 0\n"] * 3 + ["    import sys; sys.exit(0)\n"] * 7)
+    options: dict[str, Any] = {"limit": 1, "samples": 10, "temperature": 0.8}
+    result = run(lm, None, ["humaneval"], data, allow_code_execution=True, **options)
     assert result.score("humaneval", "pass@1", "unsteered").value == pytest.approx(0.3)
     assert result.score("humaneval", "pass@10", "unsteered").value == 1.0
+    assert len(ran) == 10
 
 
 def test_worked_examples_come_from_the_training_problems(lm: steer.Model, data: Path) -> None:
@@ -326,8 +341,6 @@ def test_long_contexts_lose_their_beginning(data: Path) -> None:
         ({"tasks": []}, "no name"),
         ({"tasks": ["persona:mad"]}, "mad.jsonl"),
         ({"tasks": ["gsm8k", "humaneval"]}, r"humaneval[\s\S]*allow_code_execution"),
-        ({"tasks": ["gsm8k"], "limit": 0}, "limit=0"),
-        ({"tasks": ["humaneval"], "samples": 5}, "temperature"),
         ({"tasks": ["gsm8k"], "num_fewshot": 7}, "6 for num_fewshot=7"),
     ],
 )

@@ -1,166 +1,134 @@
-"""Programs are run under limits, and only those that reach their end have passed."""
+"""A model's programs run in containers or not at all, and only those that reach their end pass.
 
-import os
-import time
+The programs below are the tests' own: those may run in Inspect's `local` sandbox, which is none.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from steer.harness import (
-    HarnessError,
-    SandboxLimits,
-    Verdict,
-    code_execution,
-    isolation,
-    run_programs,
-)
+import steer
+from steer.errors import CapabilityError, HarnessError, MissingExtraError
+from steer.harness import _sandbox as sandbox
+from steer.harness import run_harness
+from tests.harness import files
+from tests.harness.inspecting import INSPECTS_OWN, inspecting
+from tests.tiny import tiny_model, tiny_tokenizer
 
-AMPLE = SandboxLimits(seconds=60, memory=256, file_size=1)  # of time: a busy machine starts slowly
-
-
-def run(source: str, limits: SandboxLimits = AMPLE) -> Verdict:
-    with code_execution(limits):
-        (verdict,) = run_programs([source])
-    return verdict
+pytestmark = INSPECTS_OWN
 
 
-def test_without_permission_nothing_runs() -> None:
-    with pytest.raises(HarnessError, match="allow_code_execution"):
-        run_programs(["pass"])
-    with code_execution(AMPLE):
-        pass
-    with pytest.raises(HarnessError, match="no permission"):
-        run_programs(["pass"])
+def run(source: str) -> str:
+    """Return the outcome of a program."""
+    (found,) = sandbox.run_programs([source])
+    return found["outcome"]
 
 
-def test_verdicts_keep_the_order() -> None:
-    with code_execution(SandboxLimits(seconds=60, at_once=3)):
-        found = run_programs(["assert True", "assert 1 == 2, 'no'", "def f(:"])
-    assert [v.outcome for v in found] == ["passed", "failed", "failed"]
-    assert [v.passed for v in found] == [True, False, False]
-    assert found[1].error == "AssertionError: no"
-    assert found[2].error.startswith("SyntaxError")
+@pytest.fixture
+def no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("source", "outcome"),
-    [
-        ("import sys; sys.exit(0)", "exited"),
-        ("raise SystemExit", "exited"),
-        ("import unittest; unittest.main(argv=['x'])", "exited"),
-        ("import os; os._exit(0)", "killed"),
-        ("import os; os.abort()", "killed"),
-        ("exit = quit = None\nraise KeyboardInterrupt", "failed"),
-        ("print('passed'); print(['passed', '']); assert False", "failed"),
-        ("import ctypes; ctypes.string_at(0)", "killed"),
-        ("def f(): return f()\nf()", "failed"),
-        ("class E(Exception):\n  def __str__(self): raise ValueError\nraise E", "failed"),
-    ],
-)
-def test_ending_early_is_not_passing(source: str, outcome: str) -> None:
-    assert run(source).outcome == outcome
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    pytest.importorskip("inspect_ai", reason="the extra 'inspect' is not installed")
+    monkeypatch.setattr(sandbox, "SANDBOX", "local")
+    with inspecting(tmp_path, monkeypatch):
+        yield
 
 
-def test_a_forged_verdict_is_not_believed() -> None:
-    forged = """
-import os
-for d in range(3, 20):
+def harness(data: Path, task: str, *, allowed: bool) -> None:
+    lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
+    run_harness(lm, None, task, data=data, progress=False, allow_code_execution=allowed)
+
+
+def test_programs_are_run_only_if_that_is_allowed(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"humaneval[\s\S]*allow_code_execution"):
+        harness(files.write(tmp_path), "humaneval", allowed=False)
+
+
+def test_without_inspect_programs_are_refused_by_the_name_of_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)
+    with pytest.raises(MissingExtraError, match=r"mbpp[\s\S]*residual-steer\[inspect\]"):
+        harness(files.write(tmp_path), "mbpp", allowed=True)
+
+
+def test_without_a_container_engine_programs_are_refused_and_it_is_said_how_to_enable_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_docker: None
+) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai", ModuleType("inspect_ai"))
+    with pytest.raises(CapabilityError, match=r"humaneval_chat[\s\S]*docs.docker.com"):
+        harness(files.write(tmp_path), "humaneval_chat", allowed=True)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_tasks_that_run_programs_without_a_sandbox_are_refused(
+    tmp_path: Path, allowed: bool
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from datasets import Dataset\n"
+        "def load(**_): return {'test': Dataset.from_list([{'text': 'a'}])}\n"
+    )
+    task = tmp_path / "own.yaml"
+    task.write_text(
+        "task: own\ncustom_dataset: !function own.load\ntest_split: test\nunsafe_code: true\n"
+        "output_type: generate_until\ndoc_to_text: text\ndoc_to_target: text\n"
+        "metric_list:\n- {metric: exact_match, aggregation: mean, higher_is_better: true}\n"
+    )
+    with pytest.raises(CapabilityError, match=r"without a sandbox[\s\S]*own"):
+        harness(tmp_path, str(task), allowed=allowed)
+
+
+def test_outcomes_keep_the_order_of_the_programs(
+    local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_SECONDS", 5)
+    programs = {
+        "assert True": "passed",
+        "assert 1 == 2, 'no'": "failed",
+        "def f(:": "failed",
+        "import sys; sys.exit(0)": "exited",
+        "import sys; sys.exit(1)": "failed",
+        "import os; os._exit(0)": "exited",
+        "import os; os.abort()": "failed",
+        "print = None; input = None": "passed",
+        "print('passed'); assert False": "failed",
+        "while True: pass": "timeout",
+        "half = '\ud83d'": "failed",
+        "if __name__ == '__main__': raise KeyboardInterrupt": "failed",
+        f"class {'E' * 9000}(Exception): pass\nraise {'E' * 9000}": "failed",
+    }
+    found = sandbox.run_programs(list(programs))
+    assert [one["outcome"] for one in found] == list(programs.values())
+    assert found[1]["error"] == "AssertionError: no"
+    assert found[2]["error"].startswith("SyntaxError")
+    assert max(len(one["error"]) for one in found) <= 300
+
+
+def test_a_sandbox_that_fails_is_reported(local: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(HarnessError, match="could not be run"):
+        run("pass")
+
+
+def test_containers_have_no_network_and_keep_programs_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("inspect_ai", reason="the extra 'inspect' is not installed")
     try:
-        os.write(d, b'["guess", "passed", ""]')
-    except OSError:
-        pass
-os._exit(0)
-"""
-    assert run(forged).outcome == "killed"
-
-
-@pytest.mark.parametrize(
-    "source",
-    ["while True: pass", "import time; time.sleep(60)", "while True: print('x' * 1000)"],
-)
-def test_endless_programs_and_floods_of_output_are_stopped(source: str) -> None:
-    began = time.monotonic()
-    assert run(source, SandboxLimits(seconds=0.5)).outcome == "timeout"
-    assert time.monotonic() - began < 30
-
-
-def test_memory_is_bounded() -> None:
-    assert run("x = bytearray(10**9)").error.startswith("MemoryError")
-    grown = run("x = []\nwhile True: x.append(bytearray(10**7))", SandboxLimits(60, memory=256))
-    assert grown.error.startswith("MemoryError")
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import os\nif os.fork(): raise SystemError",
-        "import subprocess; subprocess.run(['true'])",
-        "import threading; t = threading.Thread(target=print); t.start()",
-        "import os\nwhile True: os.fork()",
-    ],
-)
-def test_further_processes_and_threads_are_refused(source: str) -> None:
-    verdict = run(source)
-    assert verdict.outcome == "failed"
-    assert "Error" in verdict.error
-    assert "SystemError" not in verdict.error
-
-
-def test_files_go_into_a_folder_that_is_deleted_and_are_bounded(tmp_path: Path) -> None:
-    seen = tmp_path / "seen"
-    source = f"""
-import os
-assert os.listdir('.') == []
-open('a', 'w').write('x')
-open({str(seen)!r}, 'w').write(os.getcwd())
-"""
-    before = sorted(os.listdir("."))
-    assert run(source).passed
-    assert not Path(seen.read_text()).exists()
-    assert sorted(os.listdir(".")) == before
-    assert "File too large" in run("open('a', 'w').write('x' * 10**7)").error
-
-
-def test_the_environment_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET", "word")
-    monkeypatch.setenv("PYTHONPATH", "/nowhere")
-    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
-    source = """
-import os, sys
-assert not {'SECRET', 'PYTHONPATH'} & set(os.environ), dict(os.environ)
-assert sys.flags.isolated and '/nowhere' not in sys.path
-try:
-    assert False
-except AssertionError:
-    os.environ['asserts'] = 'on'
-if 'asserts' not in os.environ:
-    raise ValueError('assertions are off')
-"""
-    assert run(source) == Verdict("passed")
-
-
-def test_there_is_no_network_where_namespaces_are_allowed() -> None:
-    if isolation() != "namespaces and limits":
-        pytest.skip("this kernel does not let the user make namespaces")
-    source = "import socket; socket.create_connection(('127.0.0.1', 9), timeout=1)"
-    assert "unreachable" in run(source).error
-
-
-@pytest.mark.parametrize("name", ["seconds", "memory", "file_size", "at_once"])
-def test_a_limit_of_nothing_is_refused(name: str) -> None:
-    with pytest.raises(HarnessError, match=f"{name}=0"):
-        SandboxLimits(**{name: 0})
-
-
-def test_limits_hold_without_namespaces_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer.harness._sandbox.isolation", lambda: "limits")
-    assert run("assert True").passed
-    assert run("import os\nwhile True: os.fork()").outcome == "failed"
-    assert run("while True: pass", SandboxLimits(seconds=0.5)).outcome == "timeout"
-    assert run("import os; os.kill(os.getpid(), 9)").outcome == "killed"
-
-
-@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
-def test_limits_are_finite(seconds: float) -> None:
-    with pytest.raises(HarnessError, match="finite limits above 0"):
-        SandboxLimits(seconds=seconds)
+        sandbox.check_sandbox(["a test"])
+        subprocess.run(
+            ["docker", "image", "inspect", "python:3.12-slim"], check=True, capture_output=True
+        )
+    except (CapabilityError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no container engine with the image: {error}")
+    online = "import socket; socket.create_connection(('1.1.1.1', 80), timeout=2)"
+    with inspecting(tmp_path, monkeypatch):
+        found = sandbox.run_programs(["open('/tmp/a', 'x')", "open('/tmp/a', 'x')", online])
+    assert [one["outcome"] for one in found] == ["passed", "passed", "failed"]

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from steer.harness import _scoring as scoring
-from steer.harness._programs import code_of, humaneval_chat_program, humaneval_program, pass_rates
+from steer.harness import _tasks as scoring
+from steer.harness._programs import code_of, pass_rates, program
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ from steer.harness._programs import code_of, humaneval_chat_program, humaneval_p
     ],
 )
 def test_gsm8k(text: str, exact: float, strict: float) -> None:
-    found = scoring.gsm8k({"number": "7"}, [text])
+    found = scoring.number_right({"number": "7"}, [text])
     assert found == {"exact_match": exact, "strict_match": strict}
 
 
 def test_gsm8k_reads_thousands() -> None:
-    assert scoring.gsm8k({"number": "1,000"}, ["#### 1000"])["strict_match"] == 1
+    assert scoring.number_right({"number": "1,000"}, ["#### 1000"])["strict_match"] == 1
 
 
 @pytest.mark.parametrize(
@@ -80,17 +80,18 @@ def test_code_of_an_answer() -> None:
 
 
 def test_programs_of_humaneval() -> None:
-    document = {"prompt": "def f():\n", "test": "def check(g): assert g() == 1", "entry_point": "f"}
-    for source in (
-        humaneval_program(document, "    return 1\n"),
-        humaneval_chat_program(
-            {**document, "prompt": 'def f():\n    """One."""\n'},
-            "Here:\n```python\ndef f():\n    return 1\n```",
-        ),
-    ):
-        exec(source, {})
+    row = {
+        "task_id": "T/0",
+        "prompt": 'def f():\n    """One."""\n',
+        "test": "def check(g): assert g() == 1",
+        "entry_point": "f",
+    }
+    document = scoring.humaneval(row)
+    whole = "Here:\n```python\ndef f():\n    return 1\n```"
+    for completion in ("    return 1\n", whole):
+        exec(program(document, completion), {})
     with pytest.raises(AssertionError):
-        exec(humaneval_program(document, "    return 2\n"), {})
+        exec(program(document, "    return 2\n"), {})
 
 
 def test_pass_rates_are_given_for_as_many_samples_as_there_are() -> None:

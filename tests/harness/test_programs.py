@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer.harness import HarnessError, pass_at_k
+from steer.errors import ArgumentError
+from steer.harness import pass_at_k
 
 
 @given(st.data())
@@ -28,5 +29,5 @@ def test_one_of_one_is_the_share_and_all_is_any(n: int, data: st.DataObject) -> 
 
 @pytest.mark.parametrize("numbers", [(1, 0, 2), (3, 4, 1), (3, -1, 1), (3, 1, 0)])
 def test_impossible_numbers_are_refused(numbers: tuple[int, int, int]) -> None:
-    with pytest.raises(HarnessError, match="pass@k"):
+    with pytest.raises(ArgumentError, match="pass@k"):
         pass_at_k(*numbers)
