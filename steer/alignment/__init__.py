@@ -2,8 +2,7 @@
 
 from steer.alignment._difference import alignment_vector, write_alignment_vector
 from steer.alignment._factors import low_rank
-from steer.alignment._forms import bidirectional
-from steer.alignment._sparse import dare, magnitude, ties
+from steer.alignment._forms import bidirectional, dare, magnitude, ties
 from steer.alignment._table import TensorRow, TensorTable
 from steer.alignment._tune import preference_tune
 

@@ -19,9 +19,16 @@ from steer.algebra import (
     Weight,
 )
 from steer.alignment._adapter import adapter_terms
-from steer.alignment._check import check_comparable, included
 from steer.alignment._factors import Target, reduced
-from steer.alignment._source import ModelLike, Source, adapter_folder, opened, subtract
+from steer.alignment._source import (
+    ModelLike,
+    Source,
+    adapter_folder,
+    check_comparable,
+    included,
+    opened,
+    subtract,
+)
 from steer.alignment._table import TensorRow, TensorTable
 from steer.errors import AlignmentError
 from steer.model import Model
@@ -202,6 +209,8 @@ def _prepared(
     strict: bool,
 ) -> _Difference:
     """Return the difference of two models after every check that needs no weights."""
+    from steer import __version__
+
     target = None if rank is None and energy is None else Target(rank, energy)
     source = _base(base)
     names = included(source, include)
@@ -223,7 +232,7 @@ def _prepared(
             arguments={**_labels((base, source.label), (aligned, label)), **options},
             domain=domain,
             model=source.info,
-            version=_version(),
+            version=__version__,
         ),
         adapter=folder is not None,
     )
@@ -267,9 +276,3 @@ def _of_adapter(
     refuse_or_warn(base.label, str(folder), differing, AlignmentError, strict=strict)
     makers = adapter_terms(folder, base)
     return tuple(name for name in names if name in makers), lambda name: makers[name]()
-
-
-def _version() -> str:
-    from steer import __version__
-
-    return __version__

@@ -1,7 +1,6 @@
 """Measuring settings of the knobs: many at once, on each pair, on each domain, saved as it goes."""
 
-from steer.measure._baselines import prompt_prefix, random_like
-from steer.measure._compare import Baselines, baselines
+from steer.measure._baselines import Baselines, baselines, prompt_prefix, random_like
 from steer.measure._data import Answers
 from steer.measure._degeneration import (
     Degeneration,
@@ -13,18 +12,12 @@ from steer.measure._degeneration import (
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._grid import Setting
 from steer.measure._interval import Share, ShareChange, wilson
-from steer.measure._judge import (
-    EndpointJudge,
-    Judge,
-    Judged,
-    ModelJudge,
-    RuleJudge,
-    TrainedJudge,
-    Verdict,
-    judge_answers,
-    judged_accuracy,
-    trained_judge,
-)
+from steer.measure._judge.endpoint import EndpointJudge
+from steer.measure._judge.local import ModelJudge
+from steer.measure._judge.protocol import Judge, Verdict
+from steer.measure._judge.result import Judged, judge_answers, judged_accuracy
+from steer.measure._judge.rule import RuleJudge
+from steer.measure._judge.trained import TrainedJudge, trained_judge
 from steer.measure._kl import (
     NEUTRAL_PROMPTS,
     NeutralText,
@@ -33,10 +26,14 @@ from steer.measure._kl import (
     neutral_text,
     perplexity,
 )
-from steer.measure._levels import LevelPreference, level_preference
 from steer.measure._likelihood import Likelihoods, Scorer, likelihoods
 from steer.measure._off_target import OffTarget, off_target
-from steer.measure._preference import Preference, preference
+from steer.measure._preference import (
+    LevelPreference,
+    Preference,
+    level_preference,
+    preference,
+)
 from steer.measure._reliability import Reliability, reliability
 from steer.measure._result import Sweep
 from steer.measure._run import sweep

@@ -12,9 +12,8 @@ from steer.algebra import CoefficientsLike, Composition
 from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._data import Answers, Measured, Numbers
-from steer.measure._levels import LevelPreference
 from steer.measure._likelihood import Done, Scorer
-from steer.measure._preference import Preference, warn_of_alike
+from steer.measure._preference import LevelPreference, Preference, warn_of_alike
 from steer.measure._reduce import Reduce, check_reduce, reduced
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt

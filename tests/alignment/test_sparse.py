@@ -72,7 +72,7 @@ def test_entries_of_one_size_are_kept_together() -> None:
 
 
 def test_many_entries_are_ranked_without_being_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer.alignment._sparse._BLOCK", 7)
+    monkeypatch.setattr("steer.alignment._forms._BLOCK", 7)
     generator = torch.Generator().manual_seed(0)
     terms: dict[Weight, Term] = {
         Weight("a"): Dense(torch.randn(50, 3, generator=generator)),

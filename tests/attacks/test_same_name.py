@@ -171,7 +171,7 @@ def test_a_state_of_its_own_choice_leaves_counters_out(tmp_path: Path) -> None:
 
 PROGRAM = """
 import functools, sys
-from steer.measure.request import parts_of
+from steer.measure._request import parts_of
 
 WORDS = {"sorry", "cannot", "help", "unable"}
 

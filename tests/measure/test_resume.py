@@ -337,7 +337,7 @@ from tests.kernels import apply
 apply()
 import os, signal
 from tests.measure.test_resume import run
-from steer.measure.saved import Saved
+from steer.measure._saved import Saved
 add, left = Saved.add, [int(sys.argv[2])]
 def dying(self, measured):
     if left[0] == 0:

@@ -10,7 +10,7 @@ from steer._check import integer, number
 from steer.errors import JudgeError
 from steer.measure._judge.client import Outcome, ask_all
 from steer.measure._judge.keys import keys_of, masked, masked_address, masked_values
-from steer.measure._judge.protocol import BatchJudgeBase, Verdict, check_question, filled
+from steer.measure._judge.protocol import BatchJudge, Verdict, check_question, filled
 from steer.measure._judge.verdicts import error_line
 from steer.pairs import Prompt
 
@@ -23,7 +23,7 @@ def after_thinking(reply: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class EndpointJudge(BatchJudgeBase):
+class EndpointJudge(BatchJudge):
     """Asks a served model about an answer; its reply must be one of the labels.
 
     Case and punctuation around the label are ignored, and so is the reasoning before it (up to

@@ -7,7 +7,7 @@ from typing import cast
 from steer._check import integer
 from steer.engine import unsteered
 from steer.errors import PairsError, TextError
-from steer.measure._judge.protocol import BatchJudgeBase, Verdict, check_question, filled
+from steer.measure._judge.protocol import BatchJudge, Verdict, check_question, filled
 from steer.measure._judge.verdicts import error_line
 from steer.measure._reduce import Reduce, check_reduce, reduced
 from steer.model import Model
@@ -15,7 +15,7 @@ from steer.pairs import Prompt
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ModelJudge(BatchJudgeBase):
+class ModelJudge(BatchJudge):
     """Asks a model about an answer and compares the log-probabilities of the possible replies.
 
     label = argmax over labels of score(reply | question), where the score is the sum (or mean) of

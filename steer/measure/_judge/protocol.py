@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from steer.errors import ArgumentError
 from steer.network import PromptLike, as_prompt
@@ -36,6 +36,9 @@ class Judge(Protocol):
     names the kind of an answer; which label is wanted is said where answers are judged. None means
     that the judge cannot decide; such an answer counts as one that is not wanted. A judge gives
     either labels or scores (floats, whose mean is reported), never both.
+
+    A judge may also have a method `many(prompts, answers)` that returns a list and is then called
+    instead, and an attribute `labels`, the labels that it can give.
     """
 
     def __call__(self, prompt: Prompt, answer: str, /) -> Label | Verdict:
@@ -47,24 +50,7 @@ class Judge(Protocol):
         """
 
 
-@runtime_checkable
-class BatchJudge(Protocol):
-    """A judge that has a method for many answers at once besides its call."""
-
-    def many(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Sequence[Label | Verdict]:
-        """Return the label or score of each answer."""
-
-
-@runtime_checkable
-class LabelJudge(Protocol):
-    """A judge that lists the labels it can give."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The labels; the judge may also leave an answer undecided."""
-
-
-class BatchJudgeBase(ABC):
+class BatchJudge(ABC):
     """Base of judges whose call is `many` of one answer."""
 
     __slots__ = ()

@@ -8,7 +8,7 @@ from steer._check import as_list
 from steer.errors import ArgumentError, JudgeError, SelectionError
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._interval import Share, ShareChange, estimate_row
-from steer.measure._judge.protocol import Judge, Label, LabelJudge, Verdict
+from steer.measure._judge.protocol import Judge, Label, Verdict
 from steer.measure._judge.verdicts import countable, error_line, verdicts_of
 from steer.measure._preference import with_prefix
 from steer.model import Model
@@ -24,6 +24,8 @@ _SHOWN = 80  # characters of an error in a table
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Judged(Result):
     """Answers with a judge's verdict on each.
+
+    Every number raises `JudgeError` while answers are without a verdict: see `again`.
 
     Args:
         prompts: The prompts.
@@ -48,7 +50,6 @@ class Judged(Result):
 
         Raises:
             SelectionError: No label is wanted.
-            JudgeError: Some answers were not judged.
         """
         if self.wanted is None:
             raise SelectionError(
@@ -62,34 +63,19 @@ class Judged(Result):
 
     @property
     def accuracy(self) -> Share:
-        """The share of answers with the wanted label; undecided ones count as wrong.
-
-        Raises:
-            SelectionError: No label is wanted.
-            JudgeError: Some answers were not judged.
-        """
+        """The share of answers with the wanted label; undecided ones count as wrong."""
         return Share(sum(self.hits), len(self.hits))
 
     @property
     def score(self) -> Estimate:
-        """The mean score with its t interval; undecided answers are left out.
-
-        Raises:
-            SelectionError: The judge gave no scores.
-            JudgeError: Some answers were not judged.
-        """
+        """The mean score with its t interval; undecided answers are left out."""
         self.check_complete()
         scores = [float(v.label) for v in self.verdicts if isinstance(v.label, float | int)]
         return mean_of("judged score", scores)
 
     @property
     def value(self) -> float:
-        """The accuracy where a label is wanted, else the mean score.
-
-        Raises:
-            SelectionError: There is neither.
-            JudgeError: Some answers were not judged.
-        """
+        """The accuracy if a label is wanted, else the mean score."""
         return self._main.value
 
     @property
@@ -108,9 +94,6 @@ class Judged(Result):
 
         Args:
             label: The label.
-
-        Raises:
-            JudgeError: Some answers were not judged.
         """
         self.check_complete()
         return Share(sum(v.label == label for v in self.verdicts), len(self.verdicts))
@@ -203,11 +186,7 @@ class Judged(Result):
         ]
 
     def check_complete(self) -> None:
-        """Refuse answers without a verdict.
-
-        Raises:
-            JudgeError: Some answers were not judged.
-        """
+        """Raise `JudgeError` if some answers have no verdict."""
         errors = [v.error for v in self.verdicts if v.error is not None]
         if errors:
             raise JudgeError(
@@ -224,7 +203,7 @@ def check_wanted(judge: Judge, wanted: Wanted, n: int) -> None:
     if wanted is None:
         return
     each = [wanted] * n if isinstance(wanted, str) else wanted
-    known = judge.labels if isinstance(judge, LabelJudge) else each
+    known = getattr(judge, "labels", each)
     unknown = sorted(set(each) - set(known))
     if unknown or len(each) != n:
         raise ArgumentError(

@@ -10,7 +10,7 @@ from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.extract import Activations
 from steer.measure._interval import Share
-from steer.measure._judge.protocol import BatchJudgeBase, Verdict
+from steer.measure._judge.protocol import BatchJudge, Verdict
 from steer.model import Model, check_model, exchange_batch
 from steer.network import as_prompts
 from steer.pairs import Pairs, Prompt, as_pairs
@@ -19,7 +19,7 @@ POSITION = "response_mean"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class TrainedJudge(BatchJudgeBase):
+class TrainedJudge(BatchJudge):
     """Reads an answer with the unsteered model and compares its mean activation with two means.
 
     score = ⟨h − (μ⁺ + μ⁻)/2, μ⁺ − μ⁻⟩ / ‖μ⁺ − μ⁻‖² at one layer, where h is the mean of the

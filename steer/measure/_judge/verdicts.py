@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 
 from steer.errors import JudgeError, SelectionError, SteerError
-from steer.measure._judge.protocol import BatchJudge, Judge, Label, Verdict
+from steer.measure._judge.protocol import Judge, Label, Verdict
 from steer.pairs import Prompt
 from steer.show._text import readable
 
@@ -16,8 +16,8 @@ def verdicts_of(
     judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> tuple[Verdict, ...]:
     """Return a judge's verdicts; where the call on one answer raises, its verdict has the error."""
-    if isinstance(judge, BatchJudge):
-        found = _many(judge, prompts, answers)
+    if hasattr(judge, "many"):
+        found = _many(judge.many, prompts, answers)
     else:
         found = [_one(judge, p, a) for p, a in zip(prompts, answers, strict=True)]
     if len(found) != len(answers):
@@ -68,10 +68,12 @@ def _line(error: BaseException) -> str:
 
 
 def _many(
-    judge: BatchJudge, prompts: Sequence[Prompt], answers: Sequence[str]
-) -> Sequence[Label | Verdict]:
+    many: Callable[..., Iterable[Label | Verdict]],
+    prompts: Sequence[Prompt],
+    answers: Sequence[str],
+) -> list[Label | Verdict]:
     try:
-        return list(judge.many(prompts, answers))
+        return list(many(prompts, answers))
     except SteerError:
         raise
     except Exception as error:
