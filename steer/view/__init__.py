@@ -1,7 +1,7 @@
 """Views: results with a table and a picture, for looking inside.
 
 Every view is a function that returns a frozen result. It prints its table, and in a notebook shows
-table and picture; `.table` is a list of dictionaries, `.to_pandas()` the same for pandas, and
+table and picture; `.rows` is a list of dictionaries, `.to_pandas()` the same for pandas, and
 `.plot()` draws with matplotlib (the extra `plot`), without any global state.
 """
 

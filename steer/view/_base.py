@@ -3,18 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steer.errors import MissingExtraError
-from steer.show import Card, Row, Shown, card_html
+from steer.show import Result, card_html
 from steer.show._markup import escaped
-from steer.show._result import frame
-from steer.show._rows import table_of
 from steer.view._checks import check_among
 from steer.view._drawing import image_html, new_figure, tidy
-
-if TYPE_CHECKING:
-    import pandas
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +27,15 @@ class Panel:
     height: float = 3.2
 
 
-class View(Shown):
-    """A result with a table and a picture; it shows both in a notebook, the table in a terminal."""
+class View(Result):
+    """A result with a table and a picture: a notebook shows both, a terminal the table."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
-    def table(self) -> list[Row]:
-        """The numbers, one dictionary per row."""
-
-    @property
-    @abstractmethod
     def panels(self) -> Mapping[str, Panel]:
         """The parts of the picture by name, from left to right."""
-
-    @property
-    def title(self) -> str:
-        """What stands above the table."""
-        return type(self).__name__
 
     def plot(self, ax: Any = None, *, panel: str | None = None) -> Any:
         """Draw the picture.
@@ -81,13 +66,6 @@ class View(Shown):
             part.draw(axis)
         tidy(figure.axes)
         return figure
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return the table as a pandas table."""
-        return frame(self.table)
-
-    def _card(self) -> Card:
-        return Card(self.title, (), (table_of(self.table),))
 
     def _repr_html_(self) -> str:
         return card_html(self._card()) + self._image()

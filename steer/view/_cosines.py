@@ -40,7 +40,7 @@ class Cosines(View):
     layers: tuple[int, ...]
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per pair of vectors and part: `residual`, `weight`, `layer 3`, …."""
         parts: dict[str, Tensor | None] = {"residual": self.residual, "weight": self.weight}
         if len(self.layers) > 1:

@@ -84,7 +84,7 @@ class Displacement(View):
         return tuple(found)
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per layer: relative length, common share, and the cosine with its interval."""
         rows: list[Row] = []
         cosines = self.cosine

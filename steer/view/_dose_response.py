@@ -39,7 +39,7 @@ class DoseResponse(View):
     coefficient: str
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per curve and coefficient."""
         return [
             {"curve": name, "coefficient": c, "value": value, "low": low, "high": high}

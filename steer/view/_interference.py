@@ -38,7 +38,7 @@ class Interference(View):
     measure: str
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per cell: value and interval."""
         return [
             {

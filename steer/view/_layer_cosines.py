@@ -24,22 +24,22 @@ class LayerCosines(View):
     Args:
         values: `[layer layer]`: row layers of the first, column layers of the second vector. NaN
             where a direction is zero.
-        rows: Layers of the first.
-        columns: Layers of the second.
+        layers: Layers of the first.
+        other_layers: Layers of the second.
         names: Names of both, for people.
     """
 
     values: Float[Tensor, "layer layer"]
-    rows: tuple[int, ...]
-    columns: tuple[int, ...]
+    layers: tuple[int, ...]
+    other_layers: tuple[int, ...]
     names: tuple[str, str]
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per layer of the first, one column per layer of the second."""
         return [
-            {"layer": row, **{str(c): v for c, v in zip(self.columns, values, strict=True)}}
-            for row, values in zip(self.rows, self.values.tolist(), strict=True)
+            {"layer": row, **{str(c): v for c, v in zip(self.other_layers, values, strict=True)}}
+            for row, values in zip(self.layers, self.values.tolist(), strict=True)
         ]
 
     @property
@@ -50,11 +50,11 @@ class LayerCosines(View):
     @property
     def panels(self) -> Mapping[str, Panel]:
         """The matrix."""
-        width, height = 2.4 + 0.42 * len(self.columns), 1.4 + 0.42 * len(self.rows)
+        width, height = 2.4 + 0.42 * len(self.other_layers), 1.4 + 0.42 * len(self.layers)
         return {"layers": Panel(self._draw, min(width, 9.0), min(height, 8.0))}
 
     def _draw(self, ax: Any) -> None:
-        rows, columns = map(str, self.rows), map(str, self.columns)
+        rows, columns = map(str, self.layers), map(str, self.other_layers)
         matrix(ax, self.values, list(rows), list(columns), unit="cosine", limits=(-1.0, 1.0))
         ax.set(xlabel=f"layer of {self.names[1]}", ylabel=f"layer of {self.names[0]}")
 

@@ -77,7 +77,7 @@ class Lens(View):
         return around_zero(shown[near(shown.abs())])
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per layer and rank: a token promoted and one suppressed, each with its slope."""
         return [
             {

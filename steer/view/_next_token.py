@@ -63,7 +63,7 @@ class NextToken(View):
         return self.tokens[index] if index < len(self.tokens) else f"<{index}>"
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per layer and rank: token and probability before and after, and the KL."""
         kl = self.kl.tolist()
         return [

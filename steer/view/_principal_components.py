@@ -55,7 +55,7 @@ class PrincipalComponents(View):
         return self.variance / self.total
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per component: its share of the variance, and the AUC of chosen answers."""
         rows, sum_so_far = [], 0.0
         for k, share in enumerate(self.explained.tolist()):

@@ -57,7 +57,7 @@ class Separation(View):
         return zip(self.chosen.T, self.rejected.T, self.resolution.tolist(), strict=True)
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per layer: AUC and d′ with their 95% intervals, and the number of pairs."""
         return [
             {

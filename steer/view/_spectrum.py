@@ -103,7 +103,7 @@ class Spectrum(View):
         return found
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per module: norm, share of the energy, stable rank, rank for 90% of its own."""
         return [
             {

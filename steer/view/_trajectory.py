@@ -54,7 +54,7 @@ class Trajectory(View):
     end: float
 
     @property
-    def table(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """One row per token: its place, part, text and projection."""
         return [
             {

@@ -31,7 +31,7 @@ def test_each_part_has_the_cosine_of_the_algebra() -> None:
             assert float(found.residual[i, j]) == pytest.approx(a.residual.cosine(b.residual))
             assert float(found.weight[i, j]) == pytest.approx(a.weight.cosine(b.weight), abs=1e-6)
             assert float(found.by_layer[1, i, j]) == pytest.approx(a[2].cosine(b[2]))
-    rows = {(r["part"], r["first"], r["second"]): r["cosine"] for r in found.table}
+    rows = {(r["part"], r["first"], r["second"]): r["cosine"] for r in found.rows}
     assert rows["layer 1", "u", "w"] == float(found.by_layer[0, 0, 2])
     assert len(rows) == 4 * 3
 
@@ -63,10 +63,10 @@ def test_vectors_without_a_shared_site_cannot_be_compared() -> None:
 
 def test_cosines_between_layers() -> None:
     found = view.layer_cosines(everywhere(), -1.0 * everywhere()[1:4])
-    assert (found.rows, found.columns) == (everywhere().layers, (1, 2, 3))
+    assert (found.layers, found.other_layers) == (everywhere().layers, (1, 2, 3))
     u, w = everywhere().direction(4).double(), -everywhere().direction(2).double()
     assert float(found.values[4, 1]) == pytest.approx(float(u @ w / u.norm() / w.norm()))
-    assert found.table[1]["1"] == pytest.approx(-1.0)
+    assert found.rows[1]["1"] == pytest.approx(-1.0)
     own = view.layer_cosines(everywhere()).values
     torch.testing.assert_close(own, own.T)
     assert view.layer_cosines(0 * everywhere()).values.isnan().all()

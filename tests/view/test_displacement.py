@@ -100,7 +100,7 @@ def test_the_table_computes_the_cosines_once(monkeypatch: pytest.MonkeyPatch) ->
     found = view.displacement(model(), weights(), asked()[:3], against=palrs())
     cosines, calls = found.cosine, []
     monkeypatch.setattr(view.Displacement, "cosine", property(lambda _: calls.append(1) or cosines))
-    assert [row["cosine"] for row in found.table] == [e.value for e in cosines]
+    assert [row["cosine"] for row in found.rows] == [e.value for e in cosines]
     assert len(calls) == 1
 
 

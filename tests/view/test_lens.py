@@ -115,7 +115,7 @@ def test_the_effect_is_the_mean_over_prompts() -> None:
 
 def test_the_table_has_the_ends_in_order() -> None:
     found = view.lens(model(), everywhere(), asked()[:1], layers=[1, 3], k=4)
-    rows = found.table
+    rows = found.rows
     assert [(r["layer"], r["rank"]) for r in rows] == [(k, n) for k in (1, 3) for n in range(1, 5)]
     assert rows[0]["rise"] == float(found.effects[0].max())
     assert rows[0]["fall"] == float(found.effects[0].min())

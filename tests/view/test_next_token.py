@@ -40,13 +40,13 @@ def test_the_table_computes_the_divergence_once(monkeypatch: pytest.MonkeyPatch)
     found = view.next_token(model(), weights(), asked()[0], k=3)
     kl, calls = found.kl, []
     monkeypatch.setattr(view.NextToken, "kl", property(lambda _: calls.append(1) or kl))
-    assert len(found.table) == 3 * len(kl)
+    assert len(found.rows) == 3 * len(kl)
     assert len(calls) == 1
 
 
 def test_the_table_has_the_likeliest_tokens() -> None:
     found = view.next_token(model(), weights(), asked()[0], k=3)
-    last = [row for row in found.table if row["layer"] == last_block()]
+    last = [row for row in found.rows if row["layer"] == last_block()]
     assert [row["rank"] for row in last] == [1, 2, 3]
     top = found.after[-1].exp().topk(3)
     assert [row["p after"] for row in last] == top.values.tolist()

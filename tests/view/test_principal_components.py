@@ -27,7 +27,7 @@ def test_chosen_answers_lie_on_the_upper_side() -> None:
     found = view.principal_components(model(), held_out(), layer=LAYER)
     chosen, rejected = found.scores[found.chosen], found.scores[~found.chosen]
     assert (chosen.mean(dim=0) >= rejected.mean(dim=0)).all()
-    assert found.table[0]["AUC chosen"] == 1.0
+    assert found.rows[0]["AUC chosen"] == 1.0
     assert found.scores.shape == (2 * len(held_out()), 10)
 
 

@@ -17,7 +17,7 @@ def test_the_energies_of_all_modules_sum_to_that_of_the_vector() -> None:
     assert len(found.modules) == len(weights())
     for key in ("layer", "kind"):
         assert sum(found.energy_by(key).values()) == pytest.approx(found.energy, rel=1e-9)
-    assert sum(row["share of energy"] for row in found.table) == pytest.approx(1.0)
+    assert sum(row["share of energy"] for row in found.rows) == pytest.approx(1.0)
 
 
 def test_leaving_a_layer_out_takes_its_energy() -> None:

@@ -97,7 +97,7 @@ def test_levels_have_a_curve_each() -> None:
     assert found.curves["expert"] == ((0.0, 0.5, 0.4, 0.6), (1.0, 0.9, 0.8, 1.0))
     assert list(found.curves) == ["expert", "generic"]
     assert found.coefficient == "coefficient of a"
-    assert view.dose_response(rows, coefficient="a").table == found.table
+    assert view.dose_response(rows, coefficient="a").rows == found.rows
     two = view.dose_response([*rows, *({**row, "on": "b"} for row in rows)], ["expert"])
     assert list(two.curves) == ["a", "b"]
     four = view.dose_response([*rows, *({**row, "on": "b"} for row in rows)])

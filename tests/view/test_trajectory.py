@@ -26,7 +26,7 @@ def test_projections_are_those_computed_by_hand() -> None:
     assert found.layer == LAYER
     assert found.response_start == len(prompt_batch(lm.tokenizer, [prompt]).ids[0])
     assert "".join(found.tokens[found.response_start :]) == "Pleaseseeadoctor."
-    parts = [row["part"] for row in found.table]
+    parts = [row["part"] for row in found.rows]
     assert parts == ["prompt"] * found.response_start + ["answer"] * 5
 
 

@@ -97,8 +97,8 @@ def test_the_text_shows_the_table(name: str) -> None:
     found = made(name)
     text = repr(found)
     assert text.splitlines()[0] == found.title
-    assert len(found.to_pandas()) == len(found.table) > 0
-    assert all(column in text for column in found.table[0])
+    assert len(found.to_pandas()) == len(found.rows) > 0
+    assert all(column in text for column in found.rows[0])
 
 
 @pytest.mark.parametrize("name", ["cosines_weight", "interference", "trajectory"])
@@ -108,7 +108,7 @@ def test_the_html_shows_table_and_picture(name: str) -> None:
     (data,) = re.findall(r"<img alt='[^']+' src='data:image/png;base64,([^']+)'/>", html)
     assert base64.b64decode(data).startswith(b"\x89PNG")
     if name != "trajectory":
-        assert html.count("<tr>") == len(found.table) + 1
+        assert html.count("<tr>") == len(found.rows) + 1
 
 
 def test_no_window_is_opened_and_a_notebook_shows_the_figure() -> None:

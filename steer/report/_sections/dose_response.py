@@ -35,7 +35,7 @@ def curve(result: DoseResponse) -> str:
     Args:
         result: What `steer.view.dose_response` returned.
     """
-    return figure(_picture(result), result.title) + numbers(result.table)
+    return figure(_picture(result), result.title) + numbers(result.rows)
 
 
 def _curves(result: Sweep) -> Iterator[tuple[str, DoseResponse]]:
@@ -66,7 +66,7 @@ def _numbers(row: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _named(where: str, curves: DoseResponse) -> list[dict[str, Any]]:
-    return [{"turned": f"{curves.coefficient}{where}", **row} for row in curves.table]
+    return [{"turned": f"{curves.coefficient}{where}", **row} for row in curves.rows]
 
 
 def _picture(curves: DoseResponse) -> str:
