@@ -1,5 +1,7 @@
 """The experiments' tables and pictures, the paper's known figures beside them."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,13 +11,9 @@ from torch import Tensor
 from notebooks.experiments.search import COMBINATIONS
 from notebooks.experiments.study import Domains, Reached
 from steer.demo.data import DOMAINS, LEVELS
-from steer.view._drawing import new_figure
+from steer.show import Curves, Series
+from steer.view._drawing import figure_of
 
-LOOKS = {  # colour and line of each level: told apart without colour and in print
-    "avoidance": ("#D55E00", ":"),
-    "generic": ("#888888", "--"),
-    "expert": ("#0072B2", "-"),
-}
 PAPER = (
     ("combinations of three levels in three domains reached", "22 of 27"),
     ("time of finding a setting against joint tuning", "12 times faster"),
@@ -166,26 +164,26 @@ def draw(found: Domains, path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    kinds = ("weights", "residual")
-    figure = new_figure(11, 6)
-    axes = figure.subplots(len(kinds), len(DOMAINS), sharex=True, sharey=True)
-    for row, kind in zip(axes, kinds, strict=True):
-        for k, (axis, domain) in enumerate(zip(row, DOMAINS, strict=True)):
-            own = 100 * found.judged[kind, domain][:, k]
-            others = [100 * found.judged[kind, domain][:, j] for j in range(len(DOMAINS)) if j != k]
-            for i, level in enumerate(LEVELS):
-                colour, line = LOOKS[level]
-                axis.plot(found.lambdas, own[:, i], line, color=colour, label=level)
-                for other in others:
-                    axis.plot(
-                        found.lambdas, other[:, i], line, color=colour, alpha=0.35, linewidth=0.8
-                    )
-            axis.set(title=f"{domain}, {kind}", ylim=(-4, 104))
-            axis.grid(alpha=0.3)
-    for axis in axes[-1]:
-        axis.set_xlabel("coefficient (faint: other domains)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("share of answers (%)")
-    handles, names = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, names, title="judged level", loc="outside right center")
-    figure.savefig(path, dpi=150)
+    rows = [[_dose(found, kind, domain) for domain in DOMAINS] for kind in ("weights", "residual")]
+    figure_of(rows, legend="judged level").savefig(path, dpi=150)
+
+
+def _dose(found: Domains, kind: str, domain: str) -> Curves:
+    series = {}
+    for hue, (i, level) in zip((1, 6, 0), enumerate(LEVELS), strict=True):
+        shares = 100 * found.judged[kind, domain][:, :, i]
+        own = DOMAINS.index(domain)
+        series[level] = Series(_points(found.lambdas, shares[:, own]), hue=hue)
+        faint = [
+            (*_points(found.lambdas, shares[:, k]), (math.nan, math.nan))
+            for k in range(len(DOMAINS))
+            if k != own
+        ]
+        other = tuple(point for line in faint for point in line)
+        series[f"{level}, other domains"] = Series(other, hue=hue, faint=True)
+    title, limits = f"{domain}, {kind}", (-4.0, 104.0)
+    return Curves("share of answers (%)", "coefficient", series, limits=limits, title=title)
+
+
+def _points(places: Sequence[float], values: Tensor) -> tuple[tuple[float, float], ...]:
+    return tuple(zip(map(float, places), values.tolist(), strict=True))

@@ -1,5 +1,6 @@
 """What `steer demo` prints and writes: tables, answers to read, vectors and a picture."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -11,12 +12,13 @@ from rich.table import Table
 from steer.demo.study import DIRECTIONS, KNOB, Study
 from steer.errors import FileError, MissingExtraError
 from steer.selection import HeldOutResult
+from steer.show import Curves, Series
 from steer.store import folder_made
-from steer.view._drawing import new_figure
+from steer.view._drawing import figure_of
 
 _SAMPLES = 2  # questions shown with their answers, of each behaviour
 _BAR = 5  # characters of a full bar
-_LOOKS = (("#0072B2", "o-"), ("#888888", "s--"), ("#D55E00", "v:"))  # of the labels
+_HUES = (0, 6, 1)  # of the labels
 
 
 def show(study: Study, console: Console) -> None:
@@ -174,25 +176,25 @@ def draw(study: Study, path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    behaviours = study.subject.behaviours
-    figure = new_figure(4 * len(behaviours), 4.2)
-    axes = figure.subplots(1, len(behaviours), sharey=True)
-    for axis, (name, behaviour) in zip(axes, behaviours.items(), strict=True):
-        turned, own = study.turned[name], behaviour.labels[0]
-        for k, shares in enumerate(turned.random):
-            ends = [100 * turned.dose[0.0][own], 100 * shares[own]]
-            label = None if k else f"{own}, random directions"
-            axis.plot((0, 1), ends, color="#BBBBBB", linewidth=1, label=label)
-        prompted = 100 * turned.prompted[own]
-        axis.axhline(prompted, color="#009E73", linestyle="-.", label=f"{own}, prompted")
-        for label, (colour, line) in zip(behaviour.labels, _LOOKS, strict=False):
-            dose = [100 * turned.dose[k][label] for k in KNOB]
-            axis.plot(KNOB, dose, line, color=colour, label=label)
-        axis.set(title=name, xlabel="knob (1 = coefficient chosen)", ylim=(-4, 104))
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    axes[0].set_ylabel("judged answers (%)")
-    figure.savefig(path, dpi=150)
+    charts = [_dose(study, name) for name in study.subject.behaviours]
+    figure_of([charts]).savefig(path, dpi=150)
+
+
+def _dose(study: Study, name: str) -> Curves:
+    turned, labels = study.turned[name], study.subject.behaviours[name].labels
+    own, start = labels[0], 100 * turned.dose[0.0][labels[0]]
+    series = {
+        label: Series(tuple((k, 100 * turned.dose[k][label]) for k in KNOB), hue=hue)
+        for label, hue in zip(labels, _HUES, strict=False)
+    }
+    prompted = 100 * turned.prompted[own]
+    ends = (min(KNOB), prompted), (max(KNOB), prompted)
+    series[f"{own}, prompted"] = Series(ends, hue=2, faint=True)
+    lines = [((0.0, start), (1.0, 100 * r[own]), (math.nan, math.nan)) for r in turned.random]
+    random = tuple(point for line in lines for point in line)
+    series[f"{own}, random directions"] = Series(random, hue=3, faint=True)
+    along = "knob (1 = coefficient chosen)"
+    return Curves("judged answers (%)", along, series, limits=(-4.0, 104.0), title=name)
 
 
 def _table(

@@ -11,7 +11,8 @@ from steer.algebra import ModelInfo
 from steer.algebra._cards.vectors import model_fact
 from steer.extract._moments import Moments
 from steer.show import Card, Curves, Table
-from steer.show._card import Cells, Point, ranges
+from steer.show._card import Cells, ranges
+from steer.show._chart import Point
 
 _BUDGET = 2**20  # entries [layer d_model] that are read
 _ROWS = 24
@@ -25,15 +26,7 @@ def activations_card(
     path: str,
     warnings: Sequence[str] = (),
 ) -> Card:
-    """Return the card of recorded activations.
-
-    Args:
-        moments: The moments of each domain and position.
-        layers: The layers recorded.
-        model: The model they were recorded on.
-        path: How they were recorded.
-        warnings: What is wrong with the pairs.
-    """
+    """Return the card of recorded activations."""
     shown = dict(list(moments.items())[:_ROWS])
     width = next(iter(moments.values())).second.shape[-1] if moments else 0
     most = max(_BUDGET // max(len(shown) * width, 1), 1)

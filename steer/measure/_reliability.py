@@ -71,7 +71,13 @@ class Reliability(Result):
             Curves(
                 name,
                 "layer",
-                {"": tuple((float(k), e.value) for k, e in zip(self.layers, values, strict=True))},
+                {
+                    "": tuple(
+                        (float(k), e.value, *e.interval)
+                        for k, e in zip(self.layers, values, strict=True)
+                    )
+                },
+                whole=True,
             )
             for name, values in self.measures.items()
         ]

@@ -10,7 +10,8 @@ from steer.errors import SelectionError
 from steer.measure._data import Likelihood, Measured
 from steer.measure._grid import Setting
 from steer.show import Card, Curves, Result
-from steer.show._card import Point, number
+from steer.show._card import number
+from steer.show._chart import Point
 from steer.show._result import whole
 from steer.show._rows import table_of
 

@@ -6,7 +6,7 @@ from statistics import median
 
 from steer.pairs._pair import Pair, messages_of
 from steer.show import Bar, Bars, Card, Table
-from steer.show._card import Block, ends
+from steer.show._card import Block, Cells, cut_table
 
 _TEXT = 72  # characters of a text
 _MEASURED = 2000  # pairs whose lengths are taken, evenly over all
@@ -51,18 +51,11 @@ def pair_card(pair: Pair) -> Card:
 def _domains(counts: Counter[str | None]) -> Table:
     names = sorted(counts, key=lambda name: (name is None, name or ""))
     most = max(counts.values())
-    rows = [
+    rows: list[Cells] = [
         ("(no domain)" if name is None else name, str(counts[name]), Bar(counts[name], 0.0, most))
         for name in names
     ]
-    gap = ("…", "", "")
-    shown = ends(len(rows))
-    return Table(
-        ("domain", "pairs", ""),
-        tuple(gap if k is None else rows[k] for k in shown),
-        rest=tuple(row for k, row in enumerate(rows) if k not in shown)[:200],
-        left_out=max(len(rows) - sum(k is not None for k in shown) - 200, 0),
-    )
+    return cut_table(("domain", "pairs", ""), rows)
 
 
 def _histogram(caption: str, lengths: Sequence[int], longest: int) -> Bars:

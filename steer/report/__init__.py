@@ -3,12 +3,12 @@
 `report(model, what, data)` measures everything; `Report.of(choice, sweep, …)` shows what is there.
 """
 
+from steer.report._costs import Cost, Costs, costs_of
+from steer.report._examples import Examples, answered
 from steer.report._measure import report
 from steer.report._page import Report
-from steer.report._sections.examples import Examples, answered
-from steer.report._sections.provenance import Setup, vector_fingerprint
-from steer.report._sections.registry import Section
-from steer.report._sections.side_effects import Cost, Costs, costs_of
+from steer.report._sections import Section
+from steer.report._setup import Setup, vector_fingerprint
 
 __all__ = [
     "Cost",

@@ -16,8 +16,8 @@ from steer.measure._reduce import Reduce
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.report._page import Report
-from steer.report._sections.provenance import Setup
-from steer.report._sections.registry import Section, sections_of
+from steer.report._sections import Section, sections_of
+from steer.report._setup import Setup
 from steer.report._work import Work, pairs_of
 from steer.selection import Selection
 from steer.selection._checked import named

@@ -18,8 +18,8 @@ from steer.measure import reliability as measure_reliability
 from steer.measure._reduce import Reduce
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.report._sections.examples import Examples, answered
-from steer.report._sections.side_effects import Cost, Costs
+from steer.report._costs import Cost, Costs
+from steer.report._examples import Examples, answered
 from steer.selection._kernel import SideEffects
 
 _POINTS = 9  # coefficients of a dose-response
@@ -27,20 +27,7 @@ _POINTS = 9  # coefficients of a dose-response
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What is measured for a report.
-
-    Args:
-        model: The model.
-        composition: The vectors.
-        own: `[row domain]`, the coefficients reported on.
-        parts: Pairs by domain, to be measured on.
-        shots: Pairs that a prompt shows, by domain.
-        train: Pairs that the vectors were made from.
-        text: Neutral text.
-        coefficients: Values to try; None for the usual ones.
-        reduce: How scores are made of tokens.
-        seed: Seed of random directions.
-    """
+    """What is measured for a report."""
 
     model: Model
     composition: Composition
@@ -150,7 +137,7 @@ class Work:
 
     def _named(self, row: Sequence[float]) -> str:
         pairs = zip(self.composition.domains, row, strict=True)
-        return ", ".join(f"{name} {c:+.3g}".replace("-", "−") for name, c in pairs if c) or "none"
+        return ", ".join(f"{name} {c:+.3g}" for name, c in pairs if c) or "none"
 
 
 def _signed(operator: str) -> bool:
@@ -163,12 +150,7 @@ def _signed(operator: str) -> bool:
 
 
 def pairs_of(pairs: Pairs | None, domain: str) -> Pairs:
-    """Return the pairs of a domain; all where none names one, none where there are none.
-
-    Args:
-        pairs: Pairs, or None.
-        domain: The domain.
-    """
+    """Return the pairs of a domain; all where none names one, none where there are none."""
     if pairs is None or not pairs.domains:
         return pairs or Pairs.of([])
     return pairs.of_domain(domain) if domain in pairs.domains else Pairs.of([])

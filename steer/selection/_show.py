@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from steer.show import Bar, Bars, Card, Curves, Table
-from steer.show._card import scale
+from steer.show._chart import scale
 from steer.show._rows import share_row, table_of
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
-"""How values show themselves: a card, and its three forms as text, in a terminal and as HTML."""
+"""Cards: how values show themselves as text, in a terminal and as HTML."""
 
-from steer.show._card import Bar, Bars, Card, Curves, Table
+from steer.show._card import Bar, Card, Table
+from steer.show._chart import Bars, Chart, Curves, Matrix, Series, Spans
 from steer.show._html import card_html
 from steer.show._result import Result, Row
 from steer.show._shown import Shown
@@ -10,10 +11,14 @@ __all__ = [
     "Bar",
     "Bars",
     "Card",
+    "Chart",
     "Curves",
+    "Matrix",
     "Result",
     "Row",
+    "Series",
     "Shown",
+    "Spans",
     "Table",
     "card_html",
     "card_text",

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe for a page and for a terminal."""
+"""Untrusted text, made safe for a page and for a terminal."""
 
 import re
 import unicodedata
@@ -9,28 +9,16 @@ _LONG = 1000  # characters
 
 
 def text(value: object) -> str:
-    """Return a text as HTML: markup is escaped, and what HTML cannot hold is replaced.
-
-    Args:
-        value: A text, or what is turned into one.
-    """
+    """Return a text of up to 1000 characters as HTML; a longer one is cut."""
     whole = str(value)
     return escaped(whole if len(whole) <= _LONG else f"{whole[: _LONG - 1]}…")
 
 
 def escaped(value: object) -> str:
-    """Return a text as HTML as `text` does, whatever its length.
-
-    Args:
-        value: A text, or what is turned into one.
-    """
+    """Return a text as HTML: markup is escaped, and characters HTML cannot hold are replaced."""
     return escape(_CONTROL.sub("\ufffd", str(value)), quote=True)
 
 
 def terminal_text(text: str) -> str:
-    """Return a text without the control characters that would steer a terminal.
-
-    Args:
-        text: What a model or a user wrote.
-    """
+    """Return a text without control characters, which a terminal would obey."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steer.show._card import Bar, Cell, Cells, Table, number, scale
+from steer.show._card import Bar, Cell, Cells, Table, number
+from steer.show._chart import scale
 
 _SHOWN, _FOLDED = 40, 200
 _COLUMNS = 12  # at either end
@@ -17,18 +18,12 @@ def table_of(
     folded: int = _FOLDED,
     none: str = "–",
     caption: str = "",
+    folded_up: bool = False,
 ) -> Table:
     """Return rows as a table; where rows have an interval, it is drawn behind them.
 
     Of many columns the first and the last are kept, and an empty one says where others are left
     out: rows begin with what they are of, and end with what was measured.
-
-    Args:
-        rows: Rows of the same names.
-        shown: Most rows that every form shows.
-        folded: Most further rows that HTML has, folded up.
-        none: What stands for None.
-        caption: What the rows are.
     """
     if not rows:
         return Table((), ())
@@ -36,11 +31,12 @@ def table_of(
     kept = rows[: shown + folded]
     words = next((k for k, name in enumerate(names) if not _wordy(kept, name)), len(names))
     drawn = _drawn(kept)
-    cells = [
-        (*(_cell(row, name, none) for name in names), *bar)
-        for row, bar in zip(kept, drawn, strict=True)
-    ]
-    head = (*names, *("" for _ in drawn[0]))
+    at = names.index("high") + 1 if drawn[0] and "high" in names else len(names)
+    cells = []
+    for row, bar in zip(kept, drawn, strict=True):
+        found = [_cell(row, name, none) for name in names]
+        cells.append((*found[:at], *bar, *found[at:]))
+    head = (*names[:at], *("" for _ in drawn[0]), *names[at:])
     return Table(
         tuple("…" if name is None else str(name) for name in head),
         tuple(cells[:shown]),
@@ -48,6 +44,7 @@ def table_of(
         tuple(cells[shown:]),
         len(rows) - len(kept),
         f"{caption} {left_out}".strip(),
+        folded_up,
     )
 
 
@@ -61,14 +58,7 @@ def _columns(names: list[str]) -> tuple[list[str | None], str]:
 
 
 def share_row(name: str, value: float, interval: tuple[float, float], *more: str) -> Cells:
-    """Return a row with a share and its interval, as text and drawn.
-
-    Args:
-        name: What has the share.
-        value: The share, in [0, 1].
-        interval: Its interval.
-        *more: Further cells.
-    """
+    """Return a row with a share in [0, 1] and its interval, as text and drawn."""
     said = f"{value:.1%} [{interval[0]:.1%}, {interval[1]:.1%}]"
     return (name, Bar(value, 0.0, 1.0, interval), said, *more)
 

@@ -1,178 +1,323 @@
-"""Small pictures as inline SVG: a bar in a cell, upright bars, and curves on common axes."""
+"""Charts as inline SVG, without scripts, fonts or addresses.
+
+Text and axes take the colour of the page around them.
+"""
 
 import math
 from collections.abc import Sequence
 
-from steer.show._card import Bar, Bars, Curves, Point, scale
+from steer.show._card import Bar
+from steer.show._chart import Bars, Chart, Curves, Matrix, Point, Series
+from steer.show._look import DASHES, PALETTE, category, diverging, hexadecimal, ink
 from steer.show._markup import text
+from steer.show._scale import Scale, around
 
-_HUES = ("#2a86c2", "#d55e00", "#009e73", "#b5609a", "#b98300", "#777777")
-_DASHES = ("", "5 3", "2 2", "8 2 2 2", "1 3", "6 2 2 2")
 _CELL_WIDTH, _CELL_HEIGHT = 110.0, 12.0
-_WIDTH, _HEIGHT, _LEFT, _FOOT, _TOP = 330.0, 84.0, 46.0, 16.0, 8.0
-_MOST_BARS, _MOST_CURVES, _MOST_POINTS = 160, 6, 200
-_NAME = 28  # characters of a name in a legend
+_BARS_WIDTH, _BARS_HEIGHT, _LEFT, _FOOT, _TOP = 330.0, 84.0, 46.0, 16.0, 8.0
+_WIDTH, _HEIGHT = 400.0, 226.0
+_MOST_BARS, _MOST_SERIES, _MOST_POINTS = 160, 12, 200
+_NAME = 28  # characters of a name
+_CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
+    "^": ((0, -4), (4, 3.5), (-4, 3.5)),
+    "s": ((-3, -3), (3, -3), (3, 3), (-3, 3)),
+    "D": ((0, -4.4), (4.4, 0), (0, 4.4), (-4.4, 0)),
+    "v": ((0, 4), (4, -3.5), (-4, -3.5)),
+    "P": ((-1, -4), (1, -4), (1, -1), (4, -1), (4, 1), (1, 1), (1, 4), (-1, 4), (-1, 1), (-4, 1),
+          (-4, -1), (-1, -1)),
+    "X": ((-3, -4), (0, -1), (3, -4), (4, -3), (1, 0), (4, 3), (3, 4), (0, 1), (-3, 4), (-4, 3),
+          (-1, 0), (-4, -3)),
+}  # fmt: skip
 
 
 def bar_svg(bar: Bar) -> str:
-    """Return a bar as a picture for a cell of a table.
-
-    Args:
-        bar: The bar.
-    """
+    """Return a bar as a picture for a cell of a table."""
     if not bar.drawn:
         return ""
     zero, at = (bar.share(v) * _CELL_WIDTH for v in (0.0, bar.value))
-    middle = _CELL_HEIGHT / 2
-    axis = _line(zero, 0, zero, _CELL_HEIGHT, 0.5)
+    middle, says = _CELL_HEIGHT / 2, f"{bar.value:.4g}"
     if bar.ends is not None and all(map(math.isfinite, bar.ends)):
         low, high = (bar.share(v) * _CELL_WIDTH for v in bar.ends)
         drawn = (
             _line(0, middle, _CELL_WIDTH, middle, 0.25)
             + f"<line x1='{low:.1f}' y1='{middle:g}' x2='{high:.1f}' y2='{middle:g}' "
-            f"stroke='{_HUES[0]}' stroke-width='3' stroke-opacity='.55'/>"
-            f"<circle cx='{at:.1f}' cy='{middle:g}' r='3.5' fill='{_HUES[0]}'/>"
+            f"stroke='{PALETTE[0]}' stroke-width='3' stroke-opacity='.55'/>"
+            f"<circle cx='{at:.1f}' cy='{middle:g}' r='3.5' fill='{PALETTE[0]}'/>"
         )
-        says = f"{bar.value:.4g}, interval {bar.ends[0]:.4g} to {bar.ends[1]:.4g}"
+        says += f", interval {bar.ends[0]:.4g} to {bar.ends[1]:.4g}"
     else:
-        hue = _HUES[1] if bar.value < 0 else _HUES[0]
-        drawn = (
-            f"<rect x='{min(zero, at):.1f}' y='2' width='{abs(at - zero):.1f}' "
-            f"height='{_CELL_HEIGHT - 4:g}' fill='{hue}'/>{axis}"
-        )
-        says = f"{bar.value:.4g}"
-    return _picture(_CELL_WIDTH, _CELL_HEIGHT, drawn, says)
+        hue = PALETTE[1] if bar.value < 0 else PALETTE[0]
+        drawn = _rectangle(min(zero, at), 2, abs(at - zero), _CELL_HEIGHT - 4, hue)
+        drawn += _line(zero, 0, zero, _CELL_HEIGHT, 0.5)
+    return _picture(_CELL_WIDTH, _CELL_HEIGHT, [drawn], says)
 
 
-def picture_svg(block: Bars | Curves) -> str:
-    """Return a picture with its caption; nothing where there is too little to draw.
-
-    Args:
-        block: The picture.
-    """
-    return _bars(block) if isinstance(block, Bars) else _curves(block)
+def chart_svg(chart: Chart) -> str:
+    """Return a chart as a figure; empty where there is too little to draw."""
+    if isinstance(chart, Bars):
+        return _bars(chart)
+    return _curves(chart) if isinstance(chart, Curves) else _matrix(chart)
 
 
-def _bars(block: Bars) -> str:
-    values, labels = block.values[:_MOST_BARS], block.labels[:_MOST_BARS]
-    low, high = scale(values)
+def _bars(chart: Bars) -> str:
+    values = chart.values[:_MOST_BARS]
+    low, high = chart.shown
     if not 0 < high - low < math.inf or sum(map(math.isfinite, values)) < 2:
         return ""
-    bottom = _HEIGHT - _FOOT
-
-    def up(value: float) -> float:
-        return bottom - (value - low) / (high - low) * (bottom - _TOP)
-
-    step = min((_WIDTH - _LEFT) / len(values), 26.0)
-    end = _LEFT + step * len(values)
-    parts = [_line(_LEFT, up(0.0), end, up(0.0), 0.5)]
-    for k, (label, value) in enumerate(zip(labels, values, strict=True)):
+    up = Scale(low, high, _BARS_HEIGHT - _FOOT, _TOP)
+    step = min((_BARS_WIDTH - _LEFT) / len(values), 26.0)
+    base = up(chart.base)
+    parts = [_line(_LEFT, base, _LEFT + step * len(values), base, 0.5)]
+    for k, value in enumerate(values):
         if not math.isfinite(value):
             continue
-        hue, name = _HUES[1] if k == block.marked else _HUES[0], f"{label}: {value:.4g}"
-        parts.append(
-            f"<rect x='{_LEFT + k * step + step * 0.1:.1f}' y='{min(up(value), up(0.0)):.1f}' "
-            f"width='{step * 0.8:.1f}' height='{abs(up(value) - up(0.0)):.1f}' fill='{hue}'>"
-            f"<title>{text(name)}</title></rect>"
-        )
-    parts += [_write(_LEFT - 5, up(v) + 3, f"{v:.3g}", "end") for v in sorted({low, high})]
-    named = {0, len(values) - 1} if block.marked is None else {block.marked}
-    for k in sorted(named):
-        parts.append(_write(_LEFT + (k + 0.5) * step, _HEIGHT - 3, labels[k][:12], "middle"))
-    left = len(block.values) - len(values)
-    return _figure(f"{block.caption} (first {len(values)})" if left else block.caption, parts)
+        hue = PALETTE[1] if k == chart.marked else PALETTE[0]
+        hue = chart.colours[k] if chart.colours else hue
+        at, x = up(min(max(value, low), high)), _LEFT + k * step
+        outline = " stroke='currentColor' stroke-opacity='.4'" if chart.colours else ""
+        name = f"<title>{text(f'{chart.labels[k]}: {value:.4g}')}</title>"
+        top, tall = min(at, base), abs(at - base)
+        parts.append(_rectangle(x + step * 0.1, top, step * 0.8, tall, hue, name, outline))
+        if not low <= value <= high:
+            edge = _TOP - 1 if value > high else _BARS_HEIGHT - _FOOT + 8
+            parts.append(_write(x + step / 2, edge, "▲" if value > high else "▼"))
+    parts += [_write(_LEFT - 5, up(v) + 3, _tick(v), "end") for v in sorted({low, high})]
+    if chart.split is not None and chart.split[0] < len(values):
+        at = _LEFT + chart.split[0] * step
+        parts.append(_line(at, _TOP, at, _BARS_HEIGHT - _FOOT, 0.6, "4 3"))
+        parts.append(_write(at + 3, _BARS_HEIGHT - 3, f"{chart.split[1]} →", "start"))
+    else:
+        for k in sorted({0, len(values) - 1} if chart.marked is None else {chart.marked}):
+            label = chart.labels[k][:12]
+            parts.append(_write(_LEFT + (k + 0.5) * step, _BARS_HEIGHT - 3, label))
+    said = chart.caption + (f" by {chart.along}" if chart.along else "")
+    said += f" (first {len(values)})" if len(values) < len(chart.values) else ""
+    return _figure(said, _picture(_BARS_WIDTH, _BARS_HEIGHT, parts, said))
 
 
-def _curves(block: Curves) -> str:
-    series = {n: _drawn(points) for n, points in list(block.series.items())[:_MOST_CURVES]}
-    series = {name: points for name, points in series.items() if points}
-    every = [point for points in series.values() for point in points]
-    if len({x for x, _ in every}) < 2:
+def _curves(chart: Curves) -> str:
+    drawn = {n: s for n, s in list(chart.drawn.items())[:_MOST_SERIES] if s.points}
+    every = [p for one in drawn.values() for p in _thinned(one.points) if math.isfinite(p[0])]
+    finite = [p for p in every if math.isfinite(p[1])]
+    if len({p[0] for p in finite}) < 2:
         return ""
-    (left, right), (low, high) = _limits([x for x, _ in every]), _limits([y for _, y in every])
-    bottom = _HEIGHT - _FOOT
-
-    def place(point: Point) -> tuple[float, float]:
-        across = _LEFT + 4 + (point[0] - left) / (right - left) * (_WIDTH - _LEFT - 10)
-        return across, bottom - (point[1] - low) / (high - low) * (bottom - _TOP)
-
-    parts = [_line(_LEFT, bottom, _WIDTH, bottom, 0.5), _line(_LEFT, _TOP, _LEFT, bottom, 0.5)]
-    for value in (left, 0.0, right) if left < 0 < right else (left, right):
-        at = place((value, low))[0]
-        parts.append(_write(at, _HEIGHT - 3, f"{value:.3g}", "middle"))
-    if left < 0 < right:
-        parts.append(_line(place((0.0, low))[0], _TOP, place((0.0, low))[0], bottom, 0.25))
-    if block.marked is not None and left <= block.marked <= right:
-        at = place((block.marked, low))[0]
-        parts.append(
-            f"<line x1='{at:.1f}' y1='{_TOP:g}' x2='{at:.1f}' y2='{bottom:g}' "
-            f"stroke='{_HUES[1]}' stroke-dasharray='3 2'/>"
-        )
-    parts += [_write(_LEFT - 5, place((left, v))[1] + 3, f"{v:.3g}", "end") for v in (low, high)]
-    for k, (name, points) in enumerate(series.items()):
-        parts.append(_curve(name, points, [place(p) for p in points], k))
-    more = len(block.series) - _MOST_CURVES
-    also = f" (first {_MOST_CURVES} of {len(block.series)})" if more > 0 else ""
-    legend = _legend(list(series)) if any(series) else ""
-    return _figure(f"{block.caption} against {block.along}{also}", parts, legend)
+    x, y = _scales(chart, every)
+    parts = [*_grid(chart, x, y, sorted({p[0] for p in every}))]
+    for name, one in drawn.items():
+        parts += _series(name, one, chart, x, y)
+    more = len(chart.series) - _MOST_SERIES
+    also = f" (first {_MOST_SERIES} of {len(chart.series)})" if more > 0 else ""
+    title = f" · {chart.title}" if chart.title else ""
+    said = f"{chart.caption} against {chart.along}{title}{also}"
+    picture = _picture(_WIDTH, _HEIGHT, parts, f"{said}: {', '.join(drawn)}")
+    return _figure(said, picture, _legend({n: s for n, s in drawn.items() if n}))
 
 
-def _drawn(points: Sequence[Point]) -> list[Point]:
-    """Return the points that can be drawn, every so many of them where they are too dense."""
-    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    return finite[:: max(1, -(-len(finite) // _MOST_POINTS))]
-
-
-def _limits(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    if not 0 < high - low < math.inf:
-        return low - 1.0, low + 1.0
-    return low, high
-
-
-def _curve(name: str, points: Sequence[Point], places: Sequence[Point], k: int) -> str:
-    hue, dash = _HUES[k % len(_HUES)], _DASHES[k % len(_DASHES)]
-    through = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = "".join(
-        f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2.2' fill='{hue}'>"
-        f"<title>{text(f'{name} {point[0]:.4g}: {point[1]:.4g}'.strip())}</title></circle>"
-        for (x, y), point in zip(places, points, strict=True)
-    )
+def _scales(chart: Curves, points: Sequence[Point]) -> tuple[Scale, Scale]:
+    """Return the scales of the horizontal and of the vertical axis."""
+    places = [p[0] for p in points] + ([] if chart.marked is None else [chart.marked])
+    low, high = around([v for p in points for v in p[1:]])
+    least, most = chart.limits
+    low, high = low if least is None else least, high if most is None else most
+    left, right = around(places, 0.03)
+    if chart.root:
+        left, right = 0.0, 1.08 * max(places)
     return (
-        f"<polyline points='{through}' fill='none' stroke='{hue}' stroke-width='1.6' "
-        f"stroke-dasharray='{dash}'/>{dots}"
+        Scale(left, right, _LEFT, _WIDTH - 8, chart.root),
+        Scale(low, high if high > low else low + 1, _HEIGHT - 34, _TOP + 6),
     )
 
 
-def _legend(names: Sequence[str]) -> str:
-    return " ".join(
-        "<span class='steer-key'><svg width='22' height='8'>"
-        f"<line x1='0' y1='4' x2='22' y2='4' stroke='{_HUES[k]}' stroke-width='2' "
-        f"stroke-dasharray='{_DASHES[k]}'/></svg> "
-        f"{text(name if len(name) <= _NAME else name[: _NAME - 1] + '…')}</span>"
-        for k, name in enumerate(names)
+def _grid(chart: Curves, x: Scale, y: Scale, places: Sequence[float]) -> list[str]:
+    """Return the axes with their ticks and labels, and what is highlighted on them."""
+    whole = places[:: max(1, -(-len(places) // 12))]
+    parts = [
+        _line(x.start, y.start, x.end, y.start, 0.6),
+        _line(x.start, y.start, x.start, y.end, 0.6),
+    ]
+    for value in whole if chart.whole else x.ticks:
+        parts.append(_line(x(value), y.start, x(value), y.end, 0.13))
+        parts.append(_write(x(value), y.start + 13, _tick(value)))
+    for value in y.ticks:
+        parts.append(_line(x.start, y(value), x.end, y(value), 0.13))
+        parts.append(_write(x.start - 5, y(value) + 3, _tick(value), "end"))
+    along = f"{chart.along}, square-root scale" if chart.root else chart.along
+    parts.append(_write((x.start + x.end) / 2, _HEIGHT - 5, along))
+    if chart.level is not None:
+        parts.append(_line(x.start, y(chart.level), x.end, y(chart.level), 0.6, "2 3"))
+    if chart.marked is not None:
+        at = x(chart.marked)
+        parts.append(_line(at, y.start, at, y.end, 0.6, "4 3"))
+        side = "end" if at > 0.8 * _WIDTH else "start"
+        if chart.marked_name:
+            parts.append(
+                _write(at + (-4 if side == "end" else 4), y.end + 4, chart.marked_name, side)
+            )
+    return parts
+
+
+def _series(name: str, one: Series, chart: Curves, x: Scale, y: Scale) -> list[str]:
+    """Return band, lines and markers of a series, and crosses where it is not finite."""
+    points = _thinned(one.points)
+    parts, run = [_band(one, points, x, y)], []
+    for point in [*points, (math.nan, math.nan)]:
+        if all(map(math.isfinite, point[:2])):
+            run.append(f"{x(point[0]):.1f},{y(point[1]):.1f}")
+            continue
+        if one.joined and len(run) > 1:
+            parts.append(_path(" ".join(run), one))
+        run = []
+        if math.isfinite(point[0]):
+            parts.append(_write(x(point[0]), y.start - 3, "×"))
+    spots: dict[tuple[str, str], str] = {}
+    for point in points:
+        if all(map(math.isfinite, point[:2])):
+            says = text(f"{name} {point[0]:.4g}: {point[1]:.4g}".strip())
+            hollow = one.hollow or (one.joined and point[0] == chart.marked)
+            at = x(point[0]), y(point[1])
+            spots[f"{at[0]:.1f}", f"{at[1]:.1f}"] = _marker(*at, one, hollow, says)
+    return [*parts, *([] if one.faint else spots.values())]
+
+
+def _thinned(points: Sequence[Point]) -> Sequence[Point]:
+    """Return every so many points, where they are too dense."""
+    return points[:: max(1, -(-len(points) // _MOST_POINTS))]
+
+
+def _look(one: Series) -> tuple[str, str, str]:
+    colour, marker, line = category(one.hue or 0)
+    return colour, marker, DASHES[line]
+
+
+def _band(one: Series, points: Sequence[Point], x: Scale, y: Scale) -> str:
+    sure = [p for p in points if len(p) == 4 and all(map(math.isfinite, p))]
+    if len(sure) < 2:
+        return ""
+    edges = [(p[0], p[2]) for p in sure] + [(p[0], p[3]) for p in reversed(sure)]
+    around_it = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in edges)
+    return f"<polygon points='{around_it}' fill='{_look(one)[0]}' fill-opacity='.18'/>"
+
+
+def _path(through: str, one: Series) -> str:
+    colour, _, dashes = _look(one)
+    opacity = " stroke-opacity='.6'" if one.faint else ""
+    return (
+        f"<polyline points='{through}' fill='none' stroke='{colour}' stroke-width='1.6' "
+        f"stroke-dasharray='{dashes}'{opacity}/>"
     )
 
 
-def _figure(caption: str, parts: Sequence[str], legend: str = "") -> str:
-    picture = _picture(_WIDTH, _HEIGHT, "".join(parts), caption)
+def _marker(x: float, y: float, one: Series, hollow: bool, says: str = "") -> str:
+    colour, marker, _ = _look(one)
+    size = 1.5 if hollow and one.joined else 0.9
+    look = f"fill='{'none' if hollow else colour}' stroke='{colour}' stroke-width='1.2'"
+    look += f" class='steer-series{' steer-hollow' * hollow}'"
+    title = f"<title>{says}</title>" if says else ""
+    if marker not in _CORNERS:
+        return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{3 * size:.1f}' {look}>{title}</circle>"
+    corners = " ".join(f"{x + size * a:.1f},{y + size * b:.1f}" for a, b in _CORNERS[marker])
+    return f"<polygon points='{corners}' {look}>{title}</polygon>"
+
+
+def _legend(series: dict[str, Series]) -> str:
+    keys = []
+    for name, one in series.items():
+        drawn = _path("0,5 24,5", one) if one.joined else ""
+        drawn += "" if one.faint else _marker(12, 5, one, one.hollow)
+        keys.append(
+            f"<span class='steer-key'><svg width='24' height='10' aria-hidden='true'>{drawn}</svg> "
+            f"{text(_short(name))}</span>"
+        )
+    return " ".join(keys)
+
+
+def _matrix(chart: Matrix) -> str:
+    if not chart.rows or not chart.columns:
+        return ""
+    texts = chart.written
+    longest = max([len(t) for row in texts for t in row] + [min(len(c), 12) for c in chart.columns])
+    wide, tall = max(22.0, 6.2 * longest + 8) if texts else 16.0, 22.0 if texts else 16.0
+    left = 14 + 6.0 * max(len(_short(name)) for name in (*chart.rows, chart.down))
+    order = range(len(chart.rows))[:: -1 if chart.upwards else 1]
+    parts = [_write(left - 6, 12, f"{chart.down} ↓" if chart.down else "", "end")]
+    parts.append(_write(left, 12, f"{chart.across} →" if chart.across else "", "start"))
+    fits = max(2, int(wide / 6))
+    for j, name in enumerate(chart.columns):
+        parts.append(_write(left + (j + 0.5) * wide, 27, _short(name, fits)))
+    for line, i in enumerate(order):
+        y = 32 + line * tall
+        parts.append(_write(left - 6, y + tall / 2 + 4, _short(chart.rows[i]), "end"))
+        for j, value in enumerate(chart.values[i]):
+            if math.isfinite(value):
+                said = f"{chart.rows[i]}, {chart.columns[j]}: {value:.4g}"
+                content = texts[i][j] if texts else ""
+                place = left + j * wide, y, wide, tall
+                parts.append(_cell(*place, chart.share(value), content, said))
+    width, height = left + len(chart.columns) * wide + 2, 34 + len(chart.rows) * tall
+    said = f"{chart.caption} · {chart.title}" if chart.title else chart.caption
+    return _figure(said, _picture(width, height, parts, said), _colour_key(chart))
+
+
+def _cell(
+    x: float, y: float, wide: float, tall: float, share: float, content: str, says: str
+) -> str:
+    colour = diverging(share)
+    name, outline = f"<title>{text(says)}</title>", " stroke='currentColor' stroke-opacity='.2'"
+    drawn = _rectangle(x, y, wide - 1, tall - 1, hexadecimal(colour), name, outline)
+    if content:
+        drawn += (
+            f"<text x='{x + wide / 2:.1f}' y='{y + tall / 2 + 3:.1f}' text-anchor='middle' "
+            f"style='fill:{ink(colour)}'>{text(content)}</text>"
+        )
+    return drawn
+
+
+def _colour_key(chart: Matrix) -> str:
+    low, high = chart.limits
+    steps = [low + (high - low) * k / 8 for k in range(9)]
+    colours = [hexadecimal(diverging(chart.share(value))) for value in steps]
+    edge = " stroke='currentColor' stroke-opacity='.2'"
+    drawn = "".join(_rectangle(9 * k, 1, 9, 8, c, "", edge) for k, c in enumerate(colours))
+    key = f"<svg width='81' height='10' aria-hidden='true'>{drawn}</svg>"
+    return f"<span class='steer-key'>{_tick(low)} {key} {_tick(high)}</span>"
+
+
+def _figure(caption: str, picture: str, legend: str = "") -> str:
     below = f"<figcaption>{legend}</figcaption>" if legend else ""
     return f"<figure><figcaption>{text(caption)}</figcaption>{picture}{below}</figure>"
 
 
-def _picture(width: float, height: float, content: str, says: str) -> str:
+def _picture(width: float, height: float, parts: Sequence[str], says: str) -> str:
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:g}' height='{height:g}' "
-        f"viewBox='0 0 {width:g} {height:g}' role='img' aria-label='{text(says)}'>{content}</svg>"
+        f"viewBox='0 0 {width:g} {height:g}' role='img' aria-label='{text(says)}'>"
+        f"{''.join(parts)}</svg>"
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, opacity: float) -> str:
+def _line(x1: float, y1: float, x2: float, y2: float, opacity: float, dashes: str = "") -> str:
+    dashed = f" stroke-dasharray='{dashes}'" if dashes else ""
     return (
         f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' stroke='currentColor' "
-        f"stroke-opacity='{opacity:g}'/>"
+        f"stroke-opacity='{opacity:g}'{dashed}/>"
     )
 
 
-def _write(x: float, y: float, content: str, anchor: str) -> str:
+def _rectangle(
+    x: float, y: float, width: float, height: float, fill: str, inside: str = "", more: str = ""
+) -> str:
+    return (
+        f"<rect x='{x:.1f}' y='{y:.1f}' width='{width:.1f}' height='{height:.1f}' "
+        f"fill='{fill}'{more}>{inside}</rect>"
+    )
+
+
+def _write(x: float, y: float, content: str, anchor: str = "middle") -> str:
     return f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}'>{text(content)}</text>"
+
+
+def _tick(value: float) -> str:
+    return f"{0.0 if abs(value) < 1e-12 else value:.4g}"
+
+
+def _short(name: str, most: int = _NAME) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -8,19 +8,16 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from steer.show._card import Bar, Bars, Card, Cell, Curves, Table
-from steer.show._text import bar_text, picture_lines, plain
+from steer.show._card import Bar, Card, Cell, Table
+from steer.show._chart import Chart, Spans
+from steer.show._look import PALETTE, hexadecimal, ink
+from steer.show._text import bar_text, chart_lines, plain
 
 _LONG = 1000
-_BLUE, _VERMILION = "#2a86c2", "#d55e00"
 
 
 def card_terminal(card: Card) -> Group:
-    """Return a card as what `rich.print` prints.
-
-    Args:
-        card: The card.
-    """
+    """Return a card as a rich renderable."""
     return Group(*_parts(card))
 
 
@@ -36,19 +33,29 @@ def _parts(card: Card) -> Iterator[RenderableType]:
     for block in card.blocks:
         if isinstance(block, Table):
             yield from _table(block)
+        elif isinstance(block, Spans):
+            yield _spans(block)
         else:
-            yield from _picture(block)
+            yield from _chart(block)
     for note in card.notes:
         yield Padding(Text(plain(note, _LONG), style="italic"), (0, 0, 0, 2))
 
 
-def _picture(block: Bars | Curves) -> Iterator[RenderableType]:
-    lines = picture_lines(block)
+def _spans(block: Spans) -> Text:
+    found = Text()
+    for k, (piece, colour) in enumerate(zip(block.pieces, block.colours, strict=True)):
+        found.append(" ▌ " if k == block.split else "")
+        found.append(f"{plain(piece)} ", style=f"{ink(colour)} on {hexadecimal(colour)}")
+    return found
+
+
+def _chart(block: Chart) -> Iterator[RenderableType]:
+    lines = chart_lines(block)
     if not lines:
         return
     grid = Grid.grid(padding=(0, 2))
     for name, row, ends in lines:
-        grid.add_row(Text(name, style="dim"), Text(row, style=_BLUE), Text(ends))
+        grid.add_row(Text(name, style="dim"), Text(row, style=PALETTE[0]), Text(ends))
     yield Padding(grid, (0, 0, 0, 2))
 
 
@@ -76,5 +83,5 @@ def _table(table: Table) -> Iterator[RenderableType]:
 
 def _cell(cell: Cell) -> Text:
     if isinstance(cell, Bar):
-        return Text(bar_text(cell), style=_VERMILION if cell.value < 0 else _BLUE)
+        return Text(bar_text(cell), style=PALETTE[1] if cell.value < 0 else PALETTE[0])
     return Text(plain(cell))

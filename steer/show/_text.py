@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from unicodedata import east_asian_width
 
-from steer.show._card import Bar, Bars, Card, Cell, Curves, Table
+from steer.show._card import Bar, Card, Cell, Table
+from steer.show._chart import Bars, Chart, Curves, Spans, scale
 
 BAR = 12  # characters of a bar
 _WIDE = 48  # characters of a cell
@@ -20,11 +21,7 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def card_text(card: Card) -> str:
-    """Return a card as text, without a final line break.
-
-    Args:
-        card: The card.
-    """
+    """Return a card as text, without a final line break."""
     lines = [plain(card.title, _LONG)]
     names = max((width(name) for name, _ in card.facts), default=0)
     lines += [f"  {pad(plain(n), names)}  {plain(value, _LONG)}" for n, value in card.facts]
@@ -36,12 +33,7 @@ def card_text(card: Card) -> str:
 
 
 def plain(text: object, most: int = _WIDE) -> str:
-    """Return a text on one line, cut in its middle: what cannot be printed is written out.
-
-    Args:
-        text: The text.
-        most: Most characters.
-    """
+    """Return a text on one line, cut in its middle: what cannot be printed is written out."""
     whole = str(text)
     if len(whole) > 2 * most:  # what is cut away anyway is not looked at
         whole = f"{whole[:most]}…{whole[-most:]}"
@@ -53,11 +45,7 @@ def plain(text: object, most: int = _WIDE) -> str:
 
 
 def readable(value: object) -> str:
-    """Return the text of a value, or its type where the text cannot be read.
-
-    Args:
-        value: Any value.
-    """
+    """Return the text of a value, or its type where the text cannot be read."""
     try:
         return str(value)
     except Exception:  # noqa: BLE001  # of another's class, and one value among many
@@ -65,34 +53,20 @@ def readable(value: object) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many columns of a terminal a text takes.
-
-    Args:
-        text: The text.
-    """
+    """Return how many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
     return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def pad(text: str, to: int, *, right: bool = False) -> str:
-    """Return a text with spaces up to a width.
-
-    Args:
-        text: The text.
-        to: The width, in columns of a terminal.
-        right: Whether the text stands at the right.
-    """
+    """Return a text with spaces up to a width."""
     space = " " * (to - width(text))
     return space + text if right else text + space
 
 
 def bar_text(bar: Bar) -> str:
-    """Return a bar as block characters, or a point between the ends of its interval.
-
-    Args:
-        bar: The bar.
-    """
+    """Return a bar as block characters, or a point between the ends of its interval."""
     if not bar.drawn:
         return " " * BAR
     if bar.ends is not None and all(map(math.isfinite, bar.ends)):
@@ -119,13 +93,8 @@ def _whisker(bar: Bar, interval: tuple[float, float]) -> str:
 
 
 def levels(values: Sequence[float]) -> str:
-    """Return numbers as a row of blocks of eight heights, from the least or 0 to the greatest.
-
-    Args:
-        values: The numbers; a space stands for one that is not finite.
-    """
-    finite = [v for v in values if math.isfinite(v)]
-    low, high = min([0.0, *finite]), max([0.0, *finite])
+    """Return numbers as blocks of eight heights from 0, and a space where one is not finite."""
+    low, high = scale(values)
     if not 0 < high - low < math.inf:
         return _LEVELS[0] * len(values)
     return "".join(
@@ -133,32 +102,20 @@ def levels(values: Sequence[float]) -> str:
     )
 
 
-def pictured(values: Sequence[float]) -> bool:
-    """Return whether a row of blocks says more than the numbers.
-
-    Args:
-        values: The numbers.
-    """
-    return _FEWEST <= len(values) <= _MOST and any(map(math.isfinite, values))
-
-
-def picture_lines(block: Bars | Curves) -> list[tuple[str, str, str]]:
-    """Return the name, the row of blocks and the range of each line of a picture.
-
-    Args:
-        block: The picture.
-    """
-    if isinstance(block, Bars):
-        if not pictured(block.values):
-            return []
-        return [(plain(block.caption), levels(block.values), _range(block.values))]
-    lines = []
-    for name, points in block.series.items() if len(block.series) <= _SERIES else ():
-        values = [value for _, value in points]
-        if pictured(values):
-            named = f"{block.caption}, {name}" if name else block.caption
-            lines.append((plain(named), levels(values), _range(values)))
-    return lines
+def chart_lines(chart: Chart) -> list[tuple[str, str, str]]:
+    """Return the name, the row of blocks and the range of each line of bars or of a few curves."""
+    rows: dict[str, Sequence[float]] = {}
+    if isinstance(chart, Bars):
+        rows[chart.caption] = chart.values
+    elif isinstance(chart, Curves) and len(chart.series) <= _SERIES:
+        for name, one in chart.drawn.items():
+            named = f"{chart.caption}, {name}" if name else chart.caption
+            rows[named] = [point[1] for point in one.points]
+    return [
+        (plain(name), levels(values), _range(values))
+        for name, values in rows.items()
+        if _FEWEST <= len(values) <= _MOST and any(map(math.isfinite, values))
+    ]
 
 
 def _range(values: Sequence[float]) -> str:
@@ -166,10 +123,10 @@ def _range(values: Sequence[float]) -> str:
     return f"{min(finite):.3g} to {max(finite):.3g}"
 
 
-def _block(block: Table | Bars | Curves) -> list[str]:
+def _block(block: Table | Chart | Spans) -> list[str]:
     if isinstance(block, Table):
         return _table(block)
-    lines = picture_lines(block)
+    lines = [] if isinstance(block, Spans) else chart_lines(block)
     names = max((width(name) for name, _, _ in lines), default=0)
     return [f"{pad(name, names)}  {row}  {ends}" for name, row, ends in lines]
 

@@ -1,11 +1,11 @@
-"""Views: results with a table and a picture, for looking inside.
+"""Views: results with charts, for looking inside.
 
-Every view is a function that returns a frozen result. It prints its table, and in a notebook shows
-table and picture; `.rows` is a list of dictionaries, `.to_pandas()` the same for pandas, and
-`.plot()` draws with matplotlib (the extra `plot`), without any global state.
+Every view is a function that returns a frozen result. `print` shows its table, a notebook charts
+and table; `.rows` is a list of dictionaries, `.to_pandas()` the same for pandas, and `.plot()`
+draws with matplotlib (the extra `plot`), without any global state.
 """
 
-from steer.view._base import Panel, View
+from steer.view._base import View
 from steer.view._cosines import Cosines, cosines
 from steer.view._displacement import Displacement, displacement
 from steer.view._dose_response import DoseResponse, dose_response
@@ -27,7 +27,6 @@ __all__ = [
     "Lens",
     "Module",
     "NextToken",
-    "Panel",
     "PrincipalComponents",
     "Separation",
     "Spectrum",

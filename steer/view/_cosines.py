@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,11 +10,10 @@ from torch import Tensor
 
 from steer.algebra import Residual, Site, Vector, inner
 from steer.errors import AlgebraError
-from steer.show import Row
-from steer.view._base import Panel, View
+from steer.show import Chart, Curves, Row
+from steer.view._base import View
+from steer.view._charts import LAYER, matrix, zipped
 from steer.view._checks import check_kind
-from steer.view._drawing import layer_axis, line, matrix
-from steer.view._look import GREY, category
 
 _LINES = 12  # pairs of vectors that are drawn by layer
 
@@ -59,38 +56,31 @@ class Cosines(View):
 
     @property
     def title(self) -> str:
-        """How many vectors at which layers."""
+        """The number of vectors."""
         return f"Cosines between {len(self.names)} vectors"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """A matrix for each part; for few vectors of several layers, a line for each two."""
-        side = 1.6 + 0.62 * len(self.names)
-        whole = {"residual": self.residual, "weight": self.weight}
-        found = {
-            part: Panel(partial(self._draw, part, m), side + 1.2, side)
-            for part, m in whole.items()
+        whole = {
+            _listed(self.layers): ("residual", self.residual),
+            "weight sites": ("weight", self.weight),
+        }
+        found: dict[str, Chart] = {
+            part: matrix("cosine", m, self.names, self.names, (-1.0, 1.0), title=title)
+            for title, (part, m) in whole.items()
             if m is not None
         }
-        pairs = len(self.names) * (len(self.names) - 1) // 2
-        if len(self.layers) > 1 and pairs <= _LINES:
-            found["layers"] = Panel(self._draw_layers)
+        pairs = list(combinations(range(len(self.names)), 2))
+        if len(self.layers) > 1 and len(pairs) <= _LINES:
+            series = {
+                f"{self.names[i]} – {self.names[j]}": zipped(self.layers, self.by_layer[:, i, j])
+                for i, j in pairs
+            }
+            found["layers"] = Curves(
+                "cosine", LAYER, series, level=0.0, limits=(-1.05, 1.05), whole=True
+            )
         return found
-
-    def _draw(self, part: str, values: Tensor, ax: Any) -> None:
-        matrix(ax, values, self.names, self.names, unit="cosine", limits=(-1.0, 1.0))
-        where = {"residual": _listed(self.layers), "weight": "weight sites"}
-        ax.set_title(where[part])
-
-    def _draw_layers(self, ax: Any) -> None:
-        for n, (i, j) in enumerate(combinations(range(len(self.names)), 2)):
-            values = self.by_layer[:, i, j].tolist()
-            label = f"{self.names[i]} – {self.names[j]}"
-            line(ax, self.layers, values, values, values, category(n), label)
-        ax.axhline(0, color=GREY, linewidth=1, linestyle=":")
-        ax.set(ylabel="cosine", ylim=(-1.05, 1.05))
-        ax.legend(fontsize=7)
-        layer_axis(ax, self.layers)
 
 
 def cosines(vectors: Mapping[str, Vector]) -> Cosines:
@@ -108,7 +98,7 @@ def cosines(vectors: Mapping[str, Vector]) -> Cosines:
 
     Raises:
         AlgebraError: Fewer than two vectors, no site that all share, or sites of unequal shape.
-        SelectionError: It is no mapping from names to vectors.
+        ArgumentError: `vectors` is not a mapping from names to vectors.
     """
     check_kind("vectors", vectors, Mapping)
     for name, vector in vectors.items():

@@ -24,20 +24,6 @@ def directions(
 
     A vector of one layer has that direction at every layer asked for; one of several layers has
     at each layer its own; of activations it is the difference of means.
-
-    Args:
-        what: A vector with residual sites, or activations.
-        layers: Layers wanted; by default those it has.
-        domain: The domain of the activations; may be left out if there is one.
-        position: The position of the activations, likewise.
-        width: Of the model that is read; None reads none.
-
-    Returns:
-        The layers, and the directions in residual units.
-
-    Raises:
-        RecordingError: A layer is asked for that is not there, or there is none.
-        FitError: The directions have another width than the model.
     """
     if isinstance(what, Activations):
         rows = what.of(domain, position).difference
@@ -76,15 +62,7 @@ def directions(
 def unit(
     layers: Sequence[int], rows: Float[Tensor, "layer d_model"]
 ) -> Float[Tensor, "layer d_model"]:
-    """Return directions of length 1.
-
-    Args:
-        layers: The layer of each.
-        rows: The directions, in residual units.
-
-    Raises:
-        SelectionError: One is zero, and points nowhere.
-    """
+    """Return directions of length 1."""
     lengths: Tensor = rows.norm(dim=-1, keepdim=True)
     nowhere = [layer for layer, length in zip(layers, lengths, strict=True) if not float(length)]
     if nowhere:
@@ -98,15 +76,7 @@ def unit(
 
 
 def position_of(what: Vector | Activations, position: str | None) -> str:
-    """Return where a direction was read: as asked, as recorded, or the last template token.
-
-    Args:
-        what: A vector, which knows it if it was extracted, or activations.
-        position: The label asked for, if any.
-
-    Raises:
-        RecordingError: Activations have no such position, or several and none is named.
-    """
+    """Return where a direction was read: as asked, as recorded, or the last template token."""
     if isinstance(what, Activations):
         return what.position(position)
     known = what.provenance.arguments.get("position", "template[-1]")

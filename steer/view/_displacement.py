@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import as_list
+from steer._check import as_list, one_of
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
 from steer.errors import CompositionError, SelectionError
 from steer.extract import Activations
@@ -17,12 +17,12 @@ from steer.measure import Estimate
 from steer.measure._estimate import jackknife, mean_of
 from steer.model import Model, exchange_batch, prompt_batch
 from steer.pairs import Prompt
-from steer.show import Row
-from steer.view._base import Panel, View
-from steer.view._checks import check_among, check_finite, check_kind, check_one_setting
+from steer.show import Chart, Curves, Row, Series
+from steer.show._chart import Point
+from steer.view._base import View
+from steer.view._charts import LAYER, estimates, zipped
+from steer.view._checks import check_finite, check_kind, check_one_setting
 from steer.view._directions import directions
-from steer.view._drawing import layer_axis, line
-from steer.view._look import GREY, category
 
 Tokens = Literal["last_prompt", "prompt", "response", "all"]
 _AT_ONCE = 2**28  # bytes of the streams that are held at once, in float32
@@ -114,40 +114,28 @@ class Displacement(View):
         return f"Displacement of the stream · {len(self.moved)} texts, {where} tokens{with_what}"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """Length by layer, and cosine by layer."""
-        found = {"length": Panel(self._draw_length)}
-        if self.against is not None:
-            found["cosine"] = Panel(self._draw_cosine)
-        return found
-
-    def _draw_length(self, ax: Any) -> None:
-        size = self.relative
-        ends = [e.interval for e in size]
-        _band(ax, [e.value for e in size], ends, category(0), "mean over texts")
         whole = self.mean.norm(dim=-1) / self.norm.mean(dim=0)
-        _band(ax, whole.tolist(), [(v, v) for v in whole.tolist()], category(1), "common part")
-        ax.set_ylabel("‖displacement‖ / ‖h‖ (no unit)")
-        ax.set_ylim(bottom=0)
-        ax.legend(fontsize=7)
-
-    def _draw_cosine(self, ax: Any) -> None:
-        found = self.cosine
-        _band(ax, [e.value for e in found], [e.interval for e in found], category(2))
-        ax.axhline(0, color=GREY, linewidth=1, linestyle=":")
-        ax.set(ylabel=f"cosine with {self.name}", ylim=(-1.05, 1.05))
-
-
-def _band(
-    ax: Any,
-    values: Sequence[float],
-    ends: Sequence[tuple[float, float]],
-    look: dict[str, Any],
-    label: str | None = None,
-) -> None:
-    layers = range(len(values))
-    line(ax, layers, values, [e[0] for e in ends], [e[1] for e in ends], look, label)
-    layer_axis(ax, layers)
+        layers = range(len(whole))
+        size: dict[str, tuple[Point, ...]] = {
+            "mean over texts": estimates(layers, self.relative),
+            "common part": zipped(layers, whole),
+        }
+        label = "‖displacement‖ / ‖h‖ (no unit)"
+        found: dict[str, Chart] = {
+            "length": Curves(label, LAYER, size, limits=(0.0, None), whole=True)
+        }
+        if self.against is not None:
+            found["cosine"] = Curves(
+                f"cosine with {self.name}",
+                LAYER,
+                {"": Series(estimates(layers, self.cosine), hue=2)},
+                level=0.0,
+                limits=(-1.05, 1.05),
+                whole=True,
+            )
+        return found
 
 
 def displacement(
@@ -184,8 +172,8 @@ def displacement(
         The displacements.
 
     Raises:
-        SelectionError: No prompts, tokens of responses that are not given, an argument of
-            another kind, or a stream that is not finite.
+        ArgumentError: An argument has the wrong type, or `tokens` is not one of the options.
+        SelectionError: There are no prompts, `tokens` needs responses, or the stream is not finite.
         CompositionError: Coefficients with one row for each prompt.
         SteeringError: The model is steered with one row for each prompt.
         RecordingError: There is no direction to compare with at some layer.
@@ -202,7 +190,7 @@ def displacement(
         )
     check_one_setting(model)
     prompts = as_list("prompts", prompts)
-    check_among("choice of tokens", tokens, get_args(Tokens))
+    one_of("tokens", tokens, get_args(Tokens))
     responses = None if responses is None else as_list("responses", responses)
     for response in responses or ():
         check_kind("a response", response, str)

@@ -7,10 +7,8 @@ from typing import Any
 
 from steer._check import as_list
 from steer.errors import SelectionError
-from steer.show import Row
-from steer.view._base import Panel, View
-from steer.view._drawing import line
-from steer.view._look import GREY, category
+from steer.show import Chart, Curves, Row
+from steer.view._base import View
 from steer.view._rows import HasRows, column, ends, rows_of
 
 _ENDS = {"value": ("low", "high"), "accuracy": ("low", "high")}
@@ -19,6 +17,7 @@ _UNITS = {
     "margin": "margin (nats)",
     "likelihood": "log-probability (nats)",
 }
+_SHARES = ("accuracy (share)", "share")
 Point = tuple[float, float, float, float]  # coefficient, value, low, high
 
 
@@ -55,22 +54,19 @@ class DoseResponse(View):
         return f"Dose-response · {self.measure} against {self.coefficient}{said}"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
-        """All curves, with intervals as bands; crosses below where a value is not finite."""
-        return {"curves": Panel(self._draw, 5.4, 3.6)}
-
-    def _draw(self, ax: Any) -> None:
-        for n, (name, points) in enumerate(self.curves.items()):
-            x, y, low, high = zip(*points, strict=True)
-            line(ax, x, y, low, high, category(n), name)
-            if lost := _lost(points):
-                at = {"transform": ax.get_xaxis_transform(), "color": category(n)["color"]}
-                ax.plot(lost, [0.02] * len(lost), "x", label=f"not finite: {name}", **at)
-        ax.axvline(0, color=GREY, linewidth=1, linestyle=":")
-        ax.set(xlabel=f"{self.coefficient} (dimensionless)", ylabel=self.measure)
-        ax.grid(alpha=0.3)
-        if len(ax.get_legend_handles_labels()[1]) > 1:
-            ax.legend(fontsize=7)
+    def panels(self) -> Mapping[str, Chart]:
+        """All curves, with intervals as bands; crosses at the foot where a value is not finite."""
+        places = [point[0] for points in self.curves.values() for point in points]
+        return {
+            "curves": Curves(
+                self.measure,
+                f"{self.coefficient} (dimensionless)",
+                self.curves,
+                marked=0.0 if min(places) <= 0.0 <= max(places) else None,
+                marked_name="unsteered",
+                limits=(-0.03, 1.03) if self.measure in _SHARES else (None, None),
+            )
+        }
 
 
 def _lost(points: Sequence[Point]) -> list[float]:
@@ -103,7 +99,7 @@ def dose_response(
 
     Raises:
         SelectionError: There is no such column, a row lacks a number, a coefficient is not finite,
-            or several rows for one coefficient.
+            or several rows have one coefficient.
     """
     rows = [row for row in rows_of(results) if on is None or row.get("on") == on]
     if not rows:

@@ -15,10 +15,6 @@ def near(values: Float[Tensor, " pos"], centre: float = 0.0) -> Bool[Tensor, " p
     attention sink). Far out is what lies more than three interquartile ranges beyond the quartiles,
     which do not see it as long as fewer than a quarter of the numbers are so, and would besides
     stretch the range of the others, with the centre, more than threefold beyond its end.
-
-    Args:
-        values: The numbers; NaN and infinity are not near.
-        centre: A number that is drawn in any case.
     """
     finite = values.isfinite()
     if not bool(finite.any()):

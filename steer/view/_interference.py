@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
-from steer.show import Row
-from steer.view._base import Panel, View
+from steer.show import Chart, Row
+from steer.view._base import View
+from steer.view._charts import around_zero, matrix
 from steer.view._checks import check_kind
-from steer.view._drawing import around_zero, matrix
 from steer.view._rows import HasRows, column, ends, rows_of
 
 
@@ -58,27 +58,24 @@ class Interference(View):
         return f"Interference · {self.measure}"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """The matrix; cells whose interval holds 0 are written in brackets."""
-        width, height = 3.2 + 1.0 * len(self.affected), 1.8 + 0.5 * len(self.steered)
-        return {"interference": Panel(self._draw, width, height)}
-
-    def _draw(self, ax: Any) -> None:
-        matrix(
-            ax,
+        texts = [
+            [self._text(i, j) for j in range(len(self.affected))] for i in range(len(self.steered))
+        ]
+        names = {"down": "steered", "across": "affected"}
+        title = "brackets: the 95% interval holds 0" if self.values.isfinite().any() else ""
+        shown = matrix(
+            self.measure,
             self.values,
             self.steered,
             self.affected,
-            unit=self.measure.replace(" (", "\n("),
-            limits=around_zero(self.values),
-            texts=[
-                [self._text(i, j) for j in range(len(self.affected))]
-                for i in range(len(self.steered))
-            ],
+            around_zero(self.values),
+            texts=texts,
+            title=title,
+            **names,
         )
-        ax.set(xlabel="affected", ylabel="steered")
-        if self.values.isfinite().any():
-            ax.set_title("(in brackets: the 95% interval holds 0)", fontsize=8)
+        return {"interference": shown}
 
     def _text(self, i: int, j: int) -> str:
         value = float(self.values[i, j])
@@ -104,8 +101,8 @@ def interference(
         what a vector does to its own domain is the diagonal; the others follow.
 
     Raises:
-        SelectionError: No rows, columns that are missing, a value that is NaN, infinite or no
-            number, several measures and none is named, or two rows for one cell.
+        SelectionError: There are no rows, a column is missing, a value is not a finite number,
+            there are several measures and none is named, or two rows for one cell.
     """
     if measure is not None:
         check_kind("measure", measure, str)

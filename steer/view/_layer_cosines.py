@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from steer.algebra import Vector
 from steer.errors import AlgebraError
-from steer.show import Row
-from steer.view._base import Panel, View
+from steer.show import Chart, Row
+from steer.view._base import View
+from steer.view._charts import matrix
 from steer.view._checks import check_kind
 from steer.view._directions import directions
-from steer.view._drawing import matrix
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -48,15 +47,12 @@ class LayerCosines(View):
         return f"Cosines between layers · {self.names[0]} × {self.names[1]}"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """The matrix."""
-        width, height = 2.4 + 0.42 * len(self.other_layers), 1.4 + 0.42 * len(self.layers)
-        return {"layers": Panel(self._draw, min(width, 9.0), min(height, 8.0))}
-
-    def _draw(self, ax: Any) -> None:
+        first, second = (f"layer of {name}" for name in self.names)
         rows, columns = map(str, self.layers), map(str, self.other_layers)
-        matrix(ax, self.values, list(rows), list(columns), unit="cosine", limits=(-1.0, 1.0))
-        ax.set(xlabel=f"layer of {self.names[1]}", ylabel=f"layer of {self.names[0]}")
+        names = {"down": first, "across": second}
+        return {"layers": matrix("cosine", self.values, rows, columns, (-1.0, 1.0), **names)}
 
 
 def layer_cosines(vector: Vector, other: Vector | None = None) -> LayerCosines:
@@ -74,7 +70,7 @@ def layer_cosines(vector: Vector, other: Vector | None = None) -> LayerCosines:
     Raises:
         RecordingError: A vector has no residual site.
         AlgebraError: The vectors have different widths.
-        SelectionError: One is no vector.
+        ArgumentError: An argument is not a vector.
     """
     second = vector if other is None else other
     check_kind("vector", vector, Vector)

@@ -2,27 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.functional import jvp
 
-from steer._check import as_list
+from steer._check import as_integer, as_list, integer, one_of
 from steer.algebra import Vector
 from steer.errors import RecordingError, SelectionError
 from steer.extract import Activations
 from steer.model import Model
 from steer.pairs import Prompt
-from steer.show import Row
-from steer.view._base import Panel, View
-from steer.view._checks import check_among, check_count, check_finite, check_kind
+from steer.show import Chart, Matrix, Row
+from steer.view._base import View
+from steer.view._charts import around_zero, matrix
+from steer.view._checks import check_finite, check_kind
 from steer.view._directions import directions
-from steer.view._drawing import around_zero, matrix
 from steer.view._far import near
-from steer.view._tokens import tokens_of
+from steer.view._tokens import short, tokens_of
 
 Path = Literal["direct", "model"]
 
@@ -64,7 +63,7 @@ class Lens(View):
         return self._ends(layer, largest=False)
 
     def _ends(self, layer: int, *, largest: bool) -> list[tuple[str, float]]:
-        check_among("layer", layer, self.layers)
+        one_of("layer", as_integer(layer), self.layers)
         row = self.effects[self.layers.index(layer)]
         found = row.topk(self.k, largest=largest)
         pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
@@ -101,27 +100,24 @@ class Lens(View):
         return f"Tokens promoted and suppressed, {way} · logit per unit of coefficient at {self.at}"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """The tokens promoted most, and those suppressed most."""
-        width, height = 1.5 + 0.72 * self.k, max(2.4, 1.1 + 0.32 * len(self.layers))
-        return {
-            name: Panel(partial(self._draw, name), width, height)
-            for name in ("promoted", "suppressed")
-        }
+        return {name: self._chart(name) for name in ("promoted", "suppressed")}
 
-    def _draw(self, name: str, ax: Any) -> None:
+    def _chart(self, name: str) -> Matrix:
         found = [getattr(self, name)(layer) for layer in self.layers]
-        matrix(
-            ax,
-            torch.tensor([[value for _, value in row] for row in found]),
-            [str(layer) for layer in self.layers],
-            [str(rank) for rank in range(1, self.k + 1)],
-            unit="logit per unit of coefficient",
-            limits=self._limits(),
-            texts=[[_short(token) for token, _ in row] for row in found],
+        return matrix(
+            "logit per unit of coefficient",
+            [[value for _, value in row] for row in found],
+            map(str, self.layers),
+            [str(rank + 1) for rank in range(self.k)],
+            self._limits(),
+            texts=[[short(token) for token, _ in row] for row in found],
+            down="added after block",
+            across="rank",
+            upwards=True,
+            title=name,
         )
-        ax.invert_yaxis()
-        ax.set(title=name, xlabel="rank", ylabel="added after block")
 
 
 def lens(
@@ -162,15 +158,16 @@ def lens(
         The effect on every token.
 
     Raises:
-        SelectionError: No prompts, activations where prompts are needed, no such path or k, an
-            argument of another kind, or an effect that is not finite.
+        ArgumentError: An argument has the wrong type, or `path` or `k` is out of range.
+        SelectionError: There are no prompts, activations for `path="model"`, or an effect that is
+            not finite.
         RecordingError: No such layer, domain or position.
         FitError: The vector has another width than the model.
     """
     check_kind("model", model, Model)
     check_kind("vector", vector, Vector)
-    check_among("path", path, get_args(Path))
-    check_count("k", k)
+    one_of("path", path, get_args(Path))
+    integer("k", k, least=1)
     wanted, along = directions(vector, layers, width=model.d_model)
     if not isinstance(at, Activations):
         at = as_list("prompts", at)
@@ -248,7 +245,3 @@ def _next_logits(model: Model, prompts: Sequence[Prompt]) -> Float[Tensor, "batc
     rows = model.activations(prompts, layers=[last])
     with torch.no_grad():
         return torch.stack([model.architecture.unembed(row[0, -1]).double() for row in rows]).cpu()
-
-
-def _short(token: str) -> str:
-    return token if len(token) <= 9 else f"{token[:8]}…"

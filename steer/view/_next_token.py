@@ -2,22 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import as_integer, integer, one_of
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
 from steer.model import Model
 from steer.pairs import Prompt
-from steer.show import Row
-from steer.view._base import Panel, View
-from steer.view._checks import check_among, check_count, check_finite, check_kind
-from steer.view._drawing import layer_axis, line, matrix
-from steer.view._look import category
-from steer.view._tokens import tokens_of
+from steer.show import Chart, Curves, Matrix, Row
+from steer.view._base import View
+from steer.view._charts import LAYER, matrix, zipped
+from steer.view._checks import check_finite, check_kind
+from steer.view._tokens import short, tokens_of
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -49,10 +47,10 @@ class NextToken(View):
             layer: The layer (block output, 0-based).
 
         Raises:
-            SelectionError: It is neither, or there is no such layer.
+            ArgumentError: It is neither, or there is no such layer.
         """
-        check_among("reading", when, ("before", "after"))
-        check_among("layer", layer, range(len(self.before)))
+        one_of("reading", when, ("before", "after"))
+        one_of("layer", as_integer(layer), range(len(self.before)))
         found = (self.before if when == "before" else self.after)[layer].exp().topk(self.k)
         return [
             (self._token(t), p)
@@ -93,34 +91,31 @@ class NextToken(View):
         )
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """The likeliest tokens before, those after, and the KL between both by layer."""
-        width, height = 1.6 + 0.78 * self.k, max(3.0, 1.2 + 0.32 * len(self.before))
-        found = {
-            when: Panel(partial(self._draw, when), width, height) for when in ("before", "after")
-        }
-        return {**found, "KL": Panel(self._draw_kl, 3.4, height)}
-
-    def _draw(self, when: str, ax: Any) -> None:
-        rows = [self.top(when, layer) for layer in range(len(self.before))]
-        matrix(
-            ax,
-            torch.tensor([[p for _, p in row] for row in rows]),
-            [str(layer) for layer in range(len(rows))],
-            [str(rank) for rank in range(1, self.k + 1)],
-            unit="probability",
-            limits=(0.0, 1.0),
-            texts=[[f"{t if len(t) <= 9 else t[:8] + '…'}" for t, _ in row] for row in rows],
+        kl = Curves(
+            "KL(after ‖ before) (nats)",
+            LAYER,
+            {"": zipped(range(len(self.before)), self.kl)},
+            limits=(0.0, None),
+            whole=True,
         )
-        ax.invert_yaxis()
-        ax.set(title=when, xlabel="rank", ylabel="layer")
+        return {"before": self._chart("before"), "after": self._chart("after"), "KL": kl}
 
-    def _draw_kl(self, ax: Any) -> None:
-        values = self.kl.tolist()
-        line(ax, range(len(values)), values, values, values, category(0))
-        ax.set_ylabel("KL(after ‖ before) (nats)")
-        ax.set_ylim(bottom=0)
-        layer_axis(ax, range(len(values)))
+    def _chart(self, when: str) -> Matrix:
+        rows = [self.top(when, layer) for layer in range(len(self.before))]
+        return matrix(
+            "probability",
+            [[p for _, p in row] for row in rows],
+            map(str, range(len(rows))),
+            [str(rank + 1) for rank in range(self.k)],
+            (0.0, 1.0),
+            texts=[[short(token) for token, _ in row] for row in rows],
+            down="layer",
+            across="rank",
+            upwards=True,
+            title=when,
+        )
 
 
 def next_token(
@@ -151,11 +146,11 @@ def next_token(
 
     Raises:
         TextError: The prompt cannot be rendered.
-        SelectionError: k is no number of tokens, an argument of another kind, or a stream that is
-            not finite.
+        ArgumentError: An argument has the wrong type, or `k` is not a positive integer.
+        SelectionError: The stream is not finite.
     """
     check_kind("model", model, Model)
-    check_count("k", k)
+    integer("k", k, least=1)
     if begun is not None:
         check_kind("begun", begun, str)
     steering = model.steered(what, coefficients)

@@ -3,21 +3,18 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steer._check import integer
 from steer.errors import SelectionError
 from steer.extract import Activations
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.show import Row
-from steer.view._base import Panel, View
-from steer.view._checks import check_count
-from steer.view._drawing import legend_name
-from steer.view._look import category
+from steer.show import Bars, Chart, Curves, Row, Series
+from steer.view._base import View
 from steer.view._reading import read_pairs
 from steer.view._separate import auc
 
@@ -94,40 +91,28 @@ class PrincipalComponents(View):
         )
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """The answers on the first two components, and the variance of all."""
-        return {"answers": Panel(self._draw, 5.2, 4.8), "variance": Panel(self._bars, 3.4, 4.8)}
-
-    def _draw(self, ax: Any) -> None:
-        x, y = self.scores[:, 0].numpy(), self.scores[:, 1].numpy()
-        for n, domain in enumerate(dict.fromkeys(self.domains)):
-            here = torch.tensor([d == domain for d in self.domains])
-            look = category(n)
-            for side, rows in (("chosen", here & self.chosen), ("rejected", here & ~self.chosen)):
-                ax.scatter(
-                    x[rows.numpy()],
-                    y[rows.numpy()],
-                    marker=look["marker"],
-                    s=22,
-                    facecolors=look["color"] if side == "chosen" else "none",
-                    edgecolors=look["color"],
-                    linewidths=1.0,
-                    alpha=0.8,
-                    label=legend_name(side if domain is None else f"{domain}, {side}"),
-                )
         first, second = (100 * self.explained[:2]).tolist()
-        ax.set_xlabel(f"component 1 (residual units, {first:.0f}% of variance)")
-        ax.set_ylabel(f"component 2 (residual units, {second:.0f}% of variance)")
-        ax.locator_params(axis="x", nbins=6)
-        ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-        ax.grid(alpha=0.3)
-
-    def _bars(self, ax: Any) -> None:
         shares = (100 * self.explained).tolist()
-        ax.bar(range(1, len(shares) + 1), shares, color=category(0)["color"])
-        ax.set(xlabel="component", ylabel="share of variance (%)", ylim=(0, None))
-        ax.set_xticks(range(1, len(shares) + 1, max(1, -(-len(shares) // 10))))
-        ax.grid(axis="y", alpha=0.3)
+        answers = Curves(
+            f"component 2 (residual units, {second:.0f}% of variance)",
+            f"component 1 (residual units, {first:.0f}% of variance)",
+            self._series(),
+        )
+        labels = tuple(str(k + 1) for k in range(len(shares)))
+        variance = Bars("share of variance (%)", labels, tuple(shares), along="component")
+        return {"answers": answers, "variance": variance}
+
+    def _series(self) -> dict[str, Series]:
+        found = {}
+        for hue, domain in enumerate(dict.fromkeys(self.domains)):
+            here = torch.tensor([d == domain for d in self.domains])
+            for side, rows in (("chosen", here & self.chosen), ("rejected", here & ~self.chosen)):
+                name = side if domain is None else f"{domain}, {side}"
+                points = tuple((float(x), float(y)) for x, y in self.scores[rows][:, :2])
+                found[name] = Series(points, joined=False, hollow=side == "rejected", hue=hue)
+        return found
 
 
 def principal_components(
@@ -157,22 +142,23 @@ def principal_components(
 
     Raises:
         RecordingError: No pairs, or no such layer or position.
-        SelectionError: Fewer than two components are asked for, or above rounding.
+        ArgumentError: Fewer than two components are asked for.
+        SelectionError: Fewer than two components are above rounding.
         SteeringError: The model is steered by rows, a gate or a scope.
     """
-    check_count("components", components)
+    integer("components", components, least=2)
     found = read_pairs(model, pairs, position, [layer])
     stream = torch.cat([found.chosen[:, 0], found.rejected[:, 0]])
     mean = stream.mean(dim=0)
     U, S, Vh = torch.linalg.svd(stream - mean, full_matrices=False)
     variance = S.square() / (len(stream) - 1)
     rank = int((variance.sqrt() > _noise(stream, found.eps)).sum())
-    if components < 2 or rank < 2:
+    if rank < 2:
         raise SelectionError(
             "there are no two components",
-            found=f"components={components}, {rank} above rounding in {len(stream)} answers",
+            found=f"{rank} above rounding in {len(stream)} answers",
             expected="at least two components of answers that vary",
-            do="give more pairs, or ask for more components",
+            do="give more pairs",
         )
     kept = slice(0, min(components, rank))
     scores = (U * S)[:, kept]

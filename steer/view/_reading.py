@@ -24,16 +24,7 @@ _TOKENS = 4096  # of one forward, padding included
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairStream:
-    """The residual stream of pairs at one position.
-
-    Args:
-        chosen: `[pair layer d_model]` in float64, in residual units.
-        rejected: `[pair layer d_model]` likewise.
-        layers: The layers.
-        position: The label of the position.
-        eps: Machine epsilon of the dtype that the model computed in.
-        domains: The domain of each pair.
-    """
+    """The residual stream of pairs at one position."""
 
     chosen: Float[Tensor, "pair layer d_model"]
     rejected: Float[Tensor, "pair layer d_model"]
@@ -46,25 +37,7 @@ class PairStream:
 def read_pairs(
     model: Model, pairs: Pairs | Activations, position: str, layers: Sequence[int]
 ) -> PairStream:
-    """Return the residual stream of each pair at one position, steering included.
-
-    Args:
-        model: The model; inside `with model.steered(...)` it is read steered.
-        pairs: The pairs, at least one; or a recording that kept its pairs, which is not read
-            again.
-        position: `template[-1]`, …, `response_mean`, `response_first`, `response_last` or
-            `prompt_last`, as `record` labels them.
-        layers: Layers (block outputs, 0-based), ascending.
-
-    Returns:
-        The streams; memory is pairs × layers × d_model.
-
-    Raises:
-        RecordingError: No pairs, no such position, or no such layer.
-        SelectionError: An argument of another kind, or a stream that is not finite.
-        SteeringError: The model is steered by rows, a gate or a scope.
-        CapabilityError: The model's engine does not work on its modules.
-    """
+    """Return the residual stream of each pair at one position, steering included."""
     check_kind("model", model, Model)
     if isinstance(pairs, Activations):
         return _recorded(model, pairs, position, layers)

@@ -18,14 +18,7 @@ class HasRows(Protocol):
 
 
 def rows_of(results: HasRows | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the rows of a result, or rows that are given.
-
-    Args:
-        results: Either.
-
-    Raises:
-        SelectionError: It is neither.
-    """
+    """Return the rows of a result, or rows that are given."""
     given: Any = getattr(results, "rows", results)
     rows: list[Mapping[str, Any]] = as_list("rows", given)
     odd = [row for row in rows if not isinstance(row, Mapping) or not _texts(row)]
@@ -43,12 +36,8 @@ def _texts(names: Iterable[object]) -> bool:
     return all(isinstance(name, str) for name in names)
 
 
-def number(value: object) -> float | None:
-    """Return a value as a float; None if it is no number.
-
-    Args:
-        value: A number of Python or of a library; NaN and infinity are numbers.
-    """
+def as_float(value: object) -> float | None:
+    """Return a value as a float; None if it is no number."""
     try:
         return None if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -56,19 +45,10 @@ def number(value: object) -> float | None:
 
 
 def column(rows: Iterable[Mapping[str, Any]], name: str, *, finite: bool = True) -> list[float]:
-    """Return the numbers of a column.
-
-    Args:
-        rows: The rows.
-        name: The column.
-        finite: Whether NaN and infinity are refused.
-
-    Raises:
-        SelectionError: A row has no number there.
-    """
+    """Return the numbers of a column."""
     found = []
     for k, row in enumerate(rows):
-        value = number(row.get(name))
+        value = as_float(row.get(name))
         if value is None or (finite and not math.isfinite(value)):
             raise SelectionError(
                 f"row {k} (counted from 0) has no number {name!r} that can be drawn",
@@ -81,14 +61,6 @@ def column(rows: Iterable[Mapping[str, Any]], name: str, *, finite: bool = True)
 
 
 def ends(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
-    """Return the ends of intervals in a column, NaN where a row has none.
-
-    Args:
-        rows: The rows.
-        name: The column.
-
-    Raises:
-        SelectionError: Something else than a number stands there.
-    """
+    """Return the ends of intervals in a column, NaN where a row has none."""
     known = ({name: math.nan if row.get(name) is None else row[name]} for row in rows)
     return column(known, name, finite=False)

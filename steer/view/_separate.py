@@ -25,14 +25,6 @@ def auc(
     it has a width also where θ is 0 or 1. It takes both sides as independent, which makes it too
     wide rather than too narrow where the answers to one prompt resemble each other.
 
-    Args:
-        chosen: One number for each pair.
-        rejected: Likewise.
-        tie: The largest difference that is a tie, in their unit.
-
-    Returns:
-        The AUC; 0.5 is chance.
-
     Reference:
         Newcombe 2006 (Statist. Med. 25, 559), method 5.
     """
@@ -70,11 +62,6 @@ def d_prime(
     d′ = (mean s⁺ − mean s⁻) / √((var s⁺ + var s⁻) / 2), with the jackknife's interval over pairs.
     Means within `tie` are equal and a standard deviation within it is 0. For equal means d′ is 0;
     else it is infinite where nothing varies.
-
-    Args:
-        chosen: One number for each pair.
-        rejected: Likewise.
-        tie: The largest difference that rounding alone can make, in their unit.
     """
     n = len(chosen)
     if n < 2:
@@ -105,11 +92,6 @@ def resolution(
     the d-term sum that an operator forms to change this projection: each partial sum is at most
     ‖h ∘ u‖₁ and is rounded by the unit roundoff u₃₂ of float32 (of the dtype, if that is finer),
     in whatever order a machine sums, and d such errors of either sign add up to √d of them.
-
-    Args:
-        products: h ∘ u, in residual units: large activations that the direction does not see add
-            nothing.
-        eps: Machine epsilon of the stream's dtype.
 
     Reference:
         Higham and Mary 2019 (SIAM J. Sci. Comput. 41, A2815): the √d.

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,12 +12,11 @@ from steer.extract import Activations
 from steer.measure import Estimate
 from steer.model import Model
 from steer.pairs import Pairs
-from steer.show import Row
-from steer.view._base import Panel, View
+from steer.show import Chart, Curves, Row
+from steer.view._base import View
+from steer.view._charts import LAYER, estimates
 from steer.view._checks import check_kind
 from steer.view._directions import directions, position_of, unit
-from steer.view._drawing import layer_axis, line
-from steer.view._look import GREY, category
 from steer.view._reading import read_pairs
 from steer.view._separate import auc, d_prime, resolution
 
@@ -79,23 +76,24 @@ class Separation(View):
         return f"Separation of chosen and rejected · {len(self.chosen)} pairs · {self.position}"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """AUC by layer, and d′ by layer."""
+        low = [e.interval[0] for e in self.auc]
+        limits = min(0.45, *(v for v in low if v == v)) - 0.02, 1.02
         return {
-            "AUC": Panel(partial(self._draw, self.auc, "AUC (0.5 = chance)", 0.5)),
-            "d′": Panel(partial(self._draw, self.d_prime, "d′ (standard deviations)", 0.0)),
+            "AUC": self._chart(self.auc, "AUC (0.5 = chance)", 0.5, limits),
+            "d′": self._chart(self.d_prime, "d′ (standard deviations)", 0.0, (None, None)),
         }
 
-    def _draw(self, found: Sequence[Estimate], label: str, chance: float, ax: Any) -> None:
-        ends = [e.interval for e in found]
-        values = [e.value for e in found]
-        low, high = zip(*ends, strict=True)
-        line(ax, self.layers, values, low, high, category(0))
-        ax.axhline(chance, color=GREY, linewidth=1, linestyle=":")
-        ax.set_ylabel(label)
-        if chance:
-            ax.set_ylim(min(0.45, *low) - 0.02, 1.02)
-        layer_axis(ax, self.layers)
+    def _chart(
+        self,
+        found: Sequence[Estimate],
+        caption: str,
+        chance: float,
+        limits: tuple[float | None, float | None],
+    ) -> Curves:
+        points = {"": estimates(self.layers, found)}
+        return Curves(caption, LAYER, points, level=chance, limits=limits, whole=True)
 
 
 def separation(
@@ -127,7 +125,8 @@ def separation(
 
     Raises:
         RecordingError: No pairs, or no such layer, domain or position.
-        SelectionError: A direction is zero, or an argument of another kind.
+        ArgumentError: An argument has the wrong type.
+        SelectionError: A direction is zero.
         SteeringError: The model is steered by rows, a gate or a scope.
         FitError: The direction has another width than the model.
     """

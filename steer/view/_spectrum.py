@@ -9,15 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import number, one_of
 from steer.algebra import LowRank, Term, Vector, Weight, inner
 from steer.algebra._term import dense
-from steer.errors import AlgebraError, SelectionError
-from steer.show import Row
-from steer.view._base import Panel, View
-from steer.view._checks import check_among, check_kind
-from steer.view._drawing import legend_name, matrix
-from steer.view._look import category
-from steer.view._rows import number
+from steer.errors import AlgebraError
+from steer.show import Chart, Curves, Matrix, Row
+from steer.view._base import View
+from steer.view._charts import matrix, zipped
+from steer.view._checks import check_kind
 
 _KINDS = 7  # lines in the picture of spectra
 
@@ -55,15 +54,9 @@ class Module:
             share: In (0, 1].
 
         Raises:
-            SelectionError: It is not.
+            ArgumentError: It is not.
         """
-        if not 0 < (number(share) or 0.0) <= 1:
-            raise SelectionError(
-                "there is no such share of the energy",
-                found=repr(share)[:120],
-                expected="a number above 0, at most 1",
-                do="0.9 is that of the table",
-            )
+        share = number("share", share, above=0.0, most=1.0, do="the table has that of 0.9")
         squares = self.singular_values.square()
         if not float(squares.sum()):
             return None
@@ -93,9 +86,9 @@ class Spectrum(View):
             key: `layer` or `kind`.
 
         Raises:
-            SelectionError: It is neither.
+            ArgumentError: It is neither.
         """
-        check_among("key", key, ("layer", "kind"))
+        one_of("key", key, ("layer", "kind"))
         found: dict[Any, float] = {}
         for module in self.modules:
             name = getattr(module, key)
@@ -124,56 +117,42 @@ class Spectrum(View):
         return f"Spectrum of {len(self.modules)} modules · norm {self.energy**0.5:.4g}"
 
     @property
-    def panels(self) -> Mapping[str, Panel]:
+    def panels(self) -> Mapping[str, Chart]:
         """Energy by module and layer, and how fast the singular values fall."""
-        kinds, layers = self.energy_by("kind"), self.energy_by("layer")
-        size = Panel(
-            self._draw_energy, min(3.4 + 0.42 * len(layers), 9.0), min(1.6 + 0.32 * len(kinds), 8.0)
-        )
+        charts: dict[str, Chart] = {"energy": self._energies()}
         if any(len(m.singular_values) for m in self.modules):
-            return {"energy": size, "spectrum": Panel(self._draw_spectra)}
-        return {"energy": size}
+            charts["spectrum"] = self._spectra()
+        return charts
 
-    def _draw_energy(self, ax: Any) -> None:
+    def _energies(self) -> Matrix:
         kinds, layers = list(self.energy_by("kind")), list(self.energy_by("layer"))
         shares = torch.full((len(kinds), len(layers)), torch.nan, dtype=torch.float64)
         for m in self.modules:
             cell = kinds.index(m.kind), layers.index(m.layer)
             shares[cell] = shares[cell].nan_to_num() + 100 * m.energy / (self.energy or 1.0)
-        top = float(shares.nan_to_num().max()) or 1.0
-        columns = ["–" if layer is None else str(layer) for layer in layers]
-        texts = [["" if v != v else f"{v:.1f}" for v in row] for row in shares.tolist()]
         fits = len(layers) <= 12
-        matrix(
-            ax,
+        return matrix(
+            "share of energy (%)",
             shares,
             kinds,
-            columns,
-            unit="share of energy (%)",
-            limits=(0.0, top),
-            texts=texts if fits else [],
+            ["–" if layer is None else str(layer) for layer in layers],
+            (0.0, float(shares.nan_to_num().max()) or 1.0),
+            texts=[["" if v != v else f"{v:.1f}" for v in r] for r in shares.tolist()] * fits,
+            across="layer",
         )
-        ax.set_xlabel("layer")
 
-    def _draw_spectra(self, ax: Any) -> None:
+    def _spectra(self) -> Curves:
         by_kind: dict[str, list[Tensor]] = {}
         for m in self.modules:
             if len(m.singular_values) and float(m.singular_values[0]):
                 by_kind.setdefault(m.kind, []).append(m.singular_values / m.singular_values[0])
-        largest = sorted(by_kind, key=lambda kind: -self.energy_by("kind")[kind])[:_KINDS]
-        for n, kind in enumerate(largest):
+        series = {}
+        for kind in sorted(by_kind, key=lambda kind: -self.energy_by("kind")[kind])[:_KINDS]:
             length = min(map(len, by_kind[kind]))
             mean = torch.stack([s[:length] for s in by_kind[kind]]).mean(dim=0)
-            look = category(n) | {"markersize": 3.5, "linewidth": 1.3}
-            ax.plot(range(1, length + 1), mean.tolist(), label=legend_name(kind), **look)
-        ax.set(
-            xlabel="number of singular value",
-            ylabel="σ / largest σ (mean over layers)",
-            ylim=(0, 1.04),
-        )
-        ax.locator_params(axis="x", integer=True)
-        ax.legend(fontsize=7)
-        ax.grid(alpha=0.3)
+            series[kind] = zipped(range(1, length + 1), mean)
+        along, up = "number of singular value", "σ / largest σ (mean over layers)"
+        return Curves(up, along, series, limits=(0.0, 1.04), whole=True)
 
 
 def spectrum(vector: Vector) -> Spectrum:
@@ -191,7 +170,7 @@ def spectrum(vector: Vector) -> Spectrum:
 
     Raises:
         AlgebraError: There is no weight site.
-        SelectionError: It is no vector.
+        ArgumentError: It is no vector.
     """
     check_kind("vector", vector, Vector)
     found = [(s.name, t) for s, t in vector.terms.items() if isinstance(s, Weight)]
@@ -207,9 +186,9 @@ def spectrum(vector: Vector) -> Spectrum:
 
 def _module(name: str, term: Term) -> Module:
     energy = max(inner(term, term), 0.0)
-    number = re.search(r"(?:^|\.)(\d+)\.(.+)", name)
-    layer = int(number[1]) if number else None
-    kind = (number[2] if number else name).removesuffix(".weight")
+    block = re.search(r"(?:^|\.)(\d+)\.(.+)", name)
+    layer = int(block[1]) if block else None
+    kind = (block[2] if block else name).removesuffix(".weight")
     return Module(name, layer, kind, term.shape, energy, _singular_values(term))
 
 

@@ -11,10 +11,6 @@ def tokens_of(model: Model, ids: Sequence[int] | None = None) -> tuple[str, ...]
     """Return the text of tokens, with signs for a space, a line break and a tab.
 
     A token that adds no text of its own is given as the vocabulary has it.
-
-    Args:
-        model: The model, with its tokenizer.
-        ids: Token ids; by default every token of the tokenizer that has a logit.
     """
     tokenizer = model.tokenizer
     wanted = range(min(len(tokenizer), model.architecture.vocab)) if ids is None else ids
@@ -26,9 +22,10 @@ def tokens_of(model: Model, ids: Sequence[int] | None = None) -> tuple[str, ...]
 
 
 def visible(text: str) -> str:
-    """Return a text with signs for white space, and code points for what cannot be printed.
-
-    Args:
-        text: Any text; a terminal would obey some of what cannot be printed.
-    """
+    """Return a text with signs for white space, and code points for what cannot be printed."""
     return "".join(_SIGNS.get(c, c if c.isprintable() else f"\\u{ord(c):04x}") for c in text)
+
+
+def short(token: str) -> str:
+    """Return a token cut to nine characters, for a cell of a matrix."""
+    return token if len(token) <= 9 else f"{token[:8]}…"

@@ -1,35 +1,28 @@
 """How far each token of a text lies along a direction, as coloured text."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import number
 from steer.algebra import Vector
 from steer.errors import SelectionError
 from steer.model import Model
 from steer.network import encode_exchange
 from steer.pairs import Prompt
-from steer.show import Row
-from steer.show._markup import escaped
-from steer.view._base import Panel, View
+from steer.show import Bars, Card, Chart, Row, Spans
+from steer.show._look import Rgb, diverging, hexadecimal
+from steer.show._rows import table_of
+from steer.view._base import View
 from steer.view._checks import check_finite, check_kind
 from steer.view._directions import directions, unit
-from steer.view._drawing import drawable, mark_beyond
 from steer.view._far import near
-from steer.view._look import OKABE_ITO, Rgb, diverging, hexadecimal, ink
-from steer.view._rows import number
 from steer.view._tokens import tokens_of, visible
 
-if TYPE_CHECKING:
-    from rich.text import Text
-
-_LABELLED = 60  # tokens up to which an axis names each
-_NAMED = 8  # tokens cut off up to which each has its number
 _ROOM = 0.08  # of the axis, above and below what is drawn
 
 
@@ -85,104 +78,31 @@ class Trajectory(View):
         """
         return diverging((float(self.projections[index]) - self.centre) / self.end)
 
-    def __rich__(self) -> "Text":
-        """Return the coloured text for `rich.print`, the answer after a bar."""
-        from rich.text import Text
-
-        text = Text(f"{self.title}\n")
-        for k, token in enumerate(self.tokens):
-            if k == self.response_start:
-                text.append(" ▌ ")
-            colour = self.colour(k)
-            text.append(f"{visible(token)} ", style=f"{ink(colour)} on {hexadecimal(colour)}")
-        return text
-
-    def ansi(self) -> str:
-        """Return the coloured text with escape codes of 24-bit colour, for a terminal."""
-        parts = [f"{self.title}\n"]
-        for k, token in enumerate(self.tokens):
-            red, green, blue = self.colour(k)
-            front = "38;2;0;0;0" if ink((red, green, blue)) == "#000000" else "38;2;255;255;255"
-            bar = " ▌ " if k == self.response_start else ""
-            parts.append(f"{bar}\x1b[{front};48;2;{red};{green};{blue}m{visible(token)} \x1b[0m")
-        return "".join(parts)
-
     @property
-    def html(self) -> str:
-        """The coloured text as HTML; each token tells its projection when pointed at."""
-        spans = []
-        for k, (token, value) in enumerate(
-            zip(self.tokens, self.projections.tolist(), strict=True)
-        ):
-            colour = self.colour(k)
-            bar = (
-                "margin-left:0.8em;border-left:3px solid #000;" if k == self.response_start else ""
-            )
-            spans.append(
-                f"<span title='{value:.4g}' style='{bar}background:{hexadecimal(colour)};"
-                f"color:{ink(colour)};padding:1px 2px;margin:1px'>{escaped(visible(token))}</span>"
-            )
-        return f"<div style='line-height:1.9;font-family:monospace'>{' '.join(spans)}</div>"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escaped(self.title)}</p>{self.html}{self._image()}"
-
-    @property
-    def panels(self) -> Mapping[str, Panel]:
-        """The projection along the text, without the length of bars that are far out."""
-        width = max(5.0, min(11.0, 1.5 + 0.2 * len(self.tokens)))
-        return {"projection": Panel(self._draw, width, 3.2)}
-
-    def _draw(self, ax: Any) -> None:
-        places = range(len(self.tokens))
-        colours = [hexadecimal(self.colour(k)) for k in places]
-        ax.bar(
-            places,
-            (self.projections - self.centre).tolist(),
-            bottom=self.centre,
-            color=colours,
-            edgecolor="black",
-            linewidth=0.5,
-        )
-        ax.axhline(self.centre, color="black", linewidth=0.8)
-        ax.axvline(self.response_start - 0.5, color=OKABE_ITO[-1], linewidth=1, linestyle="--")
-        if len(self.tokens) <= _LABELLED:
-            ax.set_xticks(places, [drawable(t) for t in self.tokens], parse_math=False)
-            ax.tick_params(axis="x", rotation=90, labelsize=7)
-        else:
-            ax.set_xlabel("token")
-        ax.margins(x=0.01)
-        self._cut(ax)
-        ax.set_ylabel(f"projection at layer {self.layer}\n(residual units)")
-        ax.annotate(
-            "answer →",
-            (self.response_start - 0.4, 1.0),
-            xycoords=("data", "axes fraction"),
-            fontsize=8,
-            va="bottom",
-        )
-
-    def _cut(self, ax: Any) -> None:
-        """Scale the axis without the tokens that are far out, and mark where it cuts these off."""
+    def panels(self) -> Mapping[str, Chart]:
+        """The projection of each token; bars that are far out are cut off."""
         values = self.projections
         inside = near(values, self.centre)
-        far = [k for k, shown in enumerate(inside.tolist()) if not shown]
-        if not far:
-            return
         kept = [self.centre, *values[inside].tolist()]
         room = _ROOM * (max(kept) - min(kept))
-        ax.set_ylim(min(kept) - room, max(kept) + room)
-        for k in far:
-            mark_beyond(ax, k, float(values[k]), named=len(far) <= _NAMED)
-        right = self.response_start <= len(values) / 2  # away from where the answer begins
-        ax.annotate(
-            f"▲▼ cut off: {len(far)} of {len(values)} tokens",
-            (1.0 if right else 0.0, 1.0),
-            xycoords="axes fraction",
-            fontsize=8,
-            ha="right" if right else "left",
-            va="bottom",
+        chart = Bars(
+            f"projection at layer {self.layer} (residual units)",
+            self.tokens,
+            tuple(values.tolist()),
+            along="tokens",
+            base=self.centre,
+            limits=None if bool(inside.all()) else (min(kept) - room, max(kept) + room),
+            colours=tuple(hexadecimal(self.colour(k)) for k in range(len(self.tokens))),
+            split=(self.response_start, "answer"),
         )
+        return {"projection": chart}
+
+    def _card(self) -> Card:
+        colours = tuple(self.colour(k) for k in range(len(self.tokens)))
+        values = tuple(self.projections.tolist())
+        text = Spans(tuple(map(visible, self.tokens)), values, colours, self.response_start)
+        table = table_of(self.rows, folded_up=True)
+        return Card(self.title, (), (text, *self.panels.values(), table))
 
 
 def trajectory(
@@ -215,8 +135,9 @@ def trajectory(
         The projections.
 
     Raises:
-        SelectionError: The vector has several layers and none is named, its direction is zero, an
-            argument of another kind, or a stream that is not finite.
+        ArgumentError: An argument has the wrong type, or `centre` is not finite.
+        SelectionError: The vector has several layers and none is named, its direction is zero, or
+            the stream is not finite.
         RecordingError: The vector has no direction at the layer.
         FitError: The vector has another width than the model.
         TextError: The answer has no token.
@@ -226,14 +147,8 @@ def trajectory(
     wanted, rows = directions(
         vector, [_layer(vector) if layer is None else layer], width=model.d_model
     )
-    along, middle = unit(wanted, rows)[0], number(centre)
-    if middle is None or not math.isfinite(middle):
-        raise SelectionError(
-            "the centre of the colours cannot be used",
-            found=f"centre={centre!r}"[:120],
-            expected="a finite number, in residual units",
-            do="leave it out for 0",
-        )
+    along = unit(wanted, rows)[0]
+    middle = number("centre", centre, do="leave it out for 0")
     if response is None:
         response = model.generate([prompt], **options)[0]
     check_kind("response", response, str)

@@ -36,9 +36,9 @@ def checkpoint() -> Path:
 
 def picture() -> Any:
     """A picture without a window, as every view draws one."""
-    from steer.view._drawing import new_figure
+    from steer.view._picture import Picture
 
-    return new_figure(1, 1)
+    return Picture(figsize=(1, 1))
 
 
 def streamed(path: Any) -> None:

@@ -17,7 +17,7 @@ from tests.browser import chromium
 from tests.report.setting import page
 
 SCHEMES = ("light", "dark")
-PICTURES = 12  # as tests/report/test_report.py counts them in the file
+PICTURES = 4  # as tests/report/test_report.py counts them in the file
 
 
 @dataclass
@@ -77,7 +77,7 @@ def test_every_picture_is_there_and_nothing_else_is_fetched(
     browser: Any, file: Path, scheme: str
 ) -> None:
     with opened(browser, file, scheme) as (tab, seen):
-        pictures = tab.query_selector_all("svg")
+        pictures = tab.query_selector_all("figure > svg")
         assert len(pictures) == PICTURES
         background = max(colours(tab.query_selector("h1")).items(), key=lambda kv: kv[1])[0]
         assert (sum(background) < 3 * 60) == (scheme == "dark")

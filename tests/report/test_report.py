@@ -53,7 +53,7 @@ class Read:
 
 
 class _Reader(HTMLParser):
-    VOID = ("meta", "link", "line", "circle", "polyline", "polygon", "rect")
+    VOID = ("meta", "link")
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -96,9 +96,9 @@ def test_everything_is_measured_in_order() -> None:
     assert tuple(part.title for part in page().sections) == MEASURED
     assert repr(page()) == f"Report('Two <knobs>': {', '.join(MEASURED)})"
     found = read(page().html)
-    # 2 dose-responses, 1 scatter, 1 matrix, 2 baselines, (cosines, d′, error) × 2 reliabilities
-    assert found.count("svg") == 12
-    assert all(attrs.get("aria-label") for tag, attrs in found.tags if tag == "svg")
+    assert found.count("figure") == 4, "2 dose-responses, 1 of side effects, 1 matrix"
+    pictures = [attrs for tag, attrs in found.tags if tag == "svg"]
+    assert all(attrs.get("aria-label") or attrs.get("aria-hidden") for attrs in pictures)
 
 
 def test_nothing_points_outside_and_nothing_runs() -> None:
@@ -129,7 +129,7 @@ def test_the_curve_is_what_the_sweep_measured() -> None:
     grid = [{"medical": c} for c in (-1.0, 0.0, 1.0)] + [{"legal": 1.0, "medical": 1.0}]
     swept = sweep(model(), knobs(), data, grid, progress=False)
     shown = read(body(Report.of(swept), "Dose-response"))
-    assert shown.count("svg") == 1, "legal is not turned alone"
+    assert shown.count("figure") == 1, "legal is not turned alone"
     rows = [r for r in swept.rows if r["coefficient.legal"] == 0]
     curves, steered = (
         len(swept.rows) // 4,
@@ -152,9 +152,9 @@ def test_layers_have_a_picture_each() -> None:
     data = unseen().of_domain("legal")
     swept = sweep(model(), vector, data, (-1.0, 0.0), layers=[2, 3], progress=False)
     html = Report.of(swept).html
-    assert html.count("<svg") == 2
-    assert ", layer 2" in html
-    assert ", layer 3" in html
+    assert html.count("<figure>") == 2
+    assert "layer 2" in html
+    assert "layer 3" in html
 
 
 def test_the_front_is_what_no_setting_betters() -> None:
@@ -162,8 +162,7 @@ def test_the_front_is_what_no_setting_betters() -> None:
     costs = Costs(tuple(tried), chosen=2, budget=0.5)
     assert [cost.setting for cost in costs.front] == ["none", "small", "large"]
     shown = body(Report.of(costs), "Side effects")
-    assert "budget" in shown
-    assert "limit 0.5" in shown
+    assert "budget 0.5" in shown
     rows = read(shown)
     assert rows.count("tr") == 1 + 4, "the head, the front and the one chosen"
 
@@ -208,7 +207,7 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
     found = Report.of(chosen)
     assert [part.title for part in found.sections] == ["Choice", "Side effects"]
     (share,) = chosen.test.values()
-    assert f"{share.value:.3g} [" in body(found, "Choice")
+    assert f"{share.value:.1%} [" in body(found, "Choice")
     for name in ("steered", "base", "random", "prompted"):
         assert name in body(found, "Choice")
     whole = report(
@@ -319,7 +318,7 @@ def test_an_operator_of_strengths_is_not_turned_below_zero() -> None:
         progress=False,
     )
     shown = read(body(found, "Dose-response")).words
-    assert "−" not in shown.split("Numbers")[1].replace("– ", "")
+    assert not re.search(r"-\d", shown)
     assert read(body(found, "Examples")).count("th") == 4, "prompt, unsteered, half, whole"
 
 

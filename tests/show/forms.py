@@ -7,8 +7,11 @@ from typing import Any
 from rich.console import Console
 
 SVG = "{http://www.w3.org/2000/svg}"
-_PLAIN = "div style table thead tbody tr th td figure figcaption p details summary span svg line"
-_DRAWN = "svg rect line circle polyline text title"
+_PLAIN = (
+    "div style table thead tbody tr th td figure figcaption p details summary span "
+    "svg line polyline polygon circle rect title"
+)
+_DRAWN = "svg rect line circle polyline polygon text title"
 ALLOWED = {*_PLAIN.split(" "), *(f"{SVG}{name}" for name in _DRAWN.split(" "))}
 
 

@@ -5,7 +5,7 @@ import torch
 
 import steer
 from steer import view
-from steer.errors import RecordingError, SelectionError
+from steer.errors import ArgumentError, RecordingError, SelectionError
 from steer.view._reading import read_pairs
 from tests.view.setting import AT, LAYER, half, held_out, model
 
@@ -51,7 +51,7 @@ def test_points_name_domain_and_side() -> None:
 
 
 def test_there_must_be_two_components() -> None:
-    with pytest.raises(SelectionError, match="two components"):
+    with pytest.raises(ArgumentError, match="components=1"):
         view.principal_components(model(), held_out(), layer=LAYER, components=1)
     with pytest.raises(RecordingError, match="no such layers"):
         view.principal_components(model(), held_out(), layer=99)

@@ -11,7 +11,7 @@ from steer import view
 from steer.demo import vectors_path
 from steer.errors import SelectionError
 from steer.model import prompt_batch
-from steer.view._look import diverging
+from steer.show._look import diverging
 from tests.view.setting import LAYER, asked, everywhere, model, palrs
 
 ANSWER = "Please see a doctor."
@@ -66,29 +66,35 @@ def test_every_form_holds_the_tokens_in_their_colours() -> None:
     from rich.console import Console
 
     found = view.trajectory(model(), palrs(), asked()[0], ANSWER)
-    spans = ET.fromstring(found.html).findall("span")
+    spans = coloured(found)
     assert [span.text for span in spans] == list(found.tokens)
     assert [float(s.get("title", "")) for s in spans] == pytest.approx(
         found.projections.tolist(), rel=1e-3
     )
     for k, span in enumerate(spans):
         assert "background:#{:02x}{:02x}{:02x};".format(*found.colour(k)) in span.get("style", "")
-    codes = re.findall(r"48;2;(\d+);(\d+);(\d+)m", found.ansi())
-    assert [tuple(map(int, c)) for c in codes] == [found.colour(k) for k in range(len(codes))]
     console = Console(width=10_000, color_system="truecolor", force_terminal=True)
     with console.capture() as capture:
         console.print(found)
-    plain = re.sub(r"\x1b\[[\d;]*m", "", capture.get())
-    assert (
-        plain.split("\n")[1].split()
-        == re.sub(r"\x1b\[[\d;]*m", "", found.ansi()).split("\n")[1].split()
-    )
+    codes = re.findall(r"48;2;(\d+);(\d+);(\d+)m", capture.get())
+    assert [tuple(map(int, c)) for c in codes] == [found.colour(k) for k in range(len(codes))]
+    assert len(codes) == len(found.tokens)
 
 
 def test_a_token_is_no_html_and_no_terminal_code() -> None:
+    from rich.console import Console
+
     evil = view.Trajectory(("<b>&'", "\x1b[2J"), torch.tensor([1.0, -1.0]), 1, 0, 0.0, 1.0)
-    assert ET.fromstring(evil.html).findall("span")[0].text == "<b>&'"
-    assert "\x1b[2J" not in evil.ansi()
+    assert coloured(evil)[0].text == "<b>&'"
+    console = Console(width=200, force_terminal=True)
+    with console.capture() as capture:
+        console.print(evil)
+    assert "\x1b[2J" not in capture.get()
+
+
+def coloured(found: view.Trajectory) -> list[ET.Element]:
+    """Return the coloured pieces of the HTML."""
+    return ET.fromstring(found._repr_html_()).findall("div[@class='steer-spans']/span")
 
 
 def test_the_layer_must_be_clear() -> None:

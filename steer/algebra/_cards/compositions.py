@@ -6,7 +6,8 @@ from steer.algebra._cards.weights import norm_of
 from steer.algebra._composition import Composition, Part
 from steer.algebra._site import Residual
 from steer.show import Bar, Card, Table
-from steer.show._card import Cell, scale
+from steer.show._card import Cell
+from steer.show._chart import scale
 
 _MOST = 40  # domains shown
 _FOLDED = 200
@@ -15,11 +16,7 @@ _PROMPTS_FOLDED = 64
 
 
 def composition_card(composition: Composition) -> Card:
-    """Return a composition's card.
-
-    Args:
-        composition: The composition.
-    """
+    """Return a composition's card."""
     facts = []
     if composition.per_row:
         facts.append(("rows", f"{len(composition.coefficients)}, one for each prompt"))
@@ -70,23 +67,14 @@ def _tables(composition: Composition) -> list[Table]:
 
 
 def steered_card(composition: Composition, *, attached: bool) -> Card:
-    """Return the card of a steering: whether it is at work, and its composition's.
-
-    Args:
-        composition: What steers.
-        attached: Whether it is at work.
-    """
+    """Return the card of a steering: whether it is at work, and its composition's."""
     of = composition_card(composition)
     state = "attached" if attached else "not attached"
     return Card(f"Steered({state}) · {of.title}", of.facts, of.blocks, of.notes)
 
 
 def part_card(part: Part) -> Card:
-    """Return the card of one domain's part: its vector's, and how it acts.
-
-    Args:
-        part: The part.
-    """
+    """Return the card of one domain's part: its vector's, and how it acts."""
     of = vector_card(part.vector)
     acts = ("acts", f"{part.operator} on {part.scope}")
     return Card(f"Part · {title(part.vector)}", (acts, *of.facts), of.blocks, of.notes)

@@ -11,11 +11,7 @@ _MOST = 40  # centroids shown
 
 
 def gate_fact(gate: DomainGate) -> str:
-    """Return a gate in a line.
-
-    Args:
-        gate: The gate.
-    """
+    """Return a gate in a line."""
     background = len(gate.centroids) - len(gate.domains)
     words = [" | ".join(gate.domains) + (f" (+ {background} background)" if background else "")]
     words.append(f"read at layer {gate.layer}, margin {gate.margin:g}")
@@ -25,11 +21,7 @@ def gate_fact(gate: DomainGate) -> str:
 
 
 def gate_line(gate: DomainGate) -> str:
-    """Return a gate as it stands inside of other values.
-
-    Args:
-        gate: The gate.
-    """
+    """Return a gate as it stands inside of other values."""
     more = len(gate.centroids) - len(gate.domains)
     accuracy = "not measured" if gate.accuracy is None else f"{gate.accuracy:.1%}"
     names = plain(", ".join(gate.domains[:_MOST]), 240)
@@ -40,11 +32,7 @@ def gate_line(gate: DomainGate) -> str:
 
 
 def gate_card(gate: DomainGate) -> Card:
-    """Return a gate's card.
-
-    Args:
-        gate: The gate.
-    """
+    """Return a gate's card."""
     accuracy = "not measured" if gate.accuracy is None else f"{gate.accuracy:.1%}"
     centroids = gate.centroids[:_MOST].detach().double()
     apart = torch.cdist(centroids, centroids)

@@ -24,8 +24,8 @@ from steer.algebra._provenance import (
 from steer.algebra._site import Residual, Weight
 from steer.algebra._term import LowRank, Term, tensors
 from steer.algebra._vector import Vector
-from steer.show import Bars, Card, Table
-from steer.show._card import Block, Cells, ends, number, ranges
+from steer.show import Bars, Card
+from steer.show._card import Block, Cells, cut_table, number, ranges
 
 _BUDGET = 2**28  # numbers of weight terms gone through to print a vector
 _FOLDED = 400  # rows that are folded up in HTML
@@ -37,9 +37,6 @@ def vector_card(vector: Vector) -> Card:
 
     Norms of weight terms are taken of at most 2**28 numbers, which is a tenth of a second; a larger
     vector shows its shapes, and says how to take them.
-
-    Args:
-        vector: The vector.
     """
     blocks: list[Block] = []
     notes = _warnings(vector)
@@ -74,11 +71,7 @@ def _layers_named(layers: list[int]) -> str:
 
 
 def title(vector: Vector) -> str:
-    """Return one line: method, domain, number of pairs.
-
-    Args:
-        vector: The vector.
-    """
+    """Return one line: method, domain, number of pairs."""
     made = vector.provenance
     words = ["Vector", made.method]
     words += [made.domain] if made.domain else []
@@ -87,11 +80,7 @@ def title(vector: Vector) -> str:
 
 
 def model_fact(model: ModelInfo) -> str:
-    """Return what identifies a model, in a line.
-
-    Args:
-        model: The model.
-    """
+    """Return what identifies a model, in a line."""
     revision = f", revision {model.revision}" if model.revision else ""
     size = f"{model.n_layers} layers of width {model.d_model}"
     return f"{model.model_id} ({size}{revision}), config {model.config[:8]}"
@@ -132,11 +121,7 @@ def _brief(value: object) -> str:
 
 
 def sites_fact(vector: Vector) -> str:
-    """Return how many sites of which kind a vector has, and its dtypes.
-
-    Args:
-        vector: The vector.
-    """
+    """Return how many sites of which kind a vector has, and its dtypes."""
     weights = len(vector) - len(vector.layers)
     kinds = []
     if vector.layers:
@@ -152,11 +137,7 @@ def sites_fact(vector: Vector) -> str:
 
 
 def tuning_fact(tuning: Tuning) -> str:
-    """Return the setting that was chosen for a vector, in a line.
-
-    Args:
-        tuning: The setting.
-    """
+    """Return the setting that was chosen for a vector, in a line."""
     place = "all sites" if tuning.layer is None else f"layer {tuning.layer}"
     words = [f"{place}, coefficient {tuning.coefficient:g}"]
     words.append(f"{tuning.operator} on {tuning.scope}")
@@ -180,13 +161,7 @@ def _layers(vector: Vector) -> list[Block]:
         (f"{name}*" if k == marked else name, f"{norm:.4g}", *map(_digits, measured))
         for k, (name, norm, measured) in enumerate(zip(names, norms, columns, strict=True))
     ]
-    shown = ends(len(rows), marked)
-    gap: Cells = ("…",) * len(_LAYER_HEAD)
-    table = Table(
-        _LAYER_HEAD,
-        tuple(gap if k is None else rows[k] for k in shown),
-        rest=tuple(row for k, row in enumerate(rows) if k not in shown)[:_FOLDED],
-    )
+    table = cut_table(_LAYER_HEAD, rows, keep=marked, folded=_FOLDED)
     captions = ("relative norm ‖v‖/‖h‖ by layer", "", "split-half cosine by layer")
     pictures = [Bars("norm by layer", names, tuple(norms), marked)]
     for caption, values in zip(captions, zip(*columns, strict=True), strict=True):

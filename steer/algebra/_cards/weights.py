@@ -22,15 +22,7 @@ _SAFE = (1e-15, 1e15)
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """One parameter of a vector.
-
-    Args:
-        name: Its name.
-        shape: Its shape.
-        form: How its term is held.
-        norm: ‖ΔW‖ in weight units; None if it was not taken.
-        more: Cells of further columns.
-    """
+    """One parameter of a vector."""
 
     name: str
     shape: tuple[int, ...]
@@ -59,11 +51,7 @@ class Weighed:
 
 
 def norm_of(term: Term) -> float:
-    """Return the norm of a term in float64, without forming a product; NaN if it has no values.
-
-    Args:
-        term: The term.
-    """
+    """Return the norm of a term in float64, without forming a product; NaN if it has no values."""
     if any(tensor.is_meta for tensor in tensors(term).values()):
         return math.nan
     if isinstance(term, LowRank):
@@ -86,30 +74,17 @@ def _length(values: Tensor) -> float:
 
 
 def cost_of(term: Term) -> int:
-    """Return about how many numbers are gone through to take the norm of a term.
-
-    Args:
-        term: The term.
-    """
+    """Return about how many numbers are gone through to take the norm of a term."""
     return numbers_in(term) * (term.rank if isinstance(term, LowRank) else 1)
 
 
 def numbers_in(term: Term) -> int:
-    """Return how many numbers a term is held in.
-
-    Args:
-        term: The term.
-    """
+    """Return how many numbers a term is held in."""
     return sum(tensor.numel() for tensor in tensors(term).values())
 
 
 def weighed_table(rows: Sequence[Weighed], more: tuple[str, ...] = ()) -> Table:
-    """Return a table of parameters: all of a few, the largest of many, the rest folded up.
-
-    Args:
-        rows: The parameters, in order.
-        more: Names of the further columns.
-    """
+    """Return a table of parameters: all of a few, the largest of many, the rest folded up."""
     known = any(row.norm is not None for row in rows)
     head = ("weight", "term", "shape", *(["norm"] if known else []), *more)
     if len(rows) <= _ALL:
@@ -130,12 +105,7 @@ def weighed_table(rows: Sequence[Weighed], more: tuple[str, ...] = ()) -> Table:
 
 
 def kinds_of(rows: Sequence[Weighed]) -> list[Block]:
-    """Return where the energy of many parameters lies: by layer as bars, by kind as a table.
-
-    Args:
-        rows: The parameters; of a few there is nothing to sum up. Where their norms were not taken,
-            the table counts the parameters of each kind.
-    """
+    """Return where the energy of many parameters lies: by layer as bars, by kind as a table."""
     if len(rows) <= _ALL:
         return []
     if any(row.norm is None for row in rows):

@@ -1,14 +1,13 @@
 """What settings reach against what they cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from steer.report._charts.scatter import scatter
-from steer.report._html import figure, numbers, paragraph
 from steer.selection import Selection
 from steer.selection._setting import front
-from steer.show import Result, Row
+from steer.show import Chart, Curves, Row, Series
+from steer.view import View
 
 _OBJECTIVE = "preference accuracy"
 
@@ -23,7 +22,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Costs(Result):
+class Costs(View):
     """Settings with what they reach and what they cost.
 
     Args:
@@ -58,6 +57,29 @@ class Costs(Result):
         """Settings to which no other is as good in both objective and KL, by rising KL."""
         return front(self.settings)
 
+    @property
+    def measured(self) -> bool:
+        """Whether the KL of any setting is known."""
+        return any(math.isfinite(cost.kl) for cost in self.settings)
+
+    @property
+    def panels(self) -> Mapping[str, Chart]:
+        """Objective against KL, with the front, the budget and the chosen setting."""
+        tried, best = (_points(costs) for costs in (self.settings, self.front))
+        series = {
+            "tried": Series(tried, joined=False, hue=5),
+            "Pareto front": Series(best, hue=2),
+        }
+        if self.chosen is not None:
+            series["chosen"] = Series(_points((self.settings[self.chosen],)), hollow=True, hue=1)
+        limit = "" if self.budget is None else f"budget {self.budget:g}"
+        along = "KL(steered‖unsteered) on neutral text, nats per token"
+        return {
+            "costs": Curves(
+                self.objective, along, series, marked=self.budget, marked_name=limit, root=True
+            )
+        }
+
 
 def costs_of(selection: Selection) -> Costs:
     """Return the settings that a selection measured.
@@ -79,41 +101,7 @@ def costs_of(selection: Selection) -> Costs:
     return Costs(tuple(tried), at, selection.limits.kl, "objective")
 
 
-def side_effects(result: Costs) -> str:
-    """Return the picture of objective against KL, with budget, front and choice.
-
-    Args:
-        result: The settings.
-    """
-    if all(math.isnan(cost.kl) for cost in result.settings):
-        return paragraph("KL was not measured.") + numbers(result.rows)
-    chosen = None if result.chosen is None else _place(result.settings[result.chosen])
-    picture = scatter(
-        _places(result.settings),
-        _places(result.front),
-        chosen,
-        result.budget,
-        "KL(steered‖unsteered) on neutral text, nats per token",
-        result.objective,
-    )
-    caption = f"{len(result.settings)} settings; those on the front are bettered by no other"
-    front = [row for row in result.rows if row["on the front"] or row["chosen"]]
-    front.sort(key=lambda row: float(row["KL"]))
-    return figure(picture, caption) + numbers(front)
-
-
-def chosen_side_effects(result: Selection) -> str:
-    """Return the same picture of what a selection tried.
-
-    Args:
-        result: What `steer.select` returned.
-    """
-    return side_effects(costs_of(result))
-
-
-def _places(costs: Sequence[Cost]) -> list[tuple[float, float]]:
-    return [_place(cost) for cost in costs]
-
-
-def _place(cost: Cost) -> tuple[float, float]:
-    return cost.kl, cost.objective
+def _points(costs: tuple[Cost, ...]) -> tuple[tuple[float, float], ...]:
+    """Return KL and objective of settings where both are finite."""
+    found = ((cost.kl, cost.objective) for cost in costs)
+    return tuple(point for point in found if all(map(math.isfinite, point)))

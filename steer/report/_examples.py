@@ -9,7 +9,6 @@ from steer.algebra._composition import Steerable
 from steer.engine import unsteered
 from steer.model import Model
 from steer.pairs import Prompt
-from steer.report._html import table
 from steer.show import Result, Row
 
 
@@ -65,15 +64,6 @@ def answered(
         with model.steered(composition, coefficients):
             answers[name] = tuple(model.generate(prompts, **options))
     return Examples(tuple(prompts), answers)
-
-
-def examples(result: Examples) -> str:
-    """Return the answers, a column for each setting.
-
-    Args:
-        result: What `answered` returned.
-    """
-    return table(result.rows)
 
 
 def _said(prompt: Prompt) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from steer.algebra import Composition, ModelInfo, Vector, tensors
 from steer.algebra._file.describe import values_checksum
 from steer.pairs import Pairs
-from steer.report._html import table
-from steer.show import Result, Row
+from steer.show import Card, Result, Row
+from steer.show._rows import table_of
 
 _SHOWN = 16  # digits of a fingerprint
 
@@ -66,14 +66,8 @@ class Setup(Result):
             for k, (name, part) in enumerate(self.composition.parts.items())
         ]
 
-
-def provenance(result: Setup) -> str:
-    """Return two tables: the vectors, and everything else.
-
-    Args:
-        result: What the report is about.
-    """
-    return table(result.vectors) + table(result.rows)
+    def _card(self) -> Card:
+        return Card("", (), (table_of(self.vectors), table_of(self.rows)))
 
 
 def vector_fingerprint(vector: Vector) -> str:

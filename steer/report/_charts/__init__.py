@@ -1,1 +1,0 @@
-"""Pictures as inline SVG: no script, no font and no image from outside."""
