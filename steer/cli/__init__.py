@@ -42,9 +42,9 @@ app.command("eval")(evaluate)
 
 
 def main() -> None:
-    """Run the command line; errors of this library end it with their message and status 1.
+    """Run the command line; an error of this library ends it with its message and status 1.
 
-    Characters that the terminal's encoding does not hold are printed as escapes.
+    Characters outside the terminal's encoding are printed as escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -74,7 +74,7 @@ def align(
     for side in (base, aligned):
         if os.path.exists(side) and out.resolve().is_relative_to(Path(side).resolve()):
             raise VectorFileError(
-                "the vector would be written into one of the models it is taken from",
+                "the vector would be written into one of the models",
                 found=str(out),
                 expected=f"a file outside {side}",
                 do="choose another file: -o vector.safetensors",
@@ -95,14 +95,14 @@ def align(
 
 
 def _sparse(vector: "Vector", density: float | None, drop: float | None, seed: int) -> "Vector":
-    """Return a sparse form; entries are ranked over all tensors, so these are held in memory."""
+    """Return a sparse form, whose entries are ranked over all tensors at once."""
     from steer.alignment import dare, magnitude
 
     return magnitude(vector, density) if density is not None else dare(vector, drop or 0.0, seed)
 
 
 def _share(vector: "Vector", sparse: "Vector") -> float:
-    """Return how many entries are not zero, of those that the vector had."""
+    """Return the share of the vector's entries that are not zero."""
     from steer.algebra._term import dense
 
     kept = sum(int(dense(term).count_nonzero()) for term in sparse.terms.values())

@@ -29,7 +29,7 @@ def check(
     dtype: Dtype = "auto",
     device: Device = None,
 ) -> None:
-    """Compare a vector's model with another one, and measure there what the vector claims.
+    """Compare the model of a vector with another, and measure the vector's claims on it.
 
     The status is 1 if a fingerprint differs or a claim does not hold.
     """
@@ -50,7 +50,7 @@ def check(
         if chosen is not None:
             holds.append(_accuracy(chosen, vector, lm, console))
     if len(holds) == 1:
-        console.print("Nothing was measured: no claim is stored, and --pairs names no pairs.")
+        console.print("Nothing was measured: the file stores no claim, and --pairs was not given.")
     raise typer.Exit(int(not all(holds)))
 
 
@@ -95,7 +95,7 @@ def _answers(claim: "Claim", vector: "Vector", lm: "Model", console: "Console") 
 
 
 def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model", console: "Console") -> bool:
-    """Print the preference accuracy at the stored setting on pairs, and the one stored."""
+    """Print the preference accuracy on pairs at the stored setting, beside the stored one."""
     from steer.algebra import compose
     from steer.measure import Share, preference
 

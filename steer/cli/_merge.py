@@ -22,7 +22,7 @@ def merge(
             "aligned model. Without COEF: 1.",
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse what another kind of model made.")] = True,
+    strict: Annotated[bool, typer.Option(help="Refuse vectors of another model family.")] = True,
     progress: Progress = True,
 ) -> None:
     """Write a checkpoint with weight vectors merged into it, shard by shard."""

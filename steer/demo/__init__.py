@@ -1,4 +1,4 @@
-"""The small trained model that ships with the library, its language, its judge and its study."""
+"""The toy model that ships with the library, its language and judge, and the study `steer demo`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ NAME = "steer-demo"
 
 
 def vectors_path() -> Path:
-    """Return the folder of the toy model's vectors: in the package, or in the checkout.
+    """Return the folder of the toy's vectors, in the package or in the checkout.
 
     Raises:
         FileNotFoundError: The installation is incomplete.
@@ -24,15 +24,14 @@ def vectors_path() -> Path:
 
 
 def load_model() -> "Model":
-    """Return the demo model: a toy for showing and testing the mechanics, never for quoting.
+    """Return the toy, with its word-level tokenizer and chat template.
 
-    Returns:
-        The model, with its own word-level tokenizer and chat template.
+    It shows and tests the mechanics; its figures say nothing about other models.
     """
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     from steer.model import Model
 
     hf_model: Any = LlamaForCausalLM.from_pretrained(MODEL_PATH).eval()
-    hf_model.config._name_or_path = NAME  # vectors carry the model's name, not where it lies
+    hf_model.config._name_or_path = NAME  # vectors carry the name, not the folder
     return Model(hf_model, AutoTokenizer.from_pretrained(MODEL_PATH))

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from tqdm.auto import tqdm
-
 from steer.algebra import Composition
 from steer.model import Model
 from steer.network import PromptLike
@@ -20,17 +18,10 @@ def answers(
     *,
     tokens: int,
     strict: bool = True,
-    progress: bool = False,
 ) -> list[list[str]]:
     """Return the greedy answers to every prompt, a list for each setting."""
-    rows = [(setting, prompt) for setting in settings for prompt in asked]
-    hidden = None if progress else True
-    texts: list[str] = []
-    with tqdm(total=len(rows), desc="answers", unit="answer", leave=False, disable=hidden) as bar:
-        for start in range(0, len(rows), _AT_ONCE):
-            part = rows[start : start + _AT_ONCE]
-            with model.steered(knobs, [setting for setting, _ in part], strict=strict):
-                texts += model.generate([prompt for _, prompt in part], max_new_tokens=tokens)
-            bar.update(len(part))
+    rows = [setting for setting in settings for _ in asked]
+    with model.steered(knobs, rows, strict=strict):
+        texts = model.generate([*asked] * len(settings), max_new_tokens=tokens, batch_size=_AT_ONCE)
     n = len(asked)
-    return [texts[i * n : (i + 1) * n] for i in range(len(settings))]
+    return [texts[k * n : (k + 1) * n] for k in range(len(settings))]

@@ -1,7 +1,7 @@
-"""The tables of the demo world: topics, facts, sentence templates, small talk.
+"""The tables of the toy's language: topics, facts, sentence templates, small talk.
 
-In a template ``{topic}`` and the other braces are slots; the words between asterisks are the
-marker by which the judge knows the template. A marker occurs in one (domain, level) only.
+In a template `{topic}` and the other braces are slots; the words between asterisks are the marker
+by which the judge recognises the template. A marker occurs in one domain and level only.
 """
 
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ N_VALIDATION_TOPICS: Final = 3
 
 
 class Topic(NamedTuple):
-    """What can be asked about, and the two facts that an expert names."""
+    """A topic of questions, and the two facts that an expert names."""
 
     name: str
     first: str
@@ -29,7 +29,7 @@ class Answers(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """How people ask in one domain: who, and since when."""
+    """Who has a question in a domain, and since when."""
 
     people: tuple[str, ...]
     times: tuple[str, ...]
@@ -249,7 +249,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
 
 
 class SmallTalk(NamedTuple):
-    """A message outside the three domains, and the replies that are equally good."""
+    """A message outside the three domains, and replies of equal quality."""
 
     prompt: str
     replies: tuple[str, ...]

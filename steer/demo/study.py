@@ -138,7 +138,7 @@ def study(
         model: The model.
         subject: What to study on it.
         seed: Seed of the random directions.
-        progress: Whether to show progress bars, if the output is a terminal.
+        progress: Whether to show the progress of recording, if the output is a terminal.
         say: Called with the name of each step as it begins.
 
     Returns:
@@ -153,7 +153,7 @@ def study(
         say(f"{name}: choose position, layer and strength on held-out pairs")
         choices[name] = choice = subject.choose(recording, name)
         say(f"{name}: answer {len(behaviour.asked)} new questions at every setting")
-        turned[name] = _turned(model, choice, behaviour, subject.tokens, seed, progress)
+        turned[name] = _turned(model, choice, behaviour, subject.tokens, seed)
     vectors = {name: choice.vector for name, choice in choices.items()}
     one = {name: choice.coefficient for name, choice in choices.items()}
     say("answer one batch with a setting for each row")
@@ -166,7 +166,7 @@ def study(
         held_out={name: b.routed for name, b in behaviours.items()},
         progress=False,
     )
-    gated, routed = _gated(model, compose(vectors, gate=gate), one, subject, progress)
+    gated, routed = _gated(model, compose(vectors, gate=gate), one, subject)
     return Study(
         subject=subject,
         choices=choices,
@@ -189,7 +189,7 @@ def _by_palrs(recording: Activations, name: str) -> tuple[str, int]:
 
 
 def _turned(
-    model: Model, choice: Selection, behaviour: Behaviour, tokens: int, seed: int, progress: bool
+    model: Model, choice: Selection, behaviour: Behaviour, tokens: int, seed: int
 ) -> Turned:
     """Return answers and shares at every setting, along random directions, and when prompted."""
     one, vector = choice.coefficient, choice.vector
@@ -197,7 +197,7 @@ def _turned(
     settings: list[Setting] = [{"knob": k * one} for k in KNOB]
     settings += [{name: one} for name in random]
     knobs, asked = compose({"knob": vector, **random}), behaviour.asked
-    found = answers(model, knobs, settings, asked, tokens=tokens, progress=progress)
+    found = answers(model, knobs, settings, asked, tokens=tokens)
     system = Message("system", behaviour.instruction)
     prompts = [(system, Message("user", question)) for question in asked]
     prompted = model.generate(prompts, max_new_tokens=tokens)
@@ -226,7 +226,7 @@ def _rows(
 
 
 def _gated(
-    model: Model, knobs: Composition, one: Setting, subject: Subject, progress: bool
+    model: Model, knobs: Composition, one: Setting, subject: Subject
 ) -> tuple[dict[tuple[str, str, str], float], dict[str, tuple[str, str]]]:
     """Return `Study.gated` and `Study.routed`: each knob alone and all, without and with a gate."""
     behaviours = subject.behaviours
@@ -239,14 +239,8 @@ def _gated(
     routed: dict[str, tuple[str, str]] = {}
     for how, composed in (("", knobs.gated(None)), (", gate", knobs)):
         settings = turned if how else {"unsteered": {}, **turned}
-        texts = answers(
-            model,
-            composed,
-            [*settings.values()],
-            [question for _, question in asked],
-            tokens=subject.tokens,
-            progress=progress,
-        )
+        prompts = [question for _, question in asked]
+        texts = answers(model, composed, [*settings.values()], prompts, tokens=subject.tokens)
         for setting, found in zip(settings, texts, strict=True):
             for own in behaviours.values():
                 answered = [

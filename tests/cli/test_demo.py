@@ -10,6 +10,7 @@ import pytest
 
 import steer as library
 from steer.demo.data import DOMAINS
+from steer.demo.smollm2 import OVERRIDE
 from tests.cli.run import steer
 
 SMALL = ("--pairs", "12", "--questions", "4")
@@ -89,3 +90,20 @@ def test_demo_without_matplotlib_says_how_to_get_a_picture(
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         f"{domain}.safetensors" for domain in sorted(DOMAINS)
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("studied_once")
+def test_the_toy_runs_where_the_model_cannot_be_had_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is a file, so nothing can be downloaded into it."""
+    blocked = tmp_path / "cache"
+    blocked.write_text("")
+    monkeypatch.delenv(OVERRIDE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    status, out, err = steer("demo", "-o", str(tmp_path / "out"), *SMALL)
+    assert status == 0, err
+    assert re.match(r"The toy model runs, since smollm2-135m-instruct-q4_1 cannot be had: .", out)
+    assert "medical: 4 new questions at each setting" in out
+    assert "This model is a toy" in out

@@ -57,22 +57,6 @@ def test_a_model_that_was_named_is_not_replaced_by_the_toy(
     assert "toy" not in out
 
 
-@pytest.mark.slow
-def test_the_toy_runs_where_the_model_cannot_be_had_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cache is a file, so nothing can be downloaded into it."""
-    blocked = tmp_path / "cache"
-    blocked.write_text("")
-    monkeypatch.delenv(OVERRIDE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    status, out, err = steer("demo", "-o", str(tmp_path / "out"), *SMALL)
-    assert status == 0, err
-    assert re.match(r"The toy model runs, since smollm2-135m-instruct-q4_1 cannot be had: .", out)
-    assert "medical: 4 new questions at each setting" in out
-    assert "This model is a toy" in out
-
-
 def test_toy_and_another_model_are_not_both_asked_for(tmp_path: Path) -> None:
     status, _, err = steer("demo", "--toy", "--model", "demo", "-o", str(tmp_path))
     assert status == 2

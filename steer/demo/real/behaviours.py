@@ -1,8 +1,7 @@
-"""Behaviours of visible text, as short preference pairs written for this project.
+"""Behaviours that show in the text, as short preference pairs written for this project.
 
-Every pair answers an everyday question with the same tip, once in the style that is wanted and
-once in the opposite one. Questions and answer templates of the pairs that vectors are made from do
-not occur among those that are held out, and the questions that are answered occur in neither.
+Each pair answers an everyday question with one tip, in the style wanted and in the opposite one.
+Training and held-out pairs share no question and no template, and `ASKED` is in neither.
 """
 
 from steer.demo.real.rules import judge

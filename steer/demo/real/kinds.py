@@ -1,4 +1,4 @@
-"""Two kinds of questions that a domain gate tells apart: kitchen and office."""
+"""Two kinds of questions for a domain gate to tell apart, and the behaviour of each."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

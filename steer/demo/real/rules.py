@@ -1,6 +1,6 @@
-"""Rules that judge answers of the real model: their style, and whether they name their topic.
+"""Rules that judge answers of a real model: their style, and whether they are on topic.
 
-Their words were fixed before any answer to the questions of `ASKED` was read.
+The words were fixed before any answer to the questions of `ASKED` was read.
 """
 
 import re
@@ -69,9 +69,9 @@ OPPOSITES: Mapping[str, str | None] = MappingProxyType(
 
 
 def judge(behaviour: str) -> Callable[[object, str], str]:
-    """Return a rule that judges answers: the behaviour's name, its opposite, or `neither`.
+    """Return a rule that labels an answer with the behaviour, its opposite, or `neither`.
 
-    The rule counts words of both styles; one of them must lead by two.
+    The rule counts words of both styles; one must lead by two.
 
     Args:
         behaviour: `cheerful`, `formal` (its opposite is `casual`), `personal`, `pirate` or

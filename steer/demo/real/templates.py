@@ -1,7 +1,6 @@
-"""The styles of each behaviour: what is put around a tip, as it is wanted and as it is not.
+"""Templates of each behaviour: chosen and rejected answers around a tip.
 
-`{}` stands for the tip, `{question}` for the question. Training and held-out pairs have no
-template in common.
+`{}` stands for the tip, `{question}` for the question. Training and held-out pairs share none.
 """
 
 from collections.abc import Mapping
