@@ -56,7 +56,7 @@ def check(
 
 def _fits(vector: "Vector", lm: "Model", console: "Console") -> bool:
     """Print which fingerprints differ; a vector made by hand has none."""
-    from steer.network._fit import fingerprint_differences
+    from steer.network._compatibility import fingerprint_differences
 
     made_for = vector.provenance.model
     if made_for is None:

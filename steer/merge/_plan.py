@@ -9,9 +9,13 @@ from steer.merge._parameters import same_bits
 from steer.merge._parts import Part
 from steer.merge._rounding import Delta, Difference
 from steer.network import Checkpoint, Layout, layout_of
-from steer.network._compatibility import config_differences, refuse_or_warn, text_differences
+from steer.network._compatibility import (
+    check_vector_fits_model,
+    config_differences,
+    refuse_or_warn,
+    text_differences,
+)
 from steer.network._fingerprint import config_info, text_marks, tokenizer_in
-from steer.network._fit import check_vector_fits_model
 from steer.network._parameters.layout import FLOATS, aliases_of, listed
 
 Plan = dict[str, list[tuple[Delta, float]]]

@@ -25,8 +25,8 @@ from steer.model._loading.place import located
 from steer.model._overrides import warn_of_tuning, with_own
 from steer.model._steered import Steered
 from steer.network import Architecture, Chat, Continuation, PromptLike, find_architecture
+from steer.network._compatibility import check_vector_fits_model
 from steer.network._fingerprint import Marks, model_info, tokenizer_marks
-from steer.network._fit import check_vector_fits_model
 from steer.network._text import stopped
 from steer.show import Shown
 

@@ -1,8 +1,7 @@
-"""Chats: the text that a model reads for a prompt, through its chat template and its arguments.
+"""Chats: a prompt as the text that a model reads, by its chat template and template arguments.
 
-A prompt goes through the tokenizer's chat template, up to where the assistant begins. If its last
-message is the assistant's, that message is continued. A tokenizer without a template gets the plain
-format, one turn after the other::
+The text ends where the assistant's turn begins. If the last message is the assistant's, it is
+continued. A tokenizer without a template gets the plain format, one turn after the other::
 
     System: You are terse.
 
@@ -30,7 +29,6 @@ from steer.pairs._pair import messages_of
 PromptLike: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
 PLAIN_FORMAT = "plain: 'System: …\\n\\nUser: …\\n\\nAssistant:', then ' ' and the response"
 _SHOWN = 300  # characters of another error
-_NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
 _REASONING = ("reasoning_content", "reasoning", "thinking")  # names that transformers equates
 _OF_THE_CALL = (  # what each call decides, or transformers takes for itself
     "add_generation_prompt",
@@ -56,12 +54,11 @@ class Chat:
 
     Args:
         tokenizer: A Hugging Face tokenizer; it is not changed.
-        arguments: What every rendering passes to the chat template (`enable_thinking`, `tools`,
-            `documents`, …); JSON values.
+        arguments: JSON values that every rendering passes to the chat template, such as
+            `enable_thinking`, `tools` or `documents`.
 
     Raises:
-        TextError: An argument belongs to the call, holds no JSON value, or is not read by the
-            template.
+        TextError: An argument belongs to the call, is no JSON value, or is unknown to the template.
     """
 
     tokenizer: Any
@@ -75,15 +72,15 @@ class Chat:
         if not self.has_template:
             raise TextError(
                 "the tokenizer has no chat template that could take arguments",
-                found=f"chat_template_kwargs {_names(arguments)}",
+                found=f"chat_template_kwargs {', '.join(arguments)}",
                 expected="a tokenizer with a chat template",
                 do="leave them out, or set tokenizer.chat_template",
             )
         if unread := [name for name in arguments if not _reads(template_of(self), name)]:
             raise TextError(
                 "the chat template does not read these arguments",
-                found=f"chat_template_kwargs {_names(unread)}",
-                expected="names that stand in the template",
+                found=f"chat_template_kwargs {', '.join(unread)}",
+                expected="names that occur in the template",
                 do="correct the names, or leave them out; print(tokenizer.chat_template)",
             )
 
@@ -94,12 +91,16 @@ class Chat:
 
 
 def as_chat(tokenizer: Any) -> Chat:
-    """Return a tokenizer as a chat without arguments, and a chat as it is."""
+    """Return a chat as it is, and a tokenizer as a chat without arguments.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer, or a `Chat`.
+    """
     return tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer)
 
 
 def template_of(tokenizer: Any) -> str:
-    """Return the chat template that prompts go through, or a description of the plain format."""
+    """Return the chat template in use, or a description of the plain format."""
     chat = as_chat(tokenizer)
     template = getattr(chat.tokenizer, "chat_template", None)
     if isinstance(template, dict):
@@ -117,20 +118,20 @@ def template_of(tokenizer: Any) -> str:
 
 
 def render(tokenizer: Any, prompt: PromptLike) -> str:
-    """Return a prompt as the text the model reads, up to where it goes on.
+    """Return a prompt as the text that the model reads and continues.
 
-    That is where the assistant begins; after a last message of the assistant it is the end of that
-    message, which is continued.
+    The text ends where the assistant's turn begins, or with the last message if that is the
+    assistant's.
 
     Args:
-        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`, which passes its
-            arguments to the template (`lm.chat` of a model).
-        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
+        tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat` with arguments for
+            the template (`lm.chat` of a model).
+        prompt: A text, as one user turn, or messages: `Message`s or mappings with `role` and
             `content`.
 
     Raises:
         TextError: The prompt is neither, the chat template refuses the messages (for instance a
-            system message), or it does not read a field that they carry.
+            system message), or it does not read one of their fields.
     """
     chat, messages = as_chat(tokenizer), messages_of(as_prompt(prompt))
     continued = messages[-1].role == "assistant"
@@ -138,7 +139,7 @@ def render(tokenizer: Any, prompt: PromptLike) -> str:
 
 
 def rendered(chat: Chat, messages: Sequence[Message], *, continued: bool, opened: bool) -> str:
-    """Return messages as text."""
+    """Return messages as text that ends inside the last one, or where the assistant begins."""
     _check_fields(chat, messages)
     if not chat.has_template:
         return _plain_text(messages, continued)
@@ -156,7 +157,7 @@ def rendered(chat: Chat, messages: Sequence[Message], *, continued: bool, opened
     except (TemplateError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise TextError(
             "the chat template refuses this prompt",
-            found=f"roles {[m.role for m in messages]}: {_in_brief(error)}",
+            found=f"roles {[m.role for m in messages]}: {str(error)[:_SHOWN]}",
             expected="messages that the model's template accepts",
             do="move the system message into the user's, or give the tokenizer another template",
         ) from error
@@ -164,7 +165,17 @@ def rendered(chat: Chat, messages: Sequence[Message], *, continued: bool, opened
 
 
 def as_prompt(prompt: PromptLike) -> Prompt:
-    """Return a prompt in the one form that it is kept and compared in."""
+    """Return a prompt in its canonical form.
+
+    Args:
+        prompt: A text, or messages: `Message`s or mappings with `role` and `content`.
+
+    Returns:
+        The text, or a tuple of `Message`.
+
+    Raises:
+        TextError: It is neither.
+    """
     if isinstance(prompt, str):
         return prompt
     try:
@@ -177,7 +188,16 @@ def as_prompt(prompt: PromptLike) -> Prompt:
 
 
 def as_prompts(prompts: Iterable[PromptLike], what: str = "prompts") -> list[Prompt]:
-    """Return several prompts, each in the form of `as_prompt`."""
+    """Return prompts in the form of `as_prompt`.
+
+    Args:
+        prompts: A list of prompts, or another iterable.
+        what: Their name in the error message.
+
+    Raises:
+        ArgumentError: They are one text, or not iterable.
+        TextError: One of them is neither a text nor messages.
+    """
     return [as_prompt(prompt) for prompt in as_list(what, prompts)]
 
 
@@ -191,7 +211,7 @@ def _no_prompt(what: str, found: object) -> TextError:
 
 
 def _plain_text(messages: Sequence[Message], continued: bool) -> str:
-    turns = [f"{_NAMES.get(m.role, m.role.title())}: {m.content}\n\n" for m in messages]
+    turns = [f"{m.role.title()}: {m.content}\n\n" for m in messages]
     if not continued:
         return "".join(turns) + "Assistant:"
     begun = messages[-1].content
@@ -210,7 +230,7 @@ def _check_fields(chat: Chat, messages: Sequence[Message]) -> None:
                 raise TextError(
                     f"the chat template does not read the field {name!r} of a message",
                     found=f"a message of the {message.role} with {', '.join(message.fields)}",
-                    expected="role and content, and fields whose names stand in the template",
+                    expected="role and content, and fields whose names occur in the template",
                     do="write it into the content as the model writes it, or leave it out",
                 )
 
@@ -224,32 +244,24 @@ def _plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(arguments, Mapping):
         raise _bad_arguments(f"{type(arguments).__name__}", 'a mapping: {"enable_thinking": False}')
     if own := [name for name in arguments if name in _OF_THE_CALL]:
-        raise _bad_arguments(
-            f"{_names(own)}, which each call decides", "names that the chat template reads"
-        )
+        found = f"{', '.join(own)}, which each call decides"
+        raise _bad_arguments(found, "names that the chat template reads")
     plain = thawed(arguments)
     try:
         copy = json.loads(json.dumps(plain, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise _bad_arguments(_in_brief(error), "JSON values; a tool as its JSON schema") from error
+        raise _bad_arguments(
+            str(error)[:_SHOWN], "JSON values; a tool as its JSON schema"
+        ) from error
     if copy != plain:
-        raise _bad_arguments("keys that are no text", "JSON values, with text as keys")
+        raise _bad_arguments("keys that are not strings", "JSON values, with strings as keys")
     return dict(copy)
 
 
 def _bad_arguments(found: str, expected: str) -> TextError:
     return TextError(
-        "these are no arguments for a chat template",
+        "these are not arguments of a chat template",
         found=f"chat_template_kwargs with {found}",
         expected=expected,
         do="pass what the template reads: Model(…, chat_template_kwargs={…})",
     )
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _in_brief(error: Exception) -> str:
-    text = str(error)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,4 +1,4 @@
-"""A safetensors checkpoint in a folder, read tensor by tensor."""
+"""A safetensors checkpoint in a folder, read tensor by tensor from mapped files."""
 
 import json
 import os
@@ -21,25 +21,6 @@ SINGLE = "model.safetensors"
 BESIDE = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]  # configuration, tokenizer
 _LONGEST = 2**26  # bytes of a JSON file: several times what the index of the largest models needs
 _UNPICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
-    {
-        "BOOL": torch.bool,
-        "U8": torch.uint8,
-        "I8": torch.int8,
-        "I16": torch.int16,
-        "U16": torch.uint16,
-        "I32": torch.int32,
-        "U32": torch.uint32,
-        "I64": torch.int64,
-        "U64": torch.uint64,
-        "F8_E4M3": torch.float8_e4m3fn,
-        "F8_E5M2": torch.float8_e5m2,
-        "F16": torch.float16,
-        "BF16": torch.bfloat16,
-        "F32": torch.float32,
-        "F64": torch.float64,
-    }
-)
 
 
 class Checkpoint:
@@ -48,10 +29,10 @@ class Checkpoint:
     Args:
         folder: The folder.
         config: Content of its `config.json`; empty if there is none.
-        files: File names, in the order in which they are read.
+        files: File names, in reading order.
 
     Raises:
-        CheckpointError: A file is damaged or is no safetensors file, or a name occurs twice.
+        CheckpointError: A file is damaged or not a safetensors file, or a name occurs twice.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], files: Sequence[str]) -> None:
@@ -75,15 +56,15 @@ class Checkpoint:
         """Open a checkpoint: `model.safetensors`, or the shards that its index names.
 
         Args:
-            source: Folder, or Hub id; of a Hub model only the files needed are fetched.
+            source: Folder or Hub id; only the files needed are downloaded.
             revision: Branch, tag or commit of a Hub model.
 
         Returns:
             The checkpoint.
 
         Raises:
-            CheckpointError: There is no such checkpoint, it has no safetensors files (pickles are
-                never read), a file is damaged, or index and files disagree.
+            CheckpointError: The checkpoint does not exist, has no safetensors files (pickles are
+                never read), has a damaged file, or its index and files disagree.
         """
         path = path_of(source, CheckpointError)
         with accessing(source, CheckpointError):
@@ -98,35 +79,32 @@ class Checkpoint:
         return tuple(self._file_of)
 
     def dtype(self, name: str) -> torch.dtype:
-        """Return the dtype of a tensor, without reading it.
+        """Return the dtype of a tensor, without reading its values.
 
         Args:
             name: Its name.
 
         Raises:
-            CheckpointError: There is no such tensor, or torch has no such dtype.
+            CheckpointError: As for `tensor`.
         """
-        stored = self._handle(name).get_slice(name).get_dtype()
-        if stored not in DTYPES:
-            raise _unusable(self.folder, f"{name} of dtype {stored}", " | ".join(DTYPES))
-        return DTYPES[stored]
+        return self.tensor(name).dtype
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor, without reading it.
+        """Return the shape of a tensor, without reading its values.
 
         Args:
             name: Its name.
 
         Raises:
-            CheckpointError: There is no such tensor.
+            CheckpointError: As for `tensor`.
         """
-        return tuple(self._handle(name).get_slice(name).get_shape())
+        return tuple(self.tensor(name).shape)
 
     def tensor(self, name: str) -> Tensor:
-        """Return a tensor as a view of the mapped file, which must not be written to.
+        """Return a tensor as a view of the mapped file; do not write to it.
 
-        Pages are read when they are touched, and the system may drop them again: they are no
-        memory of this process.
+        Pages are read when they are accessed, and the system may drop them again, so they do not
+        count as memory of the process.
 
         Args:
             name: Its name.
@@ -134,14 +112,15 @@ class Checkpoint:
         Raises:
             CheckpointError: There is no such tensor, or torch has no such dtype.
         """
-        self.dtype(name)
-        tensor: Tensor = self._handle(name).get_tensor(name)
-        return tensor
+        from safetensors import SafetensorError
 
-    def _handle(self, name: str) -> Any:
         if name not in self._file_of:
             raise _unusable(self.folder, f"no tensor {name!r}", "one of checkpoint.names")
-        return self._handles[self._file_of[name]]
+        try:
+            tensor: Tensor = self._handles[self._file_of[name]].get_tensor(name)
+        except SafetensorError as error:
+            raise _unusable(self.folder, f"{name}: {error}", "a dtype of torch") from error
+        return tensor
 
     def __contains__(self, name: object) -> bool:
         return name in self._file_of
@@ -168,7 +147,7 @@ def _opened(path: Path) -> Any:
 
 
 def _weight_files(folder: Path) -> list[str]:
-    """Return the files that hold the weights: those of the index, else the one there is."""
+    """Return the names of the weight files: those of the index, else the only one."""
     if (folder / INDEX).is_file():
         files = sorted(set(_weight_map(folder).values()))
         foreign = [name for name in files if Path(name).name != name]
@@ -204,7 +183,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
 
 
 def _check_index(checkpoint: Checkpoint) -> None:
-    """Index and files must agree, or a shard is from another model."""
+    """Refuse an index and files that disagree: a shard comes from another model."""
     if not (checkpoint.folder / INDEX).is_file():
         return
     listed = set(_weight_map(checkpoint.folder).items())
@@ -235,12 +214,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def fetched(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """Return the local folder of a Hub repository, after fetching the files asked for."""
+    """Return the local folder of a Hub repository, after downloading some of its files."""
     from huggingface_hub import snapshot_download
 
     if os.path.isfile(name):
         raise CheckpointError(
-            f"{name}: this is a file, and a checkpoint is a folder",
+            f"{name}: a checkpoint is a folder, not a file",
             found="a GGUF file" if name.lower().endswith(".gguf") else "a file",
             expected=f"the folder with {CONFIG} and safetensors files, or the id of a model",
             do="load it, and pass the model or the folder that its save_pretrained writes: "
@@ -250,7 +229,7 @@ def fetched(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{name}: no such folder, and not to be had from the Hub",
+            f"{name}: no such folder, and the Hub does not provide it",
             found=str(error).splitlines()[0] if str(error) else type(error).__name__,
             expected="a folder, or the id of a model on the Hub",
             do="check the name, the network and your access to the repository",

@@ -1,4 +1,4 @@
-"""What identifies a model and its tokenizer, so that a vector can refuse the wrong one."""
+"""Fingerprints of a model, its tokenizer and its chat template, stored with every vector."""
 
 import hashlib
 import json
@@ -34,18 +34,9 @@ def _sha256(value: object) -> str:
 
 
 def config_fingerprint(config: Any) -> str:
-    """Return the SHA-256 of what in a text configuration decides whether a vector fits.
-
-    Precision, attention kernel, vocabulary padding and library version are left out: a vector
-    fits a bfloat16 or fine-tuned copy as well.
-    """
+    """Return the SHA-256 of a text configuration's sizes; precision and kernels do not count."""
     values = {name: getattr(config, name, None) for name in _CONFIG}
     return _sha256({k: v if isinstance(v, int | str) else None for k, v in values.items()})
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Return the SHA-256 of the vocabulary and of how a probe text is cut into tokens."""
-    return _sha256([sorted(tokenizer.get_vocab().items()), _probed(tokenizer)])
 
 
 def _probed(tokenizer: Any) -> list[int]:
@@ -54,26 +45,22 @@ def _probed(tokenizer: Any) -> list[int]:
 
 
 def tokenizer_marks(tokenizer: Any) -> Marks:
-    """Return what tells quickly whether a tokenizer or its chat template was changed."""
+    """Return vocabulary size, probe tokens and template: a quick check for changes."""
     inner = as_chat(tokenizer).tokenizer
     return len(inner), tuple(_probed(inner)), template_of(tokenizer)
 
 
-def template_fingerprint(tokenizer: Any) -> str:
-    """Return the SHA-256 of the chat template, or of the plain format where there is none.
-
-    Arguments that every rendering passes to the template are part of it.
-    """
-    template, arguments = template_of(tokenizer), dict(as_chat(tokenizer).arguments)
-    return _sha256([template, arguments] if arguments else template)
-
-
 def text_marks(tokenizer: Any) -> tuple[str, str]:
-    """Return the fingerprints of a tokenizer and its chat template, empty for None."""
+    """Return the SHA-256 of a tokenizer and of its template with its arguments; empty for None."""
     if tokenizer is None:
         return "", ""
-    inner = as_chat(tokenizer).tokenizer
-    return tokenizer_fingerprint(inner), template_fingerprint(tokenizer)
+    chat = as_chat(tokenizer)
+    vocabulary = sorted(chat.tokenizer.get_vocab().items())
+    template, arguments = template_of(chat), dict(chat.arguments)
+    return (
+        _sha256([vocabulary, _probed(chat.tokenizer)]),
+        _sha256([template, arguments] if arguments else template),
+    )
 
 
 def tokenizer_in(folder: Path) -> Any:
@@ -86,34 +73,32 @@ def tokenizer_in(folder: Path) -> Any:
 
 
 def config_info(name: str, revision: str | None, config: Any, tokenizer: Any) -> ModelInfo:
-    """Return what identifies a model that is not loaded."""
+    """Return the info of a model that is not loaded."""
     text = config.get_text_config()
     sizes = (text.num_hidden_layers, text.hidden_size)
     return ModelInfo(name, revision, *sizes, config_fingerprint(text), *text_marks(tokenizer))
 
 
 def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> ModelInfo:
-    """Return what identifies a model with its tokenizer."""
+    """Return the info of a loaded model."""
     hf_model = original(hf_model)
     config = hf_model.config
-    tokenizer_mark, template_mark = text_marks(tokenizer)
     return ModelInfo(
-        model_id=str(getattr(config, "_name_or_path", "") or type(hf_model).__name__),
-        revision=getattr(config, "_commit_hash", None),
-        n_layers=architecture.n_layers,
-        d_model=architecture.d_model,
-        config=config_fingerprint(config.get_text_config()),
-        tokenizer=tokenizer_mark,
-        template=template_mark,
+        str(getattr(config, "_name_or_path", "") or type(hf_model).__name__),
+        getattr(config, "_commit_hash", None),
+        architecture.n_layers,
+        architecture.d_model,
+        config_fingerprint(config.get_text_config()),
+        *text_marks(tokenizer),
     )
 
 
 def weights_sample(hf_model: Any) -> str:
-    """Return the SHA-256 of some numbers of every weight, bit for bit.
+    """Return the SHA-256 of a sample of every weight.
 
-    It tells a trained, merged or quantised copy from its origin and costs next to nothing; logits
-    would not do, since they differ in their last bits from device to device. A change of a few
-    single numbers may be missed. Of a weight that is not in memory only the shape is known.
+    It distinguishes a trained, merged or quantised copy from its origin, and does not depend on the
+    device as logits do. It may miss a change of a few values; of a weight that is not in memory,
+    only the shape counts.
     """
     digest = hashlib.sha256()
     for name, value in original(hf_model).state_dict().items():
@@ -124,7 +109,7 @@ def weights_sample(hf_model: Any) -> str:
 
 
 def sampled(value: Tensor) -> bytes:
-    """Return the bytes of numbers that are evenly spread over a tensor, its last among them."""
+    """Return the bytes of values evenly spread over a tensor, including its last one."""
     if value.is_meta or not value.numel():
         return b""
     steps = min(_SAMPLED, value.numel())

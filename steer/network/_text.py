@@ -1,8 +1,7 @@
-"""From text to token ids: special tokens exactly once, and never any padding.
+"""From text to token ids, with special tokens exactly once and no padding.
 
-What the text of a prompt is, `steer.chat` decides. A rendered template holds its own special tokens
-and gets no more; the plain format gets those that the tokenizer puts in front of a text, and none
-at its end.
+A rendered template contains its special tokens and gets no more. The plain format gets those that
+the tokenizer puts in front of a text, and none at its end.
 """
 
 from bisect import bisect_left
@@ -25,8 +24,8 @@ class Exchange:
 
     Args:
         ids: Token ids of the whole text.
-        response_start: Index of the first response token; a token that holds characters of both
-            sides of the border counts as response.
+        response_start: Index of the first response token; a token with characters from both sides
+            of the border belongs to the response.
     """
 
     ids: tuple[int, ...]
@@ -44,11 +43,11 @@ class Exchange:
 
 
 def encode_prompt(tokenizer: Any, prompt: PromptLike) -> tuple[int, ...]:
-    """Return the token ids of a prompt, up to where the assistant begins.
+    """Return the token ids of a prompt, up to the beginning of the assistant's turn.
 
     Args:
         tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
-        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
+        prompt: A text, as one user turn, or messages: `Message`s or mappings with `role` and
             `content`.
 
     Raises:
@@ -59,20 +58,20 @@ def encode_prompt(tokenizer: Any, prompt: PromptLike) -> tuple[int, ...]:
 
 
 def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchange:
-    """Return the token ids of a prompt with the response after it.
+    """Return the token ids of a prompt followed by a response.
 
-    The whole text is tokenised at once, as the model would have read it: around the border the
-    tokens may differ from those of either part alone.
+    The whole text is tokenised at once, as the model reads it: the tokens around the border may
+    differ from those of either part alone.
 
     Args:
         tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
-        prompt: A text, which is one user turn, or messages: `Message`s or mappings with `role` and
+        prompt: A text, as one user turn, or messages: `Message`s or mappings with `role` and
             `content`.
-        response: What the assistant says.
+        response: The assistant's answer.
 
     Raises:
-        TextError: The prompt cannot be rendered, the response has no token of its own, or there is
-            none before it.
+        TextError: The prompt cannot be rendered, the response has no token of its own, or no token
+            comes before it.
     """
     chat = as_chat(tokenizer)
     before, answer = before_and_answer(chat, as_prompt(prompt), render(chat, prompt), response)
@@ -99,7 +98,7 @@ def encode_exchange(tokenizer: Any, prompt: PromptLike, response: str) -> Exchan
 
 
 def stopped(tokenizer: Any, ids: Sequence[int], stops: str | Sequence[str]) -> list[int]:
-    """Return generated tokens up to the first whose text completes a stop string, and with it."""
+    """Return generated tokens up to and including the one that completes a stop string."""
     wanted = (stops,) if isinstance(stops, str) else tuple(stops)
 
     def holds(length: int) -> bool:
@@ -112,7 +111,7 @@ def stopped(tokenizer: Any, ids: Sequence[int], stops: str | Sequence[str]) -> l
 
 
 def slot_samples(tokenizer: Any) -> tuple[tuple[int, ...], ...]:
-    """Return the ids of user messages that end differently, to see what the template adds."""
+    """Return the ids of user messages that differ, to see which tokens the template adds."""
     return tuple(encode_prompt(tokenizer, content) for content in _CONTENTS)
 
 
@@ -121,17 +120,17 @@ def encode_in_user_slot(
 ) -> tuple[tuple[int, ...], int]:
     """Return the ids of a response as the user's message, and how many at the end are template.
 
-    A token counts as template if it is the same, and in the same place from the end, whatever
-    the content: one that the tokenizer merged with the end of the content does not.
+    A token belongs to the template if it is the same, at the same place from the end, for any
+    content. One that the tokenizer merged with the end of the content does not.
 
     Args:
         tokenizer: A Hugging Face tokenizer, which is not changed, or a `Chat`.
         response: The text for the user's slot.
-        samples: What `slot_samples` returned, if many responses are encoded.
+        samples: The value of `slot_samples`, to compute it once for many responses.
 
     Returns:
-        The ids up to where the assistant begins, and the number of template tokens after the
-        content.
+        The ids up to the beginning of the assistant's turn, and the number of template tokens after
+        the content.
 
     Raises:
         TextError: The message cannot be rendered.
@@ -142,7 +141,7 @@ def encode_in_user_slot(
 
 
 def _encode(chat: Chat, text: str) -> tuple[tuple[int, ...], list[int] | None]:
-    """Return ids and, from a fast tokenizer, the end of each token's characters in the text."""
+    """Return ids and, from a fast tokenizer, where each token's characters end in the text."""
     tokenizer = chat.tokenizer
     fast = bool(getattr(tokenizer, "is_fast", False))
     with unchanged(tokenizer):
@@ -163,7 +162,7 @@ def _encode(chat: Chat, text: str) -> tuple[tuple[int, ...], list[int] | None]:
 
 
 def _front(dressed: tuple[int, ...], bare: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the special tokens that a tokenizer puts in front of a text."""
+    """Return the special tokens in front of a text."""
     for start in range(len(dressed) - len(bare) + 1):
         if dressed[start : start + len(bare)] == bare:
             return dressed[:start]
@@ -177,7 +176,7 @@ def _front(dressed: tuple[int, ...], bare: tuple[int, ...]) -> tuple[int, ...]:
 
 @contextmanager
 def unchanged(tokenizer: Any) -> Iterator[None]:
-    """Put back the padding and truncation that a fast tokenizer carries from call to call."""
+    """Restore the padding and truncation that a fast tokenizer keeps from call to call."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         yield

@@ -151,5 +151,5 @@ def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyP
         raise OSError("offline")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", nothing)
-    with pytest.raises(CheckpointError, match="not to be had from the Hub"):
+    with pytest.raises(CheckpointError, match="the Hub does not provide it"):
         Checkpoint.open("org/none")

@@ -69,7 +69,7 @@ def test_arguments_reach_the_template_and_the_model_keeps_its_own_copy() -> None
         (SWITCH, {"continue_final_message": True}, "each call decides"),
         (SWITCH, {"messages": []}, "each call decides"),
         (SWITCH, {"tools": [print]}, "not JSON serializable"),
-        (SWITCH, {"tools": {1: "a"}}, "text as keys"),
+        (SWITCH, {"tools": {1: "a"}}, "strings as keys"),
         (SWITCH, {"brief": float("nan")}, "JSON"),
         (SWITCH, ["brief"], "list"),
         (None, {"brief": True}, "no chat template"),

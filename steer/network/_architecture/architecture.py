@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steer.network._architecture.head import LogitRule
-from steer.network._architecture.tree import classes
 from steer.show import Shown
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _in_dtype_of(module: nn.Module, x: Tensor) -> Tensor:
-    """Return a stream that is kept in float32 as a map in half precision takes it."""
+    """Return a float32 stream in the dtype of the module that reads it."""
     weight = next(module.parameters(), x)
     return x.to(weight.dtype) if weight.is_floating_point() else x
 
@@ -25,24 +24,24 @@ _ORDER = ("body", "embedding", "blocks", "final_norm", "projection", "unembeddin
 
 
 def in_order(names: Mapping[str, str]) -> dict[str, str]:
-    """Return the names of parts in the order in which a text runs through them."""
+    """Return the names of parts in the order in which a forward runs them."""
     return {part: names[part] for part in _ORDER if part in names}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Architecture(Shown):
-    """Where the parts of a causal language model are; nothing is copied.
+    """The parts of a causal language model; nothing is copied.
 
     Args:
-        model: The top-level causal language model, as it was given.
+        model: The causal language model, as it was given.
         body: The text model without the unembedding, called as ``body(input_ids=…)``.
         blocks: The decoder blocks in the order in which they run.
         embedding: The token embedding.
         final_norm: The norm after the last block; an `nn.Identity` in models without one.
         unembedding: The linear map from the residual stream to the vocabulary.
-        projection: A module between final norm and unembedding, in the few models with one.
-        logit_rules: Scales and soft caps that the model puts on its logits.
-        names: Part to dotted name in `model`, e.g. ``"blocks"`` to ``"model.layers"``.
+        projection: The module between final norm and unembedding, in the few models with one.
+        logit_rules: Scales and soft caps that the model applies to its logits.
+        names: The dotted name of each part in `model`, such as ``"blocks": "model.layers"``.
         n_layers: Number of decoder blocks.
         d_model: Width of the residual stream.
         vocab: Number of logits.
@@ -80,28 +79,7 @@ class Architecture(Shown):
             logits = rule(logits)
         return cast(Tensor, logits)
 
-    def describe(self) -> str:
-        """Return the parts with their names and classes, one line each."""
-        kinds = classes(self.blocks)
-        lines = [
-            f"{type(self.model).__name__}: {self.n_layers} layers × {self.d_model}, "
-            f"vocabulary {self.vocab:,}"
-        ]
-        width = max(len(name) for name in self.names.values())
-        for part, name in self.names.items():
-            what = (
-                f"{self.n_layers} × {kinds}"
-                if part == "blocks"
-                else type(getattr(self, part)).__name__
-            )
-            lines.append(f"  {part:<12} {name or '.':<{width}}  {what}")
-        lines += [f"  {'logits':<12} {rule}" for rule in self.logit_rules]
-        return "\n".join(lines)
-
     def _card(self) -> "Card":
         from steer.network._architecture.show import architecture_card
 
         return architecture_card(self)
-
-    def __repr__(self) -> str:
-        return self.describe()

@@ -1,4 +1,4 @@
-"""Which list of modules holds the decoder blocks."""
+"""The search for the list of decoder blocks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,22 +9,21 @@ from steer.errors import ArchitectureError
 from steer.network._architecture.refused import instead_of_a_stream, no_single_stream
 from steer.network._architecture.tree import Tree, by_hand, listed
 
-# how configs name a count of blocks; the first may be that of an encoder, or of halves of blocks
+# fields with the number of blocks; the first may count those of an encoder, or halves of blocks
 _COUNTS = ("num_hidden_layers", "decoder_layers", "num_decoder_layers", "num_layers")
 
 
 def block_counts(config: Any) -> tuple[int, ...]:
-    """Return the numbers of blocks that a text config states, each once."""
+    """Return the different numbers of blocks that a text configuration states."""
     counts = [getattr(config, field, None) for field in _COUNTS]
     return tuple(dict.fromkeys(count for count in counts if isinstance(count, int)))
 
 
 def block_lists(tree: Tree, embedding: str, config: Any, *, several: bool) -> list[str]:
-    """Return the names of the module lists that can hold the decoder blocks, the likeliest first.
+    """Return the names of lists that may be the decoder blocks, the likeliest first.
 
-    They have as many entries as the config says and meet the token embedding in the smallest
-    module; a short way from there comes before a long one, as from a text model to its blocks
-    before one through a vision tower.
+    They have as many entries as configured, and the smallest module around them and the token
+    embedding lies deepest. Among these, shorter names come first, as vision towers nest deeper.
     """
     lists, counts = tree.lists(), block_counts(config)
     fitting = {name: m for name, m in lists.items() if len(m) in counts}
@@ -39,7 +38,7 @@ def block_lists(tree: Tree, embedding: str, config: Any, *, several: bool) -> li
 
 
 def named_blocks(tree: Tree, name: str, config: Any, *, any_length: bool) -> str:
-    """Return a name given by hand, if it is that of a list."""
+    """Return a name given by hand, or refuse it if it names no list of blocks."""
     module, counts = tree.at("blocks", name), block_counts(config)
     length = len(module) if isinstance(module, nn.ModuleList | nn.Sequential) else 0
     if length and (any_length or length in counts):
@@ -56,7 +55,7 @@ def named_blocks(tree: Tree, name: str, config: Any, *, any_length: bool) -> str
 def _not_found(
     tree: Tree, embedding: str, config: Any, candidates: Sequence[str]
 ) -> ArchitectureError:
-    """Return the error where no list fits, or several do and none may be tried."""
+    """Return the error if no list fits, or several fit and cannot be verified."""
     lists, kind = tree.lists(), type(tree.root).__name__
     found = listed({name: lists[name] for name in candidates} or lists)
     if reason := instead_of_a_stream(tree.root):
@@ -75,6 +74,6 @@ def _depth(name: str) -> int:
 
 
 def _expected(config: Any) -> str:
-    """Return the counts of blocks that a config states, and where."""
+    """Return the configured numbers of blocks with the class of the configuration."""
     counts = " or ".join(map(str, block_counts(config)))
     return f"{counts} blocks ({type(config).__name__}.num_hidden_layers)"

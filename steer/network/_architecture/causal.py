@@ -1,4 +1,4 @@
-"""Whether a model is causal, and whether padding on its right changes nothing."""
+"""Checks that a model is causal and that padding on its right changes nothing."""
 
 from inspect import Parameter, signature
 from typing import Any
@@ -11,9 +11,10 @@ from steer.errors import ArchitectureError
 from steer.network._architecture.architecture import Architecture
 from steer.network._architecture.probe import run
 
-# Rows of one forward go through the same kernels and differ by the grouping of experts at most: a
-# share of what another last token changes at its own place. Two forwards differ by their kernels,
-# and by scales that a batch shares: a share of what another text changes.
+# Rows of one forward run through the same kernels and differ at most by the grouping of experts.
+# Their tolerance is a share of the change that another last token causes at its own position. Two
+# forwards may differ by kernels, and by scales that a batch shares. Their tolerance is a share of
+# the difference between two texts.
 _WITHIN = {torch.float64: 1e-6, torch.float32: 1e-3}
 _ACROSS = {torch.float64: 1e-6}
 _COARSE_WITHIN, _COARSE_ACROSS = 0.05, 0.2
@@ -24,11 +25,11 @@ def check_causal(
     ids: Int[Tensor, "batch pos"],
     logits: Float[Tensor, "batch pos vocab"],
 ) -> None:
-    """Raise unless logits depend on a token and those before it alone.
+    """Refuse a model whose logits depend on later tokens or on padding.
 
-    The last of the ids' rows is the first with another end, so that `logits` show whether a token
-    acts backwards. One more forward, in which the first row ends in padding, shows whether that
-    row is still what it was.
+    The third row of the ids is the first with another last token, so `logits` show whether a token
+    affects earlier ones. A second forward, with the end of the first row masked, shows whether
+    padding does.
     """
     model, dtype = architecture.model, next(architecture.embedding.parameters()).dtype
     within = _WITHIN.get(dtype, _COARSE_WITHIN)
@@ -37,7 +38,7 @@ def check_causal(
     if not (back := _distance(logits[0], logits[2])) <= within * at_end:
         raise _acausal(model, back / at_end)
     if not _takes_mask(model):
-        return  # padding is then a later token like any other
+        return  # padding is a later token like any other
     mask = torch.ones_like(ids)
     mask[0, -1] = 0
     padded = run(model, ids, attention_mask=mask)
@@ -51,7 +52,7 @@ def check_causal(
 
 
 def _takes_mask(model: nn.Module) -> bool:
-    """Return whether a model can be told which tokens are padding."""
+    """Return whether a model takes an attention mask."""
     parameters = signature(model.forward).parameters
     return "attention_mask" in parameters or any(
         parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()
@@ -59,7 +60,7 @@ def _takes_mask(model: nn.Module) -> bool:
 
 
 def _distance(a: Float[Tensor, "pos vocab"], b: Float[Tensor, "pos vocab"]) -> float:
-    """Return the largest distance between logits of two texts at a token before the last."""
+    """Return the largest distance between the logits of two texts before the last token."""
     return float(torch.linalg.vector_norm((a - b)[:-1].double(), dim=-1).max())
 
 
@@ -73,7 +74,7 @@ def _acausal(model: nn.Module, moved: float) -> ArchitectureError:
 
 
 def _advice(config: Any) -> str:
-    """Return how a model is made causal, if its config says."""
+    """Return how to load the model as a causal one, if its configuration has a field for it."""
     for field, wanted in _CAUSAL.items():
         if getattr(config, field, None) is (not wanted):
             return f"load it with {field}={wanted}, if it was trained so"

@@ -1,7 +1,7 @@
-"""What happens between the final norm and the logits, apart from the unembedding itself.
+"""The steps between final norm and logits, apart from the unembedding itself.
 
-The tables below hold what families declare. The check at load compares logits: it decides whether
-a line holds for a model, and tries what else the config names if it does not.
+The tables list what families declare. Verification compares logits with the model's own, and tries
+other fields of the configuration if a line does not hold.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Kind = Literal["multiply", "divide", "cap", "first"]
 
@@ -44,11 +44,7 @@ _PROJECTIONS: Mapping[str, tuple[Literal["body", "model"], str]] = {
 
 @dataclass(frozen=True)
 class LogitRule:
-    """One function of the logits that the model's config asks for.
-
-    ``multiply``: value · x; ``divide``: x / value; ``cap``: value · tanh(x / value); ``first``: the
-    first `value` logits, without those that pad the vocabulary.
-    """
+    """A function of the logits: value · x, x / value, value · tanh(x / value), or x[:value]."""
 
     field: str
     kind: Kind
@@ -71,7 +67,7 @@ class LogitRule:
 
 
 def logit_rules(config: Any) -> tuple[LogitRule, ...]:
-    """Return the rules that a text config asks for."""
+    """Return the rules that a text configuration declares."""
     rules = []
     for field, usual in _RULES.items():
         kind = _EXCEPTIONS.get((config.model_type, field), usual)
@@ -83,10 +79,10 @@ def logit_rules(config: Any) -> tuple[LogitRule, ...]:
 def other_rules(
     config: Any, text_config: Any, declared: Sequence[LogitRule]
 ) -> Iterator[tuple[LogitRule, ...]]:
-    """Yield what a model may do to its logits instead of what its text config declares.
+    """Yield other rules than those declared, the fewest changes first.
 
-    The fewest changes come first: rules left out, as by a multimodal head that does not apply what
-    its text config says, then one rule more, from a field whose name speaks of logits.
+    Declared rules are left out first, as some multimodal heads do not apply those of the text
+    model; then one more is tried, from a field whose name mentions logits.
     """
     for size in reversed(range(len(declared))):
         yield from combinations(declared, size)
@@ -102,12 +98,14 @@ def other_rules(
 
 
 def _rule(field: str, kind: Kind, value: Any) -> list[LogitRule]:
-    """Return the rule of a field; none if it holds no number that changes logits."""
+    """Return the rule of a field, or none if its value is not a number that changes logits."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value == 0:
         return []
     return [LogitRule(field, kind, float(value))] if value != 1 or kind == "cap" else []
 
 
-def projection_place(config: Any) -> tuple[Literal["body", "model"], str] | None:
-    """Return owner and name of the module between final norm and unembedding, if there is one."""
-    return _PROJECTIONS.get(config.model_type)
+def projection_of(config: Any, model: nn.Module, body: nn.Module) -> nn.Module | None:
+    """Return the module between final norm and unembedding, in the families that have one."""
+    owner, name = _PROJECTIONS.get(config.model_type, ("model", ""))
+    module = getattr(body if owner == "body" else model, name, None)
+    return module if isinstance(module, nn.Module) else None

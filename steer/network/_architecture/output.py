@@ -1,4 +1,4 @@
-"""What a decoder block returns: a bare hidden state, or a tuple that starts with it."""
+"""The output of a decoder block: a hidden state, or a tuple that starts with it."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from steer.errors import ArchitectureError
 
 
 def block_output(out: Any) -> Float[Tensor, "batch pos d_model"]:
-    """Return the hidden state in what a decoder block returned.
+    """Return the hidden state in the output of a decoder block.
 
     Args:
-        out: A tensor, or a tuple or list whose first entry is one.
+        out: A tensor, or a tuple or list that starts with one.
 
     Raises:
         ArchitectureError: It is something else.
@@ -25,14 +25,14 @@ def block_output(out: Any) -> Float[Tensor, "batch pos d_model"]:
 
 
 def replace_output(out: Any, h: Float[Tensor, "batch pos d_model"]) -> Any:
-    """Return what a decoder block returned, with another hidden state in it.
+    """Return the output of a decoder block with another hidden state.
 
     Args:
-        out: What the block returned; it is left as it is.
-        h: The hidden state to put in, in residual units.
+        out: The block's output; it is not changed.
+        h: The new hidden state, in residual units.
 
     Returns:
-        A value of the same type as `out`, with every other entry kept.
+        A value of the type of `out`, with its other entries.
 
     Raises:
         ArchitectureError: `out` is neither a tensor nor a tuple or list that starts with one.

@@ -1,4 +1,4 @@
-"""Run a model on a few tokens and leave it, and the random state, as they were."""
+"""Runs of a model on a few tokens that leave the model and the random state unchanged."""
 
 import sys
 from collections.abc import Iterator
@@ -16,10 +16,7 @@ ROWS, TOKENS = 3, 4
 
 
 def probe_ids(config: Any, embedding: nn.Module, vocab: int) -> Int[Tensor, "batch pos"]:
-    """Return three texts of valid ids: two that share no token, and the first with another end.
-
-    As far as the vocabulary allows, no id is special and all of the first two rows differ.
-    """
+    """Return three rows of ordinary ids: two that share none, and the first with another end."""
     size = min(vocab, getattr(embedding, "num_embeddings", vocab))
     special = _special_ids(config)
     count, start = 2 * TOKENS, size // 3
@@ -33,7 +30,7 @@ def probe_ids(config: Any, embedding: nn.Module, vocab: int) -> Int[Tensor, "bat
 
 
 def run(model: nn.Module, ids: Tensor, **inputs: Tensor) -> Float[Tensor, "batch pos vocab"]:
-    """Return the model's own logits."""
+    """Return the model's logits."""
     try:
         with uncompiled():
             out = model(input_ids=ids, **inputs, use_cache=False)
@@ -52,7 +49,7 @@ def run(model: nn.Module, ids: Tensor, **inputs: Tensor) -> Float[Tensor, "batch
 
 
 def _special_ids(config: Any) -> set[int]:
-    """Return every token id that the config, or a config inside it, gives a name."""
+    """Return every special token id in a configuration and the configurations inside it."""
     found: set[int] = set()
     stack: list[Any] = [config.to_dict()]
     while stack:
@@ -66,15 +63,15 @@ def _special_ids(config: Any) -> set[int]:
 
 
 def original(model: nn.Module) -> nn.Module:
-    """Return the module that torch.compile was given, under whose own names its parts are."""
+    """Return the module inside a compiled one, and any other module as it is."""
     inner = getattr(model, "_orig_mod", None)
     return original(inner) if isinstance(inner, nn.Module) else model
 
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Run compiled modules as they were written: compiled code takes no hooks of ours."""
-    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
+    """Run compiled modules uncompiled, since compiled code does not call our hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds
         yield
         return
     with torch.compiler.set_stance("force_eager"):
@@ -83,10 +80,7 @@ def uncompiled() -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a moment: the flag of every module is put back as it was.
-
-    The flags are set directly: `model.train()` would also switch on parts that were frozen.
-    """
+    """Set every module to evaluation mode, and restore the flags of all modules one by one."""
     training = [module for module in model.modules() if module.training]
     try:
         for module in training:
@@ -99,7 +93,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def same_random_state(model: nn.Module) -> Iterator[None]:
-    """Put the global random state of the CPU and of the model's GPUs back as it was."""
+    """Restore the global random state of the CPU and of the model's GPUs."""
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices):
         yield

@@ -1,4 +1,4 @@
-"""From the last block to the logits: the parts declared, or else what is seen to run there."""
+"""The readout from the last block to the logits: the declared parts, else those seen to run."""
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _NOTHING = (nn.Dropout, nn.Identity)
 
 @dataclass(frozen=True)
 class _Fit:
-    """A readout that was tried, and how far its logits are from the model's."""
+    """A readout that was tried, with the relative error of its logits."""
 
     architecture: Architecture
     error: float
@@ -36,10 +36,10 @@ class _Fit:
 def fit_readout(
     architecture: Architecture, h: Tensor, ids: Tensor, logits: Tensor, named: Set[str]
 ) -> Architecture:
-    """Return the architecture with a readout that gives the model's own logits.
+    """Return the architecture with a readout that gives the model's logits.
 
-    The parts declared are tried first, with the rules that the config declares and with others.
-    If they do not hold, what runs after the last block is tried, in its order.
+    The declared parts are tried first, with the declared rules and with others; then the modules
+    that run after the last block, in their order.
     """
     declared = _fitted(architecture, h, logits)
     if declared.holds:
@@ -53,13 +53,13 @@ def fit_readout(
         _UNEQUAL,
         found=declared.found,
         expected=f"equal to the model's logits {tuple(logits.shape)} to {declared.limit:.1e}",
-        do=by_hand(**names_in_use(architecture)) + "; if they are right, the model does something "
-        "to its logits that steer.architecture.head has no rule for",
+        do=by_hand(**names_in_use(architecture)) + "; if they are right, the model changes its "
+        "logits in a way for which steer.network._architecture.head has no rule",
     )
 
 
 def _fitted(architecture: Architecture, h: Tensor, logits: Tensor) -> _Fit:
-    """Try the rules that the config declares, then others, and keep the nearest."""
+    """Return the best fit among the declared rules and others."""
     bare = replace(architecture, logit_rules=())
     limit = max(1e-5, 4 * max(torch.finfo(t.dtype).eps for t in (h, logits)))
     try:
@@ -96,9 +96,9 @@ def _compared(architecture: Architecture, raw: Tensor, logits: Tensor, limit: fl
 def _seen_to_run(
     architecture: Architecture, ids: Tensor, named: Set[str]
 ) -> Iterator[Architecture]:
-    """Yield what runs after the last block as a readout: a norm, a projection, an unembedding."""
+    """Yield readouts made of modules that run after the last block."""
     *before, last = _after_the_blocks(architecture, ids) or [architecture.unembedding]
-    chosen = [  # not every one: a pooler may run there that gives no logits
+    chosen = [  # at most two: a pooler may run there too
         modules for size in (2, 1, 0) for modules in combinations(before, size)
     ]
     for unembedding in dict.fromkeys((architecture.unembedding, last)):
@@ -117,7 +117,7 @@ def _read_by(
     projection: Sequence[nn.Module],
     unembedding: nn.Module,
 ) -> Architecture:
-    """Return an architecture with another readout; norm and projection may be missing."""
+    """Return the architecture with another readout; norm and projection are optional."""
     tree = Tree(architecture.model)
     names = {part: name for part, name in architecture.names.items() if part != "projection"}
     names["final_norm"] = tree.name(norm[0]) or "" if norm else NO_NORM
@@ -134,7 +134,7 @@ def _read_by(
 
 
 def _after_the_blocks(architecture: Architecture, ids: Tensor) -> list[nn.Module]:
-    """Return the outermost modules that begin after the last block has ended, in their order."""
+    """Return the outermost modules that run after the last block, in their order."""
     found: list[nn.Module] = []
     open_: list[nn.Module] = []
     ended = False
@@ -165,7 +165,7 @@ def _after_the_blocks(architecture: Architecture, ids: Tensor) -> list[nn.Module
 
 
 def _head(architecture: Architecture) -> str:
-    """Return final norm, projection, unembedding and logit rules in words."""
+    """Return final norm, projection, unembedding and logit rules as text."""
     parts = [
         part_name(architecture, part)
         for part in ("final_norm", "projection", "unembedding")

@@ -1,4 +1,4 @@
-"""What is said of a model whose parts do not hold, with the true reason where it is known."""
+"""Errors for models that fail verification, with the reason where it is known."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,8 +9,8 @@ from steer.errors import ArchitectureError
 from steer.network._architecture.architecture import Architecture
 from steer.network._architecture.tree import by_hand, classes
 
-# config field of families without one residual stream -> what they have instead; they are looked
-# up only after a check has failed, so that a family that changes is not refused for its name
+# config field of families without one residual stream -> what they have instead; looked up only
+# after a check has failed, so that no model is refused for its name
 _INSTEAD: Mapping[str, Callable[[Any], str]] = {
     "altup_num_inputs": lambda n: f"AltUp runs {n} streams side by side",
     "hc_mult": lambda n: f"hyper-connections mix {n} streams around every block",

@@ -1,4 +1,4 @@
-"""Dotted names of the modules of a model, and where they meet."""
+"""The modules of a model by dotted name."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 class Tree:
-    """The modules of one model by dotted name."""
+    """The modules of one model by dotted name; the root has the empty name."""
 
     def __init__(self, model: nn.Module) -> None:
         self.root = model

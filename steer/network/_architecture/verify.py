@@ -1,4 +1,4 @@
-"""Check the parts of a model against one small forward of the model itself."""
+"""Verification of the parts of a model in one small forward of the model itself."""
 
 from collections.abc import Sequence, Set
 from contextlib import ExitStack
@@ -34,12 +34,11 @@ from steer.network._architecture.tree import by_hand, classes
 def verify_architecture(
     candidates: Sequence[Architecture], named: Set[str] = frozenset()
 ) -> Architecture:
-    """Return the first candidate that a small forward of the model confirms.
+    """Return the first candidate that a small forward confirms, with its readout fitted.
 
-    The body runs once and the embedding gets the token ids; every block runs exactly once, in
-    order, and gives `[batch, pos, d_model]`; a readout of the last block's output equals the
-    model's logits. One more forward, over rows of which one is padded, checks that the model is
-    causal and that padding on the right changes nothing.
+    The body must run once, the embedding must get the token ids, and every block must run once, in
+    order, with a residual stream as output. The readout must give the model's logits. A second
+    forward with a padded row checks that the model is causal.
     """
     model = candidates[0].model
     _check_weights(candidates[0])
@@ -78,7 +77,7 @@ def _first_that_holds(
 
 @dataclass
 class _Seen:
-    """What one forward of the model showed."""
+    """Observations from one forward of the model."""
 
     ids: Tensor
     logits: Tensor
@@ -122,7 +121,7 @@ def _watched_forward(architecture: Architecture) -> _Seen:
 
 
 def _run(architecture: Architecture, ids: Tensor) -> Tensor:
-    """Return the model's own logits, or say why a text is not what it reads."""
+    """Return the model's logits, or raise with the reason why it does not run on text."""
     try:
         return run(architecture.model, ids)
     except ArchitectureError as error:
@@ -132,7 +131,7 @@ def _run(architecture: Architecture, ids: Tensor) -> Tensor:
 
 
 def _check_weights(architecture: Architecture) -> None:
-    """Raise if the weights are on the meta device and nothing will bring them in."""
+    """Refuse weights on the meta device, unless accelerate's hooks load them."""
     model = architecture.model
     on_meta = any(parameter.is_meta for parameter in model.parameters())
     if on_meta and not any(hasattr(module, "_hf_hook") for module in model.modules()):
@@ -145,7 +144,7 @@ def _check_weights(architecture: Architecture) -> None:
 
 
 def _check_run(architecture: Architecture, seen: _Seen) -> None:
-    """Raise unless every block ran once and in order and gave the right shape."""
+    """Refuse parts unless every block ran once, in order, and returned the right shape."""
     expected = list(range(architecture.n_layers))
     if seen.order != expected:
         raise _other_order(architecture, seen.order)
@@ -182,7 +181,7 @@ def _check_run(architecture: Architecture, seen: _Seen) -> None:
 
 
 def _other_order(architecture: Architecture, order: Sequence[int]) -> ArchitectureError:
-    """Return the error for blocks that do not run once each, one after the other."""
+    """Return the error for blocks that do not run once each and in order."""
     every = range(architecture.n_layers)
     missing = [index for index in every if index not in order]
     if order and len(set(order)) == len(order) and list(order) == sorted(order):
@@ -204,7 +203,7 @@ def _other_order(architecture: Architecture, order: Sequence[int]) -> Architectu
 
 
 def _check_finite(architecture: Architecture, logits: Tensor) -> None:
-    """Raise if the model's logits are no numbers to compare with."""
+    """Refuse logits with NaN or infinity."""
     if not torch.isfinite(logits).all():
         raise refused(
             architecture,
@@ -216,7 +215,7 @@ def _check_finite(architecture: Architecture, logits: Tensor) -> None:
 
 
 def _outside(architecture: Architecture) -> dict[str, nn.Module]:
-    """Return modules of the blocks' classes beside a list of another length than the config's."""
+    """Return other modules of the blocks' classes, if the list is not as long as configured."""
     config: Any = architecture.model.config
     if architecture.n_layers in block_counts(config.get_text_config(decoder=True)):
         return {}
