@@ -202,6 +202,14 @@ def inner(left: Term, right: Term) -> float:
             return float(torch.dot(dense(left).double().flatten(), dense(right).double().flatten()))
 
 
+def svd_of_product(term: LowRank) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the float64 singular value decomposition of B A, without forming the product."""
+    QB, RB = torch.linalg.qr(term.B.double())
+    QA, RA = torch.linalg.qr(term.A.double().T)
+    U, S, Vh = torch.linalg.svd(RB @ RA.T, full_matrices=False)
+    return QB @ U, S, Vh @ QA.T
+
+
 def truncate(term: Term, rank: int) -> Term:
     """Return the best approximation of rank `rank` in the Frobenius norm (Eckart-Young).
 
@@ -218,13 +226,9 @@ def truncate(term: Term, rank: int) -> Term:
     if len(term.shape) != 2:
         return term
     if isinstance(term, LowRank):
-        QB, RB = torch.linalg.qr(term.B.double())
-        QA, RA = torch.linalg.qr(term.A.double().T)
-        U, S, Vh = torch.linalg.svd(RB @ RA.T, full_matrices=False)
-        U, Vh, dtype = QB @ U, Vh @ QA.T, term.B.dtype
+        (U, S, Vh), dtype = svd_of_product(term), term.B.dtype
     else:
         W = dense(term)
-        U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
-        dtype = W.dtype
+        (U, S, Vh), dtype = torch.linalg.svd(W.double(), full_matrices=False), W.dtype
     root = S[:rank].sqrt()
     return LowRank((U[:, :rank] * root).to(dtype), (root[:, None] * Vh[:rank]).to(dtype))

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer._check import integer, number
-from steer.algebra import Dense, LowRank, Term, Vector, Weight, inner
-from steer.algebra._term import add, dense, scale
+from steer.algebra import LowRank, Term, Vector, Weight, inner, tensors
+from steer.algebra._term import add, dense, scale, svd_of_product
 from steer.alignment._forms import derived
 from steer.alignment._table import TensorRow, TensorTable
 from steer.errors import ArgumentError
@@ -82,11 +82,10 @@ def reduced(
     """Return a term reduced to its target, if there is one, and the row of the table about it."""
     squares = inner(term, term) if isinstance(term, LowRank) else _squares(dense(term))
     if target is None or len(term.shape) != 2 or squares == 0.0:
-        return _cast(term, dtype), TensorRow(name, term.shape, _rank(term), squares**0.5, 1.0, 0.0)
+        rank = term.rank if isinstance(term, LowRank) else None
+        return _cast(term, dtype), TensorRow(name, term.shape, rank, squares**0.5, 1.0, 0.0)
     if isinstance(term, LowRank):
-        factors, spectrum = _of_factors(term, target)
-        to = dtype or term.B.dtype
-        factors = LowRank(factors.B.to(to), factors.A.to(to))
+        factors, spectrum = _of_factors(term, target, dtype or term.B.dtype)
         rest = add(term, scale(factors, -1.0))
         lost = max(inner(rest, rest), 0.0)
     else:
@@ -98,18 +97,9 @@ def reduced(
     return factors, TensorRow(name, term.shape, factors.rank, squares**0.5, kept, error)
 
 
-def _rank(term: Term) -> int | None:
-    return term.rank if isinstance(term, LowRank) else None
-
-
 def _cast(term: Term, dtype: torch.dtype | None) -> Term:
-    match term:
-        case LowRank(B, A):
-            return LowRank(B.to(dtype or B.dtype), A.to(dtype or A.dtype))
-        case Dense(W):
-            return Dense(W.to(dtype or W.dtype))
-        case _:
-            return term
+    parts = {name: part.to(dtype or part.dtype) for name, part in tensors(term).items()}
+    return type(term)(**parts)
 
 
 def _of_matrix(W: Tensor, target: Target, dtype: torch.dtype) -> tuple[LowRank, Tensor]:
@@ -137,14 +127,12 @@ def _of_matrix(W: Tensor, target: Target, dtype: torch.dtype) -> tuple[LowRank, 
     return LowRank(B, (V * root).T.to(dtype).contiguous()), spectrum
 
 
-def _of_factors(term: LowRank, target: Target) -> tuple[LowRank, Tensor]:
+def _of_factors(term: LowRank, target: Target, dtype: torch.dtype) -> tuple[LowRank, Tensor]:
     """Return the reduced factors of a product and its squared singular values."""
-    QB, RB = torch.linalg.qr(term.B.double())
-    QA, RA = torch.linalg.qr(term.A.double().T)
-    U, S, Vh = torch.linalg.svd(RB @ RA.T, full_matrices=False)
+    U, S, Vh = svd_of_product(term)
     rank = _chosen(S**2, target)
-    root, dtype = S[:rank].sqrt(), term.B.dtype
-    B, A = QB @ U[:, :rank] * root, root[:, None] * (Vh[:rank] @ QA.T)
+    root = S[:rank].sqrt()
+    B, A = U[:, :rank] * root, root[:, None] * Vh[:rank]
     return LowRank(B.to(dtype), A.to(dtype)), S**2
 
 
