@@ -1,12 +1,12 @@
-"""Backward passes of a steered model that would run through a model steered otherwise.
+"""Refusing backward passes through a model that is steered differently than in the forward.
 
 A backward pass needs the weights, and where activations are checkpointed it runs parts of the
-forward again. Both must be as they were in the forward, or the gradient is wrong in silence.
+forward again. Both must be as they were in the forward, or the gradient is silently wrong.
 """
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import torch
@@ -14,7 +14,8 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from steer.algebra import Composition
-from steer.engine._patches import Uncopied
+from steer.engine._patches import Uncopied, Undo
+from steer.engine._runtime import tensors_in
 from steer.engine._steering import Steering
 from steer.errors import SteeringError
 
@@ -31,9 +32,7 @@ class Backward:
         self._again = False  # whether that would run what we hooked in again
         self._inner = False  # whether it would run what is inside blocks again
 
-    def hook(
-        self, body: nn.Module, model: nn.Module, undo: Callable[[Callable[[], None]], object]
-    ) -> None:
+    def hook(self, body: nn.Module, model: nn.Module, undo: Undo) -> None:
         """Watch a model."""
         undo(body.register_forward_pre_hook(Uncopied(self._begin), prepend=True).remove)
         undo(body.register_forward_hook(Uncopied(self._end_of_body)).remove)
@@ -41,7 +40,7 @@ class Backward:
             undo(model.register_forward_hook(Uncopied(self._end)).remove)
 
     def note_checkpoint(self) -> None:
-        """Note whether what runs now will run again in a backward pass."""
+        """Note whether the running code will run again in a backward pass."""
         if not torch.compiler.is_compiling() and self._graded and not self._again:
             self._again = _inside_checkpoint()
 
@@ -67,7 +66,6 @@ class Backward:
         again, inner = self._again, self._inner
 
         def needed() -> list[tuple[Steering, Composition]]:
-            """What a backward pass needs as it was in the forward."""
             return [
                 (steering, steering.composition)
                 for steering in self._stack()
@@ -79,7 +77,7 @@ class Backward:
 
 
 def _inside_checkpoint() -> bool:
-    """Return whether this runs in a region whose activations torch computes again later."""
+    """Return whether this runs in a region that torch recomputes in the backward pass."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != _CHECKPOINT:
         frame = frame.f_back
@@ -87,7 +85,7 @@ def _inside_checkpoint() -> bool:
 
 
 def _checkpoints(module: nn.Module) -> bool:
-    """Return whether a module is set to compute some of its activations again."""
+    """Return whether a module recomputes some of its activations."""
     return any(
         (getattr(m, "gradient_checkpointing", False) and m.training)
         or type(m).__name__ in _WRAPPERS
@@ -96,19 +94,19 @@ def _checkpoints(module: nn.Module) -> bool:
 
 
 def _watch(output: object, steered_alike: Callable[[], bool]) -> None:
-    """Have a backward pass refused that begins while the model is steered otherwise."""
+    """Refuse a backward pass that begins while the model is steered differently."""
 
     def check(gradient: Tensor) -> None:
         if not steered_alike():
             raise SteeringError(
-                "this backward pass would run through a model that is steered otherwise",
+                "this backward pass would run through a model that is steered differently",
                 found="a context that was entered, left or updated since the forward",
                 expected="the same steering: checkpointed activations are computed again, and "
                 "merged weights are read again",
                 do="call backward() before the context is left or updated",
             )
 
-    for tensor in {id(t): t for t in _tensors(output) if t.requires_grad}.values():
+    for tensor in {id(t): t for t in tensors_in(output) if t.requires_grad}.values():
         tensor.register_hook(check)
 
 
@@ -120,13 +118,3 @@ def _warn_of_reentrant() -> None:
         "use_reentrant=False a late backward() is refused",
         stacklevel=2,
     )
-
-
-def _tensors(output: object) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):  # what transformers returns
-        yield from _tensors(tuple(output.values()))
-    elif isinstance(output, tuple | list):
-        for item in output:
-            yield from _tensors(item)

@@ -14,7 +14,7 @@ from steer.errors import CapabilityError, SteerError, SteeringError
 from steer.network import Architecture
 
 Capability = Literal["in_place", "weights", "scopes", "markers", "rows", "gate"]
-Way = Literal["auto", "hook", "merge"]
+WeightMode = Literal["auto", "hook", "merge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,11 @@ class Batch:
         if logits == "response":
             return slice(self.prompt_lengths[row] - 1, len(self.ids[row]) - 1)
         return slice(0, len(self.ids[row]) if logits == "all" else 0)
+
+    def responses(self) -> "tuple[tuple[int, ...], ...]":
+        """Return the response tokens of each row."""
+        rows = zip(self.ids, self.prompt_lengths, strict=True)
+        return tuple(ids[prompt:] for ids, prompt in rows)
 
     def _take(self, rows: Sequence[int]) -> "Batch":
         return Batch(
@@ -123,7 +128,7 @@ class Attachment(Protocol):
     def composition(self) -> Composition: ...
 
     @property
-    def weights(self) -> Way: ...
+    def weights(self) -> WeightMode: ...
 
     @property
     def active(self) -> bool: ...
@@ -158,7 +163,7 @@ class Engine(ABC):
 
     @abstractmethod
     def attach(
-        self, composition: Composition, *, weights: Way = "auto", tokenizer: Any = None
+        self, composition: Composition, *, weights: WeightMode = "auto", tokenizer: Any = None
     ) -> Attachment:
         """Inject a composition into every call until the attachment is removed.
 

@@ -1,12 +1,12 @@
-"""What is known of one model call: prompts, positions, and which tokens a scope means.
+"""One model call: its prompts, the positions of its tokens, and the tokens that a scope means.
 
-A decoder block sees chunks of tokens. Whether they belong to a prompt, where they stand and which
-prompt a row came from is known at the top-level call only; it is worked out here, once per call.
+A decoder block sees chunks of tokens. Only the top-level call knows whether they belong to a
+prompt, their positions, and the prompt of each row; all of it is worked out here, once per call.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -14,18 +14,20 @@ from torch import Tensor
 
 from steer.algebra import Scope
 from steer.algebra._scope import token_positions
-from steer.engine._threads import this_thread
+from steer.engine._runtime import this_thread
 from steer.errors import CapabilityError, RowsError, ScopeError
 
-# Arguments of a forward by which a model is handed what it has read before.
-STATES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
+# Arguments of a forward that hold earlier tokens.
+_STATES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 _PROMPTS = ("inputs_embeds", "inputs", "input_ids")  # arguments of `generate`
+_OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits", "return_dict")
+_NOT_AHEAD = (*_STATES, *_OUTPUTS, "cache_position", "labels", "logits_to_keep")
 TokenMask = Bool[Tensor, "batch pos one"] | Literal[False] | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Part:
-    """Which rows of a larger call a smaller one is."""
+class BatchSlice:
+    """The subset of a larger batch that a call covers."""
 
     rows: tuple[int, ...]  # row of the larger call for each prompt of this one
     total: int  # number of prompts of the larger call
@@ -35,19 +37,16 @@ class Part:
 class Prompts:
     """The prompts of one `generate` call, and what was decided about them."""
 
-    mask: Bool[Tensor, "prompt pos"]  # true at the tokens of each prompt, False at padding
-    part: Part | None = None  # which prompts of a larger call these are, if they are a part of one
-    # The prompts' token ids, if `generate` was given them all
-    ids: Int[Tensor, "prompt pos"] | None = None
-    # Columns of the prompts that are not among the tokens `generate` counts: they lie in a cache,
-    # or are embeddings
+    mask: Bool[Tensor, "prompt pos"]  # True at the tokens of each prompt, False at padding
+    batch_slice: BatchSlice | None = None  # the subset of a larger call, if they are one
+    ids: Int[Tensor, "prompt pos"] | None = None  # if `generate` got the ids of all tokens
+    # columns of the prompts that `generate` does not count: in a cache, or embeddings
     before: int = 0
-    state: str | None = None  # A state that the caller handed to `generate`, in words
-    # Weights that each active steering decided for these prompts, `[batch domain]`
-    gates: dict[object, Tensor] = field(default_factory=dict)
-    # Token ids of each row from which `generate` prepared the next forward
+    state: str | None = None  # a state that the caller handed to `generate`, in words
+    gates: dict[object, Tensor] = field(default_factory=dict)  # `[batch domain]`, by steering
+    # ids of each row from which `generate` prepared the next forward
     so_far: Int[Tensor, "batch pos"] | None = None
-    # For each marker, the ids of each row that were searched, and where it ends there
+    # for each marker, the ids of each row that were searched, and where it ends there
     found: dict[str, tuple[tuple[list[int], int], ...]] = field(default_factory=dict)
 
     @property
@@ -85,30 +84,26 @@ class Prompts:
 class Call:
     """One forward: `rows` of `length` tokens, beginning at column `past`."""
 
-    rows: int  # rows of this forward
-    length: int  # columns of this forward
+    rows: int
+    length: int
     past: int  # columns already in the cache
-    # Non-padding columns up to `past + length`, if the caller gave a mask
-    mask: Bool[Tensor, "batch pos"] | None = None
+    mask: Bool[Tensor, "batch pos"] | None = None  # non-padding columns up to `past + length`
     prompts: Prompts | None = None  # the surrounding `generate` call, if any
-    # Prompt tokens of each row, given for a bare forward
-    lengths: Int[Tensor, " batch"] | None = None
-    reason: str | None = None  # why positions cannot be told, if so
-    part: Part | None = None  # which rows of a larger call these are, if they are a part of one
-    # Weights that each active steering decided, `[batch domain]`
-    gates: dict[object, Tensor] = field(default_factory=dict)
-    # For each marker of a scope, the position of its last token in each row
+    lengths: Int[Tensor, " batch"] | None = None  # prompt tokens of the rows of a bare forward
+    reason: str | None = None  # why positions are not known, if so
+    batch_slice: BatchSlice | None = None  # the subset of a larger call, if it is one
+    gates: dict[object, Tensor] = field(default_factory=dict)  # `[batch domain]`, by steering
+    # for each marker of a scope, the position of its last token in each row
     ends: Mapping[str, Int[Tensor, " batch"]] = field(default_factory=dict)
-    kept: slice | Tensor | None = None  # which of its columns the unembedding gets, if not all
+    kept: slice | Tensor | None = None  # the columns that the unembedding gets, if not all
     waiting: tuple[object, ...] = ()  # steerings that do not act in this forward
-    reader: object = None  # the one of them for whose gate it is run
-    # Whose call it is; None in compiled code, which cannot tell
-    thread: int | None = field(default_factory=this_thread)
+    reader: object = None  # the one of them whose gate it evaluates
+    thread: int | None = field(default_factory=this_thread)  # whose call it is
     _masks: dict[tuple[Scope, torch.device], TokenMask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.prompts is not None:
-            self.gates, self.part = self.prompts.gates, self.prompts.part
+            self.gates, self.batch_slice = self.prompts.gates, self.prompts.batch_slice
             if self.rows % self.prompts.count:
                 raise RowsError(
                     "a forward inside generate() has rows of no prompt",
@@ -118,21 +113,29 @@ class Call:
                 )
 
     def reading(self, reader: object, waiting: tuple[object, ...]) -> "Call":
-        """Return the same forward as it is run ahead, for one gate to be decided."""
+        """Return the same forward as it runs ahead, to evaluate one gate."""
         call = replace(self, waiting=waiting, reader=reader)
         call.gates = dict(self.gates)
         return call
 
+    def prompt_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a forward of the same tokens without the caller's cache."""
+        kept = {k: v for k, v in given.items() if k not in _NOT_AHEAD and v is not None}
+        if self.prompts is not None:  # a static cache comes with a mask of its own shape
+            mask = self.prompts.mask[:, : self.length].repeat_interleave(self.expand, dim=0)
+            kept["attention_mask"] = mask.long()
+        return kept | {"use_cache": False}
+
     def row(self, row: int, columns: slice) -> "Call":
         """Return one row of this forward, at some of its columns, as a forward of its own."""
         start, stop, _ = columns.indices(self.length)
-        part = self.part or Part(tuple(range(self.rows)), self.rows)
+        of = self.batch_slice or BatchSlice(tuple(range(self.rows)), self.rows)
         return Call(
             1,
             stop - start,
             self.past + start,
             lengths=None if self.lengths is None else self.lengths[row : row + 1],
-            part=Part((part.rows[row],), part.total),
+            batch_slice=BatchSlice((of.rows[row],), of.total),
             gates={key: weights[row : row + 1] for key, weights in self.gates.items()},
             ends={marker: ends[row : row + 1] for marker, ends in self.ends.items()},
         )
@@ -148,7 +151,7 @@ class Call:
         return self.prompts is not None and self.past >= self.prompts.width
 
     def token_mask(self, scope: Scope, device: torch.device) -> TokenMask:
-        """Return which tokens of this forward a scope means."""
+        """Return the tokens of this forward that a scope means: None for all, False for none."""
         if scope.everything:
             return None
         whole = scope.marker is None and scope.start == 0 and scope.stop is None
@@ -202,7 +205,7 @@ class Call:
     def _positions(self) -> Int[Tensor, "batch pos"]:
         if self.reason is not None:
             raise CapabilityError(
-                "the positions of these tokens cannot be told",
+                "the positions of these tokens are not known",
                 found=self.reason,
                 expected="no mask or a two-dimensional one, and a cache that knows its length",
                 do="pass a [batch, pos] attention mask, or use the scope 'all'",
@@ -227,7 +230,7 @@ class Call:
 
 
 def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: object) -> Call:
-    """Return what can be told of a forward from its arguments."""
+    """Return the call that a forward's arguments describe."""
     tokens = kwargs.get("input_ids")
     tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
     if not isinstance(tokens, Tensor):
@@ -265,7 +268,7 @@ def _kept(asked: object) -> slice | Tensor | None:
 
 
 def _unclear(mask: object, position_ids: object, columns: int) -> str | None:
-    """Return why positions cannot be told from a bare forward's mask, or None."""
+    """Return why the arguments of a bare forward do not give positions, or None."""
     if isinstance(mask, Tensor) and mask.ndim == 2:
         if mask.shape[1] < columns:
             return f"an attention mask of {mask.shape[1]} columns for {columns} tokens so far"
@@ -280,10 +283,10 @@ def _unclear(mask: object, position_ids: object, columns: int) -> str | None:
 def _past(
     kwargs: Mapping[str, object], prompts: Prompts | None, length: int, mask: Tensor | None
 ) -> tuple[int, str | None]:
-    """Return how many columns the model has read before this forward, or why that is unknown."""
-    told = _told_by(kwargs.get("past_key_values"))
-    if told is not None:
-        return told, None
+    """Return how many columns precede this forward, or why that is unknown."""
+    cached = _cached_length(kwargs.get("past_key_values"))
+    if cached is not None:
+        return cached, None
     state = state_in(kwargs)
     columns = prompts.columns() if prompts is not None else None
     if columns is not None:
@@ -293,8 +296,8 @@ def _past(
     return 0, state
 
 
-def _told_by(cache: object) -> int | None:
-    """Return the length that a cache tells, or None if it tells none."""
+def _cached_length(cache: object) -> int | None:
+    """Return the tokens in a cache, or None if it does not know."""
     length = getattr(cache, "get_seq_length", None)
     try:
         return None if length is None else int(length())
@@ -303,20 +306,20 @@ def _told_by(cache: object) -> int | None:
 
 
 def state_in(kwargs: Mapping[str, object]) -> str | None:
-    """Return in words what of the arguments holds earlier tokens without telling how many."""
-    for name in STATES:
+    """Describe the argument that holds an unknown number of earlier tokens, if there is one."""
+    for name in _STATES:
         if (state := kwargs.get(name)) is not None:
             return f"{name} of type {type(state).__name__}, which does not tell its length"
     return None
 
 
 def prompts_of(
-    kwargs: Mapping[str, object], pad: object, eos: object, part: Part | None = None
+    kwargs: Mapping[str, object], pad: object, eos: object, batch_slice: BatchSlice | None = None
 ) -> Prompts:
     """Return the prompts of a `generate` call from its arguments.
 
-    Without an attention mask, padding is what `generate` itself takes for padding: the pad token,
-    where it occurs and is no end-of-sequence token.
+    Without an attention mask, padding is what `generate` itself takes for it: the pad token, unless
+    it is an end-of-sequence token.
     """
     mask = kwargs.get("attention_mask")
     given = {name: t for name in _PROMPTS if isinstance(t := kwargs.get(name), Tensor)}
@@ -333,4 +336,4 @@ def prompts_of(
     embedded = given.pop("inputs_embeds", None) is not None
     ids = next(iter(given.values()), None)
     before = 0 if first is None else real.shape[1] - (0 if ids is None else ids.shape[1])
-    return Prompts(real, part, None if before or embedded else ids, before, state_in(kwargs))
+    return Prompts(real, batch_slice, None if before or embedded else ids, before, state_in(kwargs))

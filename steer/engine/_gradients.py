@@ -1,20 +1,21 @@
-"""Gradients of a score of given responses: in the residual stream, and in weight coefficients."""
+"""Gradients of scores of given responses, in the residual stream and weight coefficients."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from steer.algebra import Composition, Scope
 from steer.engine._base import Batch, check_evaluating
-from steer.engine._patches import replace
+from steer.engine._patches import hook_stream, replace
 from steer.engine._reading import device_of
+from steer.engine._steps import scope_tokens
 from steer.engine._weights.probe import Probe
-from steer.network import Architecture, block_output, replace_output
+from steer.network import Architecture
 
 Score = Callable[[int, Float[Tensor, "pos vocab"]], Tensor]
 
@@ -49,7 +50,8 @@ def text_gradients(
     probe = Probe(weights, architecture) if weights is not None else None
     for piece in batch.pieces(2 * max(map(len, batch.ids))):
         rows = piece.rows or range(len(piece.ids))
-        chosen = _tokens(piece, scope)
+        texts = zip(piece.ids, piece.prompt_lengths, strict=True)
+        chosen = [scope_tokens(scope, len(ids), prompt) for ids, prompt in texts]
         with torch.enable_grad(), _Leaves(architecture, layers, probe) as kept:
             logits = _forward(architecture, piece, kept)
             wanted = [kept.streams[layer] for layer in layers]
@@ -85,15 +87,6 @@ def _forward(architecture: Architecture, piece: Batch, kept: "_Leaves") -> list[
     return logits
 
 
-def _tokens(batch: Batch, scope: Scope) -> list[Bool[Tensor, " pos"]]:
-    """Return which tokens of each row a scope means."""
-    found = []
-    for ids, prompt in zip(batch.ids, batch.prompt_lengths, strict=True):
-        positions = torch.arange(len(ids))[None]
-        found.append(scope.mask(positions, torch.tensor([prompt]))[0])
-    return found
-
-
 class _Leaves:
     """Keeps the outputs of the blocks of one forward, and displaces weights by coefficients of 0.
 
@@ -112,7 +105,7 @@ class _Leaves:
 
     def __enter__(self) -> "_Leaves":
         for layer in self._wanted:
-            hook = self._blocks[layer].register_forward_hook(self._hook(layer))
+            hook = hook_stream(self._blocks[layer], layer, partial(self._keep, layer))
             self._stack.callback(hook.remove)
         for module, patch in self._probe.patches if self._probe else ():
             replace(module, "forward", patch(module.forward), self._stack.callback)
@@ -122,23 +115,19 @@ class _Leaves:
         self._stack.close()
 
     def begin(self, ids: Tensor) -> None:
-        """Make the coefficients of a forward."""
+        """Create the coefficients of a forward."""
         domains = len(self._probe.composition.domains) if self._probe else 0
         self.coefficients = torch.zeros(*ids.shape, domains, device=ids.device).requires_grad_()
         self.at(slice(None), slice(None))
 
     def at(self, rows: slice, tokens: slice) -> None:
-        """Say which rows and tokens run next."""
+        """Set the rows and tokens that run next."""
         if self._probe is not None:
             self._probe.at(self.coefficients[rows, tokens])
 
-    def _hook(self, layer: int) -> Callable[[nn.Module, Any, Any], Any]:
-        def keep(module: nn.Module, args: Any, output: Any) -> Any:
-            h = block_output(output)
-            if layer > self._lowest and h.requires_grad:
-                self.streams[layer] = h
-                return None
-            self.streams[layer] = leaf = h.detach().requires_grad_()
-            return replace_output(output, leaf)
-
-        return keep
+    def _keep(self, layer: int, h: Tensor) -> Tensor | None:
+        if layer > self._lowest and h.requires_grad:
+            self.streams[layer] = h
+            return None
+        self.streams[layer] = leaf = h.detach().requires_grad_()
+        return leaf

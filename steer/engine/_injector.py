@@ -1,30 +1,27 @@
-"""The hooks of one model: installed while something steers it, gone without a trace after."""
+"""The hooks of one model, installed while something steers it and removed without a trace."""
 
 import functools
 import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from steer.engine._ahead import Enough, prompt_arguments
 from steer.engine._backward import Backward
-from steer.engine._call import Call, Part, Prompts, describe, prompts_of
-from steer.engine._compiled import forget_compiled_code
+from steer.engine._call import BatchSlice, Call, Prompts, describe, prompts_of
 from steer.engine._markers import Marker, ends_of
-from steer.engine._options import setting
-from steer.engine._patches import Uncopied, replace, unwrapped
+from steer.engine._options import refuse_continuous_batching, refuse_options, setting
+from steer.engine._patches import StopForward, Uncopied, hook_stream, replace, unwrapped
+from steer.engine._rows import check_rows
+from steer.engine._runtime import elsewhere, forget_compiled_code
 from steer.engine._saving import guard
 from steer.engine._steering import Steering
-from steer.engine._threads import elsewhere
-from steer.engine._ways import refuse_continuous_batching, refuse_ways
 from steer.errors import BusyModelError, SteeringError
-from steer.network import Architecture, block_output, replace_output
+from steer.network import Architecture
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
 _PREPARE = "prepare_inputs_for_generation"  # what `generate` calls before each forward
@@ -42,18 +39,12 @@ def injector_of(architecture: Architecture) -> "Injector":
         return injector
 
 
-class _Announced(threading.local):
-    """Which rows of a larger call the next calls of one thread hold, if not all."""
-
-    part: Part | None = None
-
-
 class Injector:
-    """Keeps the stack of active compositions of one model and the hooks that apply them.
+    """The stack of active compositions of one model, and the hooks that apply them.
 
-    Block hooks are put in front of all others, so that `output_hidden_states` and later hooks see
-    the steered stream. The top-level forward and `generate` are watched only if some composition
-    must know the call.
+    Block hooks are in front of all others, so that `output_hidden_states` and later hooks see the
+    steered stream. The top-level forward and `generate` are watched only if some composition must
+    know the call.
     """
 
     def __init__(self, model: nn.Module, architecture: Architecture) -> None:
@@ -62,20 +53,18 @@ class Injector:
         self._blocks = tuple(weakref.ref(block) for block in architecture.blocks)
         self._stack: list[Steering] = []
         self._installed: list[Steering] | None = []  # whose hooks are there; None in between
-        self.attached: list[Any] = []  # what put them there; holds no model, so that it can go
-        self._handles: list[RemovableHandle] = []
         self._restore: list[Callable[[], None]] = []
         self._owner: int | None = None
         self._under_way = threading.RLock()  # held by the thread whose call is under way
         self._caller: int | None = None
         self._call: Call | None = None
         self._prompts: Prompts | None = None
-        self._announced = _Announced()
+        self._announced = threading.local()  # the batch slice of this thread's next calls
         self._backward = Backward(lambda: self._stack)
 
     @property
     def call(self) -> Call | None:
-        """The call under way; to another thread than the one whose call it is, none is known."""
+        """The call under way in this thread."""
         call = self._call
         return None if call is None or elsewhere(call.thread) else call
 
@@ -110,42 +99,46 @@ class Injector:
             raise
 
     def leave(self, steering: Steering) -> None:
-        """Stop to inject a composition; nothing happens if it is not active."""
+        """Stop injecting a composition; nothing happens if it is not active."""
         with _LOCK:
             if steering in self._stack:
                 self._stack.remove(steering)
         self.settle()
 
     def settle(self) -> None:
-        """Make the hooks match what is active, where an interrupted call left them otherwise."""
+        """Make the hooks match the stack, should an interrupted call have left them otherwise."""
         if self._installed != self._stack:
             self._install()
 
     @contextmanager
-    def taking(self, part: Part | None) -> Iterator[None]:
-        """Announce that this thread's next calls hold a part of the rows of a larger one."""
-        before, self._announced.part = self._announced.part, part
+    def batch_slice(self, rows: BatchSlice | None) -> Iterator[None]:
+        """Announce that this thread's next calls cover a subset of a larger batch."""
+        before = getattr(self._announced, "rows", None)
+        self._announced.rows = rows
         try:
             yield
         finally:
-            self._announced.part = before
+            self._announced.rows = before
 
     @contextmanager
-    def calling(self, call: Call) -> Iterator[None]:
-        """Announce a call whose rows and prompts are known, for forwards of inner modules."""
+    def during_call(self, call: Call) -> Iterator[None]:
+        """Announce a call, for forwards of inner modules.
+
+        Raises:
+            BusyModelError: Another thread's call of this model is under way.
+        """
         taken, before = self._claim(), self._call
         self._call = call
         try:
-            for steering in self._stack:
-                steering.check_rows(call.part.total if call.part else call.rows)
+            self._check_rows(call.batch_slice, call.rows)
             yield
         finally:
             self._call = before
             self._release(taken)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Take everything of ours off the model for a moment."""
+    def without_hooks(self) -> Iterator[None]:
+        """Take all hooks of ours off the model for a moment."""
         with _LOCK:
             if self._stack and self._owner != threading.get_ident():
                 raise _busy("steered", self._owner)
@@ -156,8 +149,8 @@ class Injector:
             self._install()
 
     @contextmanager
-    def trying(self) -> Iterator[None]:
-        """Call the model for a trial of ours: without the compositions if they must know the call.
+    def during_trial(self) -> Iterator[None]:
+        """Take the hooks off for a trial call of ours if some composition must know the call.
 
         One setting for all tokens stays, so that calls of other threads are steered throughout.
         """
@@ -173,10 +166,9 @@ class Injector:
             self._release(taken)
 
     def decide(self, run: Callable[[], object]) -> None:
-        """Have the gates decided that displace weights before the layer where they are read.
+        """Evaluate gates in extra forward passes where weights below the gate's layer are steered.
 
-        Each reads the prompt in a run of its own, in which neither its own composition acts nor
-        one whose gate is to be decided after it.
+        In the pass of a gate neither its own composition acts nor those whose gates come after it.
         """
         call = self.call
         if call is None:
@@ -185,15 +177,14 @@ class Injector:
         for k, steering in enumerate(ahead):
             self._call = reading = call.reading(steering, tuple(ahead[k:]))
             try:
-                run()
-            except Enough:
-                pass
+                with suppress(StopForward):
+                    run()
             finally:
-                decided, self._call = reading.gates, call
-            call.gates[steering] = decided[steering]
+                self._call = call
+            call.gates[steering] = reading.gates[steering]
 
     def _claim(self) -> bool:
-        """Refuse a call that begins while another thread's call of this model is under way."""
+        """Refuse a call during another thread's call; return whether `_release` must follow."""
         if torch.compiler.is_compiling():
             return False  # the compiler can trace neither a thread's identity nor a lock
         if not self._under_way.acquire(blocking=False):
@@ -206,10 +197,14 @@ class Injector:
         if taken:
             self._under_way.release()
 
+    def _check_rows(self, of: BatchSlice | None, rows: int) -> None:
+        for steering in self._stack:
+            check_rows(steering.composition, rows if of is None else of.total)
+
     # -- hooks -----------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        """Make the hooks match the stack: all of ours are removed, then put where needed."""
+        """Make the hooks match the stack, also after an interruption."""
         try:
             self._put(self._stack)
         finally:
@@ -217,7 +212,7 @@ class Injector:
                 self._put(self._stack)
 
     def _put(self, stack: Sequence[Steering]) -> None:
-        """Have the hooks of some compositions on the model, and no others of ours."""
+        """Put the hooks of some compositions on the model, and no others of ours."""
         self._uninstall()
         model = self._model()
         if stack and model is not None:
@@ -233,7 +228,8 @@ class Injector:
         for layer in sorted({layer for steering in stack for layer in steering.layers}):
             block = self._blocks[max(layer, 0)]()
             if block is not None:
-                self._hook_block(block, layer)
+                change = self._changing(layer, [s for s in stack if layer in s.layers])
+                self._restore.append(hook_stream(block, layer, change, first=True).remove)
         body = self._body()
         if body is not None:
             self._backward.hook(body, model, self._restore.append)
@@ -242,40 +238,21 @@ class Injector:
 
     def _uninstall(self) -> None:
         self._installed = None
-        while self._handles:
-            self._handles[-1].remove()
-            self._handles.pop()
         while self._restore:
             self._restore[-1]()
             self._restore.pop()
 
-    def _hook_block(self, block: nn.Module, layer: int) -> None:
-        if layer == -1:
-            before = Uncopied(self._before_first)
-            self._handles.append(
-                block.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
-            )
-            return
-        active = [steering for steering in self._stack if layer in steering.layers]
-
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            h = stream = block_output(output)
+    def _changing(
+        self, layer: int, active: Sequence[Steering]
+    ) -> Callable[[Tensor], Tensor | None]:
+        def change(stream: Tensor) -> Tensor | None:
+            h = stream
             self._backward.note_checkpoint()
             for steering in active:
                 h = steering.apply(layer, h, self.call)
-            return None if h is stream else replace_output(output, h)
+            return None if h is stream else h
 
-        self._handles.append(block.register_forward_hook(Uncopied(hook), prepend=True))
-
-    def _before_first(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        h: Tensor = args[0] if args else kwargs["hidden_states"]
-        self._backward.note_checkpoint()
-        for steering in self._stack:
-            if -1 in steering.layers:
-                h = steering.apply(-1, h, self.call)
-        return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
+        return change
 
     def _watch(self, model: nn.Module) -> None:
         """Watch the ways into the model, on the instance."""
@@ -301,10 +278,9 @@ class Injector:
                 prompts = self._prompts if lengths is None else None
                 self._call = call = describe(given, prompts, lengths)
                 if prompts is None:
-                    for steering in self._stack:
-                        steering.check_rows(call.rows)
+                    self._check_rows(None, call.rows)
                 call.ends = ends_of(self.markers, call, given)
-                self.decide(lambda: forward(**prompt_arguments(given, call)))
+                self.decide(lambda: forward(**call.prompt_arguments(given)))
                 return forward(*args, **kwargs)
             finally:
                 self._call = before
@@ -321,12 +297,11 @@ class Injector:
             try:
                 named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
                 setting_of = functools.partial(setting, named, model.generation_config)
-                refuse_ways(self._stack, setting_of)
+                refuse_options((s.composition for s in self._stack), setting_of)
                 pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
-                part = self._announced.part
-                self._prompts = prompts = prompts_of(named, pad, eos, part)
-                for steering in self._stack:
-                    steering.check_rows(part.total if part else prompts.count)
+                rows = getattr(self._announced, "rows", None)
+                self._prompts = prompts = prompts_of(named, pad, eos, rows)
+                self._check_rows(rows, prompts.count)
                 return generate(*args, **kwargs)
             finally:
                 self._prompts = before

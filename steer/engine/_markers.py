@@ -1,4 +1,4 @@
-"""Where a text that a model writes ends among its tokens: the border of `after:` and `before:`."""
+"""Where a text ends among the tokens of a model: the border of `after:` and `before:`."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from steer.pairs._common_prefix import common_prefix_length
 
 
 class Marker:
-    """Finds a text among token ids, however the tokenizer cuts it."""
+    """Finds a text among token ids, however the tokenizer splits it."""
 
     def __init__(self, tokenizer: Any, text: str) -> None:
         chat = as_chat(tokenizer)
@@ -50,9 +50,9 @@ class Marker:
             return NEVER  # there is no response yet, and the last turn may be still to come
         if known is not None:
             before, found = known
-            alike = (
-                len(before) if ids[: len(before)] == before else common_prefix_length(ids, before)
-            )
+            alike = len(before)
+            if ids[:alike] != before:
+                alike = common_prefix_length(ids, before)
             if alike >= prompt_length:
                 return found if found < alike else self._first(ids, alike)
         turns = (k + 1 for k in reversed(range(prompt_length)) if ids[k] in self._turns)
@@ -81,11 +81,11 @@ class Marker:
 
 
 def markers_of(composition: Composition, tokenizer: Any) -> dict[str, Marker]:
-    """Return what finds the markers of a composition's scopes, by their text."""
+    """Return the markers of a composition's scopes, by their text."""
     scopes = [part.scope for part in composition.parts.values() if part.scope.marker is not None]
     if scopes and tokenizer is None:
         raise CompositionError(
-            f"the scope {str(scopes[0])!r} is found by tokens",
+            f"the scope {str(scopes[0])!r} needs a tokenizer",
             found="a model without a tokenizer",
             expected="the model's tokenizer",
             do="pass it: steer.Model(hf_model, tokenizer)",

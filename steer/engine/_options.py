@@ -1,13 +1,14 @@
-"""What the options of `generate` say, and where an answer ends."""
+"""The options of `generate`: what holds for a call, what is refused, and where an answer ends."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from steer._check import as_integer
+from steer.algebra import Composition
 from steer.algebra._keywords import meant
-from steer.errors import TextError
+from steer.errors import CapabilityError, TextError
 
 _UNUSED = "`model_kwargs` are not used by the model"  # what transformers says of such options
 
@@ -27,15 +28,15 @@ def end_tokens(named: Mapping[str, Any], default: Any) -> list[int]:
 
 
 def new_tokens(named: Mapping[str, Any], default: Any, width: int) -> int:
-    """Return how many tokens an answer may have."""
+    """Return how many tokens an answer may have after prompts of at most `width` tokens."""
     names = ("max_new_tokens", "max_length")
     new, total = (setting(named, default, name) for name in names)
     for name, value in zip(names, (new, total), strict=True):
         if value is not None and as_integer(value) is None:
             raise TextError(
-                f"{name} is no number of tokens",
+                f"{name} must be an integer",
                 found=f"{name}={value!r}"[:200],
-                expected="a whole number",
+                expected="a number of tokens",
                 do="pass for instance 64",
             )
     if new is None and total is not None:
@@ -44,7 +45,7 @@ def new_tokens(named: Mapping[str, Any], default: Any, width: int) -> int:
 
 
 def with_padding(named: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Any]:
-    """Return options that name a padding token; in a generation config's copy, if one is given."""
+    """Return options with a padding token, in a copy of the generation config if one is given."""
     pad, config = ends[0] if ends else 0, copy.deepcopy(named.get("generation_config"))
     if config is None:
         return {"pad_token_id": pad, **named}
@@ -54,13 +55,13 @@ def with_padding(named: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Any
 
 
 def answer_of(row: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """Return generated tokens up to the first that ends an answer, and without it."""
+    """Return generated tokens up to, and without, the first that ends an answer."""
     return list(row[: next((k for k, token in enumerate(row) if token in ends), len(row))])
 
 
 @contextmanager
 def known_options(named: Mapping[str, Any]) -> Iterator[None]:
-    """Say which options of a call of `generate` nothing takes, and what was probably meant."""
+    """Name the options that `generate` does not take, with what was probably meant."""
     try:
         yield
     except ValueError as error:
@@ -75,3 +76,36 @@ def known_options(named: Mapping[str, Any]) -> Iterator[None]:
             expected="batch_size, and the options of Hugging Face's generate",
             do=meant(unknown[0], [*GenerationConfig().to_dict(), "batch_size"]) or "leave it out",
         ) from error
+
+
+def refuse_options(
+    compositions: Iterable[Composition], setting_of: Callable[[str], object]
+) -> None:
+    """Refuse options with which gates or positions are not those of the prompts."""
+    stack = list(compositions)
+    gated = any(composition.gate is not None for composition in stack)
+    if gated and (early := setting_of("assistant_early_exit")) is not None:
+        raise CapabilityError(
+            "a gate cannot read the prompt again when the model drafts for itself",
+            found=f"assistant_early_exit={early}",
+            expected="another model as assistant, prompt lookup, or no assistance",
+            do="leave out assistant_early_exit, or take the gate away",
+        )
+    placed = any(not part.scope.everything for c in stack for part in c.parts.values())
+    if placed and (guidance := setting_of("guidance_scale")) not in (None, 1, 1.0):
+        raise CapabilityError(
+            "classifier-free guidance runs a second text whose prompt is another",
+            found=f"guidance_scale={guidance!r}",
+            expected="no guidance, or the scope 'all'",
+            do="leave out guidance_scale, or steer with the scope 'all'",
+        )
+
+
+def refuse_continuous_batching(*_: object, **__: object) -> None:
+    """Refuse to mix prompts in one row."""
+    raise CapabilityError(
+        "continuous batching mixes prompts in one row",
+        found="generate_batch, or cache_implementation='paged'",
+        expected="one row per prompt",
+        do="use generate() with another cache, or scope 'all' with one setting for all prompts",
+    )

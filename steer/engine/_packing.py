@@ -1,4 +1,4 @@
-"""Whether a model can be packed: tried on the model itself, never guessed from its name."""
+"""Whether packed forwards suit a model: tried on the model itself, never guessed from its name."""
 
 import random
 import weakref
@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from steer.engine._attention import UnpackableError
-from steer.engine._packed import read_packed
-from steer.engine._padded import read_padded
-from steer.engine._reading import Means, Place, dtype_of
+from steer.engine._layout import Place
+from steer.engine._reading import Means, dtype_of, read_packed, read_padded
 from steer.network import Architecture
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -43,8 +42,16 @@ class Packing:
         return "packed" if self.packed else f"padded: {self.reason}"
 
 
-_Key = tuple[object, ...]
-_FOUND: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Packing]]" = weakref.WeakKeyDictionary()
+_KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[object, Any]]" = weakref.WeakKeyDictionary()
+
+
+def known_of(architecture: Architecture) -> dict[Any, Any]:
+    """Return what trials found out about a model in its present precision, device and mode."""
+    parameter = next(architecture.embedding.parameters())
+    attention = _config_value(architecture, "_attn_implementation")
+    key = (parameter.dtype, parameter.device, attention, architecture.model.training)
+    known: dict[Any, Any] = _KNOWN.setdefault(architecture.model, {}).setdefault(key, {})
+    return known
 
 
 def packing_of(architecture: Architecture, longest: int = LENGTH) -> Packing:
@@ -55,13 +62,10 @@ def packing_of(architecture: Architecture, longest: int = LENGTH) -> Packing:
     float16 and 1e-1 in bfloat16. The answer is kept with the model until a longer sequence is
     asked for: attention windows and scaled positions show at their own length only.
     """
-    parameter = next(architecture.embedding.parameters())
-    attention = _config_value(architecture, "_attn_implementation")
-    key = (parameter.dtype, parameter.device, attention)
-    known = _FOUND.setdefault(architecture.model, {})
-    found = known.get(key)
+    known = known_of(architecture)
+    found: Packing | None = known.get(Packing)
     if found is None or (found.packed and found.length < longest):
-        found = known[key] = _tried(architecture, trial_length(architecture, longest))
+        found = known[Packing] = _tried(architecture, trial_length(architecture, longest))
     return found
 
 
@@ -72,7 +76,7 @@ def trial_length(architecture: Architecture, longest: int) -> int:
 
 
 def untried_reason(architecture: Architecture, length: int) -> str:
-    """Return why attention of ours need not be tried on a model; empty if it must."""
+    """Return why our attention cannot suit a model; empty if it must be tried."""
     if not getattr(architecture.body, "_supports_attention_backend", False):
         return "its attention does not go through transformers' attention interface"
     if scaled_by_length(architecture, length):

@@ -4,13 +4,21 @@ import functools
 from collections.abc import Callable
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from steer.errors import SteeringError
+from steer.network import block_output, replace_output
+
+Undo = Callable[[Callable[[], None]], object]
+
+
+class StopForward(Exception):  # noqa: N818 - no error: it ends a forward that has given all
+    """Raised once the last value wanted has been read; no caller sees it."""
 
 
 class Uncopied:
-    """A function put on the user's model; a copy of the model must not take it along."""
+    """A function on the user's model, which a copy of the model must not take along."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -29,10 +37,11 @@ class Uncopied:
         )
 
 
-def replace(
-    module: nn.Module, name: str, value: Uncopied, undo: Callable[[Callable[[], None]], object]
-) -> None:
-    """Set an instance attribute, after handing over what puts back exactly what was there."""
+def replace(module: nn.Module, name: str, value: Uncopied, undo: Undo) -> None:
+    """Set an instance attribute, after handing `undo` a function that restores the instance.
+
+    Replacements are undone in reverse order; undoing one twice does no harm.
+    """
     had, old = name in module.__dict__, module.__dict__.get(name)
 
     def restore() -> None:
@@ -43,6 +52,30 @@ def replace(
 
     undo(restore)
     module.__dict__[name] = value
+
+
+def hook_stream(
+    block: nn.Module, layer: int, change: Callable[[Tensor], Tensor | None], *, first: bool = False
+) -> RemovableHandle:
+    """Return the handle of a hook on the residual stream: a block's output, or its input at -1.
+
+    What `change` returns replaces the stream; None leaves it. `first` puts the hook before others.
+    """
+    if layer == -1:
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            h = change(args[0] if args else kwargs["hidden_states"])
+            if h is None:
+                return None
+            return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
+
+        return block.register_forward_pre_hook(Uncopied(before), prepend=first, with_kwargs=True)
+
+    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        h = change(block_output(output))
+        return None if h is None else replace_output(output, h)
+
+    return block.register_forward_hook(Uncopied(after), prepend=first)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

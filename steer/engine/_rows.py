@@ -1,5 +1,6 @@
-"""Which coefficients the rows of a call have."""
+"""The coefficients of the rows and tokens of a call."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,30 +8,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.algebra import Composition
-from steer.engine._call import Call, Part
-from steer.errors import ScopeError
+from steer.engine._call import BatchSlice, Call
+from steer.errors import CapabilityError, RowsError, ScopeError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rows:
-    """What the coefficients of a call's rows depend on, the composition apart."""
+    """What determines the coefficients of a call's rows, beside the composition."""
 
     expand: int = 1  # rows per prompt: beams or sampled copies
     weights: Tensor | None = None  # `[batch domain]`, what a gate decided for the rows
-    part: Part | None = None  # which rows of a larger call these are
+    batch_slice: BatchSlice | None = None  # the subset of a larger call, if it is one
 
     @classmethod
     def of(cls, call: Call, steering: object) -> "Rows":
-        """Return what a call says of the rows of one steering."""
-        return cls(call.expand, call.gates.get(steering), call.part)
+        """Return the rows of a call for one steering."""
+        return cls(call.expand, call.gates.get(steering), call.batch_slice)
 
     def same(self, other: "Rows | None") -> bool:
-        """Tell whether another call's rows have the same coefficients."""
+        """Return whether another call's rows have the same coefficients."""
         return (
             other is not None
             and self.expand == other.expand
             and self.weights is other.weights
-            and self.part is other.part
+            and self.batch_slice is other.batch_slice
         )
 
     @torch.inference_mode(False)  # what is bound outlives the call
@@ -38,13 +39,56 @@ class Rows:
         """Return the coefficients of each row; one row where all rows have the same."""
         c = composition.coefficients
         if composition.per_row:
-            c = c if self.part is None else c[list(self.part.rows)]
+            c = c if self.batch_slice is None else c[list(self.batch_slice.rows)]
             c = c.repeat_interleave(self.expand, dim=0) if self.expand != 1 else c
         return c if self.weights is None else c * self.weights
 
 
+def check_rows(composition: Composition, prompts: int) -> None:
+    """Refuse a call with another number of prompts than there are coefficient rows."""
+    rows = composition.coefficients.shape[0]
+    if composition.per_row and rows != prompts:
+        raise RowsError(
+            "coefficient rows and prompts differ in number",
+            found=f"{rows} rows for {prompts} prompts",
+            expected="one row per prompt of the call",
+            do="give one row per prompt, or one setting for all of them",
+        )
+
+
+def spread(
+    c: Float[Tensor, "batch pos rank"], shape: Sequence[int], call: Call | None, position: int = 1
+) -> Tensor:
+    """Return coefficients that broadcast against a tensor with these leading dimensions.
+
+    They are rows and tokens apart, tokens in dimension `position`, or both in one dimension.
+    """
+    rows, places, width = c.shape
+    if rows == places == 1 or call is None:
+        return c.reshape([1] * len(shape) + [width])
+    if shape[0] == call.rows and len(shape) > 1:
+        if places == 1:
+            return c.reshape([rows] + [1] * (len(shape) - 1) + [width])
+        if (kept := call.kept) is not None and shape[position] != call.length:
+            c = c[:, kept]
+        if shape[position] == c.shape[1]:
+            between, after = [1] * (position - 1), [1] * (len(shape) - position - 1)
+            return c.reshape([rows, *between, c.shape[1], *after, width])
+    if shape[0] == call.rows * call.length:
+        flat = c.expand(call.rows, call.length, width).reshape(-1, width)
+        return flat.reshape([flat.shape[0]] + [1] * (len(shape) - 1) + [width])
+    if len(shape) == 2 and shape[0] == 1 and position == 1:
+        return c  # one row for all, as positional embeddings are: it becomes one per row
+    raise CapabilityError(
+        "a module's input does not tell which rows and tokens it holds",
+        found=f"shape {tuple(shape)} in a call of {call.rows} rows of {call.length} tokens",
+        expected="[batch, pos, …], or both in one dimension",
+        do="steer with one setting for all rows and scope 'all', or merge: weights='merge'",
+    )
+
+
 def unseen() -> ScopeError:
-    """Return the error for modules that run outside a call that was seen."""
+    """Return the error for modules that run outside a watched call."""
     return ScopeError(
         "the steered blocks ran outside the model's own forward",
         found="a call of the inner text model, below the top-level forward, or checkpointed "

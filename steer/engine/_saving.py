@@ -1,21 +1,19 @@
-"""Refuses to write or load weights while a setting is merged into some of them."""
+"""Refusing to save or load weights while a setting is merged into some of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from steer.engine._patches import Uncopied, replace
+from steer.engine._patches import Uncopied, Undo, replace
 from steer.engine._weights.uses import owners
 from steer.errors import SteeringError
 
 _WRITERS = ("save_pretrained", "push_to_hub")
 
 
-def guard(
-    model: nn.Module, names: Sequence[str], undo: Callable[[Callable[[], None]], object]
-) -> None:
-    """Guard merged parameters until what is handed over is called.
+def guard(model: nn.Module, names: Sequence[str], undo: Undo) -> None:
+    """Guard merged parameters until the functions given to `undo` are called.
 
     `state_dict` is guarded at the modules that hold them, so that it is refused however it is
     reached; the writers of `transformers` also, since they make folders and repositories first.

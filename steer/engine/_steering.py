@@ -2,151 +2,122 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra import Composition, Operator, Scope, Weight, get_operator
+from steer.algebra import Composition
 from steer.algebra._operator import Prepared, cast
-from steer.engine._ahead import Enough
+from steer.engine._base import WeightMode
 from steer.engine._call import Call
 from steer.engine._markers import Marker
+from steer.engine._patches import StopForward
 from steer.engine._rows import Rows, unseen
-from steer.engine._weights import bounds
+from steer.engine._runtime import outliving
+from steer.engine._steps import steps_of
+from steer.engine._weights.displaced import patches
 from steer.engine._weights.merging import Merging
-from steer.engine._weights.patched import patches
-from steer.engine._weights.plan import Unit
+from steer.engine._weights.plan import Unit, check_held, held_in
 from steer.engine._weights.strength import Calls, Strengths
-from steer.errors import RowsError
 
-_NONE: Mapping[str, Marker] = MappingProxyType({})
 Bound = dict[int, list[Prepared]]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Step:
-    """One operator at one site, with the directions of the domains that use it there."""
+class Home(Calls, Protocol):
+    """What a steering enters and leaves: the injector of its model."""
 
-    operator: Operator  # the operator
-    scope: Scope  # the tokens it acts on
-    columns: tuple[int, ...]  # column of each direction's domain in the coefficients
-    # `[domain d_model]`, in residual units, at least float32, on the CPU
-    V: Float[Tensor, "domain d_model"]
+    @property
+    def stack(self) -> "tuple[Steering, ...]": ...
 
+    def enter(self, steering: "Steering") -> None: ...
 
-def plan(composition: Composition) -> Mapping[int, tuple[Step, ...]]:
-    """Return the residual steps of a composition at each layer, in the order in which they run."""
-    groups: dict[int, dict[tuple[str, Scope], list[tuple[int, Tensor]]]] = {}
-    for column, part in enumerate(composition.parts.values()):
-        for site in part.vector.sites:
-            if isinstance(site, Weight):
-                continue
-            v = part.vector.direction(site.layer)
-            v = v if v.dtype in (torch.float32, torch.float64) else v.float()
-            members = groups.setdefault(site.layer, {})
-            members.setdefault((part.operator, part.scope), []).append((column, v))
-    return {layer: _steps(members) for layer, members in sorted(groups.items())}
+    def leave(self, steering: "Steering") -> None: ...
 
-
-def _steps(members: Mapping[tuple[str, Scope], list[tuple[int, Tensor]]]) -> tuple[Step, ...]:
-    steps = []
-    for (name, scope), entries in members.items():
-        columns = tuple(column for column, _ in entries)
-        V = torch.stack([v.detach().cpu() for _, v in entries])
-        steps.append(Step(get_operator(name), scope, columns, V))
-    return tuple(sorted(steps, key=lambda step: (step.operator.rank, step.columns)))
+    def settle(self) -> None: ...
 
 
 class Steering:
-    """A composition at work in a model: knows its steps, binds them to rows, applies them.
-
-    `needs_call` tells whether the top-level call must be seen: for rows, a gate, or a scope other
-    than all.
-
-    `reads_ahead` tells whether its gate must be decided in a run of its own, since weights are
-    displaced that the prompt meets before the layer where the gate is read.
-
-    `merging` is what is merged into the weights for it, if anything is.
-    """
+    """A composition at work in a model: it binds its steps to rows, and applies them."""
 
     def __init__(
         self,
         composition: Composition,
-        units: Sequence[Unit] = (),
-        calls: Calls | None = None,
-        markers: Mapping[str, Marker] = _NONE,
-        merging: Merging | None = None,
+        units: Sequence[Unit],
+        home: Home,
+        markers: Mapping[str, Marker],
+        merging: Merging | None,
+        weights: WeightMode,
     ) -> None:
-        self.markers = markers
-        self._held = bounds.held(units)
-        self.check(composition)
-        self.composition = composition
-        self.merging = merging
-        self.steps = plan(composition)
+        self.composition, self.weights = composition, weights
+        self.markers = markers  # of its scopes, by their text
+        self.merging = merging  # its weight sites that are merged
+        self._home = home
+        self._held = held_in(units)
+        check_held(composition, self._held)
+        self.steps = steps_of(composition)
         self._bound: Bound = {}
         self._laid: Bound = {}  # the same in the dtype and on the device last met
         self._bound_to: Rows | None = None
-        self.needs_call = _needs_call(composition)
         gate = composition.gate
+        everywhere = all(part.scope.everything for part in composition.parts.values())
+        # the top-level call must be seen for rows, a gate, or a scope other than all
+        self.needs_call = composition.per_row or gate is not None or not everywhere
+        # the gate needs a run of its own where the prompt meets displaced weights before its layer
         self.reads_ahead = gate is not None and any(unit.layer <= gate.layer for unit in units)
-        self._strengths = Strengths(self, not self.needs_call, calls or _Unseen())
+        self._strengths = Strengths(self, not self.needs_call, home)
         self.patches = patches(units, self._strengths)
         if not self.needs_call:
             self._bind(Rows())
 
+    # -- the attachment --------------------------------------------------------------------------
+
     @property
-    def layers(self) -> tuple[int, ...]:
-        """Layers where something is read or written."""
-        gate = self.composition.gate
-        return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
+    def active(self) -> bool:
+        """Whether it has not been removed."""
+        return self in self._home.stack
 
-    def check(self, composition: Composition) -> None:
-        """Refuse coefficients that the model's dtype cannot hold where weights are displaced."""
-        bounds.check(composition, self._held)
-
-    def check_rows(self, prompts: int) -> None:
-        """Refuse a call of another number of prompts than there are coefficient rows."""
-        rows = self.composition.coefficients.shape[0]
-        if self.composition.per_row and rows != prompts:
-            raise RowsError(
-                "coefficient rows and prompts differ in number",
-                found=f"{rows} rows for {prompts} prompts",
-                expected="one row per prompt of the call",
-                do="give one row per prompt, or one setting for all of them",
-            )
-
-    def update(self, composition: Composition) -> None:
-        """Take other coefficients of the same vectors; if that fails, all is as before.
-
-        Where no call must be seen they are written into the bound tensors, so that compiled
-        graphs stay valid.
-        """
-        if composition is self.composition:
-            return
-        writes = [*self._writes(composition), *self._strengths.writes(composition)]
+    def enter(self) -> None:
+        """Begin to act; if that fails, all is as before."""
         with ExitStack() as undo:
-            undo.callback(self._strengths.renew)  # the last to be undone
-            undo.callback(setattr, self, "composition", self.composition)
-            for target, value in writes:
-                undo.callback(target.copy_, target.clone())
-                target.copy_(value)
-            self.composition = composition
-            self._strengths.renew()
-            self._bound_to = None if self.needs_call else self._bound_to
+            undo.callback(self._home.settle)
+            undo.callback(self._home.leave, self)
+            self._home.enter(self)
+            if self.merging is not None:
+                undo.callback(self.merging.leave)
+                self.merging.enter(self.composition)
             undo.pop_all()
 
-    def _writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the bound tensors of one setting for everything, and what they are to hold."""
-        if self.needs_call:
-            return
-        fresh = self._prepared(composition, Rows())
-        for bound in (self._bound, self._laid):
-            for layer, steps in bound.items():
-                for held, new in zip(steps, fresh[layer], strict=True):
-                    yield from zip(held, new, strict=True)
+    @outliving()
+    def update(self, composition: Composition) -> None:
+        """Take other coefficients of the same vectors; if that fails, all is as before."""
+        check_held(composition, self._held)
+        before = self.composition
+        with ExitStack() as undo:
+            if self.merging is not None:
+                undo.callback(self.merging.update, before)
+                self.merging.update(composition)
+            undo.callback(self._write, before)
+            self._write(composition)
+            undo.pop_all()
+
+    @outliving()
+    def remove(self) -> None:
+        """Stop to act; doing so twice does nothing."""
+        with ExitStack() as leaving:  # all of it, also if a part of it fails
+            leaving.callback(self._home.settle)
+            if self.merging is not None:
+                leaving.callback(self.merging.leave)
+            leaving.callback(self._home.leave, self)
+
+    # -- at work ---------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers where the stream is read or written."""
+        gate = self.composition.gate
+        return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
 
     def apply(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
         """Return the residual stream after this composition's steps at a layer."""
@@ -159,10 +130,8 @@ class Steering:
             if self not in call.waiting or self is call.reader:
                 call.gates[self] = self._decide(h, call)
             if self is call.reader and not torch.compiler.is_compiling():
-                raise Enough
-        if self in call.waiting:
-            return h
-        if layer not in self.steps:
+                raise StopForward
+        if self in call.waiting or layer not in self.steps:
             return h
         rows = Rows.of(call, self)
         if self._bound_to is None or not self._bound_to.same(rows):
@@ -191,6 +160,8 @@ class Steering:
         x = h[torch.arange(h.shape[0], device=h.device), columns]
         return gate(x)[:, gate.columns(self.composition.domains)].cpu()
 
+    # -- bound tensors ---------------------------------------------------------------------------
+
     def _bind(self, rows: Rows) -> None:
         """Prepare every step's tensors for the rows of a call."""
         bound = self._prepared(self.composition, rows)
@@ -200,24 +171,34 @@ class Steering:
     @torch.inference_mode(False)  # what is bound outlives the call
     def _prepared(self, composition: Composition, rows: Rows) -> Bound:
         c = rows.coefficients(composition)
-        return {
-            layer: [
-                step.operator.prepare(step.V, c[:, list(step.columns)].to(step.V.dtype))
-                for step in steps
-            ]
-            for layer, steps in self.steps.items()
-        }
+        return {layer: [step.prepare(c) for step in steps] for layer, steps in self.steps.items()}
 
+    def _write(self, composition: Composition) -> None:
+        """Take other coefficients; if that fails, all is as before.
 
-def _needs_call(composition: Composition) -> bool:
-    everywhere = all(part.scope.everything for part in composition.parts.values())
-    return composition.per_row or composition.gate is not None or not everywhere
+        Where no call must be seen they are written into the bound tensors, so that compiled
+        graphs stay valid.
+        """
+        if composition is self.composition:
+            return
+        writes = [*self._writes(composition), *self._strengths.writes(composition)]
+        with ExitStack() as undo:
+            undo.callback(self._strengths.renew)  # the last to be undone
+            undo.callback(setattr, self, "composition", self.composition)
+            for target, value in writes:
+                undo.callback(target.copy_, target.clone())
+                target.copy_(value)
+            self.composition = composition
+            self._strengths.renew()
+            self._bound_to = None if self.needs_call else self._bound_to
+            undo.pop_all()
 
-
-class _Unseen:
-    """No call is known: for a composition without weight sites."""
-
-    call: Call | None = None
-
-    def note_checkpoint(self) -> None:
-        """Nothing is noted."""
+    def _writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the bound tensors of one setting for everything, and their new values."""
+        if self.needs_call:
+            return
+        fresh = self._prepared(composition, Rows())
+        for bound in (self._bound, self._laid):
+            for layer, steps in bound.items():
+                for held, new in zip(steps, fresh[layer], strict=True):
+                    yield from zip(held, new, strict=True)

@@ -1,40 +1,36 @@
-"""Whether prompts can be generated in one batch: tried on the model itself, never guessed."""
+"""Whether prompts can be generated in one batch: tried on the model, never guessed."""
 
 import warnings
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steer.engine._injector import injector_of
 from steer.engine._options import setting
-from steer.engine._packing import FAILURES, failure, tolerance_of
-from steer.engine._reading import device_of, dtype_of
+from steer.engine._packing import FAILURES, failure, known_of, tolerance_of
+from steer.engine._reading import device_of
 from steer.errors import CapabilityError
 from steer.network import Architecture
 from steer.network._architecture.probe import probe_ids
 
 Mixing = Literal["", "padding", "rows"]
 _SHORT, _STEPS = 5, 3
-_FOUND: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Mixing]]" = (
-    weakref.WeakKeyDictionary()
-)
 
 
 def one_by_one(architecture: Architecture, options: Mapping[str, Any]) -> bool:
-    """Tell whether prompts must be generated one by one, since a batch would change them.
+    """Return whether prompts must be generated one by one, since a batch changes its rows.
 
-    At first a short text padded on the left and a longer one are generated together and alone, and
-    their logits compared. The answer is kept with the model, and warned of if it is yes.
+    The first call generates a short text, padded on the left, and a longer one, together and alone,
+    and compares their logits. The answer is kept with the model; a warning says if it is yes.
     """
     default = getattr(architecture.model, "generation_config", None)
     found = _mixing(architecture, setting(options, default, "use_cache") is not False)
     for name in ("num_beams", "num_return_sequences") if found == "rows" else ():
         if (count := setting(options, default, name) or 1) > 1:
             raise CapabilityError(
-                "beside other rows this model computes something else for a row than alone",
+                "this model computes a row differently beside other rows",
                 found=f"{name}={count}, so {count} rows for a prompt",
                 expected="one row at a time",
                 do=f"leave out {name}, or pass use_cache=False, which some models get right",
@@ -45,11 +41,10 @@ def one_by_one(architecture: Architecture, options: Mapping[str, Any]) -> bool:
 def _mixing(architecture: Architecture, cached: bool) -> Mixing:
     """Return what changes a row: those beside it, padding on the left, or nothing."""
     model = architecture.model
-    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    known = _FOUND.setdefault(model, {})
-    key = (dtype_of(architecture), attention, cached)
+    known: dict[Any, Mixing] = known_of(architecture)
+    key = (one_by_one, cached)
     if key not in known:
-        with injector_of(architecture).trying():
+        with injector_of(architecture).during_trial():
             found, reason = _tried(architecture, cached)
         if found is None:  # a setting so strong that nothing can be compared
             return ""
@@ -62,7 +57,7 @@ def _mixing(architecture: Architecture, cached: bool) -> Mixing:
 
 @torch.no_grad()
 def _tried(architecture: Architecture, cached: bool) -> tuple[Mixing | None, str]:
-    """Return what changes a row, and that in words; None where logits are not finite."""
+    """Return what changes a row, and the reason in words; None if logits are not finite."""
     config: Any = architecture.model.config
     long = probe_ids(config, architecture.embedding, architecture.vocab)[:2].flatten().tolist()
     short = long[:_SHORT]

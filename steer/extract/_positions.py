@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from steer.engine._reading import Place
+from steer.engine._layout import Place
 from steer.errors import RecordingError
 from steer.network import Exchange, encode_exchange, encode_in_user_slot
 from steer.network._text import slot_samples

@@ -9,11 +9,9 @@ import torch
 from steer._check import as_layers, integer, one_of
 from steer.engine import unsteered
 from steer.engine._base import check_evaluating, in_place
-from steer.engine._packed import read_packed
+from steer.engine._layout import Place, unique_tokens
 from steer.engine._packing import Packing, packing_of, position_limit, scaled_by_length
-from steer.engine._padded import read_padded
-from steer.engine._reading import Means, Place, device_of, keep_freed_memory
-from steer.engine._tree import unique_tokens
+from steer.engine._reading import Means, device_of, keep_freed_memory, read_packed, read_padded
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
 from steer.extract._data_checks import warn_of

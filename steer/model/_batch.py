@@ -6,6 +6,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from steer.engine import Batch, Engine
 from steer.engine._options import setting
 from steer.engine._packing import position_limit, rotary
@@ -133,12 +137,33 @@ def rows_at_once(engine: Engine, prompts: int, size: int | None, options: Mappin
     return 1
 
 
-def in_order(parts: Sequence[tuple[Batch, list[_T]]]) -> list[_T]:
+def in_order(parts: Sequence[tuple[Batch, Sequence[_T]]]) -> list[_T]:
     """Return the results of parts of a batch in the order of the whole batch."""
-    placed: dict[int, list[_T]] = {}
+    placed: dict[int, Sequence[_T]] = {}
     for batch, results in parts:
         rows = batch.rows or range(len(batch.ids))
         copies = len(results) // len(rows)
         for k, row in enumerate(rows):
             placed[row] = results[k * copies : (k + 1) * copies]
     return [result for row in sorted(placed) for result in placed[row]]
+
+
+def check_one_answer(options: Mapping[str, Any], default: Any) -> None:
+    """Refuse options that ask for several answers, which one string cannot hold."""
+    config = options.get("generation_config") or default
+    answers = options.get("num_return_sequences", config.num_return_sequences) or 1
+    if answers != 1:
+        raise TextError(
+            "one string cannot hold several answers",
+            found=f"num_return_sequences={answers} for a single text",
+            expected="a list of prompts",
+            do="pass [prompt]; the answers come as a list",
+        )
+
+
+def token_logprobs(
+    logits: Float[Tensor, "pos vocab"], tokens: Sequence[int]
+) -> Float[Tensor, " pos"]:
+    """Return the log-probability of each token, in nats, in float32 on the CPU."""
+    wanted = torch.tensor(tokens, device=logits.device)[:, None]
+    return torch.log_softmax(logits.float(), dim=-1).gather(1, wanted)[:, 0].cpu()

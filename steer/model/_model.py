@@ -10,16 +10,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import as_integer, as_list
+from steer._check import as_layers, as_list, integer
 from steer.algebra import CoefficientsLike, DomainGate, ModelInfo, Scope, as_composition
 from steer.algebra._composition import Steerable, given
 from steer.algebra._strength_units import in_units
 from steer.engine import Batch, Engine, HooksEngine
-from steer.engine._base import Way
+from steer.engine._base import WeightMode
 from steer.engine._options import known_options, new_tokens, setting
 from steer.engine._patches import unwrapped
 from steer.errors import RecordingError, SelectionError, TextError
-from steer.model._batch import check_lengths, exchange_batch, in_order, prompt_batch, rows_at_once
+from steer.model._batch import (
+    check_lengths,
+    check_one_answer,
+    exchange_batch,
+    in_order,
+    prompt_batch,
+    rows_at_once,
+    token_logprobs,
+)
 from steer.model._loading.load import check_loaded, load_model, load_tokenizer
 from steer.model._loading.place import located
 from steer.model._overrides import warn_of_tuning, with_own
@@ -206,7 +214,7 @@ class Model(Shown):
         gate: DomainGate | None = None,
         operator: str | None = None,
         scope: Scope | str | None = None,
-        weights: Way = "auto",
+        weights: WeightMode = "auto",
         strict: bool = True,
         **by_domain: float,
     ) -> Steered:
@@ -306,17 +314,11 @@ class Model(Shown):
                 several rows for a prompt, or a stream of several prompts, are asked for.
         """
         if isinstance(prompts, str):
-            self._check_one_answer(options)
+            check_one_answer(options, self.hf_model.generation_config)
             return self.generate([prompts], batch_size=batch_size, **options)[0]
-        if not isinstance(prompts, Sequence) or (
-            batch_size is not None and (as_integer(batch_size) or 0) < 1
-        ):
-            raise TextError(
-                "there is nothing to generate from",
-                found=f"prompts {type(prompts).__name__}, batch_size {batch_size!r}",
-                expected="a prompt or a sequence of prompts, at least one at a time",
-                do="pass a text, or a list of texts or conversations: [[message, …]]",
-            )
+        prompts = as_list("prompts", prompts, do="pass a text, or a list: [[message, …]]")
+        if batch_size is not None:
+            integer("batch_size", batch_size, least=1)
         if not prompts:
             return []
         if options.get("generation_config") is None:
@@ -354,15 +356,13 @@ class Model(Shown):
             TextError: The numbers differ, a response has no token, or a text is too long.
             SelectionError: Prompts or responses are one text and no sequence.
         """
-        prompts, responses = as_list("prompts", prompts), as_list("responses", responses)
-        batch = exchange_batch(self.chat, prompts, responses)
-        check_lengths(self.architecture, batch, prompts)
-        scored: list[tuple[Batch, list[Tensor]]] = []
-        for piece in batch.pieces(_TOKENS):
-            logits = self.engine.forward(piece).logits
-            rows = zip(logits, piece.ids, piece.prompt_lengths, strict=True)
-            scored.append((piece, [_token_logprobs(row, ids[n:]) for row, ids, n in rows]))
-        return in_order(scored)
+        batch = self._exchanges(prompts, responses)
+
+        def scored(piece: Batch) -> list[Tensor]:
+            rows = zip(self.engine.forward(piece).logits, piece.responses(), strict=True)
+            return [token_logprobs(logits, tokens) for logits, tokens in rows]
+
+        return _in_pieces(batch, scored)
 
     def logits(
         self, prompts: Sequence[PromptLike], responses: Sequence[str]
@@ -380,10 +380,8 @@ class Model(Shown):
             TextError: The numbers differ, a response has no token, or a text is too long.
             SelectionError: Prompts or responses are one text and no sequence.
         """
-        prompts, responses = as_list("prompts", prompts), as_list("responses", responses)
-        batch = exchange_batch(self.chat, prompts, responses)
-        check_lengths(self.architecture, batch, prompts)
-        return in_order([(p, list(self.engine.forward(p).logits)) for p in batch.pieces(_TOKENS)])
+        batch = self._exchanges(prompts, responses)
+        return _in_pieces(batch, lambda piece: self.engine.forward(piece).logits)
 
     def activations(
         self,
@@ -410,31 +408,34 @@ class Model(Shown):
             SelectionError: Prompts, responses or layers are one value and no sequence.
         """
         prompts = as_list("prompts", prompts)
-        wanted = range(self.n_layers) if layers is None else _checked_layers(layers, self.n_layers)
-        chat = self.chat
-        batch = (
-            prompt_batch(chat, prompts)
-            if responses is None
-            else exchange_batch(chat, prompts, as_list("responses", responses))
-        )
-        check_lengths(self.architecture, batch, prompts)
-        return in_order(
-            [
-                (p, list(self.engine.forward(p, layers=wanted, logits="none").residual))
-                for p in batch.pieces(_TOKENS)
-            ]
-        )
+        wanted = range(self.n_layers) if layers is None else self._checked_layers(layers)
+        if responses is None:
+            batch = prompt_batch(self.chat, prompts)
+            check_lengths(self.architecture, batch, prompts)
+        else:
+            batch = self._exchanges(prompts, responses)
 
-    def _check_one_answer(self, options: Mapping[str, Any]) -> None:
-        config = options.get("generation_config") or self.hf_model.generation_config
-        answers = options.get("num_return_sequences", config.num_return_sequences) or 1
-        if answers != 1:
-            raise TextError(
-                "one string cannot hold several answers",
-                found=f"num_return_sequences={answers} for a single text",
-                expected="a list of prompts",
-                do="pass [prompt]; the answers come as a list",
+        def read(piece: Batch) -> Sequence[Tensor]:
+            return self.engine.forward(piece, layers=wanted, logits="none").residual
+
+        return _in_pieces(batch, read)
+
+    def _exchanges(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Batch:
+        prompts, responses = as_list("prompts", prompts), as_list("responses", responses)
+        batch = exchange_batch(self.chat, prompts, responses)
+        check_lengths(self.architecture, batch, prompts)
+        return batch
+
+    def _checked_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
+        found = as_layers(layers)
+        if not found or not all(-1 <= layer < self.n_layers for layer in found):
+            raise RecordingError(
+                "there is no such layer",
+                found=f"layers {list(found)}",
+                expected=f"layers from -1 (the embedding) to {self.n_layers - 1}",
+                do="count the blocks from 0; layer l is the output of block l",
             )
+        return found
 
     def _card(self) -> "Card":
         from steer.network._architecture.show import model_card
@@ -448,25 +449,9 @@ class Model(Shown):
         return model_line(type(self).__name__, self.architecture, self.engine.name)
 
 
-def _checked_layers(layers: Sequence[int], n_layers: int) -> list[int]:
-    layers = as_list("layers", layers)
-    found = [as_integer(layer) for layer in layers]
-    known = [layer for layer in found if layer is not None and -1 <= layer < n_layers]
-    if len(known) < len(layers) or not known:
-        raise RecordingError(
-            "there is no such layer",
-            found=f"layers {layers}",
-            expected=f"layers from -1 (the embedding) to {n_layers - 1}",
-            do="count the blocks from 0; layer l is the output of block l",
-        )
-    return known
-
-
-def _token_logprobs(
-    logits: Float[Tensor, "pos vocab"], tokens: Sequence[int]
-) -> Float[Tensor, " pos"]:
-    wanted = torch.tensor(tokens, device=logits.device)[:, None]
-    return torch.log_softmax(logits.float(), dim=-1).gather(1, wanted)[:, 0].cpu()
+def _in_pieces(batch: Batch, read: Callable[[Batch], Sequence[_T]]) -> list[_T]:
+    """Return what is read of each row of a batch that runs in pieces."""
+    return in_order([(piece, read(piece)) for piece in batch.pieces(_TOKENS)])
 
 
 def check_model(model: object) -> None:

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from steer.algebra import (
     CoefficientsLike,
@@ -23,18 +25,21 @@ def with_own(
     gate: DomainGate | None,
 ) -> Composition:
     """Return a composition with what is given in place of its own."""
-    parts = {
-        name: Part(
-            part.vector,
-            part.operator if operator is None else operator,
-            part.scope if scope is None else parse_scope(scope),
-        )
-        for name, part in composition.parts.items()
-    }
-    rows, per_row = composition.coefficients, composition.per_row
+    changes: dict[str, Any] = {}
+    if operator is not None or scope is not None:
+        changes["parts"] = {
+            name: Part(
+                part.vector,
+                part.operator if operator is None else operator,
+                part.scope if scope is None else parse_scope(scope),
+            )
+            for name, part in composition.parts.items()
+        }
     if value is not None:
-        rows, per_row = coefficient_rows(value, composition.domains)
-    return Composition(parts, rows, gate or composition.gate, per_row)
+        changes["coefficients"], changes["per_row"] = coefficient_rows(value, composition.domains)
+    if gate is not None:
+        changes["gate"] = gate
+    return replace(composition, **changes) if changes else composition
 
 
 def warn_of_tuning(what: object) -> None:

@@ -3,9 +3,10 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
+from steer._check import one_of
 from steer.algebra import CoefficientsLike, Composition
 from steer.engine import Attachment, Engine
-from steer.engine._base import Way
+from steer.engine._base import WeightMode
 from steer.errors import SteeringError
 from steer.show import Shown
 
@@ -27,19 +28,13 @@ class Steered(Shown):
         self,
         engine: Engine,
         composition: Composition,
-        weights: Way = "auto",
+        weights: WeightMode = "auto",
         tokenizer: Any = None,
     ) -> None:
-        if weights not in get_args(Way):
-            raise SteeringError(
-                "there is no such way to take weight sites",
-                found=f"weights={weights!r}",
-                expected=" | ".join(map(repr, get_args(Way))),
-                do="leave it out for 'auto'",
-            )
+        one_of("weights", weights, get_args(WeightMode), do="leave it out for 'auto'")
         self._engine = engine
         self._composition = composition
-        self._weights: Way = weights
+        self._weights: WeightMode = weights
         self._tokenizer = tokenizer
         self._attachment: Attachment | None = None
 

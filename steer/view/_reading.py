@@ -10,8 +10,8 @@ from torch import Tensor
 from steer._check import as_layers
 from steer.engine import unsteered
 from steer.engine._base import in_place
-from steer.engine._padded import read_padded
-from steer.engine._reading import Place, dtype_of
+from steer.engine._layout import Place
+from steer.engine._reading import dtype_of, read_padded
 from steer.errors import RecordingError
 from steer.extract import Activations
 from steer.extract._positions import TEMPLATE, plan

@@ -133,7 +133,7 @@ def test_a_gradient_is_right_or_refused(
     try:
         found = gradient(kind, place, reentrant, CHANGES[change])
     except SteeringError as error:
-        assert "steered otherwise" in str(error)  # noqa: PT017 - one of two outcomes
+        assert "steered differently" in str(error)  # noqa: PT017 - one of two outcomes
     except RuntimeError as error:
         assert "modified by an inplace operation" in str(error)  # noqa: PT017 - torch's own
     else:
@@ -147,7 +147,7 @@ def test_refusals_are_where_the_gradient_would_be_wrong() -> None:
     close(gradient("residual", "layers", True, _left), gradient("residual", "nowhere", False))
     for kind, place in (("weights", "layers"), ("residual", "blocks"), ("merged", "nowhere")):
         for reentrant in (False, True):
-            with pytest.raises(SteeringError, match="steered otherwise"):
+            with pytest.raises(SteeringError, match="steered differently"):
                 gradient(kind, place, reentrant, _left)
 
 
@@ -155,7 +155,7 @@ def test_refusals_are_where_the_gradient_would_be_wrong() -> None:
 def test_a_checkpoint_around_the_model_is_refused_or_warned_of(kind: str) -> None:
     expected = gradient(kind, "nowhere", False)
     close(gradient(kind, "whole", False), expected)
-    with pytest.raises(SteeringError, match="steered otherwise"):
+    with pytest.raises(SteeringError, match="steered differently"):
         gradient(kind, "whole", False, _left)
     with pytest.warns(UserWarning, match="use_reentrant=True"):
         gradient(kind, "whole", True)
@@ -168,7 +168,7 @@ def test_hidden_states_are_watched_as_logits_are() -> None:
     before = Snapshot(lm.hf_model)
     with lm.steered(everywhere(lm.hf_model), 1.0):
         out = lm.hf_model(**BATCH, use_cache=False, output_hidden_states=True)
-    with pytest.raises(SteeringError, match="steered otherwise"):
+    with pytest.raises(SteeringError, match="steered differently"):
         out.hidden_states[2].square().mean().backward()
     before.check(lm.hf_model)
 

@@ -30,7 +30,7 @@ Steering = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class WeightMode:
     """One way to steer, on a model of its own.
 
     Args:
@@ -128,14 +128,14 @@ def _directions(model: PreTrainedModel, generator: torch.Generator) -> dict[int,
     return dict(enumerate(directions_of(model, noise)))
 
 
-def _ways(model: PreTrainedModel, every: dict[int, Tensor]) -> list[Way]:
+def _ways(model: PreTrainedModel, every: dict[int, Tensor]) -> list[WeightMode]:
     """Return every way to steer with the same directions."""
     ways = []
     for which, layers in _LAYERS.items():
         directions = {layer: every[layer] for layer in layers}
         for who in ("steer", "steering-vectors", "repeng"):
             own = twin(model)
-            ways.append(Way(who, which, own, _steering(who, own, directions)))
+            ways.append(WeightMode(who, which, own, _steering(who, own, directions)))
     return ways
 
 
@@ -148,7 +148,7 @@ def _steering(who: str, model: PreTrainedModel, directions: dict[int, Tensor]) -
     return lambda: lm.steered(vector, 1.0)
 
 
-def _check(model: PreTrainedModel, ids: Tensor, ways: list[Way]) -> None:
+def _check(model: PreTrainedModel, ids: Tensor, ways: list[WeightMode]) -> None:
     """Refuse ways that do not steer, or not alike: the work compared would not be the same.
 
     Raises:
@@ -162,12 +162,12 @@ def _check(model: PreTrainedModel, ids: Tensor, ways: list[Way]) -> None:
             raise RuntimeError(f"{way.name}: steers otherwise than steer does")
 
 
-def _method(way: Way, ids: Tensor) -> Method:
+def _method(way: WeightMode, ids: Tensor) -> Method:
     rounds = None if way.who == "steer" else _PEER_ROUNDS
     return Method(way.name, lambda number: generate(way.model, ids, way.steering), rounds)
 
 
-def _against(way: Way, batch: int) -> Comparison:
+def _against(way: WeightMode, batch: int) -> Comparison:
     ours = way.who == "steer"
     return Comparison(
         f"generation_{batch}.{way.layers}{'' if ours else '.' + way.who}",

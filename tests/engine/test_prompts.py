@@ -8,7 +8,7 @@ import torch
 
 import steer
 from steer.algebra import LowRank, Weight
-from steer.errors import CompositionError, RecordingError, SelectionError, TextError
+from steer.errors import ArgumentError, CompositionError, RecordingError, TextError
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -138,7 +138,7 @@ def test_one_text_is_no_list_of_letters(lm):
         lambda: lm.logprobs(["abc"], "d"),
         lambda: lm.logits("abc", "def"),
     ):
-        with pytest.raises(SelectionError, match="must be given in a sequence"):
+        with pytest.raises(ArgumentError, match="must be a sequence"):
             ask()
     with pytest.raises(TextError, match="differ in number"):
         lm.activations(["Is it safe?"], [])

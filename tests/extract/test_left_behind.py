@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from steer.algebra import Vector
-from steer.engine._tree import unique_tokens
+from steer.engine._layout import unique_tokens
 from steer.errors import BusyModelError, SteeringError
 from steer.extract import record
 from steer.extract._positions import plan

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from steer.engine._attention import UnpackableError
-from steer.engine._packed import read_packed
+from steer.engine._layout import Place
 from steer.engine._packing import packing_of, position_limit, scaled_by_length
-from steer.engine._reading import Place
+from steer.engine._reading import read_packed
 from steer.errors import RecordingError
 from steer.extract import packing_report, record
 from steer.model import Model

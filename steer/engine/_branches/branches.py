@@ -1,29 +1,27 @@
 """Log-probabilities of given responses under many settings of one composition.
 
-For some texts at a time: the blocks up to the first steered one run once, over every shared
-beginning once; then the blocks above it, once for the rows that no setting changes, whose keys and
-values are kept, and in batches of settings for the rows that may change. A setting whose
-coefficients are 0 at the lowest layers starts at the first layer that it changes. The unembedding
-runs at scored positions only.
+For some texts at a time, the blocks up to the first steered one run once, over every shared
+beginning once. The blocks above it run once for the rows that all settings share, whose keys and
+values are kept, and in batches of settings for the rows that vary. A setting whose coefficients
+are 0 at the lowest layers starts at the first layer that it changes. The unembedding runs at
+scored positions only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra import Composition, Residual, Site
+from steer.algebra import Composition, Residual, Scope, Site
+from steer.engine._attention import Memory, PackedForward
 from steer.engine._base import Batch
-from steer.engine._branches.attention import Attending, Memory
-from steer.engine._branches.cut import rows_of, run_above, run_below
-from steer.engine._branches.injection import Injection, members, scopes
-from steer.engine._branches.layout import Half, halves
+from steer.engine._branches.cut import Start, at_rows, run_above, run_below
 from steer.engine._branches.scores import score
+from steer.engine._layout import Pack, RowSet, pack, split
 from steer.engine._reading import device_of
-from steer.engine._tree import Pack, pack
+from steer.engine._steps import Injection, scope_tokens, scopes_of
 from steer.network import Architecture, block_output, replace_output
 
 Settings = Float[Tensor, "setting domain"]
@@ -74,8 +72,8 @@ def _branched(
     widest = max((len(which) for _, which in starts), default=1)
     for rows in _texts(batch, max(1, max_tokens // widest)):
         tables = None if before is None else [before[row] for row in rows]
-        task = _Task(architecture, composition, _laid_out(composition, batch, rows), tables)
-        for row, scored in zip(rows, task.run(settings, starts, max_tokens, done), strict=True):
+        scorer = _Scorer(architecture, composition, _laid_out(composition, batch, rows), tables)
+        for row, scored in zip(rows, scorer.run(settings, starts, max_tokens, done), strict=True):
             found[row] = scored
     return found
 
@@ -119,28 +117,27 @@ def _texts(batch: Batch, max_tokens: int) -> Iterator[list[int]]:
 class _Text:
     """Some rows of a batch, laid out."""
 
-    pack: Pack  # the layout, without each row's last token, which predicts nothing that is scored
-    still: Half  # rows of it that are the same under every setting
-    moved: Half  # the others
-    members: dict[Any, Tensor]  # for each scope, which rows it means
-    # For each row of the batch, the pack's row and the token of each score
+    pack: Pack  # without each row's last token, which predicts nothing that is scored
+    shared: RowSet  # rows that are the same under every setting
+    varying: RowSet  # the others
+    members: dict[Scope, Tensor]  # for each scope, which rows it means
+    # for each row of the batch, the pack's row and the token of each score
     wanted: tuple[tuple[tuple[int, int], ...], ...]
 
 
 def _laid_out(composition: Composition, batch: Batch, rows: Sequence[int]) -> _Text:
-    used = scopes(composition)
-    keyed, marks = [], []
+    used = scopes_of(composition)
+    keyed = []
     for row in rows:
         ids, length = batch.ids[row][:-1], batch.prompt_lengths[row]
-        mark = [members(scope, range(len(ids)), length).tolist() for scope in used]
-        marks.append(mark)
+        marks = [scope_tokens(scope, len(ids), length).tolist() for scope in used]
         # rows are shared only where every scope means them alike
-        bits = [sum(m[i] << k for k, m in enumerate(mark)) for i in range(len(ids))]
+        bits = [sum(m[i] << k for k, m in enumerate(marks)) for i in range(len(ids))]
         keyed.append([token << len(used) | bit for token, bit in zip(ids, bits, strict=True)])
     packed = pack(keyed)
     bits = [token & ((1 << len(used)) - 1) for token in packed.ids]
     packed = replace(packed, ids=tuple(token >> len(used) for token in packed.ids))
-    still, moved = halves(packed, [bool(bit) for bit in bits])
+    shared, varying = split(packed, [bool(bit) for bit in bits])
     found = torch.tensor(bits)
     wanted = []
     for row, spans in zip(rows, packed.spans, strict=True):
@@ -148,11 +145,11 @@ def _laid_out(composition: Composition, batch: Batch, rows: Sequence[int]) -> _T
         first = batch.prompt_lengths[row]
         wanted.append(tuple(zip(at[first - 1 :], batch.ids[row][first:], strict=True)))
     masks = {scope: (found >> k & 1).bool() for k, scope in enumerate(used)}
-    return _Text(packed, still, moved, masks, tuple(wanted))
+    return _Text(packed, shared, varying, masks, tuple(wanted))
 
 
-class _Task:
-    """One text under all settings."""
+class _Scorer:
+    """Scores one text under all settings."""
 
     def __init__(
         self,
@@ -169,10 +166,9 @@ class _Task:
         self._memory: Memory = {}
         self._before: dict[int, Tensor] | None = None
         if before is not None:
-            whole = zip(text.wanted, before, strict=True)
             self._before = {
                 at: row
-                for wanted, table in whole
+                for wanted, table in zip(text.wanted, before, strict=True)
                 for (at, _), row in zip(wanted, table, strict=True)
             }
 
@@ -185,107 +181,87 @@ class _Task:
     ) -> list[Tensor]:
         """Return what is read of each row of the text, `[setting pos read]`."""
         text, count = self._text, len(settings)
-        at, below = self._layers[0], self._below((-1, None), self._layers[0])
-        scored = {False: self._still(below)}
-        size = max(1, max_tokens // max(1, len(text.moved.rows)))
+        start = self._below((-1, None), self._layers[0])
+        shared = self._shared(start)
+        size = max(1, max_tokens // max(1, len(text.varying.rows)))
         parts = []
-        for layer, which in starts if text.moved.rows else ():
-            below = self._below((at, below), layer)
-            at = layer
+        for layer, which in starts if text.varying.rows else ():
+            start = self._below(start, layer)
             batches = -(-len(which) // size)
             for part in which.split(-(-len(which) // batches)):
-                parts.append(self._moved((layer, below), settings[part]))
+                parts.append(self._varying(start, settings[part]))
                 done(len(part) * len(text.wanted))
-        if parts:
-            order = torch.cat([which for _, which in starts])
-            scored[True] = torch.cat(parts)[order.argsort()]
-        else:
+        if not parts:
             done(count * len(text.wanted))
-        return self._joined(scored, count)
+            return self._joined(shared, None, count)
+        order = torch.cat([which for _, which in starts])
+        return self._joined(shared, torch.cat(parts)[order.argsort()], count)
 
-    def _below(self, known: tuple[int, Any], layer: int) -> Any:
-        """Return what a block returned, unsteered, for every row, from what a lower one did."""
-        if known[0] == layer or layer < 0:
-            return known[1]
-        whole, _ = halves(self._text.pack, [False] * len(self._text.pack.ids))
-        task = Attending(whole.branches, {})
-        ids, positions = self._inputs(whole, 1)
-        return run_below(self._architecture, layer, ids, positions, task, known)
+    def _below(self, start: Start, layer: int) -> Start:
+        """Return a layer with its unsteered output for every row, computed from a lower one."""
+        if start[0] == layer or layer < 0:
+            return layer, start[1]
+        whole = self._text.pack.all_rows()
+        inputs = self._text.pack.inputs(whole.rows, self._device)
+        forward = PackedForward(whole.runs)
+        return layer, run_below(self._architecture, start, layer, inputs, forward)
 
-    def _still(self, below: Any) -> Tensor:
-        """Return what is read of the still rows, and keep their keys and values."""
-        half = self._text.still
-        wanted = self._wanted(half)
-        if not half.rows or not (wanted or self._text.moved.rows):
+    def _shared(self, start: Start) -> Tensor:
+        """Return what is read of the shared rows, and keep their keys and values."""
+        rows = self._text.shared
+        if not rows.rows or not (self._wanted(rows) or self._text.varying.rows):
             return torch.empty(1, 0, 1)
-        task = Attending(half.branches, self._memory, keep=True)
-        h = self._above(half, (self._layers[0], below), 1, task, None)
-        return score(self._architecture, h, wanted, self._tables(half))
+        return self._scored(rows, start, PackedForward(rows.runs, self._memory, keep=True))
 
-    def _moved(self, below: tuple[int, Any], settings: Settings) -> Tensor:
-        """Return what is read of the moved rows under some settings that start at one layer."""
-        half = self._text.moved
-        at = torch.tensor(half.rows)
+    def _varying(self, start: Start, settings: Settings) -> Tensor:
+        """Return what is read of the varying rows under settings that start at one layer."""
+        rows = self._text.varying
+        at = torch.tensor(rows.rows)
         own = {scope: mask[at] for scope, mask in self._text.members.items()}
         injection = Injection(self._composition, settings, own)
-        task = Attending(half.branches, self._memory)
-        h = self._above(half, below, len(settings), task, injection)
-        return score(self._architecture, h, self._wanted(half), self._tables(half))
+        forward = PackedForward(rows.runs, self._memory)
+        return self._scored(rows, start, forward, injection, len(settings))
 
-    def _above(
+    def _scored(
         self,
-        half: Half,
-        known: tuple[int, Any],
-        count: int,
-        task: Attending,
-        injection: Injection | None,
+        rows: RowSet,
+        start: Start,
+        forward: PackedForward,
+        injection: Injection | None = None,
+        count: int = 1,
     ) -> Tensor:
-        first, below = known
-        ids, positions = self._inputs(half, count)
+        first, below = start
         if first >= 0:
-            below = rows_of(below, torch.tensor(half.rows))
+            below = at_rows(below, torch.tensor(rows.rows))
             h = block_output(below)
             h = h if injection is None else injection.apply(first, h)
             below = replace_output(below, h.expand(count, -1, -1).contiguous())
-        steered = tuple(n for n in self._layers if n > first or first < 0)
-        change = ((), _same) if injection is None else (steered, injection.apply)
-        return run_above(self._architecture, first, below, ids, positions, task, change)
+        above = [n for n in self._layers if n > first or first < 0]
+        layers, change = ([], _same) if injection is None else (above, injection.apply)
+        inputs = self._text.pack.inputs(rows.rows, self._device, count)
+        h = run_above(self._architecture, (first, below), inputs, forward, layers, change)
+        tables = None
+        if self._before is not None:
+            at = enumerate(rows.rows)
+            tables = {k: self._before[row] for k, row in at if row in self._before}
+        return score(self._architecture, h, self._wanted(rows), tables)
 
-    def _inputs(self, half: Half, count: int) -> tuple[Tensor, Tensor]:
-        pack, rows = self._text.pack, half.rows
-        ids = torch.tensor([[pack.ids[row] for row in rows]], device=self._device)
-        positions = torch.tensor([[pack.positions[row] for row in rows]], device=self._device)
-        return ids.expand(count, -1), positions.expand(count, -1)
-
-    def _wanted(self, half: Half) -> list[tuple[int, int]]:
-        column = {row: k for k, row in enumerate(half.rows)}
+    def _wanted(self, rows: RowSet) -> list[tuple[int, int]]:
+        """Return row, counted in a forward, and token of each score there."""
+        column = {row: k for k, row in enumerate(rows.rows)}
         pairs = {pair for wanted in self._text.wanted for pair in wanted if pair[0] in column}
         return [(column[row], token) for row, token in sorted(pairs)]
 
-    def _tables(self, half: Half) -> dict[int, Tensor] | None:
-        """Return the unsteered log-probabilities at the rows of a half, by their place in it."""
-        known = self._before
-        if known is None:
-            return None
-        return {k: known[row] for k, row in enumerate(half.rows) if row in known}
-
-    def _joined(self, scored: dict[bool, Tensor], count: int) -> list[Tensor]:
-        """Put what was read of both halves together, row by row of the batch."""
+    def _joined(self, shared: Tensor, varying: Tensor | None, count: int) -> list[Tensor]:
+        """Return what was read of both kinds of rows, row by row of the batch."""
         text = self._text
-        place: dict[tuple[int, int], tuple[bool, int]] = {}
-        for which, half in ((False, text.still), (True, text.moved)):
-            for k, (row, token) in enumerate(self._wanted(half)):
-                place[half.rows[row], token] = (which, k)
-        return [
-            torch.stack(
-                [
-                    scored[which][:, k].expand(count, -1)
-                    for which, k in map(place.__getitem__, wanted)
-                ],
-                dim=1,
-            )
-            for wanted in text.wanted
-        ]
+        columns: dict[tuple[int, int], Tensor] = {}
+        for rows, scored in ((text.shared, shared), (text.varying, varying)):
+            if scored is None:
+                continue
+            for k, (row, token) in enumerate(self._wanted(rows)):
+                columns[rows.rows[row], token] = scored[:, k].expand(count, -1)
+        return [torch.stack([columns[pair] for pair in wanted], dim=1) for wanted in text.wanted]
 
 
 def _same(layer: int, h: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is read of given tokens at some rows of the residual stream, a piece at a time."""
+"""Log-probabilities and KL at some rows of the residual stream, a piece at a time."""
 
 from collections.abc import Mapping, Sequence
 

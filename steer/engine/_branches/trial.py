@@ -1,12 +1,11 @@
-"""Whether a model can be cut at a block, and at what size it runs fastest: tried on the model."""
+"""Whether a model can be cut at a block, and its fastest batch size: tried on the model."""
 
 import random
 import time
-import weakref
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steer.algebra import Composition, Part, Scope, Vector, as_composition
 from steer.engine._base import Batch
@@ -16,6 +15,7 @@ from steer.engine._packing import (
     FAILURES,
     LENGTH,
     failure,
+    known_of,
     tolerance_of,
     trial_length,
     untried_reason,
@@ -29,15 +29,11 @@ _GAIN = 0.03  # a larger size must be faster by this share to be taken
 
 @dataclass(slots=True)
 class _Known:
-    """What was found out about a model on one device in one precision."""
+    """The result of the trials of a model."""
 
     length: int = 0
     reason: str = ""
     tokens: int | None = None
-
-
-_Kinds = dict[tuple[object, ...], _Known]
-_FOUND: "weakref.WeakKeyDictionary[nn.Module, _Kinds]" = weakref.WeakKeyDictionary()
 
 
 def uncut_reason(architecture: Architecture, longest: int = LENGTH) -> str:
@@ -72,10 +68,8 @@ def fastest_tokens(architecture: Architecture) -> int:
 
 
 def _known(architecture: Architecture) -> _Known:
-    parameter = next(architecture.embedding.parameters())
-    attention = getattr(getattr(architecture.body, "config", None), "_attn_implementation", None)
-    key = (parameter.dtype, parameter.device, attention, architecture.model.training)
-    return _FOUND.setdefault(architecture.model, {}).setdefault(key, _Known())
+    known: _Known = known_of(architecture).setdefault(_Known, _Known())
+    return known
 
 
 def _seconds_per_token(architecture: Architecture, size: int, device: torch.device) -> float:

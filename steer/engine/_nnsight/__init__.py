@@ -1,7 +1,6 @@
 """Running a model through nnsight: on this machine, or on one that has room for it.
 
-nnsight changes built-in objects and torch when it is imported. Only functions of this package
-import it.
+Importing nnsight changes built-in objects and torch, so only functions of this package import it.
 """
 
 from steer.engine._nnsight.engine import NNsightEngine

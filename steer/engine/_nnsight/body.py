@@ -1,4 +1,4 @@
-"""What runs inside a trace, on this machine or on a server that has never heard of this library.
+"""The code inside a trace, on this machine or on a server without this library.
 
 A remote trace travels as source with the values it names. These functions therefore use torch and
 nnsight alone, take plain values, and are sent along by value.
@@ -73,7 +73,7 @@ def check_state(given: Mapping[str, Any], length: int) -> None:
         filled = getattr(state, "has_previous_state", None)
         if state is None or (filled is not None and not filled()):
             continue
-        what = "the positions of these tokens cannot be told"
+        what = "the positions of these tokens are not known"
         found = f"{name} of type {type(state).__name__}, which does not tell its length"
         try:
             from steer.errors import CapabilityError

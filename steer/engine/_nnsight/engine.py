@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steer.algebra import Composition
-from steer.engine._base import Batch, Capability, Engine, Forward, Way, check_evaluating
+from steer.engine._base import Batch, Capability, Engine, Forward, WeightMode, check_evaluating
 from steer.engine._nnsight.program import Setting, edits_of, refuse, rows_of
 from steer.engine._nnsight.traces import run, run_generation
 from steer.engine._options import answer_of, end_tokens, setting, with_padding
@@ -30,7 +30,7 @@ _ONE_BY_ONE = (  # of `generate`: several tokens in a forward, or a second text 
 class TraceAttachment:
     """A composition that the engine's own traces inject until it is removed."""
 
-    weights: Way = "auto"
+    weights: WeightMode = "auto"
 
     def __init__(self, engine: "NNsightEngine", composition: Composition) -> None:
         self._engine = engine
@@ -85,7 +85,7 @@ class NNsightEngine(Engine):
         return tuple(self._stack)
 
     def attach(
-        self, composition: Composition, *, weights: Way = "auto", tokenizer: Any = None
+        self, composition: Composition, *, weights: WeightMode = "auto", tokenizer: Any = None
     ) -> TraceAttachment:
         """See `Engine.attach`; there are residual sites alone."""
         refuse(composition)

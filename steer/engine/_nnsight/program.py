@@ -1,4 +1,4 @@
-"""From compositions to plain edits: tensors, and functions that need torch alone."""
+"""Compositions as plain edits: tensors, and functions that need nothing but torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from torch import Tensor
 from steer.algebra import Composition, Scope, Weight
 from steer.engine._base import Batch
 from steer.engine._nnsight.body import Edit
-from steer.engine._steering import Step, plan
-from steer.errors import CapabilityError, RowsError, ScopeError
+from steer.engine._rows import check_rows
+from steer.engine._steps import Step, steps_of
+from steer.errors import CapabilityError, ScopeError
 
 _END = 2**62
 
@@ -22,13 +23,12 @@ _END = 2**62
 class Setting:
     """A composition with the coefficients of each prompt of one call."""
 
-    composition: Composition  # the composition
-    # `[prompt domain]`, dimensionless; one row if all prompts have the same
-    c: Float[Tensor, "prompt domain"]
+    composition: Composition
+    c: Float[Tensor, "prompt domain"]  # one row if all prompts have the same coefficients
 
 
 def refuse(composition: Composition) -> None:
-    """Refuse what cannot be done in a trace."""
+    """Refuse weight sites and markers, which a trace cannot steer."""
     marked = [str(p.scope) for p in composition.parts.values() if p.scope.marker is not None]
     if marked:
         raise CapabilityError(
@@ -49,18 +49,9 @@ def refuse(composition: Composition) -> None:
 
 def rows_of(composition: Composition, batch: Batch) -> Float[Tensor, "prompt domain"]:
     """Return the coefficients of the prompts of a batch."""
+    check_rows(composition, batch.total if batch.total is not None else len(batch.ids))
     c = composition.coefficients
-    if not composition.per_row:
-        return c
-    prompts = batch.total if batch.total is not None else len(batch.ids)
-    if c.shape[0] != prompts:
-        raise RowsError(
-            "coefficient rows and prompts differ in number",
-            found=f"{c.shape[0]} rows for {prompts} prompts",
-            expected="one row per prompt of the call",
-            do="give one row per prompt, or one setting for all of them",
-        )
-    return c if batch.rows is None else c[list(batch.rows)]
+    return c[list(batch.rows)] if composition.per_row and batch.rows is not None else c
 
 
 def edits_of(
@@ -70,10 +61,10 @@ def edits_of(
     below: int | None = None,
     remote: bool = False,
 ) -> dict[int, list[Edit]]:
-    """Return what several compositions do at each layer, in the order in which they do it."""
+    """Return the edits of compositions at each layer, in order; `remote` ones need torch alone."""
     found: dict[int, list[Edit]] = {}
     for setting in settings:
-        for layer, steps in plan(setting.composition).items():
+        for layer, steps in steps_of(setting.composition).items():
             if below is None or layer < below:
                 made = [_edit(step, setting.c, lengths, remote) for step in steps]
                 found.setdefault(layer, []).extend(made)
@@ -81,8 +72,7 @@ def edits_of(
 
 
 def _edit(step: Step, c: Tensor, lengths: Tensor | None, remote: bool) -> Edit:
-    V = step.V
-    prepared = step.operator.prepare(V, c[:, list(step.columns)].to(V.dtype))
+    prepared = step.prepare(c)
     apply: Any = step.operator.apply
     if isinstance(apply, FunctionType):
         apply = _plain(apply)
@@ -98,7 +88,7 @@ def _edit(step: Step, c: Tensor, lengths: Tensor | None, remote: bool) -> Edit:
 
 
 def _plain(function: FunctionType) -> FunctionType:
-    """Return a copy that is pickled by its source, without the types that it names."""
+    """Return a copy without annotations, which is pickled by its source."""
     copy = FunctionType(
         function.__code__,
         function.__globals__,
@@ -113,7 +103,7 @@ def _plain(function: FunctionType) -> FunctionType:
 def interval(
     scope: Scope, lengths: Int[Tensor, " prompt"] | None
 ) -> tuple[Int[Tensor, " prompt"], Int[Tensor, " prompt"]] | tuple[None, None]:
-    """Return the first position of each prompt that a scope means, and the first one after it."""
+    """Return the first position of a scope in each prompt, and the first one after it."""
     if scope.everything:
         return None, None
     stop = torch.tensor([_END if scope.stop is None else scope.stop])

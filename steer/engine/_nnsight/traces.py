@@ -1,6 +1,6 @@
-"""The traces themselves. nnsight reads the bodies of these blocks from this file's source.
+"""The traces. nnsight reads the bodies of these blocks from the source of this file.
 
-A body that is to run on a server may name plain values and the functions of `body` alone.
+A body that may run on a server names only plain values and the functions of `body`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def run(
     spans: Sequence[slice],
     remote: bool | str,
 ) -> tuple[dict[int, Tensor], list[Tensor]]:
-    """Run a batch once in a trace."""
+    """Return the streams at some layers, and the logits at each row's span, of one trace."""
     nnsight, wanted, columns = prepare(remote), list(layers), list(spans)
     streams: dict[int, Tensor] = {}
     logits: list[Tensor] = []
@@ -55,7 +55,7 @@ def run_generation(
     options: Mapping[str, Any],
     remote: bool | str,
 ) -> Any:
-    """Generate in a trace."""
+    """Return what `generate` returns inside a trace."""
     nnsight = prepare(remote)
     out: Any = None
     with model.generate(**options, remote=remote) as tracer:

@@ -1,4 +1,4 @@
-"""What a parameter does in its module, tried out on the module and not guessed from its class.
+"""What a parameter does in its module: tried on the module, never guessed from its class.
 
 =============  =============================================  =====================================
 form           module                                         a displacement Δ of the parameter adds
@@ -27,7 +27,7 @@ _QUANTISED = 0.1  # relative: quantised activations are homogeneous up to roundi
 
 
 def form_of(module: nn.Module, leaf: str, shape: tuple[int, ...], seen: Seen) -> Form | None:
-    """Return what a parameter does in its module, or None if it is none of the forms."""
+    """Return the form of a parameter in its module, or None if it has none of them."""
     held = getattr(module, leaf, None)
     plain = isinstance(held, Tensor) and held.is_floating_point() and tuple(held.shape) == shape
     if len(shape) == 2:
@@ -63,7 +63,7 @@ def gain(module: nn.Module, leaf: str, like: Tensor) -> tuple[nn.Module, nn.Modu
 
 
 def _holds(check: Callable[..., bool], *args: Any) -> bool:
-    """Return whether a check passes; code that cannot take the trial values does not pass."""
+    """Return whether a check passes; code that rejects the trial values does not pass."""
     try:
         with torch.no_grad():
             return check(*args)
@@ -83,7 +83,7 @@ def _multiplies(module: nn.Module, leaf: str, held: Tensor, seen: Seen, transpos
 
 
 def _homogeneous(module: nn.Module, seen: Seen) -> bool:
-    """f(2x) − f(0) = 2 (f(x) − f(0)), on the module itself: its weights are of another kind."""
+    """f(2x) − f(0) = 2 (f(x) − f(0)), on the module itself, whose weights may be quantised."""
     own = (*module.parameters(), *module.buffers())
     x = _random(*(seen.shape or ()), like=own[0]).to(seen.dtype)
     zero, once, twice = (module(x * k).float() for k in (0.0, 1.0, 2.0))

@@ -1,4 +1,4 @@
-"""One setting of a composition merged into the model's weights, until it is taken out again."""
+"""One setting of a composition, merged into the model's weights until it leaves."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from steer.merge import merger_of
 
 
 class Merging:
-    """The merged sites of one composition at work in a model."""
+    """The merged weight sites of one active composition."""
 
     def __init__(self, model: nn.Module, entries: Sequence[Entry]) -> None:
         self._merger = merger_of(model)
@@ -26,11 +26,11 @@ class Merging:
         return tuple(dict.fromkeys(entry.name for entry in self._entries))
 
     def update(self, composition: Composition) -> None:
-        """Merge other coefficients instead; if that fails, all is as before."""
+        """Merge other coefficients instead; if that fails, nothing changes."""
         self._merger.update(self, self._deltas(composition))
 
     def check(self) -> None:
-        """Refuse to go on if somebody else has changed what was merged, as `Merger.check` does."""
+        """Raise if something else has written to the merged weights."""
         self._merger.check()
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Which weight sites of a composition are taken by hook, which are merged, and why."""
+"""The weight sites of a composition that hooks displace, those that are merged, and why."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,54 +8,62 @@ import torch
 from torch import nn
 
 from steer.algebra import Composition, LowRank, Term, Weight, tensors
-from steer.engine._base import Way
+from steer.engine._base import WeightMode
 from steer.engine._patches import unwrapped
 from steer.engine._weights.forms import Form, form_of
 from steer.engine._weights.uses import Uses, owners, uses_of
-from steer.errors import AlgebraError, CapabilityError
+from steer.errors import AlgebraError, CapabilityError, CompositionError
 from steer.network import Architecture
 
+_WORKING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _ADVICE = "reduce it with vector.truncate(rank), or merge one setting: weights='merge'"
+_LINEAR = ("linear", "transposed")
+Held = tuple[tuple[int, torch.dtype], ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Entry:
     """One domain's displacement of one parameter."""
 
-    column: int  # column of the domain in the coefficients
-    name: str  # the parameter
-    term: Term  # its displacement
+    column: int  # of the domain in the coefficients
+    name: str  # of the parameter
+    term: Term
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Unit:
     """The displacements of one parameter in one of the modules that use it."""
 
-    module: nn.Module  # the module
+    module: nn.Module
     leaf: str  # the parameter's own name there
-    form: Form  # what the parameter does there
-    layer: int  # block that the module runs in: -1 before the first
-    reader: int  # number that it shares with the modules that read the very same tensor
-    position: int  # which dimension of its output counts tokens
-    entries: tuple[Entry, ...]  # the displacements
+    form: Form
+    layer: int  # the block that the module runs in: -1 before the first
+    reader: int  # the same for modules that read the very same tensor
+    position: int  # the dimension of its output that counts tokens
+    entries: tuple[Entry, ...]
+
+    @property
+    def linear(self) -> bool:
+        """Whether the module multiplies its input by the parameter."""
+        return self.form in _LINEAR
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Plan:
-    """What is done with the weight sites of a composition."""
+    """What happens to the weight sites of a composition."""
 
-    units: tuple[Unit, ...] = ()  # taken by hook, in the order in which their modules run
-    merged: tuple[Entry, ...] = ()  # merged into the parameters
+    units: tuple[Unit, ...] = ()  # by hook, in the order in which their modules run
+    merged: tuple[Entry, ...] = ()
 
 
-def plan(composition: Composition, architecture: Architecture, way: Way) -> Plan:
-    """Return what is taken by hook and what is merged."""
+def plan(composition: Composition, architecture: Architecture, mode: WeightMode) -> Plan:
+    """Return what hooks displace and what is merged; `auto` merges where hooks are not exact."""
     entries = _entries(composition)
     if not entries:
         return Plan()
-    reasons = {} if way == "merge" else _reasons(entries, architecture)
-    merged = tuple(e for e in entries if way == "merge" or e in reasons)
-    if reasons and way == "hook":
+    reasons = {} if mode == "merge" else _reasons(entries, architecture)
+    merged = tuple(e for e in entries if mode == "merge" or e in reasons)
+    if reasons and mode == "hook":
         raise _refused("weight sites that cannot be taken by hook", reasons, _ADVICE)
     if merged and (blocked := _blocked(composition, merged)):
         if not reasons:
@@ -116,7 +124,7 @@ def _reason(
                 return f"{name} is offloaded, and more than a product with it is needed"
             kind = type(module).__name__
             return f"{name}: the output of {kind} is not linear in it, or it did not run"
-        if form in ("linear", "transposed") and not isinstance(term, LowRank):
+        if form in _LINEAR and not isinstance(term, LowRank):
             return f"{name} is a dense matrix: {_cost(term.shape)}"
         if form in ("elementwise", "added") and isinstance(term, LowRank):
             return f"{name} has one dimension"
@@ -152,7 +160,7 @@ def _cost(shape: tuple[int, ...]) -> str:
 
 
 def _blocked(composition: Composition, merged: Sequence[Entry]) -> str | None:
-    """Return what of a composition needs more than one setting of its merged sites."""
+    """Return the reason why one setting of the merged sites is not enough, or None."""
     if composition.gate is not None:
         return "a gate"
     if composition.per_row:
@@ -187,3 +195,36 @@ def _units(entries: Sequence[Entry], architecture: Architecture) -> Iterator[Uni
         if form is not None:
             module = model.get_submodule(name)
             yield Unit(module, leaf, form, seen.layer, seen.reader, seen.position, tuple(own))
+
+
+def held_in(units: Sequence[Unit]) -> Held:
+    """Return the columns of the coefficients, each with a dtype in which a module holds it."""
+    found = [
+        (entry.column, dtype)
+        for unit in units
+        if (dtype := _working(unit.module)) is not None
+        for entry in unit.entries
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def check_held(composition: Composition, columns: Held) -> None:
+    """Refuse coefficients that overflow or vanish in the dtype of a module."""
+    for column, dtype in columns:
+        c = composition.coefficients[:, column]
+        rounded = c.to(dtype)
+        lost = ~rounded.isfinite() | ((rounded == 0) & (c != 0))
+        if bool(lost.any()):
+            limits = torch.finfo(dtype)
+            name, least = str(dtype).removeprefix("torch."), limits.tiny * limits.eps
+            raise CompositionError(
+                f"the model's {name} cannot hold a coefficient",
+                found=f"{composition.domains[column]}={c[lost][0].item():g}",
+                expected=f"0, or a magnitude from {least:.2g} to {limits.max:.6g}",
+                do="scale the vector instead, vector * factor, or merge: weights='merge'",
+            )
+
+
+def _working(module: nn.Module) -> torch.dtype | None:
+    own = (*module.parameters(), *module.buffers())
+    return next((t.dtype for t in own if t.dtype in _WORKING), None)

@@ -1,4 +1,4 @@
-"""Coefficients of weight displacements as variables: 0 everywhere, to be differentiated in."""
+"""Coefficients of weight displacements as variables, 0 everywhere, to differentiate in."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from steer.algebra import Composition, Dense, LowRank, Part, Term, Vector
 from steer.engine._call import Call
-from steer.engine._weights.patched import Patch, patches
+from steer.engine._weights.displaced import Patch, patches
 from steer.engine._weights.plan import plan
 from steer.engine._weights.strength import Strength, Strengths
 from steer.network import Architecture
 
 
 class Probe(Strengths):
-    """One coefficient for each row, token and domain, at which weights are displaced by hook."""
+    """One coefficient for each row, token and domain, for weights displaced by hook."""
 
     def __init__(self, composition: Composition, architecture: Architecture) -> None:
         parts = {name: _factored(part) for name, part in composition.parts.items()}
@@ -28,21 +28,21 @@ class Probe(Strengths):
     call: Call | None
 
     def at(self, c: Float[Tensor, "batch pos domain"]) -> None:
-        """Take the coefficients of what runs next."""
+        """Set the coefficients of the next call."""
         self.call = Call(c.shape[0], c.shape[1], 0)
         self._strength = Strength(c)
-        self._strength.some = False  # zeros are not to be passed over
+        self._strength.some = False  # zeros are not skipped
 
     def now(self, like: Tensor) -> Strength | None:
         """Return the coefficients."""
         return self._strength
 
     def note_checkpoint(self) -> None:
-        """Nothing is noted: the backward pass lies within the probe."""
+        """Do nothing: the backward pass lies within the probe."""
 
 
 def _factored(part: Part) -> Part:
-    """Return a part whose matrices are all low-rank, those that were dense of full rank."""
+    """Return a part with all matrices low-rank: dense ones become factors of full rank."""
     terms = {site: _low_rank(term) for site, term in part.vector.terms.items()}
     return replace(part, vector=Vector(terms))
 

@@ -1,4 +1,4 @@
-"""The coefficients at work in the call of this moment, in the widths that the sites need."""
+"""The coefficients of the current call, in the widths that the weight sites need."""
 
 from collections.abc import Iterator
 from typing import Literal, Protocol
@@ -15,13 +15,13 @@ Masks = tuple[Tensor | Literal[False] | None, ...]
 
 
 class Calls(Protocol):
-    """What knows the call under way."""
+    """The source of the current call."""
 
     @property
     def call(self) -> Call | None: ...
 
     def note_checkpoint(self) -> None:
-        """Note whether what runs now will run again in a backward pass."""
+        """Note whether the running code will run again in a backward pass."""
 
 
 class Columns:
@@ -52,7 +52,7 @@ class Strength:
         return found
 
     def quiet(self, like: Tensor) -> Bool[Tensor, "batch pos one"]:
-        """Return where every coefficient is zero, on a device."""
+        """Return where every coefficient is zero, on the device of a tensor."""
         key = (None, torch.bool, like.device)
         found = self._cast.get(key)
         if found is None:
@@ -61,7 +61,7 @@ class Strength:
         return found
 
     def writes(self, c: Float[Tensor, "batch pos domain"]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the tensors already handed out, and what they hold at other coefficients."""
+        """Yield the tensors in use, and their values at other coefficients."""
         fresh = Strength(c)
         for (columns, _, _), tensor in self._cast.items():
             yield tensor, fresh.silent if columns is None else fresh.over(columns, tensor)
@@ -69,21 +69,21 @@ class Strength:
         yield self.c, c
 
     def renew(self) -> None:
-        """Look at the coefficients again, after they were written."""
+        """Recompute the flags after the coefficients were written."""
         self.idle, self.some = bool((self.c == 0).all()), bool(self.silent.any())
 
 
 class Owner(Protocol):
-    """A composition at work, under which its gate's decisions are kept."""
+    """An active composition, the key of its gate's decisions."""
 
     @property
     def composition(self) -> Composition: ...
 
 
 class Strengths:
-    """Gives the coefficients of one composition at the call of this moment."""
+    """The coefficients of one composition in the current call."""
 
-    def __init__(self, owner: Owner, fixed: bool, calls: "Calls") -> None:
+    def __init__(self, owner: Owner, fixed: bool, calls: Calls) -> None:
         self._owner, self.calls = owner, calls
         composition = owner.composition
         self._scopes = [part.scope for part in composition.parts.values()]
@@ -93,24 +93,24 @@ class Strengths:
         self._one = Strength(composition.coefficients.clone()[:, None, :], True) if fixed else None
 
     def writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the tensors of one setting for everything, and what they hold at another."""
+        """Yield the tensors of one setting for everything, and their values at another."""
         if self._one is not None:
             yield from self._one.writes(composition.coefficients[:, None, :])
 
     def renew(self) -> None:
-        """Forget what was worked out of the coefficients before they changed."""
+        """Forget what was computed from coefficients that have changed."""
         self._rows = self._last = None
         if self._one is not None:
             self._one.renew()
 
     def prepare(self, columns: Columns, like: Tensor) -> None:
-        """Make what compiled code would otherwise make and see change at its first run."""
+        """Create tensors ahead, which compiled code would otherwise create and see change."""
         if self._one is not None:
             self._one.over(columns, like)
             self._one.quiet(like)
 
     def now(self, like: Tensor) -> Strength | None:
-        """Return the coefficients of the call under way, or None if nothing is to be done."""
+        """Return the coefficients of the current call, or None if all are zero."""
         self.calls.note_checkpoint()
         if self._one is not None:  # a compiled graph must not depend on what the values are
             return self._one if torch.compiler.is_compiling() or not self._one.idle else None

@@ -1,9 +1,9 @@
-"""Where a model uses its parameters, seen in one small forward and never guessed from names."""
+"""Where a model uses its parameters: observed in one small forward, never guessed from names."""
 
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from steer.engine._patches import Uncopied, replace, unwrapped
+from steer.engine._runtime import tensors_in
 from steer.network import Architecture
 from steer.network._architecture.probe import evaluating, probe_ids, same_random_state, uncompiled
 
@@ -26,34 +27,34 @@ _USES: "weakref.WeakKeyDictionary[nn.Module, Uses]" = weakref.WeakKeyDictionary(
 class Seen:
     """The first call of one module."""
 
-    layer: int  # block that it ran in: -1 before the first, the number of blocks after the last
-    reader: int  # number that it shares with the modules that read the very same tensor
-    shape: tuple[int, ...] | None  # shape of its one floating-point input, if it has just that
-    dtype: torch.dtype | None  # the dtype of that input
+    layer: int  # the block that it ran in: -1 before the first, `n_layers` after the last
+    reader: int  # the same for modules that read the very same tensor
+    shape: tuple[int, ...] | None  # of its floating-point input, if there is exactly one
+    dtype: torch.dtype | None  # of that input
     output: tuple[int, ...] | None  # shape of its output, if that is one tensor
-    # Its arguments, if they hold no more numbers than there are tokens
+    # its arguments, if they hold no more numbers than there are tokens
     indices: tuple[tuple[Any, ...], dict[str, Any]] | None
 
     @property
     def position(self) -> int:
-        """Which dimension of the output counts tokens, where rows and tokens are apart."""
+        """The dimension of the output that counts tokens, where rows and tokens are apart."""
         shape = self.output or ()
         return 2 if len(shape) > 3 and shape[1] != LENGTH and shape[2] == LENGTH else 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Uses:
-    """What one small forward showed of a model."""
+    """How a model used its parameters in one small forward."""
 
-    seen: Mapping[str, Seen]  # first call of each module that ran, by name
-    outside: frozenset[str]  # names of the parameters that some code took from outside their module
-    modules: tuple[int, ...]  # identities of the modules, by which another structure is noticed
-    # What was found out of a module's parameter since, by module name and own name
+    seen: Mapping[str, Seen]  # the first call of each module that ran, by name
+    outside: frozenset[str]  # parameters that code outside their own module used
+    modules: tuple[int, ...]  # identities of the modules, to notice another structure
+    # forms found since, by module name and the parameter's own name
     forms: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
 
 def uses_of(architecture: Architecture) -> Uses:
-    """Return where a model uses its parameters; it is run once, on 33 tokens."""
+    """Return where a model uses its parameters; the model runs once, on 33 tokens."""
     model = unwrapped(architecture.model)
     modules = tuple(map(id, model.modules()))
     with _LOCK:
@@ -66,7 +67,7 @@ def uses_of(architecture: Architecture) -> Uses:
 
 
 def owners(model: nn.Module) -> dict[str, list[tuple[str, str]]]:
-    """Return the modules that hold each parameter, more than one where it is tied."""
+    """Return the modules that hold each parameter: several where it is tied."""
     names = {id(p): name for name, p in model.named_parameters()}
     found: dict[str, list[tuple[str, str]]] = {}
     for name, module in model.named_modules():
@@ -77,7 +78,7 @@ def owners(model: nn.Module) -> dict[str, list[tuple[str, str]]]:
 
 
 class _Watch(TorchFunctionMode):
-    """Notes which module is running, and which parameters are taken by others."""
+    """Notes which module is running, and which parameters other modules use."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -94,9 +95,9 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if _holds_tensor(result):
+        if next(tensors_in(result), None) is not None:
             own = self.own[self.running[-1]] if self.running else set()
-            for used in _tensors((args, kwargs)):
+            for used in tensors_in((args, kwargs)):
                 if id(used) in self.names and id(used) not in own:
                     self.outside.add(self.names[id(used)])
         return result
@@ -117,9 +118,9 @@ class _Watch(TorchFunctionMode):
         return watched
 
     def _describe(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen:
-        floats = [t for t in _tensors((args, kwargs)) if t.is_floating_point()]
+        floats = [t for t in tensors_in((args, kwargs)) if t.is_floating_point()]
         one = floats[0] if len(floats) == 1 else None
-        small = sum(t.numel() for t in _tensors((args, kwargs))) <= 2 * ROWS * LENGTH
+        small = sum(t.numel() for t in tensors_in((args, kwargs))) <= 2 * ROWS * LENGTH
         return Seen(
             self.layer,
             self._reader(one),
@@ -167,18 +168,3 @@ def _watched(architecture: Architecture, modules: tuple[int, ...]) -> Uses:
         with watch:
             model(input_ids=ids[:1, :1].repeat(ROWS, LENGTH), use_cache=False)
     return Uses(watch.seen, frozenset(watch.outside), modules)
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    """Yield the tensors of arguments, one level of lists deep and more."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
-
-
-def _holds_tensor(value: object) -> bool:
-    return next(_tensors(value), None) is not None

@@ -3,8 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer.engine._reading import Place
-from steer.engine._tree import SHORTEST, pack, unique_tokens
+from steer.engine._layout import SHORTEST, Place, pack, unique_tokens
 from steer.pairs._common_prefix import common_prefix_length
 
 # few different tokens and shared beginnings, so that sequences often continue each other
