@@ -1,4 +1,4 @@
-"""Steering through nnsight: a model that it runs, and one line inside a trace of your own."""
+"""Steering through nnsight: a model that it runs, and one call inside a trace of your own."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +20,8 @@ from steer.engine._nnsight.traces import prepare
 from steer.errors import ArchitectureError, CapabilityError, CompositionError, RowsError, ScopeError
 from steer.model import Model
 from steer.model._loading.load import load_tokenizer, loading
+from steer.model._loading.location import located
 from steer.model._loading.options import need, shared_options
-from steer.model._loading.place import located
 from steer.network import find_architecture
 
 Injection = Callable[[Any], dict[int, Float[Tensor, "batch pos d_model"]]]
@@ -35,8 +35,8 @@ class TracedModel(Model):
 
     Args:
         language_model: A `nnsight.TransformersModel` for the task `text-generation`.
-        tokenizer: What encodes prompts, if it is not the one nnsight holds. To that one nnsight
-            gives a padding token where it has none.
+        tokenizer: The tokenizer for prompts, if it is not the one nnsight holds, to which nnsight
+            adds a padding token where it has none.
         remote: False runs it here. True sends every call to the server that nnsight is configured
             for, a URL to another; no weights are loaded then. `"local"` rehearses that here.
         blocks: See `Model`.
@@ -46,8 +46,8 @@ class TracedModel(Model):
         chat_template_kwargs: See `Model`.
 
     Raises:
-        ArchitectureError: It is no model of nnsight, or its parts are not found. A model whose
-            weights are elsewhere cannot be tried out: only their names and number are checked.
+        ArchitectureError: It is not a model of nnsight, or its parts are not found. Without weights
+            on this machine only their names and number are checked.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class TracedModel(Model):
         remote: bool | str = False,
         **kwargs: Any,
     ) -> "TracedModel":
-        """Have nnsight load a model and its tokenizer; with `remote`, its shape alone.
+        """Load a model and its tokenizer through nnsight; with `remote`, only its shape.
 
         Args:
             name: Hub id or directory; for a server, the id under which it holds the model.
@@ -116,24 +116,24 @@ class TracedModel(Model):
 
         Raises:
             ArchitectureError: See `TracedModel`.
-            CapabilityError: There is no such option, device or precision.
+            CapabilityError: An option, device or precision does not exist.
             CheckpointError: There is no such model, or it cannot be loaded.
-            TextError: It has no tokenizer that can be read.
+            TextError: Its tokenizer cannot be read.
         """
         from nnsight import TransformersModel
 
-        place = located(name, kwargs, device)
-        if place.device is not None:
+        location = located(name, kwargs, device)
+        if location.device is not None:
             need("a device for nnsight", "accelerate")
         if tokenizer is None:
-            tokenizer = load_tokenizer(place)
+            tokenizer = load_tokenizer(location)
         own = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
-        with loading(place):
+        with loading(location):
             loaded = TransformersModel(
-                place.name, task="text-generation", tokenizer=own, **place.options
+                location.name, task="text-generation", tokenizer=own, **location.options
             )
         if remote:
-            _take_generation_config(loaded._module, place.name, shared_options(place.options))
+            _take_generation_config(loaded._module, location.name, shared_options(location.options))
         return cls(
             loaded,
             tokenizer,
@@ -161,7 +161,7 @@ def injection(
     must be called before the trace reads anything at or above the layers that it steers.
 
     Args:
-        what: A vector, a part, or a composition; residual sites alone, without a gate.
+        what: A vector, a part, or a composition; residual sites only, without a gate.
         model: The traced model: a `TracedModel`, or a `nnsight.TransformersModel`.
         coefficients: See `Model.steered`; one row per row of the trace, or of the invoke.
         prompt_lengths: Tokens of each row's prompt, for scopes that need them.
@@ -172,12 +172,12 @@ def injection(
         each layer that it steered, after the steering.
 
     Raises:
-        ArchitectureError: The model is none that nnsight runs.
+        ArchitectureError: The model is not one that nnsight runs.
         CapabilityError: The composition has weight sites or a gate.
         CompositionError: Domains, coefficients and model do not go together.
-        RowsError: There is another number of coefficient rows than of prompt lengths; the function
-            raises it where the trace has another number of rows.
-        ScopeError: A scope needs the prompts' lengths, or they are no numbers of tokens.
+        RowsError: Coefficient rows and prompt lengths differ in number; the function raises it
+            if the rows of the trace do.
+        ScopeError: A scope needs the prompts' lengths, or they are not numbers of tokens.
     """
     composition = as_composition(what)
     value = given(coefficients, by_domain, composition.domains, ("prompt_lengths",))
@@ -203,10 +203,10 @@ def apply(
     prompt_lengths: Sequence[int] | None = None,
     **by_domain: float,
 ) -> dict[int, Float[Tensor, "batch pos d_model"]]:
-    """Steer the trace in whose body this stands; a trace on this machine.
+    """Steer the trace that calls this in its body, on this machine.
 
-    `with model.trace("…"): apply(knobs, model, 0.8); …`. In `with model.generate(…) as tracer:` it
-    stands under `for _ in tracer.iter[:n]:`. For a remote trace see `injection`.
+    `with model.trace("…"): apply(knobs, model, 0.8); …`. In `with model.generate(…) as tracer:` put
+    it under `for _ in tracer.iter[:n]:`. For a remote trace see `injection`.
 
     Args:
         what: See `injection`.
@@ -216,13 +216,13 @@ def apply(
         **by_domain: Coefficients by domain.
 
     Returns:
-        The residual stream at each layer steered, after the steering; save what is to be kept.
+        The residual stream at each steered layer, after the steering; save what you keep.
 
     Raises:
         ArchitectureError: See `injection`.
         CapabilityError: See `injection`.
         CompositionError: See `injection`.
-        RowsError: The trace has another number of rows than there are coefficients or lengths for.
+        RowsError: The rows of the trace differ in number from coefficients or lengths.
         ScopeError: See `injection`.
     """
     push = injection(what, model, coefficients, prompt_lengths=prompt_lengths, **by_domain)
@@ -230,7 +230,7 @@ def apply(
 
 
 def _take_generation_config(skeleton: Any, name: str | Path, place: dict[str, Any]) -> None:
-    """Give a model without weights the generation config that the server's copy has."""
+    """Give a model without weights the generation config of the server's copy."""
     from transformers import GenerationConfig
 
     with suppress(OSError):  # a model may have none: what its config says then holds
@@ -238,7 +238,7 @@ def _take_generation_config(skeleton: Any, name: str | Path, place: dict[str, An
 
 
 def _blocks(model: Any, composition: Composition) -> str:
-    """Return the name of the decoder blocks, after a look at layers and width."""
+    """Return the name of the decoder blocks, after checking layers and width."""
     if isinstance(model, TracedModel):
         architecture = model.architecture
     else:
@@ -261,7 +261,7 @@ def _module_of(model: Any) -> nn.Module:
     if isinstance(module, nn.Module):
         return module
     raise ArchitectureError(
-        "this is no model that nnsight runs",
+        "this is not a model that nnsight runs",
         found=type(model).__name__,
         expected="a nnsight.TransformersModel, or a TracedModel inside a trace of its own",
         do="wrap it: TransformersModel(hf_model, tokenizer=tokenizer, task='text-generation')",
@@ -278,10 +278,10 @@ def _lengths(given: Any) -> Int[Tensor, " row"]:
         if whole and counts.ndim == 1 and bool((counts >= 0).all()):
             return counts
     raise ScopeError(
-        "these are no prompt lengths",
+        "prompt_lengths must be non-negative integers",
         found=f"{type(given).__name__} {given!r}"[:120],
         expected="the number of prompt tokens of each row, padding not counted",
-        do="pass a list of whole numbers: prompt_lengths=[11, 7]",
+        do="pass a list of integers: prompt_lengths=[11, 7]",
     )
 
 

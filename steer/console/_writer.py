@@ -11,7 +11,7 @@ from steer.algebra import Composition
 from steer.console._state import State
 from steer.engine._patches import unwrapped
 from steer.model import Model, stream
-from steer.model._batch import told
+from steer.model._batch import redirect_warnings
 
 _LOOK = 0.1  # seconds between checks of a waiting console on whether it is still wanted
 _LOCK = threading.Lock()
@@ -77,7 +77,7 @@ class Writer:
             def grown(text: str) -> None:
                 show(replace(state, unsteered=text, note="\n".join(notes), doing="unsteered"))
 
-            with told(notes.append):
+            with redirect_warnings(notes.append):
                 text = self._stream(state, zero, grown, stale)
             if stale():
                 return None
@@ -90,7 +90,7 @@ class Writer:
 
         text = state.unsteered
         if still() and any(state.coefficients.values()):
-            with told(lambda _: None):  # the note is there from the unsteered text
+            with redirect_warnings(lambda _: None):  # the note is there from the unsteered text
                 text = self._stream(state, state.coefficients, grown, lambda: not still())
         if still():
             show(replace(state, steered=text, doing="done"))

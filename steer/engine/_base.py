@@ -1,4 +1,4 @@
-"""What an engine is: something that runs a model, captures, injects and generates."""
+"""The interface of engines: they run a model, capture, inject and generate."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -104,10 +104,10 @@ class Batch:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Forward:
-    """What one forward of a batch gave, row by row and without padding.
+    """The results of one forward of a batch, row by row and without padding.
 
     Args:
-        logits: For each row `[pos vocab]`: at its response-predicting positions, or at all.
+        logits: For each row `[pos vocab]`: at the positions that predict its response, or at all.
         residual: For each row `[layer pos d_model]` at the layers asked for, in residual units.
     """
 
@@ -119,8 +119,8 @@ class Attachment(Protocol):
     """A composition that is being injected until it is removed.
 
     Args:
-        composition: What is injected, with its coefficients of this moment.
-        weights: How its weight sites are taken.
+        composition: The composition, with its current coefficients.
+        weights: How its weight sites are steered.
         active: Whether it has not been removed.
     """
 
@@ -169,7 +169,7 @@ class Engine(ABC):
 
         Args:
             composition: What to inject.
-            weights: How weight sites are taken: `hook`, `merge`, or what is exact (`auto`).
+            weights: How weight sites are steered: `hook`, `merge`, or whichever is exact (`auto`).
             tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
 
         Raises:
@@ -203,7 +203,7 @@ class Engine(ABC):
         """
 
     def one_by_one(self, **options: object) -> bool:
-        """Tell whether prompts must be generated one by one, as far as the engine can try it.
+        """Return whether prompts must be generated one by one, as far as the engine can tell.
 
         Args:
             **options: Options of `generate`.
@@ -238,13 +238,13 @@ def check_evaluating(architecture: Architecture, error: type[SteerError] = Capab
         raise error(
             "the model is in training mode",
             found="training = True",
-            expected="evaluation mode: dropout would change what comes out at every call",
+            expected="evaluation mode: dropout would change the output of every call",
             do="call model.hf_model.eval() first; calls of hf_model itself are left to you",
         )
 
 
 def in_place(engine: Engine, doing: str) -> None:
-    """Refuse what works on a model's modules for an engine that does not."""
+    """Refuse an operation on a model's modules for an engine that does not inject there."""
     if "in_place" not in engine.capabilities:
         raise CapabilityError(
             f"{doing} works on the modules of a model in this process",
@@ -255,11 +255,11 @@ def in_place(engine: Engine, doing: str) -> None:
 
 
 def unsteered(engine: Engine, doing: str) -> None:
-    """Refuse what needs the model as it is while the model is being steered.
+    """Refuse an operation on the unsteered model while it is steered.
 
     Args:
         engine: The engine.
-        doing: What is asked for, for the message.
+        doing: The operation, for the message.
 
     Raises:
         SteeringError: The engine is injecting a composition.
@@ -268,7 +268,7 @@ def unsteered(engine: Engine, doing: str) -> None:
         raise SteeringError(
             "the model is being steered",
             found=f"{doing} inside steered()",
-            expected="the unsteered model: what is measured or made here is relative to it",
+            expected="the unsteered model, the reference of this operation",
             do="leave the context, or call unsteer() of the model, whose `steering` lists what is "
             "active; and pass what to steer with",
         )

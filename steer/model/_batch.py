@@ -1,4 +1,4 @@
-"""Texts as a batch of token sequences, and results of its parts in the batch's own order."""
+"""Texts as batches of token sequences, and the results of their parts in order."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from steer.errors import CapabilityError, TextError
 from steer.network import Architecture, PromptLike, encode_exchange, encode_prompt
 
 _T = TypeVar("_T")
-_TOLD: ContextVar[Callable[[str], object] | None] = ContextVar("told", default=None)
+_REDIRECTED: ContextVar[Callable[[str], object] | None] = ContextVar("warnings", default=None)
 
 
 def prompt_batch(tokenizer: Any, prompts: Sequence[PromptLike]) -> Batch:
@@ -36,7 +36,7 @@ def prompt_batch(tokenizer: Any, prompts: Sequence[PromptLike]) -> Batch:
     for k, prompt in enumerate(prompts):
         if not isinstance(prompt, str | Sequence):
             raise TextError(
-                f"prompt {k} (counted from 0) is no prompt",
+                f"prompt {k} (counted from 0) is not a prompt",
                 found=repr(prompt),
                 expected="a text or a sequence of messages",
                 do="convert it to text; one conversation is a prompt: [[message, …]]",
@@ -73,7 +73,12 @@ def exchange_batch(
 
 
 def check_lengths(
-    architecture: Architecture, batch: Batch, prompts: Sequence[PromptLike], new: int = 0
+    architecture: Architecture,
+    batch: Batch,
+    prompts: Sequence[PromptLike],
+    new: int = 0,
+    *,
+    stacklevel: int = 3,
 ) -> None:
     """Refuse texts that are too long for the model, or warn where it runs beyond its training."""
     limit = position_limit(architecture)
@@ -88,12 +93,12 @@ def check_lengths(
     if rotates:
         said = (
             f"{len(long)} of {len(lengths)} texts are longer than the {limit} positions that the "
-            f"model was made for, and it reads them badly; {first}"
+            f"model was trained for, and it reads them badly; {first}"
         )
-        if (tell := _TOLD.get()) is None:
-            warnings.warn(said, stacklevel=3)
+        if (redirected := _REDIRECTED.get()) is None:
+            warnings.warn(said, stacklevel=stacklevel)
         else:
-            tell(said)
+            redirected(said)
         return
     fits = limit - longest + 1
     raise TextError(
@@ -108,16 +113,16 @@ def check_lengths(
 
 
 @contextmanager
-def told(tell: Callable[[str], object]) -> Iterator[None]:
-    """Have `check_lengths` tell somebody of long texts instead of warning, in this thread.
+def redirect_warnings(to: Callable[[str], object]) -> Iterator[None]:
+    """Pass the warning of long texts to a function, in this thread.
 
-    A console shows it beside the answer: a warning of a worker thread is not seen there.
+    A console shows it beside the answer, where a warning of a worker thread would not be seen.
     """
-    token = _TOLD.set(tell)
+    token = _REDIRECTED.set(to)
     try:
         yield
     finally:
-        _TOLD.reset(token)
+        _REDIRECTED.reset(token)
 
 
 def rows_at_once(engine: Engine, prompts: int, size: int | None, options: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""A model that can be steered: engine, tokenizer and architecture together."""
+"""A model that can be steered: an engine, a tokenizer and an architecture."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ from steer.model._batch import (
     token_logprobs,
 )
 from steer.model._loading.load import check_loaded, load_model, load_tokenizer
-from steer.model._loading.place import located
+from steer.model._loading.location import located
 from steer.model._overrides import warn_of_tuning, with_own
 from steer.model._steered import Steered
 from steer.network import Architecture, Chat, Continuation, PromptLike, find_architecture
@@ -52,20 +52,20 @@ class Model(Shown):
     Args:
         hf_model: An `AutoModelForCausalLM`, or what wraps one (PEFT).
         tokenizer: Its tokenizer. Without one, only calls of `hf_model` itself can be steered.
-        blocks: Dotted name of the list of decoder blocks, if it is not found by itself.
+        blocks: Dotted name of the list of decoder blocks, if it is not found automatically.
         final_norm: Dotted name of the norm after the last block, likewise.
         unembedding: Dotted name of the unembedding, likewise.
         embedding: Dotted name of the token embedding, likewise.
         chat_template_kwargs: JSON values that every rendering passes to the chat template
             (`enable_thinking`, `tools`, `documents`, …). They are part of its fingerprint.
-        engine: What runs the model: makes an engine of the parts found.
-        verify: Whether two short forwards check these parts, and that the model is causal; without
-            them only names and sizes are checked.
+        engine: Returns the engine that runs the model, given its parts.
+        verify: Whether two short forwards check these parts, and that the model is causal. If not,
+            only names and sizes are checked.
 
     Raises:
-        ArchitectureError: It is no model, or its parts are not found or do not give its logits.
-        TextError: The tokenizer is none, the chat template does not read an argument, or there is
-            no template.
+        ArchitectureError: It is not a model, or its parts are not found or do not give its logits.
+        TextError: The tokenizer is not one, the chat template does not read an argument, or there
+            is no template.
     """
 
     def __init__(
@@ -124,8 +124,8 @@ class Model(Shown):
             device: Where to load it: `"cpu"`, `"cuda:1"`, `"auto"`, …, as `device_map` takes it.
             chat_template_kwargs: See `Model`.
             **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
-                `gguf_file`, `revision`, …). What says where the files are (`gguf_file`, `revision`,
-                `token`, `cache_dir`, `subfolder`, `local_files_only`, …) holds for the tokenizer
+                `gguf_file`, `revision`, …). Options that locate files (`gguf_file`, `revision`,
+                `token`, `cache_dir`, `subfolder`, `local_files_only`, …) apply to the tokenizer
                 too.
 
         Returns:
@@ -133,16 +133,16 @@ class Model(Shown):
 
         Raises:
             ArchitectureError: See `Model`.
-            CapabilityError: There is no such option, device or precision.
-            CheckpointError: There is no such model, or it cannot be loaded.
+            CapabilityError: An option, device or precision does not exist.
+            CheckpointError: The model does not exist, or it cannot be loaded.
             MissingExtraError: A GGUF file, an adapter or a device map needs a package.
-            TextError: It has no tokenizer that can be read, or see `Model`.
+            TextError: Its tokenizer cannot be read, or see `Model`.
         """
-        place = located(name, kwargs, device)
+        location = located(name, kwargs, device)
         if tokenizer is None:
-            tokenizer = load_tokenizer(place)
+            tokenizer = load_tokenizer(location)
         return cls(
-            load_model(place),
+            load_model(location),
             tokenizer,
             blocks=blocks,
             final_norm=final_norm,
@@ -156,7 +156,7 @@ class Model(Shown):
         """The tokenizer.
 
         Raises:
-            TextError: The model was given none.
+            TextError: The model has none.
         """
         if self._tokenizer is None:
             raise TextError(
@@ -169,11 +169,11 @@ class Model(Shown):
 
     @property
     def chat(self) -> Chat:
-        """The tokenizer with the arguments of its chat template: what prompts are rendered with.
+        """The tokenizer with the arguments of its chat template, which renders prompts.
 
         Raises:
-            TextError: The model was given no tokenizer, or its template was changed to one that
-                does not read the arguments.
+            TextError: The model has no tokenizer, or its template was changed to one that does not
+                read the arguments.
         """
         return Chat(self.tokenizer, self._arguments)
 
@@ -194,7 +194,7 @@ class Model(Shown):
 
     @property
     def info(self) -> ModelInfo:
-        """What identifies the model and its tokenizer, as they are at this moment."""
+        """The identity of the model and its tokenizer, as they are now."""
         chat = None if self._tokenizer is None else self.chat
         marks = None if chat is None else tokenizer_marks(chat)
         if self._info is None or self._info[0] != marks:
@@ -218,7 +218,7 @@ class Model(Shown):
         strict: bool = True,
         **by_domain: float,
     ) -> Steered:
-        """Return a context in which this model is steered, also when it is called directly.
+        """Return a context in which this model is steered, including direct calls of `hf_model`.
 
         `with lm.steered(knobs, medical=0.8, legal=-0.3): …`, or by hand:
         `handle = lm.steered(vector, 0.8).attach(); …; handle.remove()`.
@@ -226,25 +226,25 @@ class Model(Shown):
         Args:
             what: A vector, vectors by domain, a composition, or what `select` returned.
             coefficients: A number, one per domain, or one row per prompt of the next call;
-                dimensionless. Left out, a composition and a choice keep their own, and a vector
-                has 1; one that was tuned to another coefficient is then warned of.
+                dimensionless. By default, a composition and a selection keep their own, and a
+                vector has 1, with a warning if it was tuned to another coefficient.
             relative: Instead of coefficients: how far each vector displaces the residual stream,
                 as a share of the median norm of its tokens; 0.15 to 0.4 often shows in the text.
             kl: Instead of coefficients: KL(steered‖unsteered) on neutral text, nats per token.
             gate: A domain gate, instead of the composition's own. None keeps that one;
-                `knobs.gated(None)` takes it away. A gate that is stored with a vector acts only
-                where it is named: `gate=vector.gate`.
+                `knobs.gated(None)` removes it. A gate that is stored with a vector acts only if
+                passed: `gate=vector.gate`.
             operator: Operator for every domain, instead of the composition's own.
             scope: Tokens to act on, for every domain, instead of the composition's own.
-            weights: How weight sites are taken. By `hook`, un-merged: rows, scopes and gates apply,
-                and no weight changes. Or `merge`d into the weights for as long as it lasts: one
+            weights: How weight sites are steered. `hook`: rows, scopes and gates apply, and no
+                weight changes. `merge`: merged into the weights while the context lasts, one
                 setting for everything. `auto` merges only what a hook cannot do exactly.
             strict: Whether a vector made for another configuration, tokenizer or chat template
-                is refused; if not, it is warned of.
+                is an error, or only a warning.
             **by_domain: Coefficients by domain.
 
         Returns:
-            A context manager that is also a handle. Nothing happens before it is entered.
+            A context manager that is also a handle; it acts once entered or attached.
 
         Raises:
             CompositionError: Domains, coefficients, operator or gate do not go together, or a
@@ -265,16 +265,16 @@ class Model(Shown):
 
     @property
     def steering(self) -> tuple[Steered, ...]:
-        """Handles of all that steers the model now, in the order of entry, also of lost ones."""
+        """Handles of all active steerings, in the order of entry, including lost ones."""
         return tuple(Steered.holding(self.engine, found) for found in self.engine.attachments)
 
     def unsteer(self) -> None:
-        """Leave everything that steers the model; it computes what it computed before, bit for bit.
+        """Remove every active steering; the model computes what it computed before, bit for bit.
 
-        Contexts that are open end when they are left, as usual. Nothing happens without any.
+        Open contexts end when they are left, as usual.
 
         Raises:
-            MergeError: Merged weights could not be put back; everything else was left.
+            MergeError: Merged weights could not be restored; everything else was removed.
         """
         with ExitStack() as leaving:
             for handle in self.steering:
@@ -354,7 +354,7 @@ class Model(Shown):
 
         Raises:
             TextError: The numbers differ, a response has no token, or a text is too long.
-            SelectionError: Prompts or responses are one text and no sequence.
+            ArgumentError: Prompts or responses are one text, not a sequence.
         """
         batch = self._exchanges(prompts, responses)
 
@@ -378,7 +378,7 @@ class Model(Shown):
 
         Raises:
             TextError: The numbers differ, a response has no token, or a text is too long.
-            SelectionError: Prompts or responses are one text and no sequence.
+            ArgumentError: Prompts or responses are one text, not a sequence.
         """
         batch = self._exchanges(prompts, responses)
         return _in_pieces(batch, lambda piece: self.engine.forward(piece).logits)
@@ -405,7 +405,7 @@ class Model(Shown):
         Raises:
             TextError: The numbers differ.
             RecordingError: There is no such layer.
-            SelectionError: Prompts, responses or layers are one value and no sequence.
+            ArgumentError: Prompts, responses or layers are one value, not a sequence.
         """
         prompts = as_list("prompts", prompts)
         wanted = range(self.n_layers) if layers is None else self._checked_layers(layers)
@@ -423,7 +423,7 @@ class Model(Shown):
     def _exchanges(self, prompts: Sequence[PromptLike], responses: Sequence[str]) -> Batch:
         prompts, responses = as_list("prompts", prompts), as_list("responses", responses)
         batch = exchange_batch(self.chat, prompts, responses)
-        check_lengths(self.architecture, batch, prompts)
+        check_lengths(self.architecture, batch, prompts, stacklevel=4)
         return batch
 
     def _checked_layers(self, layers: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The context in which a model is steered, which is also a handle."""
+"""The context in which a model is steered, which is also its handle."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,7 +20,7 @@ class Steered(Shown):
     Args:
         engine: The engine that injects.
         composition: What to inject.
-        weights: How weight sites are taken: by `hook`, by `merge`, or as is exact (`auto`).
+        weights: How weight sites are steered: `hook`, `merge`, or whichever is exact (`auto`).
         tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
     """
 
@@ -40,11 +40,11 @@ class Steered(Shown):
 
     @classmethod
     def holding(cls, engine: Engine, attachment: Attachment) -> "Steered":
-        """Return a handle of what is being injected, beside the one that it was attached with.
+        """Return another handle of an active steering.
 
         Args:
             engine: The engine that injects.
-            attachment: What is being injected.
+            attachment: The active steering.
         """
         handle = cls(engine, attachment.composition, attachment.weights)
         handle._attachment = attachment
@@ -52,7 +52,7 @@ class Steered(Shown):
 
     @property
     def composition(self) -> Composition:
-        """What is injected, with its coefficients of this moment."""
+        """The composition, with its current coefficients."""
         return self._composition if self._attachment is None else self._attachment.composition
 
     @property
@@ -61,7 +61,7 @@ class Steered(Shown):
         return self._attachment is not None and self._attachment.active
 
     def attach(self) -> "Steered":
-        """Begin to inject.
+        """Start injecting.
 
         Returns:
             This handle.

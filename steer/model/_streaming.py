@@ -1,4 +1,4 @@
-"""Answers told while they grow, for one prompt or a whole batch."""
+"""Answers that grow while they are generated, for one prompt or a whole batch."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -44,19 +44,19 @@ def stream(
     stop: Callable[[], bool] | None = None,
     **options: Any,
 ) -> str | list[str]:
-    """Generate as `lm.generate` does, in one batch, and tell the answers as they grow.
+    """Generate as `lm.generate` does, in one batch, and report the answers as they grow.
 
     Args:
         lm: The model, steered or not.
         prompts: A prompt, or several, as `lm.generate` takes them.
         on_text: Called with the answers so far whenever one of them has grown: a string for a
-            string, else a list. Each begins with what was told of it before, but for tokenizers
-            that rewrite text they have already decoded. The last call has what is returned.
-        stop: Asked after every token; True ends all answers there.
+            string, else a list. Each begins with its previous text, except for tokenizers that
+            rewrite text they have already decoded. The last call gets the returned value.
+        stop: Called after every token; True ends all answers there.
         **options: As for `lm.generate`, without `batch_size`.
 
     Returns:
-        What `lm.generate` returns; up to where it was stopped.
+        What `lm.generate` returns, up to where it was stopped.
 
     Raises:
         CapabilityError: The engine does not run the model in this process.
@@ -69,14 +69,14 @@ def stream(
             "streaming runs one batch with a streamer of its own",
             found=", ".join(own),
             expected="the other options of generate",
-            do="leave it out; on_text is told of every row",
+            do="leave it out; on_text gets every row",
         )
     one = isinstance(prompts, str)
-    told: list[str] = []
+    shown: list[str] = []
 
     def tell(texts: list[str]) -> None:
-        if texts != told:
-            told[:] = texts
+        if texts != shown:
+            shown[:] = texts
             on_text(texts[0] if one else list(texts))
 
     ends = end_tokens(options, lm.hf_model.generation_config)
@@ -108,8 +108,8 @@ class _Stop:
 class _Streamer:
     """Decodes every row of a batch while it grows; `generate` hands it the tokens.
 
-    What is told of a row is what two decodings in a row agree about, so that neither half a
-    character nor a space that the next token takes away is shown.
+    A row shows what two consecutive decodings agree on, so that neither half a character appears
+    nor a space that the next token removes.
     """
 
     def __init__(
@@ -130,18 +130,18 @@ class _Streamer:
             self._rows = [_Row() for _ in new]
         for row, ids in zip(self._rows, new.tolist(), strict=True):
             row.take(ids, self._ends, self._tokenizer)
-        if any(row.told for row in self._rows):
-            self._tell([row.told for row in self._rows])
+        if any(row.shown for row in self._rows):
+            self._tell([row.shown for row in self._rows])
 
     def end(self) -> None:
-        """Nothing is left to do: the whole answers are told by who called `generate`."""
+        """Do nothing: the caller of `generate` reports the whole answers."""
 
 
 class _Row:
-    """One answer: its tokens, their text, and what may be told of it."""
+    """One answer: its tokens, their text, and the part of it that may be shown."""
 
     def __init__(self) -> None:
-        self.told = ""
+        self.shown = ""
         self._ids: list[int] = []
         self._text = ""
 
@@ -150,4 +150,4 @@ class _Row:
         self._ids += ids
         text = tokenizer.decode(answer_of(self._ids, ends), skip_special_tokens=True)
         agreed = text[: common_prefix_length(self._text, text)].rstrip(_UNFINISHED)
-        self.told, self._text = max(self.told, agreed, key=len), text
+        self.shown, self._text = max(self.shown, agreed, key=len), text

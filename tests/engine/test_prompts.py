@@ -17,15 +17,17 @@ def lm():
     return steer.Model(tiny_model("llama"), tiny_tokenizer())
 
 
-@pytest.mark.parametrize("prompts", [[1], ["the sea", None], None])
-def test_what_is_no_prompt_is_named(lm, prompts):
-    with pytest.raises(TextError):
+@pytest.mark.parametrize(
+    ("prompts", "error"), [([1], TextError), (["the sea", None], TextError), (None, ArgumentError)]
+)
+def test_what_is_no_prompt_is_named(lm, prompts, error):
+    with pytest.raises(error):
         lm.generate(prompts)
 
 
 def test_at_least_one_prompt_is_run_at_once(lm):
     for size in (0, -1, "2", 1.5):
-        with pytest.raises(TextError, match=f"batch_size {size!r}"):
+        with pytest.raises(ArgumentError, match=f"batch_size={size!r}"):
             lm.generate(["the sea"], batch_size=size)
 
 

@@ -45,7 +45,7 @@ def test_several_answers_to_one_text_need_a_list(lm):
 def test_messages_may_be_mappings(lm):
     talk = [{"role": "user", "content": ASKED}]
     assert lm.generate([talk], max_new_tokens=4) == lm.generate([ASKED], max_new_tokens=4)
-    with pytest.raises(TextError, match="is no prompt"):
+    with pytest.raises(TextError, match="is not a prompt"):
         lm.generate(talk)
 
 

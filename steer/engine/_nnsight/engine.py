@@ -1,8 +1,8 @@
-"""An engine that captures, injects and generates inside nnsight traces, here or on a server."""
+"""The engine that runs a model in nnsight traces, on this machine or on a server."""
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import torch
@@ -32,15 +32,14 @@ class TraceAttachment:
 
     weights: WeightMode = "auto"
 
-    def __init__(self, engine: "NNsightEngine", composition: Composition) -> None:
-        self._engine = engine
+    def __init__(self, composition: Composition, stack: "list[TraceAttachment]") -> None:
         self.composition = composition
-        engine.enter(self)
+        self._stack = stack
 
     @property
     def active(self) -> bool:
         """Whether it has not been removed."""
-        return self in self._engine.attachments
+        return self in self._stack
 
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors."""
@@ -48,7 +47,8 @@ class TraceAttachment:
 
     def remove(self) -> None:
         """Stop injecting; doing so twice does nothing."""
-        self._engine.leave(self)
+        with suppress(ValueError):
+            self._stack.remove(self)
 
 
 class NNsightEngine(Engine):
@@ -87,34 +87,15 @@ class NNsightEngine(Engine):
     def attach(
         self, composition: Composition, *, weights: WeightMode = "auto", tokenizer: Any = None
     ) -> TraceAttachment:
-        """See `Engine.attach`; there are residual sites alone."""
+        """See `Engine.attach`; residual sites only."""
         refuse(composition)
-        return TraceAttachment(self, composition)
-
-    def enter(self, attachment: TraceAttachment) -> None:
-        """Put a composition on top of those that are injected.
-
-        Args:
-            attachment: The composition.
-
-        Raises:
-            BusyModelError: Another thread is steering this model.
-        """
         with self._lock:
             if self._stack and self._owner != threading.get_ident():
                 raise _busy("steered")
             self._owner = threading.get_ident()
+            attachment = TraceAttachment(composition, self._stack)
             self._stack.append(attachment)
-
-    def leave(self, attachment: TraceAttachment) -> None:
-        """Take a composition out; nothing happens if it is not injected.
-
-        Args:
-            attachment: The composition.
-        """
-        with self._lock:
-            if attachment in self._stack:
-                self._stack.remove(attachment)
+        return attachment
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -191,10 +172,10 @@ class NNsightEngine(Engine):
     def _settings(
         self, batch: Batch, inputs: Mapping[str, Tensor], lengths: Tensor
     ) -> list[Setting]:
-        """Return what is injected, with the gates decided: each in a trace of its own.
+        """Return the compositions with their gates evaluated, each in a trace of its own.
 
-        Gates are read from the lowest layer upwards, so that what a gate meets below its layer has
-        been decided. What has not acts at or above the layer of its own gate alone.
+        Gates are read from the lowest layer upwards, so that whatever acts below a gate has been
+        decided. Other compositions act at or above the layer of their own gate alone.
         """
         stack = [a.composition for a in self._stack]
         found = [Setting(c, rows_of(c, batch)) for c in stack]
@@ -239,7 +220,7 @@ class NNsightEngine(Engine):
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
-        """Refuse a call during training or during another thread's: nnsight cannot have two."""
+        """Refuse a call in training mode, or during another one: nnsight cannot run two."""
         check_evaluating(self.architecture)
         if not self._under_way.acquire(blocking=False):
             raise _busy("called")

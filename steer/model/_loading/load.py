@@ -10,42 +10,42 @@ import torch
 from torch import nn
 
 from steer.errors import ArchitectureError, CheckpointError, TextError
+from steer.model._loading.location import Location
 from steer.model._loading.options import said, shared_options, unknown_option
-from steer.model._loading.place import Place
 
 _RAISED = (OSError, ValueError, KeyError, IndexError, AttributeError, RuntimeError)
 
 
-def load_tokenizer(place: Place) -> Any:
+def load_tokenizer(location: Location) -> Any:
     """Return a model's own tokenizer; that of a GGUF file is inside it."""
     from transformers import AutoTokenizer
 
-    options = shared_options(place.options) if place.tokenizer == place.name else {}
+    options = shared_options(location.options) if location.tokenizer == location.name else {}
     try:
-        return AutoTokenizer.from_pretrained(place.tokenizer, **options)
+        return AutoTokenizer.from_pretrained(location.tokenizer, **options)
     except ImportError:
         raise
     except Exception as error:  # the tokenizers library raises no class of its own
         if isinstance(error, OSError) or "gguf_file" in options:
-            raise _unloadable(place, error) from error
+            raise _unloadable(location, error) from error
         raise TextError(
             "this model has no tokenizer that can be read",
-            found=f"{place.tokenizer}: {said(error)}",
+            found=f"{location.tokenizer}: {said(error)}",
             expected="a tokenizer beside the weights (tokenizer.json, tokenizer_config.json)",
             do="save it there, tokenizer.save_pretrained(directory), or pass tokenizer=…",
         ) from error
 
 
-def load_model(place: Place) -> Any:
+def load_model(location: Location) -> Any:
     """Return a Hugging Face causal model, in evaluation mode, called by what it was loaded from."""
     from transformers import AutoModelForCausalLM
 
-    with loading(place):
-        model = AutoModelForCausalLM.from_pretrained(place.name, **place.options)
-    model.config._name_or_path = place.called
+    with loading(location):
+        model = AutoModelForCausalLM.from_pretrained(location.name, **location.options)
+    model.config._name_or_path = location.called
     if getattr(model, "_hf_peft_config_loaded", False):
         model.config._commit_hash = None  # it is the base's
-    return model if place.device is None else model.to(place.device)
+    return model if location.device is None else model.to(location.device)
 
 
 def check_loaded(hf_model: object, tokenizer: object) -> None:
@@ -68,7 +68,7 @@ def check_loaded(hf_model: object, tokenizer: object) -> None:
 
 
 @contextmanager
-def loading(place: Place) -> Iterator[None]:
+def loading(location: Location) -> Iterator[None]:
     """Say of errors of transformers which model could not be loaded."""
     from safetensors import SafetensorError
 
@@ -78,17 +78,17 @@ def loading(place: Place) -> Iterator[None]:
         raise
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown and unknown[1] in place.options:
-            raise unknown_option(unknown[1], place.options[unknown[1]]) from error
-        raise _unloadable(place, error) from error
+        if unknown and unknown[1] in location.options:
+            raise unknown_option(unknown[1], location.options[unknown[1]]) from error
+        raise _unloadable(location, error) from error
     except (*_RAISED, SafetensorError) as error:
-        raise _unloadable(place, error) from error
+        raise _unloadable(location, error) from error
 
 
-def _unloadable(place: Place, error: Exception) -> CheckpointError:
-    local = os.path.isdir(place.name)
+def _unloadable(location: Location, error: Exception) -> CheckpointError:
+    local = os.path.isdir(location.name)
     return CheckpointError(
-        f"{place.called}: this model cannot be loaded",
+        f"{location.called}: this model cannot be loaded",
         found=said(error),
         expected="a causal language model of transformers, its weights and its tokenizer",
         do="fetch or write it again, into an empty folder"

@@ -15,7 +15,7 @@ from steer.network._checkpoint import ADAPTER_CONFIG, CONFIG, TOKENIZERS
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where a model and its tokenizer are."""
 
     name: str  # hub id or folder of the model, as transformers takes it
@@ -28,7 +28,7 @@ class Place:
 
 def located(
     name: str | Path, options: Mapping[str, Any], device: str | int | torch.device | None = None
-) -> Place:
+) -> Location:
     """Return where a model is, after all that can be checked without loading it."""
     given = _name_of(name)
     options = dict(options)
@@ -49,7 +49,7 @@ def located(
         need("reading a GGUF file", "gguf", "accelerate", extra="gguf")
         options.setdefault("quantization_config", _dequantised())
     own = any(Path(given, options.get("subfolder") or "", f).is_file() for f in TOKENIZERS)
-    return Place(given, options, given if own or base == given else base, called, moved)
+    return Location(given, options, given if own or base == given else base, called, moved)
 
 
 def _name_of(name: object) -> str:
