@@ -18,8 +18,8 @@ from steer.engine._options import refuse_continuous_batching, refuse_options, se
 from steer.engine._patches import StopForward, Uncopied, hook_stream, replace, unwrapped
 from steer.engine._rows import check_rows
 from steer.engine._runtime import elsewhere, forget_compiled_code
-from steer.engine._saving import guard
 from steer.engine._steering import Steering
+from steer.engine._weights.merging import guard
 from steer.errors import BusyModelError, SteeringError
 from steer.network import Architecture
 
@@ -74,16 +74,16 @@ class Injector:
         return tuple(self._stack)
 
     def note_checkpoint(self) -> None:
-        """Note whether what runs now will run again in a backward pass."""
+        """Note whether the running code will run again in a backward pass."""
         self._backward.note_checkpoint()
 
     @property
     def markers(self) -> dict[str, Marker]:
-        """What finds the markers of the active compositions' scopes, by their text."""
+        """The markers of the active compositions' scopes, by their text."""
         return {text: m for steering in self._stack for text, m in steering.markers.items()}
 
     def enter(self, steering: Steering) -> None:
-        """Begin to inject a composition."""
+        """Start injecting a composition."""
         me = threading.get_ident()
         _check_markers(self.markers, steering.markers)
         try:

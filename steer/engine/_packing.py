@@ -2,40 +2,40 @@
 
 import random
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steer.engine._attention import UnpackableError
 from steer.engine._layout import Place
 from steer.engine._reading import Means, dtype_of, read_packed, read_padded
 from steer.network import Architecture
 
+_T = TypeVar("_T")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
-FAILURES = (
-    UnpackableError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-)
+_FAILURES = (UnpackableError, RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 _BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Whether a model's sequences can be packed."""
+    """Whether the sequences of a model can be packed.
 
-    packed: bool  # whether they can
-    reason: str  # why not; empty if they can
-    length: int  # longest sequence for which this was tried, in tokens
-    # Largest ‖packed − alone‖ / ‖alone‖ found, over layers and tokens; None if the packed forward
-    # did not run
+    Args:
+        packed: Whether they can.
+        reason: Why not; empty if they can.
+        length: Tokens of the longest sequence tried.
+        error: Largest ‖packed − alone‖ / ‖alone‖ over layers and tokens; None if the packed
+            forward did not run.
+    """
+
+    packed: bool
+    reason: str
+    length: int
     error: float | None = None
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ _KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[object, Any]]" = weakref.Weak
 
 
 def known_of(architecture: Architecture) -> dict[Any, Any]:
-    """Return what trials found out about a model in its present precision, device and mode."""
+    """Return the results of trials of a model in its present precision, device and mode."""
     parameter = next(architecture.embedding.parameters())
     attention = _config_value(architecture, "_attn_implementation")
     key = (parameter.dtype, parameter.device, attention, architecture.model.training)
@@ -84,16 +84,29 @@ def untried_reason(architecture: Architecture, length: int) -> str:
     return ""
 
 
-def failure(error: Exception) -> str:
-    """Return the reason of a trial's failure, in one line."""
-    if isinstance(error, UnpackableError):
+def attempt(run: Callable[[], _T]) -> _T | str:
+    """Return the result of a trial, or in one line why it fails.
+
+    Only the text of an `UnpackableError` is for readers: other errors come from inside the model.
+    """
+    try:
+        return run()
+    except torch.OutOfMemoryError:
+        raise
+    except UnpackableError as error:
         return str(error)
-    return "its forward fails where attention is ours and no mask is made"
+    except _FAILURES:
+        return "its forward fails where attention is ours and no mask is made"
 
 
 def tolerance_of(architecture: Architecture) -> float:
-    """Return how far a trial may be off, relatively, in the precision of a model."""
+    """Return the relative tolerance of a trial in the precision of a model."""
     return TOLERANCE.get(dtype_of(architecture), 1e-4)
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest value expected."""
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
 def scaled_by_length(architecture: Architecture, longest: int) -> bool:
@@ -107,14 +120,14 @@ def scaled_by_length(architecture: Architecture, longest: int) -> bool:
 
 
 def position_limit(architecture: Architecture) -> int | None:
-    """Return the number of positions a model has; None if there is no limit to know of."""
+    """Return the number of positions of a model; None if there is no known limit."""
     limit: int | None = _config_value(architecture, "max_position_embeddings")
     grows = any(rope.get("rope_type") == "dynamic" for rope in _ropes(architecture))
     return None if grows else limit
 
 
 def rotary(architecture: Architecture) -> bool:
-    """Return whether positions are rotations, so that a text beyond the limit runs all the same."""
+    """Return whether positions are rotations, so that texts beyond the limit still run."""
     return any(_ropes(architecture))
 
 
@@ -139,12 +152,9 @@ def _tried(architecture: Architecture, length: int) -> Packing:
     ]
     layers = range(architecture.n_layers)
     alone = read_padded(architecture, sequences, places, layers, max_tokens=1)
-    try:
-        together = read_packed(architecture, sequences, places, layers)
-    except torch.OutOfMemoryError:
-        raise
-    except FAILURES as error:
-        return Packing(False, failure(error), length)
+    together = attempt(lambda: read_packed(architecture, sequences, places, layers))
+    if isinstance(together, str):
+        return Packing(False, together, length)
     off = _relative(together, alone)
     if not off <= tolerance_of(architecture):
         reason = f"packed forwards differ from plain ones by {off:.1e} at {length} tokens"

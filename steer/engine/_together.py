@@ -7,9 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from steer.engine._base import Batch
 from steer.engine._injector import injector_of
 from steer.engine._options import setting
-from steer.engine._packing import FAILURES, failure, known_of, tolerance_of
+from steer.engine._packing import attempt, distance, known_of, tolerance_of
 from steer.engine._reading import device_of
 from steer.errors import CapabilityError
 from steer.network import Architecture
@@ -51,7 +52,7 @@ def _mixing(architecture: Architecture, cached: bool) -> Mixing:
         known[key] = found
         if reason:
             said = f"{type(model).__name__} generates prompts one by one: {reason}"
-            warnings.warn(said, stacklevel=6)
+            warnings.warn(said, stacklevel=7)
     return known[key]
 
 
@@ -61,16 +62,15 @@ def _tried(architecture: Architecture, cached: bool) -> tuple[Mixing | None, str
     config: Any = architecture.model.config
     long = probe_ids(config, architecture.embedding, architecture.vocab)[:2].flatten().tolist()
     short = long[:_SHORT]
-    try:
-        both = _logits(architecture, [short, long], cached)
-        alone = [_logits(architecture, [ids], cached)[:, 0] for ids in (short, long)]
-    except torch.OutOfMemoryError:
-        raise
-    except FAILURES as error:
-        return "rows", f"a batch of two texts cannot be tried ({failure(error)})"
+    found = attempt(
+        lambda: [_logits(architecture, rows, cached) for rows in ([short, long], [short], [long])]
+    )
+    if isinstance(found, str):
+        return "rows", f"a batch of two texts cannot be tried ({found})"
+    both, *alone = found
     if not all(bool(logits.isfinite().all()) for logits in alone):
         return None, ""
-    padded, beside = (_distance(both[:, row], logits) for row, logits in enumerate(alone))
+    padded, beside = (distance(both[:, row], logits[:, 0]) for row, logits in enumerate(alone))
     limit = tolerance_of(architecture)
     if not beside <= limit:  # NaN is not
         return "rows", f"a row beside another one differs by {beside:.1e} from the same row alone"
@@ -82,12 +82,11 @@ def _tried(architecture: Architecture, cached: bool) -> tuple[Mixing | None, str
 def _logits(architecture: Architecture, rows: Sequence[Sequence[int]], cached: bool) -> Tensor:
     """Return `[step row vocab]`: the logits of a few steps whose tokens are given."""
     model: Any = architecture.model
-    width, device = max(map(len, rows)), device_of(architecture)
-    ids = torch.tensor([[rows[0][0]] * (width - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    batch = Batch(tuple(map(tuple, rows)), tuple(map(len, rows)))
+    ids, mask = batch.padded("left", device_of(architecture), rows[0][0])
     out = model.generate(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
+        input_ids=ids,
+        attention_mask=mask.long(),
         max_new_tokens=_STEPS,
         do_sample=False,
         num_beams=1,
@@ -99,8 +98,3 @@ def _logits(architecture: Architecture, rows: Sequence[Sequence[int]], cached: b
         output_logits=True,
     )
     return torch.stack(out.logits).double()
-
-
-def _distance(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference of logits, relative to the largest of them."""
-    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-30))

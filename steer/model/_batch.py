@@ -1,19 +1,14 @@
 """Texts as batches of token sequences, and the results of their parts in order."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from steer.engine import Batch, Engine
-from steer.engine._options import setting
+from steer.engine import Batch
 from steer.engine._packing import position_limit, rotary
-from steer.errors import CapabilityError, TextError
+from steer.errors import TextError
 from steer.network import Architecture, PromptLike, encode_exchange, encode_prompt
 
 _T = TypeVar("_T")
@@ -125,23 +120,6 @@ def redirect_warnings(to: Callable[[str], object]) -> Iterator[None]:
         _REDIRECTED.reset(token)
 
 
-def rows_at_once(engine: Engine, prompts: int, size: int | None, options: Mapping[str, Any]) -> int:
-    """Return how many prompts are generated in one batch: one where a batch would change them."""
-    size = min(size or prompts, prompts)
-    default = getattr(engine.architecture.model, "generation_config", None)
-    copies = [setting(options, default, n) or 1 for n in ("num_beams", "num_return_sequences")]
-    if max(size, *copies) == 1 or not engine.one_by_one(**options):
-        return size
-    if prompts > 1 and options.get("streamer") is not None:
-        raise CapabilityError(
-            "several answers of this model cannot be streamed at once",
-            found=f"{prompts} prompts, which it must generate one by one",
-            expected="one prompt",
-            do="stream one prompt after the other",
-        )
-    return 1
-
-
 def in_order(parts: Sequence[tuple[Batch, Sequence[_T]]]) -> list[_T]:
     """Return the results of parts of a batch in the order of the whole batch."""
     placed: dict[int, Sequence[_T]] = {}
@@ -151,24 +129,3 @@ def in_order(parts: Sequence[tuple[Batch, Sequence[_T]]]) -> list[_T]:
         for k, row in enumerate(rows):
             placed[row] = results[k * copies : (k + 1) * copies]
     return [result for row in sorted(placed) for result in placed[row]]
-
-
-def check_one_answer(options: Mapping[str, Any], default: Any) -> None:
-    """Refuse options that ask for several answers, which one string cannot hold."""
-    config = options.get("generation_config") or default
-    answers = options.get("num_return_sequences", config.num_return_sequences) or 1
-    if answers != 1:
-        raise TextError(
-            "one string cannot hold several answers",
-            found=f"num_return_sequences={answers} for a single text",
-            expected="a list of prompts",
-            do="pass [prompt]; the answers come as a list",
-        )
-
-
-def token_logprobs(
-    logits: Float[Tensor, "pos vocab"], tokens: Sequence[int]
-) -> Float[Tensor, " pos"]:
-    """Return the log-probability of each token, in nats, in float32 on the CPU."""
-    wanted = torch.tensor(tokens, device=logits.device)[:, None]
-    return torch.log_softmax(logits.float(), dim=-1).gather(1, wanted)[:, 0].cpu()

@@ -16,26 +16,18 @@ from steer.algebra._composition import Steerable, given
 from steer.algebra._strength_units import in_units
 from steer.engine import Batch, Engine, HooksEngine
 from steer.engine._base import WeightMode
-from steer.engine._options import known_options, new_tokens, setting
+from steer.engine._branches.scores import token_logprobs
 from steer.engine._patches import unwrapped
 from steer.errors import RecordingError, SelectionError, TextError
-from steer.model._batch import (
-    check_lengths,
-    check_one_answer,
-    exchange_batch,
-    in_order,
-    prompt_batch,
-    rows_at_once,
-    token_logprobs,
-)
+from steer.model._batch import check_lengths, exchange_batch, in_order, prompt_batch
+from steer.model._generation import answers, check_one_answer
 from steer.model._loading.load import check_loaded, load_model, load_tokenizer
 from steer.model._loading.location import located
 from steer.model._overrides import warn_of_tuning, with_own
 from steer.model._steered import Steered
-from steer.network import Architecture, Chat, Continuation, PromptLike, find_architecture
+from steer.network import Architecture, Chat, PromptLike, find_architecture
 from steer.network._compatibility import check_vector_fits_model
 from steer.network._fingerprint import Marks, model_info, tokenizer_marks
-from steer.network._text import stopped
 from steer.show import Shown
 
 if TYPE_CHECKING:
@@ -319,26 +311,7 @@ class Model(Shown):
         prompts = as_list("prompts", prompts, do="pass a text, or a list: [[message, …]]")
         if batch_size is not None:
             integer("batch_size", batch_size, least=1)
-        if not prompts:
-            return []
-        if options.get("generation_config") is None:
-            if options.get("max_length") is None:
-                options.setdefault("max_new_tokens", 64)
-            options.setdefault("do_sample", False)
-        batch = prompt_batch(self.chat, prompts)
-        default = getattr(self.hf_model, "generation_config", None)
-        if stops := setting(options, default, "stop_strings"):
-            options.setdefault("tokenizer", self.tokenizer)
-        new = new_tokens(options, default, max(map(len, batch.ids)))
-        check_lengths(self.architecture, batch, prompts, new)
-        size = rows_at_once(self.engine, len(batch.ids), batch_size, options)
-        parts = [batch] if size >= len(batch.ids) else list(batch.parts(size))
-        with known_options(options):
-            rows = in_order([(part, self.engine.generate(part, **options)) for part in parts])
-        if stops:
-            rows = [stopped(self.tokenizer, row, stops) for row in rows]
-        texts = (self.tokenizer.decode(row, skip_special_tokens=True) for row in rows)
-        return [Continuation(text) for text in texts]
+        return [*answers(self, prompts, batch_size, options)] if prompts else []
 
     def logprobs(
         self, prompts: Sequence[PromptLike], responses: Sequence[str]

@@ -14,6 +14,14 @@ _FEWEST = 64  # positions at once; fewer make a slow product with a large unembe
 Wanted = Sequence[tuple[int, int]]
 
 
+def token_logprobs(
+    logits: Float[Tensor, "pos vocab"], tokens: Sequence[int]
+) -> Float[Tensor, " pos"]:
+    """Return the log-probability of each token, in nats, in float32 on the CPU."""
+    wanted = torch.tensor(tokens, device=logits.device)[:, None]
+    return torch.log_softmax(logits.float(), dim=-1).gather(1, wanted)[:, 0].cpu()
+
+
 def score(
     architecture: Architecture,
     h: Float[Tensor, "batch pos d_model"],

@@ -3,6 +3,7 @@
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,11 +11,12 @@ from torch import Tensor
 from steer.algebra import Composition, Part, Scope, Vector, as_composition
 from steer.engine._base import Batch
 from steer.engine._branches.branches import branched_logprobs
+from steer.engine._branches.scores import token_logprobs
 from steer.engine._hooks import HooksEngine
 from steer.engine._packing import (
-    FAILURES,
     LENGTH,
-    failure,
+    attempt,
+    distance,
     known_of,
     tolerance_of,
     trial_length,
@@ -94,17 +96,13 @@ def _tried(architecture: Architecture, length: int) -> str:
     for part in ("all", "response"):
         composition = _composition(architecture, Scope(part))
         expected = [unsteered, _plainly(architecture, composition(1.0), batch)]
-        try:
-            found = branched_logprobs(
-                architecture, composition, settings, batch, max_tokens=2 * length
-            )
-        except torch.OutOfMemoryError:
-            raise
-        except FAILURES as error:
-            return failure(error)
+        run = partial(branched_logprobs, architecture, composition, settings, batch)
+        found = attempt(partial(run, max_tokens=2 * length))
+        if isinstance(found, str):
+            return found
         for row, scores in enumerate(found):
             plain = torch.stack([scored[row] for scored in expected])
-            off = float((scores - plain).abs().max() / plain.abs().max())
+            off = distance(scores, plain)
             if not off <= tolerance:  # NaN is not
                 return f"the result differs by {off:.1e} at {length} tokens"
     return ""
@@ -137,9 +135,7 @@ def _plainly(architecture: Architecture, composition: Composition, batch: Batch)
     try:
         for piece in batch.pieces(1):  # each row by itself: no time goes into padding
             ((row,), (logits,)) = piece.rows or (), engine.forward(piece).logits
-            tokens = torch.tensor(batch.ids[row][batch.prompt_lengths[row] :])
-            table = torch.log_softmax(logits.float(), dim=-1).cpu()
-            found[row] = table.gather(1, tokens[:, None])[:, 0]
+            found[row] = token_logprobs(logits, piece.responses()[0])
     finally:
         attachment.remove()
     return found

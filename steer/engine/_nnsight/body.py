@@ -46,21 +46,25 @@ def for_rows(tensor: Tensor, h: Tensor) -> Tensor:
     return tensor.repeat_interleave(h.shape[0] // tensor.shape[0], dim=0)
 
 
-def check_rows(rows: int | None, h: Tensor) -> None:
-    """Refuse a trace with another number of rows."""
-    if rows in (None, h.shape[0]):
-        return
-    what, found = "coefficient rows and prompts differ in number", f"{rows} for {h.shape[0]} rows"
+def refuse(error: str, what: str, **hints: str) -> None:
+    """Raise an error of this library; a `ValueError` where it is not installed, as on a server."""
     try:
-        from steer.errors import RowsError
-    except ImportError:  # on a server
-        raise ValueError(f"{what}: {found} of the trace") from None
-    raise RowsError(
-        what,
-        found=f"{found} of the trace",
-        expected="one coefficient row, and one prompt length, per row of the trace or the invoke",
-        do="give one for each, or one setting for all of them",
-    )
+        from steer import errors
+    except ImportError:
+        raise ValueError(f"{what}: {hints['found']}") from None
+    raise getattr(errors, error)(what, **hints)
+
+
+def check_rows(rows: int | None, h: Tensor) -> None:
+    """Refuse a trace with another number of rows; None accepts any."""
+    if rows not in (None, h.shape[0]):
+        refuse(
+            "RowsError",
+            "coefficient rows and prompts differ in number",
+            found=f"{rows} for {h.shape[0]} rows of the trace",
+            expected="one coefficient row, and one prompt length, per row of the trace or invoke",
+            do="give one for each, or one setting for all of them",
+        )
 
 
 def check_state(given: Mapping[str, Any], length: int) -> None:
@@ -73,15 +77,10 @@ def check_state(given: Mapping[str, Any], length: int) -> None:
         filled = getattr(state, "has_previous_state", None)
         if state is None or (filled is not None and not filled()):
             continue
-        what = "the positions of these tokens are not known"
-        found = f"{name} of type {type(state).__name__}, which does not tell its length"
-        try:
-            from steer.errors import CapabilityError
-        except ImportError:  # on a server
-            raise ValueError(f"{what}: {found}") from None
-        raise CapabilityError(
-            what,
-            found=found,
+        refuse(
+            "CapabilityError",
+            "the positions of these tokens are not known",
+            found=f"{name} of type {type(state).__name__}, which does not tell its length",
             expected="a cache that knows its length, or an attention mask over all tokens so far",
             do="pass the attention mask, use TracedModel.generate, or the scope 'all'",
         )

@@ -1,12 +1,21 @@
-"""One setting of a composition, merged into the model's weights until it leaves."""
+"""One setting of a composition, merged into the model's weights until it leaves.
 
-from collections.abc import Sequence
+Meanwhile the weights can be neither saved nor loaded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from steer.algebra import Composition, Term
+from steer.engine._patches import Uncopied, Undo, replace
 from steer.engine._weights.plan import Entry
+from steer.engine._weights.uses import owners
+from steer.errors import SteeringError
 from steer.merge import merger_of
+
+_WRITERS = ("save_pretrained", "push_to_hub")
 
 
 class Merging:
@@ -40,3 +49,53 @@ class Merging:
     def _deltas(self, composition: Composition) -> list[tuple[str, Term, float]]:
         c = composition.coefficients[0].tolist()
         return [(e.name, e.term, c[e.column]) for e in self._entries]
+
+
+def guard(model: nn.Module, names: Sequence[str], undo: Undo) -> None:
+    """Guard merged parameters until the functions given to `undo` are called.
+
+    `state_dict` is guarded at the modules that hold them, so that it is refused however it is
+    reached; the writers of `transformers` also, since they make folders and repositories first.
+    Loading is guarded at the modules around them too, before anything else is loaded.
+    """
+    for writer in _WRITERS:
+        if hasattr(model, writer):
+            replace(model, writer, _WRITING, undo)
+    held, inside = owners(model), dict[str, list[str]]()
+    for owner, leaf in dict.fromkeys(place for name in names for place in held.get(name, ())):
+        undo(model.get_submodule(owner).register_state_dict_pre_hook(_WRITING).remove)
+        around = [] if not owner else owner.split(".")
+        for depth in range(len(around) + 1):
+            inner = ".".join((*around[depth:], leaf))
+            inside.setdefault(".".join(around[:depth]), []).append(inner)
+    for outer, inner_names in inside.items():
+        loading = Uncopied(_refusing_to_load(inner_names))
+        undo(model.get_submodule(outer).register_load_state_dict_pre_hook(loading).remove)
+
+
+def _refuse_writing(*_: object, **__: object) -> None:
+    raise SteeringError(
+        "the weights cannot be saved while a setting is merged into them",
+        found="save_pretrained, push_to_hub or state_dict inside steered()",
+        expected="the base weights: some of them hold merged values now",
+        do="leave the context first; to write a merged model use steer.merge_checkpoint(...)",
+    )
+
+
+_WRITING = Uncopied(_refuse_writing)
+
+
+def _refusing_to_load(names: Sequence[str]) -> Callable[..., None]:
+    def refuse(
+        module: nn.Module, state: Mapping[str, Any], prefix: str, *_: object, **__: object
+    ) -> None:
+        found = [f"{prefix}{name}" for name in names if f"{prefix}{name}" in state]
+        if found:
+            raise SteeringError(
+                "weights cannot be loaded while a setting is merged into them",
+                found=f"load_state_dict with {found[0]} inside steered()",
+                expected="loading into the base weights",
+                do="leave the context first, and steer the loaded model",
+            )
+
+    return refuse
