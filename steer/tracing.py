@@ -15,7 +15,7 @@ from steer.algebra import CoefficientsLike, Composition, Part, Vector, as_compos
 from steer.algebra._composition import given
 from steer.engine._nnsight import NNsightEngine
 from steer.engine._nnsight.body import inject
-from steer.engine._nnsight.program import Setting, edits_of, refuse
+from steer.engine._nnsight.program import CallSetting, edits_of, refuse
 from steer.engine._nnsight.traces import prepare
 from steer.errors import ArchitectureError, CapabilityError, CompositionError, RowsError, ScopeError
 from steer.model import Model
@@ -188,7 +188,7 @@ def injection(
     lengths = None if prompt_lengths is None else _lengths(prompt_lengths)
     rows = _rows(composition, lengths)
     blocks = _blocks(model, composition)
-    edits = edits_of([Setting(composition, composition.coefficients)], lengths, remote=True)
+    edits = edits_of([CallSetting(composition, composition.coefficients)], lengths, remote=True)
     placed = any(not part.scope.everything for part in composition.parts.values())
     prepare(True)
     return partial(inject, edits, blocks, placed, rows)

@@ -121,6 +121,8 @@ def _attention(
     if forward.keep:
         forward.memory[module] = key, value
     shared = None if forward.keep else forward.memory.get(module)
+    if shared is None:
+        key, value = (_for_heads(x, query.shape[1]) for x in (key, value))
     out = value.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3])
     for index, run in enumerate(forward.runs):
         if run.shared and shared is None:
@@ -145,8 +147,12 @@ def _seen(x: Heads, shared: Heads | None, run: Run, heads: int) -> Heads:
     if shared is not None:
         kept = _rows(shared, run.shared)
         parts = [part.expand(x.shape[0], -1, -1, -1) for part in kept] + parts
-    seen = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-    return seen if seen.shape[1] == heads else seen.repeat_interleave(heads // seen.shape[1], 1)
+    return _for_heads(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2), heads)
+
+
+def _for_heads(x: Heads, heads: int) -> Heads:
+    """Return keys or values for every query head, where several share one."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 def _rows(x: Heads, spans: Spans) -> list[Heads]:

@@ -19,7 +19,7 @@ from steer.engine._runtime import outliving
 from steer.engine._steps import steps_of
 from steer.engine._weights.displaced import patches
 from steer.engine._weights.merging import Merging
-from steer.engine._weights.plan import Unit, check_held, held_in
+from steer.engine._weights.plan import HookSite, check_held, held_in
 from steer.engine._weights.strength import Calls, Strengths
 
 Bound = dict[int, list[Prepared]]
@@ -44,7 +44,7 @@ class Steering:
     def __init__(
         self,
         composition: Composition,
-        units: Sequence[Unit],
+        units: Sequence[HookSite],
         home: Home,
         markers: Mapping[str, Marker],
         merging: Merging | None,

@@ -64,7 +64,7 @@ def scope_tokens(scope: Scope, length: int, prompt_length: int) -> Bool[Tensor, 
     return scope.mask(torch.arange(length)[None], torch.tensor([prompt_length]))[0]
 
 
-class Injection:
+class BoundSteps:
     """The steps of a composition, bound to rows whose scopes are known, one setting per row."""
 
     def __init__(

@@ -21,7 +21,7 @@ from steer.engine._branches.cut import Start, at_rows, run_above, run_below
 from steer.engine._branches.scores import score
 from steer.engine._layout import Pack, RowSet, pack, split
 from steer.engine._reading import device_of
-from steer.engine._steps import Injection, scope_tokens, scopes_of
+from steer.engine._steps import BoundSteps, scope_tokens, scopes_of
 from steer.network import Architecture, block_output, replace_output
 
 Settings = Float[Tensor, "setting domain"]
@@ -218,7 +218,7 @@ class _Scorer:
         rows = self._text.varying
         at = torch.tensor(rows.rows)
         own = {scope: mask[at] for scope, mask in self._text.members.items()}
-        injection = Injection(self._composition, settings, own)
+        injection = BoundSteps(self._composition, settings, own)
         forward = PackedForward(rows.runs, self._memory)
         return self._scored(rows, start, forward, injection, len(settings))
 
@@ -227,7 +227,7 @@ class _Scorer:
         rows: RowSet,
         start: Start,
         forward: PackedForward,
-        injection: Injection | None = None,
+        injection: BoundSteps | None = None,
         count: int = 1,
     ) -> Tensor:
         first, below = start

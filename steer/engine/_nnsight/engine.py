@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steer.algebra import Composition
 from steer.engine._base import Batch, Capability, Engine, Forward, WeightMode, check_evaluating
-from steer.engine._nnsight.program import Setting, edits_of, refuse, rows_of
+from steer.engine._nnsight.program import CallSetting, edits_of, refuse, rows_of
 from steer.engine._nnsight.traces import run, run_generation
 from steer.engine._options import answer_of, end_tokens, setting, with_padding
 from steer.engine._together import one_by_one
@@ -171,14 +171,14 @@ class NNsightEngine(Engine):
 
     def _settings(
         self, batch: Batch, inputs: Mapping[str, Tensor], lengths: Tensor
-    ) -> list[Setting]:
+    ) -> list[CallSetting]:
         """Return the compositions with their gates evaluated, each in a trace of its own.
 
         Gates are read from the lowest layer upwards, so that whatever acts below a gate has been
         decided. Other compositions act at or above the layer of their own gate alone.
         """
         stack = [a.composition for a in self._stack]
-        found = [Setting(c, rows_of(c, batch)) for c in stack]
+        found = [CallSetting(c, rows_of(c, batch)) for c in stack]
         gated = [(c.gate.layer, k, c.gate) for k, c in enumerate(stack) if c.gate is not None]
         waiting = {k for _, k, _ in gated}
         for layer, k, gate in sorted(gated, key=lambda entry: entry[:2]):
@@ -188,7 +188,7 @@ class NNsightEngine(Engine):
             at = edits_of(here, lengths, below=layer + 1, remote=self._sent).get(layer)
             x = self._last_prompt_tokens(inputs, edits | ({layer: at} if at else {}), layer, batch)
             weights = gate(x)[:, gate.columns(found[k].composition.domains)].cpu()
-            found[k] = Setting(found[k].composition, found[k].c * weights)
+            found[k] = CallSetting(found[k].composition, found[k].c * weights)
             waiting.remove(k)
         return found
 

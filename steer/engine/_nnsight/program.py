@@ -20,7 +20,7 @@ _END = 2**62
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Setting:
+class CallSetting:
     """A composition with the coefficients of each prompt of one call."""
 
     composition: Composition
@@ -55,7 +55,7 @@ def rows_of(composition: Composition, batch: Batch) -> Float[Tensor, "prompt dom
 
 
 def edits_of(
-    settings: Sequence[Setting],
+    settings: Sequence[CallSetting],
     lengths: Int[Tensor, " prompt"] | None,
     *,
     below: int | None = None,

@@ -18,17 +18,17 @@ from steer.algebra._term import dense
 from steer.engine._patches import Uncopied
 from steer.engine._rows import spread
 from steer.engine._weights.forms import gain
-from steer.engine._weights.plan import Unit
+from steer.engine._weights.plan import HookSite
 from steer.engine._weights.strength import Columns, Strength, Strengths
 from steer.network._parameters.stand_in import run, stand_in
 
 Patch = Callable[[Callable[..., Any]], Uncopied]
 
 
-def patches(units: Sequence[Unit], strengths: Strengths) -> list[tuple[nn.Module, Patch]]:
+def patches(units: Sequence[HookSite], strengths: Strengths) -> list[tuple[nn.Module, Patch]]:
     """Return each unit's module, and what makes its new forward from the present one."""
     found: list[tuple[nn.Module, Patch]] = []
-    readers: dict[int, list[Unit]] = {}
+    readers: dict[int, list[HookSite]] = {}
     for unit in units:
         if unit.linear:
             readers.setdefault(unit.reader, []).append(unit)
@@ -52,7 +52,9 @@ class Displaced(Uncopied):
 
     _position = 1  # the dimension of the output that counts tokens
 
-    def __init__(self, forward: Callable[..., Tensor], unit: Unit, strengths: Strengths) -> None:
+    def __init__(
+        self, forward: Callable[..., Tensor], unit: HookSite, strengths: Strengths
+    ) -> None:
         super().__init__(forward)
         self._unit, self._strengths = unit, strengths
 
@@ -79,7 +81,7 @@ class Displaced(Uncopied):
 class Product:
     """x Aᵀ times the coefficients, for modules that read the same x."""
 
-    def __init__(self, members: Sequence[Unit], columns: Columns, strengths: Strengths) -> None:
+    def __init__(self, members: Sequence[HookSite], columns: Columns, strengths: Strengths) -> None:
         self._factors = [A for unit in members for _, A, _ in _factors(unit)]
         self._sizes = [sum(B.shape[1] for _, _, B in _factors(unit)) for unit in members]
         self._columns, self._strengths = columns, strengths
@@ -123,7 +125,7 @@ class LowRankForward(Displaced):
     def __init__(
         self,
         forward: Callable[..., Tensor],
-        unit: Unit,
+        unit: HookSite,
         product: Product,
         index: int,
         strengths: Strengths,
@@ -152,7 +154,9 @@ class LookupForward(Displaced):
     that the module applies are included.
     """
 
-    def __init__(self, forward: Callable[..., Tensor], unit: Unit, strengths: Strengths) -> None:
+    def __init__(
+        self, forward: Callable[..., Tensor], unit: HookSite, strengths: Strengths
+    ) -> None:
         super().__init__(forward, unit, strengths)
         pairs = [(entry.term, entry.column) for entry in unit.entries]
         self._low = [(term, k) for term, k in pairs if isinstance(term, LowRank)]
@@ -198,7 +202,9 @@ class LookupForward(Displaced):
 class ScaledForward(Displaced):
     """The forward of a norm or of a bias: y + g(x) ⊙ Σ_k c_k Δ_k, with g = 1 for a bias."""
 
-    def __init__(self, forward: Callable[..., Tensor], unit: Unit, strengths: Strengths) -> None:
+    def __init__(
+        self, forward: Callable[..., Tensor], unit: HookSite, strengths: Strengths
+    ) -> None:
         super().__init__(forward, unit, strengths)
         self._position = unit.position
         self._deltas = [dense(entry.term) for entry in unit.entries]
@@ -233,7 +239,7 @@ class ScaledForward(Displaced):
         self._D = _joined([delta[None] for delta in self._deltas], 0, y)
 
 
-def _factors(unit: Unit) -> list[tuple[Any, Tensor, Tensor]]:
+def _factors(unit: HookSite) -> list[tuple[Any, Tensor, Tensor]]:
     """Return entry, A and B of each domain as they multiply the input: x W takes them swapped."""
     low = [(entry, entry.term) for entry in unit.entries if isinstance(entry.term, LowRank)]
     if unit.form == "transposed":

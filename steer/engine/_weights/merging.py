@@ -10,7 +10,7 @@ from torch import nn
 
 from steer.algebra import Composition, Term
 from steer.engine._patches import Uncopied, Undo, replace
-from steer.engine._weights.plan import Entry
+from steer.engine._weights.plan import WeightTerm
 from steer.engine._weights.uses import owners
 from steer.errors import SteeringError
 from steer.merge import merger_of
@@ -21,7 +21,7 @@ _WRITERS = ("save_pretrained", "push_to_hub")
 class Merging:
     """The merged weight sites of one active composition."""
 
-    def __init__(self, model: nn.Module, entries: Sequence[Entry]) -> None:
+    def __init__(self, model: nn.Module, entries: Sequence[WeightTerm]) -> None:
         self._merger = merger_of(model)
         self._entries = entries
 

@@ -22,7 +22,7 @@ Held = tuple[tuple[int, torch.dtype], ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Entry:
+class WeightTerm:
     """One domain's displacement of one parameter."""
 
     column: int  # of the domain in the coefficients
@@ -31,7 +31,7 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Unit:
+class HookSite:
     """The displacements of one parameter in one of the modules that use it."""
 
     module: nn.Module
@@ -40,7 +40,7 @@ class Unit:
     layer: int  # the block that the module runs in: -1 before the first
     reader: int  # the same for modules that read the very same tensor
     position: int  # the dimension of its output that counts tokens
-    entries: tuple[Entry, ...]
+    entries: tuple[WeightTerm, ...]
 
     @property
     def linear(self) -> bool:
@@ -52,8 +52,8 @@ class Unit:
 class Plan:
     """What happens to the weight sites of a composition."""
 
-    units: tuple[Unit, ...] = ()  # by hook, in the order in which their modules run
-    merged: tuple[Entry, ...] = ()
+    units: tuple[HookSite, ...] = ()  # by hook, in the order in which their modules run
+    merged: tuple[WeightTerm, ...] = ()
 
 
 def plan(composition: Composition, architecture: Architecture, mode: WeightMode) -> Plan:
@@ -81,7 +81,7 @@ def plan(composition: Composition, architecture: Architecture, mode: WeightMode)
     return Plan(tuple(_units(hooked, architecture)), merged)
 
 
-def _check_finite(entry: Entry) -> None:
+def _check_finite(entry: WeightTerm) -> None:
     held = [t for t in tensors(entry.term).values() if not t.is_meta]
     if not all(bool(torch.isfinite(t).all()) for t in held):
         raise AlgebraError(
@@ -92,16 +92,16 @@ def _check_finite(entry: Entry) -> None:
         )
 
 
-def _entries(composition: Composition) -> list[Entry]:
+def _entries(composition: Composition) -> list[WeightTerm]:
     return [
-        Entry(column, site.name, term)
+        WeightTerm(column, site.name, term)
         for column, part in enumerate(composition.parts.values())
         for site, term in part.vector.terms.items()
         if isinstance(site, Weight)
     ]
 
 
-def _reasons(entries: Sequence[Entry], architecture: Architecture) -> dict[Entry, str]:
+def _reasons(entries: Sequence[WeightTerm], architecture: Architecture) -> dict[WeightTerm, str]:
     """Return why entries cannot be taken by hook, for those that cannot."""
     uses, held = uses_of(architecture), owners(unwrapped(architecture.model))
     found = {e: _reason(e, unwrapped(architecture.model), uses, held) for e in entries}
@@ -109,7 +109,7 @@ def _reasons(entries: Sequence[Entry], architecture: Architecture) -> dict[Entry
 
 
 def _reason(
-    entry: Entry, model: nn.Module, uses: Uses, held: dict[str, list[tuple[str, str]]]
+    entry: WeightTerm, model: nn.Module, uses: Uses, held: dict[str, list[tuple[str, str]]]
 ) -> str | None:
     name, term = entry.name, entry.term
     if name in uses.outside:
@@ -159,7 +159,7 @@ def _cost(shape: tuple[int, ...]) -> str:
     )
 
 
-def _blocked(composition: Composition, merged: Sequence[Entry]) -> str | None:
+def _blocked(composition: Composition, merged: Sequence[WeightTerm]) -> str | None:
     """Return the reason why one setting of the merged sites is not enough, or None."""
     if composition.gate is not None:
         return "a gate"
@@ -170,7 +170,7 @@ def _blocked(composition: Composition, merged: Sequence[Entry]) -> str | None:
     return f"the scope {scopes[0]!r}" if scopes else None
 
 
-def _refused(what: str, reasons: dict[Entry, str], do: str) -> CapabilityError:
+def _refused(what: str, reasons: dict[WeightTerm, str], do: str) -> CapabilityError:
     listed = list(dict.fromkeys(reasons.values()))
     more = f"; and {len(listed) - 3} more" if len(listed) > 3 else ""
     return CapabilityError(
@@ -181,10 +181,10 @@ def _refused(what: str, reasons: dict[Entry, str], do: str) -> CapabilityError:
     )
 
 
-def _units(entries: Sequence[Entry], architecture: Architecture) -> Iterator[Unit]:
+def _units(entries: Sequence[WeightTerm], architecture: Architecture) -> Iterator[HookSite]:
     model = unwrapped(architecture.model)
     uses, held = uses_of(architecture), owners(model)
-    grouped: dict[tuple[str, str], list[Entry]] = {}
+    grouped: dict[tuple[str, str], list[WeightTerm]] = {}
     for entry in entries:
         for place in places(entry.name, held):
             grouped.setdefault(place, []).append(entry)
@@ -194,10 +194,10 @@ def _units(entries: Sequence[Entry], architecture: Architecture) -> Iterator[Uni
         form = _form(model, name, leaf, own[0].term.shape, uses)
         if form is not None:
             module = model.get_submodule(name)
-            yield Unit(module, leaf, form, seen.layer, seen.reader, seen.position, tuple(own))
+            yield HookSite(module, leaf, form, seen.layer, seen.reader, seen.position, tuple(own))
 
 
-def held_in(units: Sequence[Unit]) -> Held:
+def held_in(units: Sequence[HookSite]) -> Held:
     """Return the columns of the coefficients, each with a dtype in which a module holds it."""
     found = [
         (entry.column, dtype)
