@@ -7,8 +7,8 @@ from steer.engine import Engine
 from steer.engine._options import known_options, new_tokens, setting
 from steer.errors import CapabilityError, TextError
 from steer.model._batch import check_lengths, in_order, prompt_batch
-from steer.network import Continuation
-from steer.network._text import PromptLike, stopped
+from steer.network import Continuation, PromptLike
+from steer.network._text import stopped
 
 if TYPE_CHECKING:
     from steer.model._model import Model
