@@ -377,8 +377,9 @@ class Model(Shown):
 
         Raises:
             TextError: The numbers differ.
-            RecordingError: There is no such layer.
-            ArgumentError: Prompts, responses or layers are one value, not a sequence.
+            RecordingError: A layer does not exist.
+            ArgumentError: Prompts, responses or layers are one value, not a sequence, or a layer is
+                not an integer.
         """
         prompts = as_list("prompts", prompts)
         wanted = range(self.n_layers) if layers is None else self._checked_layers(layers)

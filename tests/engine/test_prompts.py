@@ -61,7 +61,13 @@ def test_a_composition_checks_what_it_is_made_of(coefficients, per_row):
     steer.Composition(PARTS, torch.ones(3, 2), per_row=True)
 
 
-@pytest.mark.parametrize("layers", [[-2], [99], [4], [0, 4], [1.5], [1.0], ["1"], []])
+@pytest.mark.parametrize("layers", [[1.5], [1.0], ["1"], 1])
+def test_layers_are_integers(lm, layers):
+    with pytest.raises(ArgumentError, match="layers must be"):
+        lm.activations(["the sea"], layers=layers)
+
+
+@pytest.mark.parametrize("layers", [[-2], [99], [4], [0, 4], []])
 def test_activations_of_a_layer_that_is_not_there_are_refused(lm, layers):
     with pytest.raises(RecordingError, match=r"no such layer[^Z]*-1 \(the embedding\) to 3"):
         lm.activations(["the sea"], layers=layers)
@@ -168,7 +174,7 @@ def test_every_integer_is_a_layer_and_nothing_else(lm):
     whole = lm.activations(["a"], ["b"], layers=[1])[0]
     assert torch.equal(lm.activations(["a"], ["b"], layers=torch.tensor([1]))[0], whole)
     for odd in (torch.tensor([1.9]), [True], [torch.tensor(True)]):
-        with pytest.raises(RecordingError, match="no such layer"):
+        with pytest.raises(ArgumentError, match="layers must be integers"):
             lm.activations(["a"], ["b"], layers=odd)
     pair = steer.Pairs.of([steer.Pair("a", "b", "c")])
     found = steer.record(lm, pair, layers=torch.tensor([1, 2]), progress=False)
