@@ -105,7 +105,7 @@ def test_pieces_of_a_long_scoring_keep_rows_with_their_prompts(
     with lm.steered(cases.knobs(*MIXED), ROWS):
         whole = lm.logits(PROMPTS, RESPONSES)
         scores, streams = lm.logprobs(PROMPTS, RESPONSES), lm.activations(PROMPTS)
-        monkeypatch.setattr("steer.model._TOKENS", 1)  # one row per forward
+        monkeypatch.setattr("steer.model._model._TOKENS", 1)  # one row per forward
         for a, b in zip(whole, lm.logits(PROMPTS, RESPONSES), strict=True):
             close(b, a)
         for a, b in zip(scores, lm.logprobs(PROMPTS, RESPONSES), strict=True):
