@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from steer.measure import Estimate
-from steer.show import Matrix
+from steer.show import Matrix, Row
 
 LAYER = "layer (output of block)"
 
@@ -21,6 +21,12 @@ def estimates(
 ) -> tuple[tuple[float, float, float, float], ...]:
     """Return estimates as points with their intervals."""
     return tuple((float(x), e.value, *e.interval) for x, e in zip(places, found, strict=True))
+
+
+def columns(name: str, found: Estimate) -> Row:
+    """Return an estimate as three columns."""
+    low, high = found.interval
+    return {name: found.value, f"{name} low": low, f"{name} high": high}
 
 
 def matrix(

@@ -12,7 +12,6 @@ from steer.extract import Activations
 from steer.model import Model
 
 _HOW: dict[type, str] = {
-    Model: "wrap it: steer.Model(hf_model, tokenizer)",
     Vector: "load it: steer.Vector.load('medical.safetensors')",
     Activations: "record them: steer.record(model, pairs)",
     Mapping: "name each one: {'medical': …}",

@@ -67,10 +67,10 @@ def unit(
     nowhere = [layer for layer, length in zip(layers, lengths, strict=True) if not float(length)]
     if nowhere:
         raise SelectionError(
-            "there is no place along a direction of length 0",
+            "a direction of length 0 has no projection",
             found=f"zero at layers {nowhere}",
             expected="directions that are not zero",
-            do="leave these layers out, or look where the vector comes from",
+            do="leave these layers out, or check where the vector comes from",
         )
     return rows / lengths
 

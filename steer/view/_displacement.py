@@ -15,12 +15,12 @@ from steer.errors import CompositionError, SelectionError
 from steer.extract import Activations
 from steer.measure import Estimate
 from steer.measure._estimate import jackknife, mean_of
-from steer.model import Model, exchange_batch, prompt_batch
+from steer.model import Model, check_model, exchange_batch, prompt_batch
 from steer.pairs import Prompt
 from steer.show import Chart, Curves, Row, Series
 from steer.show._chart import Point
 from steer.view._base import View
-from steer.view._charts import LAYER, estimates, zipped
+from steer.view._charts import LAYER, columns, estimates, zipped
 from steer.view._checks import check_finite, check_kind, check_one_setting
 from steer.view._directions import directions
 
@@ -96,14 +96,7 @@ class Displacement(View):
                 "high": size.interval[1],
                 "common": float(common),
             }
-            if self.against is not None:
-                low, high = cosines[layer].interval
-                row |= {
-                    "cosine": cosines[layer].value,
-                    "cosine low": low,
-                    "cosine high": high,
-                }
-            rows.append(row)
+            rows.append(row | (columns("cosine", cosines[layer]) if cosines else {}))
         return rows
 
     @property
@@ -179,11 +172,11 @@ def displacement(
         RecordingError: There is no direction to compare with at some layer.
         FitError: The directions have another width than the model.
     """
-    check_kind("model", model, Model)
+    check_model(model)
     steering = model.steered(what, coefficients)
     if steering.composition.per_row:
         raise CompositionError(
-            "a displacement is that of one setting",
+            "displacement measures one setting",
             found=f"{len(steering.composition.coefficients)} rows of coefficients",
             expected="a number for all prompts, or one for each domain",
             do="call displacement once for each setting",

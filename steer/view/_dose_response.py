@@ -143,7 +143,7 @@ def _column(rows: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
         found = turned or every
     if len(found) != 1:
         raise SelectionError(
-            "it is not clear which coefficient is meant",
+            "the coefficient to draw is ambiguous",
             found=f"coefficient={wanted!r} among columns {every}",
             expected="one",
             do="name the domain: coefficient='medical'",

@@ -113,7 +113,7 @@ def interference(
     cells = {(str(r["steered"]), str(r["affected"])): r for r in kept} if whole else {}
     if not cells or len(names) > 1 or len(cells) < len(kept):
         raise SelectionError(
-            "these rows are no matrix",
+            "these rows do not form a matrix",
             found=f"{len(kept)} rows, measures {names}, columns {list(kept[0]) if kept else []}",
             expected="one row for each steered and affected domain, with a value",
             do=f"name one measure: measure={names[0]!r}" if names else "pass rows",

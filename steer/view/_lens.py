@@ -13,7 +13,7 @@ from steer._check import as_integer, as_list, integer, one_of
 from steer.algebra import Vector
 from steer.errors import RecordingError, SelectionError
 from steer.extract import Activations
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Prompt
 from steer.show import Chart, Matrix, Row
 from steer.view._base import View
@@ -164,7 +164,7 @@ def lens(
         RecordingError: No such layer, domain or position.
         FitError: The vector has another width than the model.
     """
-    check_kind("model", model, Model)
+    check_model(model)
     check_kind("vector", vector, Vector)
     one_of("path", path, get_args(Path))
     integer("k", k, least=1)
@@ -193,7 +193,7 @@ def lens(
         effects = _direct(model, mean, along)
     else:
         raise SelectionError(
-            "there is nothing to take the derivative at",
+            "the derivative needs a stream to be taken at",
             found=f"{type(at).__name__} for path {path!r}",
             expected="at least one prompt; activations for 'direct' only",
             do="pass prompts",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steer._check import as_integer, integer, one_of
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Prompt
 from steer.show import Chart, Curves, Matrix, Row
 from steer.view._base import View
@@ -149,7 +149,7 @@ def next_token(
         ArgumentError: An argument has the wrong type, or `k` is not a positive integer.
         SelectionError: The stream is not finite.
     """
-    check_kind("model", model, Model)
+    check_model(model)
     integer("k", k, least=1)
     if begun is not None:
         check_kind("begun", begun, str)

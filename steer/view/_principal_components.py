@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float
@@ -54,22 +55,22 @@ class PrincipalComponents(View):
     @property
     def rows(self) -> list[Row]:
         """One row per component: its share of the variance, and the AUC of chosen answers."""
-        rows, sum_so_far = [], 0.0
-        for k, share in enumerate(self.explained.tolist()):
-            sum_so_far += share
-            column = self.scores[:, k]
-            found = auc(column[self.chosen], column[~self.chosen])
-            rows.append(
-                {
-                    "component": k + 1,
-                    "share of variance": share,
-                    "sum of shares": sum_so_far,
-                    "AUC chosen": found.value,
-                    "AUC low": found.interval[0],
-                    "AUC high": found.interval[1],
-                }
+        shares = self.explained.tolist()
+        sides = zip(self.scores[self.chosen].T, self.scores[~self.chosen].T, strict=True)
+        found = [auc(chosen, rejected) for chosen, rejected in sides]
+        return [
+            {
+                "component": k + 1,
+                "share of variance": share,
+                "sum of shares": total,
+                "AUC chosen": one.value,
+                "AUC low": one.interval[0],
+                "AUC high": one.interval[1],
+            }
+            for k, (share, total, one) in enumerate(
+                zip(shares, accumulate(shares), found, strict=True)
             )
-        return rows
+        ]
 
     @property
     def points(self) -> list[Row]:
@@ -155,7 +156,7 @@ def principal_components(
     rank = int((variance.sqrt() > _noise(stream, found.eps)).sum())
     if rank < 2:
         raise SelectionError(
-            "there are no two components",
+            "fewer than two components vary",
             found=f"{rank} above rounding in {len(stream)} answers",
             expected="at least two components of answers that vary",
             do="give more pairs",

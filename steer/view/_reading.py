@@ -15,7 +15,7 @@ from steer.engine._reading import dtype_of, read_padded
 from steer.errors import RecordingError
 from steer.extract import Activations
 from steer.extract._positions import TEMPLATE, plan
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs, as_pairs
 from steer.view._checks import check_finite, check_kind, check_one_setting
 
@@ -38,7 +38,7 @@ def read_pairs(
     model: Model, pairs: Pairs | Activations, position: str, layers: Sequence[int]
 ) -> PairStream:
     """Return the residual stream of each pair at one position, steering included."""
-    check_kind("model", model, Model)
+    check_model(model)
     if isinstance(pairs, Activations):
         return _recorded(model, pairs, position, layers)
     pairs = as_pairs(pairs)
@@ -55,7 +55,7 @@ def read_pairs(
         )
     if not wanted or wanted != tuple(k for k in range(model.n_layers) if k in wanted):
         raise RecordingError(
-            "there are no such layers to read",
+            "these layers cannot be read",
             found=f"layers {list(wanted)}",
             expected=f"layers from 0 to {model.n_layers - 1}, ascending, each once",
             do="count the blocks from 0; layer l is the output of block l",

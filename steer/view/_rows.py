@@ -24,7 +24,7 @@ def rows_of(results: HasRows | Iterable[Mapping[str, Any]]) -> list[Mapping[str,
     odd = [row for row in rows if not isinstance(row, Mapping) or not _texts(row)]
     if odd:
         raise SelectionError(
-            "a row is no dictionary of columns",
+            "a row is not a mapping of columns",
             found=f"{type(odd[0]).__name__} {odd[0]!r}"[:120],
             expected="one dictionary per row, by the names of its columns",
             do="of a pandas table: table.to_dict('records')",

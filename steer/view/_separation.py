@@ -10,11 +10,11 @@ from torch import Tensor
 from steer.algebra import Vector
 from steer.extract import Activations
 from steer.measure import Estimate
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Pairs
 from steer.show import Chart, Curves, Row
 from steer.view._base import View
-from steer.view._charts import LAYER, estimates
+from steer.view._charts import LAYER, columns, estimates
 from steer.view._checks import check_kind
 from steer.view._directions import directions, position_of, unit
 from steer.view._reading import read_pairs
@@ -57,16 +57,7 @@ class Separation(View):
     def rows(self) -> list[Row]:
         """One row per layer: AUC and d′ with their 95% intervals, and the number of pairs."""
         return [
-            {
-                "layer": layer,
-                "AUC": a.value,
-                "AUC low": a.interval[0],
-                "AUC high": a.interval[1],
-                "d′": d.value,
-                "d′ low": d.interval[0],
-                "d′ high": d.interval[1],
-                "n": a.n,
-            }
+            {"layer": layer, **columns("AUC", a), **columns("d′", d), "n": a.n}
             for layer, a, d in zip(self.layers, self.auc, self.d_prime, strict=True)
         ]
 
@@ -130,7 +121,7 @@ def separation(
         SteeringError: The model is steered by rows, a gate or a scope.
         FitError: The direction has another width than the model.
     """
-    check_kind("model", model, Model)
+    check_model(model)
     check_kind("what", what, Vector, Activations)
     where = position_of(what, position)
     wanted, along = directions(what, layers, domain, position, width=model.d_model)

@@ -11,7 +11,7 @@ from torch import Tensor
 from steer._check import number
 from steer.algebra import Vector
 from steer.errors import SelectionError
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.network import encode_exchange
 from steer.pairs import Prompt
 from steer.show import Bars, Card, Chart, Row, Spans
@@ -142,7 +142,7 @@ def trajectory(
         FitError: The vector has another width than the model.
         TextError: The answer has no token.
     """
-    check_kind("model", model, Model)
+    check_model(model)
     check_kind("vector", vector, Vector)
     wanted, rows = directions(
         vector, [_layer(vector) if layer is None else layer], width=model.d_model

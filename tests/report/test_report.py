@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import steer
 from steer import record
 from steer.demo.language import pairs
-from steer.errors import CompositionError, SelectionError
-from steer.measure import Share, random_like, reliability, sweep
+from steer.errors import ArgumentError, CompositionError, SelectionError
+from steer.measure import Reliability, Share, random_like, reliability, sweep
 from steer.report import (
     Cost,
     Costs,
@@ -120,8 +120,22 @@ def test_markup_in_prompts_is_shown_as_it_is() -> None:
     assert "Two <knobs>" in found.words
 
 
-def test_equal_calls_give_equal_pages() -> None:
-    assert measured().html == page().html
+@pytest.fixture(scope="module")
+def again() -> tuple[Report, list[Reliability]]:
+    """The report measured anew, and the reliabilities that it measured."""
+    seen = []
+
+    def watched(*arguments: Any, **options: Any) -> Reliability:
+        seen.append(reliability(*arguments, **options))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steer.report._measure.measure_reliability", watched)
+        return measured(), seen
+
+
+def test_equal_calls_give_equal_pages(again: tuple[Report, list[Reliability]]) -> None:
+    assert again[0].html == page().html
 
 
 def test_the_curve_is_what_the_sweep_measured() -> None:
@@ -225,16 +239,9 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
 
 
 def test_pairs_are_recorded_where_the_vector_was_read_and_acts(
-    monkeypatch: pytest.MonkeyPatch,
+    again: tuple[Report, list[Reliability]],
 ) -> None:
-    seen = []
-
-    def watched(*arguments, **options):
-        seen.append(reliability(*arguments, **options))
-        return seen[-1]
-
-    monkeypatch.setattr("steer.report._work.measure_reliability", watched)
-    found = measured()
+    found, seen = again
     assert "Reliability" in [section.title for section in found.sections]
     for one, domain in zip(seen, ("medical", "legal"), strict=True):
         vector = knobs().parts[domain].vector
@@ -353,5 +360,5 @@ def test_it_is_saved_where_it_is_wanted(tmp_path: Path) -> None:
 
 
 def test_fewer_than_no_examples_are_refused() -> None:
-    with pytest.raises(SelectionError, match="examples=-1"):
+    with pytest.raises(ArgumentError, match="examples=-1"):
         report(model(), knobs(), unseen(), examples=-1)

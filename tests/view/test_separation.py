@@ -114,7 +114,7 @@ def test_nothing_to_read_is_an_error() -> None:
     lm = model()
     with pytest.raises(RecordingError, match="nothing to read"):
         view.separation(lm, palrs(), steer.Pairs.of([]))
-    with pytest.raises(RecordingError, match="no such layers"):
+    with pytest.raises(RecordingError, match="layers cannot be read"):
         view.separation(lm, palrs(), held_out(), layers=[4, 1])
     with pytest.raises(RecordingError, match="no such position"):
         view.separation(lm, palrs(), held_out(), position="template[-9]")

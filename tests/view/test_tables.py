@@ -53,7 +53,7 @@ def test_a_table_of_numbers_will_do() -> None:
 
 def test_rows_that_are_no_matrix() -> None:
     for rows in ([], [{"steered": "a", "value": 1.0}], ROWS + ROWS[:1]):
-        with pytest.raises(SelectionError, match="no matrix"):
+        with pytest.raises(SelectionError, match="do not form a matrix"):
             view.interference(rows)
     both = [{**row, "measure": m} for row in ROWS for m in ("margin", "accuracy")]
     with pytest.raises(SelectionError, match="measure='margin'"):
@@ -114,7 +114,7 @@ def test_the_curve_of_a_steerability() -> None:
 def test_what_cannot_be_drawn() -> None:
     row = {"coefficient.a": 1.0, "coefficient.b": 0.0, "accuracy": 1.0}
     other = {**row, "coefficient.a": 0.0, "coefficient.b": 1.0}
-    with pytest.raises(SelectionError, match="which coefficient"):
+    with pytest.raises(SelectionError, match="is ambiguous"):
         view.dose_response([row, other])
     with pytest.raises(SelectionError, match="several values"):
         view.dose_response([row, {**row, "accuracy": 0.0}], coefficient="a")
