@@ -74,7 +74,7 @@ def _curves(found: "Selection") -> list[Curves]:
     if not front:
         return []
     name = "best objective within KL"
-    return [Curves(name, "KL, nats per token", {"": tuple(front)}, found.best.kl)]
+    return [Curves(name, "KL, nats per token", {"": tuple(front)}, found.best.kl, "chosen")]
 
 
 def _answers(found: "Selection") -> list[Table]:
