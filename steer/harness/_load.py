@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,6 @@ def load_tasks(
 
 def tasks_of(name: str, data: str | Path | None, builtin: bool = False) -> list[Any]:
     """Return the tasks that a name, a path or `persona:NAME` stands for; several for a group."""
-    from lm_eval.tasks import TaskManager
-
     base, persona = (_PERSONA, name[8:]) if name.startswith("persona:") else (name, None)
     if persona == "":
         raise HarnessError(
@@ -96,11 +95,7 @@ def tasks_of(name: str, data: str | Path | None, builtin: bool = False) -> list[
             do="name the task for instance persona:agreeableness",
         )
     folder = None if data is None else str(path_of(data, HarnessError))
-    manager = TaskManager(
-        include_path=str(TASK_FILES),
-        include_defaults=builtin,
-        metadata={"data": folder, "persona": persona},
-    )
+    manager = _manager(folder, persona, builtin and persona is None)
     is_file = base.endswith((".yaml", ".yml")) and os.path.isfile(base)
     if not is_file and base not in manager.all_tasks:
         raise _unknown(name, data)
@@ -108,6 +103,14 @@ def tasks_of(name: str, data: str | Path | None, builtin: bool = False) -> list[
     if persona:
         found[0].set_config("task", name)
     return found
+
+
+@lru_cache(maxsize=2)  # to index lm-eval's own tasks takes seconds
+def _manager(folder: str | None, persona: str | None, builtin: bool) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    metadata = {"data": folder, "persona": persona}
+    return TaskManager(include_path=str(TASK_FILES), include_defaults=builtin, metadata=metadata)
 
 
 def runs_programs(task: Any) -> bool:

@@ -24,13 +24,13 @@ def check_sandbox(tasks: Sequence[str]) -> None:
     """Refuse tasks that run programs where Inspect or a container engine is missing."""
     _check.installed("inspect_ai", "inspect", f"running the programs of {' and '.join(tasks)}")
     try:
-        command = ["docker", "version", "--format", "{{.Server.Version}}"]
-        subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+        for command in (["docker", "version"], ["docker", "compose", "version"]):
+            subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         raise CapabilityError(
             "programs that a model wrote run in containers only, and no container engine answers",
-            found=f"{', '.join(tasks)}; `docker version`: {said}".strip(),
+            found=f"{', '.join(tasks)}; {' '.join(command)}: {said}".strip(),
             expected="a running Docker Engine with Compose",
             do="install and start it (https://docs.docker.com/engine/install/), or leave these "
             "tasks out",
