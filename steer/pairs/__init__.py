@@ -1,4 +1,4 @@
-"""Preference pairs: a prompt, the answer that is wanted and the answer that is not.
+"""Preference pairs: a prompt, a chosen and a rejected answer.
 
 ``Pairs.load`` reads them from files, data sets and plain Python rows; see
 :meth:`steer.pairs.Pairs.load` for the shapes that are understood.

@@ -1,4 +1,4 @@
-"""From the names that a file gives its columns to ours."""
+"""From the column names of a file to the names of our fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ANSWER_ALIASES = (
     ("matching", "not_matching"),
     ("positive", "negative"),
 )
-_OF_THE_MODEL = "give it to the model: Model(…, chat_template_kwargs={…}), and remove the column"
+_OF_THE_MODEL = "pass it to the model: Model(…, chat_template_kwargs={…}), and remove the column"
 _OF_THE_PROMPT = "write it into the messages of the prompt, and remove the column"
 _OF_THE_SYSTEM = 'say that it is the system message: columns={{"system": "{}"}}'
 _OF_THE_ANSWERS = "write it into the answers as the model writes it, and remove the column"
@@ -35,7 +35,7 @@ _NOT_CARRIED = {  # columns that change what a model reads, and what to do about
 
 @dataclass(frozen=True)
 class Fields:
-    """The values of one row under our names, and which columns they came from."""
+    """The values of one row by field, and the names of their columns."""
 
     values: Mapping[str, Any]
     names: Mapping[str, str]
@@ -53,20 +53,6 @@ class Fields:
         """Return ``" (chosen is column 'matching')"`` for renamed columns, else nothing."""
         renamed = [f"{f} is column {c!r}" for f, c in self.names.items() if f != c]
         return f" ({', '.join(renamed)})" if renamed else ""
-
-
-def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the caller's renaming, ours → theirs, after checking that its keys are ours."""
-    names = dict(columns or {})
-    unknown = [field for field in names if field not in FIELDS]
-    if unknown:
-        raise PairsError(
-            "`columns` names fields that do not exist",
-            found=unknown,
-            expected=f"our names as keys: {', '.join(FIELDS)}",
-            do='write columns={"prompt": "the name in your file", ...}',
-        )
-    return names
 
 
 def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
@@ -107,7 +93,7 @@ def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
 
 
 def missing_field(field: str, known: tuple[str, ...], column: str | None = None) -> PairsError:
-    """Return the error for a field that a row does not have."""
+    """Return the error for a field that a row lacks."""
     return PairsError(
         f"field '{column or field}' is missing",
         found=f"columns {list(known)}",

@@ -1,11 +1,11 @@
-"""Conversations: message lists, transcripts, and the beginning that two of them share."""
+"""Conversations as messages or transcripts, and splitting two of them into prompt and answers."""
 
 import re
 from collections.abc import Mapping
 
 from steer.errors import PairsError
 from steer.pairs._common_prefix import common_prefix_length
-from steer.pairs._pair import Message, shown
+from steer.pairs._pair import Message, shown, wrong_type
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _SPEAKER = {"Human": "user", "Assistant": "assistant"}
@@ -18,30 +18,31 @@ _CARRIED = (  # what chat templates read of a message besides role and content
     "tool_calls",
 )
 _EMPTY = ("", "[]", "{}", "null", "None")  # of a list or a mapping written as text
+_MESSAGES = 'a list of {"role": ..., "content": ...}'
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 
 
 def is_filled(value: object) -> bool:
-    """Return whether a value says something: not None, and no empty text, list or mapping."""
+    """Return whether a value is neither None nor an empty text, list or mapping."""
     return value.strip() not in _EMPTY if isinstance(value, str) else bool(value)
 
 
 def is_transcript(text: str) -> bool:
-    """Return whether a text begins with the turn of a transcript, ``Human:`` or ``Assistant:``."""
+    """Return whether a text begins like a transcript, with ``Human:`` or ``Assistant:``."""
     return _TURN.match(text) is not None
 
 
 def read_messages(value: object, field: str) -> tuple[Message, ...]:
     """Return a list of messages or of ``{"role": ..., "content": ...}`` as messages."""
     if not isinstance(value, list | tuple):
-        raise _not_messages(f"field '{field}' has the wrong type", value)
+        raise wrong_type(f"field '{field}'", value, _MESSAGES)
     messages = []
     for number, item in enumerate(value, start=1):
         if isinstance(item, Message):
             messages.append(item)
             continue
         if not isinstance(item, Mapping) or "role" not in item or "content" not in item:
-            raise _not_messages(f"message {number} of field '{field}' cannot be read", item)
+            raise wrong_type(f"message {number} of field '{field}'", item, _MESSAGES)
         if media := [key for key in _MEDIA if is_filled(item.get(key))]:
             raise PairsError(
                 f"message {number} of field '{field}' holds what is no text",
@@ -124,7 +125,7 @@ def part_conversations(
 
 
 def check_answer(message: Message, field: str) -> None:
-    """Refuse an answer with fields: an answer is text."""
+    """Raise for an answer with fields other than role and content."""
     if message.fields:
         raise PairsError(
             f"field '{field}' is an answer with {', '.join(message.fields)}, which is not carried",
@@ -170,13 +171,3 @@ def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 def _in_brief(speakers: list[str]) -> str:
     return shown("".join(speaker[0] for speaker in speakers))
-
-
-def _not_messages(what: str, value: object) -> PairsError:
-    found = f"keys {list(value)}" if isinstance(value, Mapping) else shown(value)
-    return PairsError(
-        what,
-        found=found,
-        expected='a list of {"role": ..., "content": ...}',
-        do="write the conversation in that form",
-    )

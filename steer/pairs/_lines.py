@@ -1,4 +1,4 @@
-"""Files → text, plain or gzipped, read as far as it is needed and within bounds."""
+"""Text files, plain or gzipped, read lazily and within bounds."""
 
 import gzip
 import zlib
@@ -18,7 +18,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def may_hold(size: int) -> int:
-    """Return how many bytes a compressed file may hold."""
+    """Return the number of bytes that a compressed file of some size may hold."""
     return max(_FLOOR, _RATIO * size)
 
 
@@ -48,7 +48,7 @@ def read_lines(path: Path, name: str) -> Iterator[str]:
 
 
 def read_text(path: Path, name: str) -> str:
-    """Return the whole text of a file; a byte order mark in front of it is not part of the text."""
+    """Return the whole text of a file, without a byte order mark."""
     with _opened(path, name) as file:
         most = _most(path)
         data = file.read() if most is None else file.read(most + 1)
@@ -61,7 +61,7 @@ def read_text(path: Path, name: str) -> str:
 
 
 def check_unique(header: Sequence[str], name: str) -> None:
-    """Refuse columns of the same name."""
+    """Raise if two columns have the same name."""
     repeated = [column for column, count in Counter(header).items() if count > 1]
     if repeated:
         raise PairsError(
@@ -122,7 +122,7 @@ def _most(path: Path) -> int | None:
 
 
 def _decoded(data: bytes, name: str, offset: int, number: int) -> str:
-    """Return bytes at an offset of a file, which begin its given line, as text."""
+    """Return bytes as text; offset and line number locate them in the file for errors."""
     mark = len(_BOM) if not offset and data.startswith(_BOM) else 0
     try:
         return data[mark:].decode()

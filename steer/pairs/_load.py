@@ -1,14 +1,14 @@
-"""Rows → pairs: one shape for the whole source, and every row either read or reported."""
+"""From rows to pairs: one shape for the whole source, and every row read or reported."""
 
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from steer._check import as_integer
+from steer._check import integer, one_of
 from steer.errors import PairsError
-from steer.pairs._columns import Fields, check_columns, missing_field, name_fields
-from steer.pairs._pair import Pair, shown
+from steer.pairs._columns import FIELDS, Fields, missing_field, name_fields
+from steer.pairs._pair import Pair
 from steer.pairs._read import Row
 from steer.pairs._shapes import SHAPES, find_shape, read_pair
 
@@ -33,7 +33,7 @@ class RejectedRow:
 
 @dataclass(frozen=True)
 class Request:
-    """How rows are to be read; the arguments of ``Pairs.load``, checked."""
+    """How `Pairs.load` reads rows: its arguments, checked."""
 
     domain: str | None = None
     shape: str | None = None
@@ -42,26 +42,21 @@ class Request:
     on_bad: str = "error"
 
     def __post_init__(self) -> None:
-        check_columns(self.columns)
-        _check_choice("shape", self.shape, (None, *SHAPES))
-        _check_choice("on_bad", self.on_bad, ("error", "report"))
-        if self.limit is not None and (as_integer(self.limit) or 0) < 1:
-            raise PairsError(
-                "`limit` is not a number of pairs",
-                found=shown(self.limit),
-                expected="an int of at least 1, or None",
-                do="leave it out to read everything",
-            )
+        for field in self.columns or {}:
+            one_of("a key of columns", field, FIELDS, do='write columns={"prompt": "your name"}')
+        one_of("shape", self.shape, (None, *SHAPES), do="leave it out to find it from the rows")
+        one_of("on_bad", self.on_bad, ("error", "report"))
+        if self.limit is not None:
+            limit = integer("limit", self.limit, least=1, do="leave it out to read everything")
+            object.__setattr__(self, "limit", min(limit, sys.maxsize))
 
 
 def read_pairs(
     rows: Iterable[Row], source: str, request: Request
 ) -> tuple[tuple[Pair, ...], tuple[RejectedRow, ...]]:
-    """Return the pairs of some rows, and the rows that are none."""
+    """Return the pairs of rows in their order, up to the limit, and the rows that are no pairs."""
     rejected: list[RejectedRow] = []
-    good = _valid_pairs(rows, request, rejected)
-    limit = None if request.limit is None else min(as_integer(request.limit) or 0, sys.maxsize)
-    pairs = tuple(islice(good, limit))
+    pairs = tuple(islice(_valid_pairs(rows, request, rejected), request.limit))
     if pairs:
         return pairs, tuple(rejected)
     raise PairsError(
@@ -75,7 +70,7 @@ def read_pairs(
 def _valid_pairs(
     rows: Iterable[Row], request: Request, rejected: list[RejectedRow]
 ) -> Iterable[Pair]:
-    columns = check_columns(request.columns)
+    columns = dict(request.columns or {})
     shape = request.shape
     for row in rows:
         fields = None
@@ -100,7 +95,7 @@ def _valid_pairs(
 
 
 def _same_shape(fields: Fields, shape: str | None) -> str:
-    """Return the shape of a row, which must be that of the rows before it."""
+    """Return the shape of a row, or raise if it differs from that of the rows before it."""
     found = find_shape(fields)
     if shape in (None, found):
         return found
@@ -112,13 +107,3 @@ def _same_shape(fields: Fields, shape: str | None) -> str:
         expected=f"{shape!r}: {SHAPES[shape].looks}",
         do="write one file per shape, or force one with shape=",
     )
-
-
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise PairsError(
-            f"`{name}` is not known",
-            found=shown(value),
-            expected=f"one of {', '.join(repr(choice) for choice in choices)}",
-            do="choose one of them",
-        )

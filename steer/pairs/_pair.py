@@ -1,4 +1,4 @@
-"""One preference pair and the messages its prompt may consist of."""
+"""Preference pairs and the messages of their prompts."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Message:
     Args:
         role: ``"system"``, ``"user"`` or ``"assistant"``.
         content: The text of the turn, kept to the letter.
-        fields: What else the chat template is given of it, by name (`tool_calls`,
+        fields: Further fields for the chat template, by name (`tool_calls`,
             `reasoning_content`, …); JSON values.
 
     Raises:
@@ -63,16 +63,16 @@ Prompt: TypeAlias = str | tuple[Message, ...]
 
 @dataclass(frozen=True, repr=False)
 class Pair(Shown):
-    """A prompt with a wanted and an unwanted answer.
+    """A prompt with a chosen and a rejected answer.
 
     Text is kept to the letter: ``" Yes"`` keeps its leading space.
 
     Args:
         prompt: One user turn as plain text, or a conversation that ends with a user turn, or with
             a message of the assistant that both answers continue.
-        chosen: The wanted answer.
-        rejected: The unwanted answer; it differs from ``chosen``.
-        domain: The knob that this pair belongs to, or ``None``.
+        chosen: The preferred answer.
+        rejected: The other answer; it differs from ``chosen``.
+        domain: The domain that this pair belongs to, or ``None``.
 
     Raises:
         PairsError: A text is missing, blank or not valid Unicode, both answers are equal, or
@@ -101,7 +101,7 @@ class Pair(Shown):
 
     @property
     def text(self) -> tuple[tuple[Message, ...], str, str]:
-        """What the model reads, whatever the domain: the prompt as messages, chosen, rejected."""
+        """The prompt as messages, chosen and rejected: everything but the domain."""
         return messages_of(self.prompt), self.chosen, self.rejected
 
     def swap(self) -> "Pair":
@@ -115,10 +115,20 @@ class Pair(Shown):
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message shows it: its type, and at most 80 characters of it."""
+    """Return a short repr of a value for an error message, with its type."""
     text = repr(value)
     short = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
     return short if isinstance(value, str) else f"{short} ({type(value).__name__})"
+
+
+def wrong_type(name: str, value: object, wanted: str) -> PairsError:
+    """Return the error for a value of the wrong type."""
+    return PairsError(
+        f"{name} has the wrong type",
+        found=f"keys {shown(list(value))}" if isinstance(value, Mapping) else shown(value),
+        expected=wanted,
+        do="convert the value, or leave the row out",
+    )
 
 
 def messages_of(prompt: Prompt) -> tuple[Message, ...]:
@@ -190,12 +200,7 @@ def _check_filled(value: object, name: str, wanted: str = "a str") -> None:
 
 def _check_text(value: object, name: str, wanted: str = "a str") -> str:
     if not isinstance(value, str):
-        raise PairsError(
-            f"{name} has the wrong type",
-            found=shown(value),
-            expected=wanted,
-            do="convert the value to text, or leave the row out",
-        )
+        raise wrong_type(name, value, wanted)
     try:
         value.encode()
     except UnicodeEncodeError as error:

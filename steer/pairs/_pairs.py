@@ -30,12 +30,12 @@ _FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 class Pairs(Shown, Sequence[Pair]):
     """Preference pairs in a fixed order.
 
-    Two ``Pairs`` are equal if they hold equal pairs in the same order; where they came from
-    plays no part.
+    Two ``Pairs`` are equal if they hold equal pairs in the same order; their source
+    does not matter.
 
     Args:
         items: The pairs.
-        source: Where they came from, for people.
+        source: The name of their source.
         rejected_rows: The rows of the source that are not valid pairs; only a load with
             ``on_bad="report"`` has any.
 
@@ -129,7 +129,8 @@ class Pairs(Shown, Sequence[Pair]):
             The pairs, in the order of the source.
 
         Raises:
-            PairsError: Source, row and field, what was found there and what is wanted.
+            ArgumentError: An unknown `shape`, `on_bad` or key of `columns`, or a `limit` below 1.
+            PairsError: Source, row and field, what was found there and what is expected.
         """
         request = Request(domain, shape, columns, limit, on_bad)
         name, rows = open_source(source, split)

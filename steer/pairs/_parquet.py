@@ -1,4 +1,4 @@
-"""Parquet files → rows, a few at a time and within bounds: what repeats is stored only once."""
+"""Parquet files, read a few rows at a time and within bounds, as repeated values take no space."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def read_parquet(path: Path, name: str) -> Iterator[dict[str, object]]:
 
 
 def _rows(file: Any, name: str, most: int) -> Iterator[dict[str, object]]:
-    """Yield the rows as far as what they hold is in bounds, compressed, decoded and as objects."""
+    """Yield rows while their size is within bounds, both uncompressed and as Python objects."""
     held = taken = 0
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
@@ -58,7 +58,7 @@ def _plain(kind: Any) -> bool:
 
 
 def _size(array: "pa.Array") -> int:
-    """Return the bytes of an array when each of its texts is written out."""
+    """Return the size of an array in bytes with every repeated text counted."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,9 +1,9 @@
-"""Files → rows with their positions: JSON Lines, JSON, CSV and Parquet, the first three gzipped."""
+"""From files to rows: JSON Lines, JSON and CSV, plain or gzipped, and Parquet."""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,16 @@ from steer.pairs._parquet import read_parquet
 
 
 class Row(NamedTuple):
-    """A row as read, and the words that say where it stands."""
+    """A row as read, and its place in words."""
 
     where: str
     value: object
+
+
+def numbered(rows: Iterable[object], name: str) -> Iterator[Row]:
+    """Yield rows with their numbers, counted from 0."""
+    for number, row in enumerate(rows):
+        yield Row(f"{name}, row {number} (counted from 0)", row)
 
 
 def read_file(path: Path, name: str) -> Iterator[Row]:
@@ -73,8 +79,7 @@ def _read_json(path: Path, name: str) -> Iterator[Row]:
             expected='[{"prompt": ..., "chosen": ..., "rejected": ...}, ...]',
             do="write the list alone, or load it yourself and hand it to Pairs.load",
         )
-    for number, row in enumerate(rows):
-        yield Row(f"{name}, row {number} (counted from 0)", row)
+    yield from numbered(rows, name)
 
 
 def _read_csv(path: Path, name: str) -> Iterator[Row]:
@@ -115,8 +120,7 @@ def _csv_lines(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row]:
-    for number, row in enumerate(read_parquet(path, name)):
-        yield Row(f"{name}, row {number} (counted from 0)", row)
+    return numbered(read_parquet(path, name), name)
 
 
 def _parse(text: str, name: str, first_line: int = 1) -> object:

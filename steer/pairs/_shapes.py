@@ -1,4 +1,4 @@
-"""The shapes a row can have, one small function each: fields → prompt, chosen, rejected."""
+"""Row shapes: each reads the fields of a row as prompt, chosen and rejected."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from steer.pairs._conversation import (
     read_messages,
     read_transcript,
 )
-from steer.pairs._pair import Message, Pair, Prompt, shown
+from steer.pairs._pair import Message, Pair, Prompt, shown, wrong_type
 
 Parts = tuple[Prompt, str, str]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A way to write a pair: its name, what it looks like, and how it is read."""
+    """A row shape: its name, its description for errors, and its reader."""
 
     name: str
     looks: str
@@ -118,7 +118,7 @@ def read_pair(fields: Fields, shape: str, domain: str | None) -> Pair:
 
 
 def _with_system(fields: Fields, prompt: Prompt) -> Prompt:
-    """Put the text of a column ``system`` in front of the prompt; an empty one says nothing."""
+    """Return the prompt with the text of a column ``system``, if any, as its first message."""
     if "system" not in fields or fields["system"] in (None, ""):
         return prompt
     system = Message("system", _string(fields, "system"))
@@ -137,7 +137,7 @@ def _with_system(fields: Fields, prompt: Prompt) -> Prompt:
 
 
 def _check_repeated_prompt(prompt: object, shared: tuple[Message, ...]) -> None:
-    """Check that a prompt beside two whole conversations says what they begin with."""
+    """Raise unless a prompt beside two whole conversations repeats their beginning."""
     if isinstance(prompt, str):
         same = prompt in [message.content for message in shared if message.role == "user"]
     else:
@@ -169,7 +169,7 @@ def _answer(fields: Fields, field: str) -> str:
 
 def _string(fields: Fields, field: str) -> str:
     if _kind(fields, field) != "str":
-        raise _wrong_type(field, fields[field], "text")
+        raise wrong_type(f"field '{field}'", fields[field], "text")
     return str(fields[field])
 
 
@@ -179,13 +179,4 @@ def _kind(fields: Fields, field: str) -> str:
         return "str"
     if isinstance(value, list | tuple):
         return "list"
-    raise _wrong_type(field, value, "text, or a list of messages")
-
-
-def _wrong_type(field: str, value: object, wanted: str) -> PairsError:
-    return PairsError(
-        f"field '{field}' has the wrong type",
-        found=shown(value),
-        expected=wanted,
-        do="convert the value, or leave the row out",
-    )
+    raise wrong_type(f"field '{field}'", value, "text, or a list of messages")

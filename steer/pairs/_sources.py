@@ -1,16 +1,16 @@
-"""What ``Pairs.load`` accepts → rows: files, directories, data sets by name, and rows in memory."""
+"""From the sources of ``Pairs.load`` to rows: files, directories, data sets, rows in memory."""
 
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from steer.errors import PairsError
 from steer.pairs._pair import shown
-from steer.pairs._read import Row, file_suffix, read_file
+from steer.pairs._read import Row, file_suffix, numbered, read_file
 from steer.store import path_of
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -36,7 +36,7 @@ def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
         return _dataset_rows(source, type(source).__name__, split)
     if isinstance(source, list | tuple):
         _refuse_split(split, "a list of rows")
-        return "list of rows", _numbered(source, "list of rows")
+        return "list of rows", numbered(source, "list of rows")
     raise PairsError(
         "pairs cannot be loaded from this object",
         found=shown(source),
@@ -46,7 +46,7 @@ def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
 
 
 def _looked_at(source: str | Path) -> tuple[Path, str]:
-    """Return the path of a source, and what it is: `saved`, `folder`, `name` or `file`."""
+    """Return the path of a source and its kind: `saved`, `folder`, `name` or `file`."""
     try:
         path = path_of(path_of(source, PairsError).expanduser(), PairsError)
     except RuntimeError as error:  # there is no such user
@@ -64,7 +64,7 @@ def _looked_at(source: str | Path) -> tuple[Path, str]:
 
 
 def _check_folder(path: Path, name: str) -> None:
-    """Refuse a folder of so many files that it is no data set: `datasets` would look at each."""
+    """Raise for a folder with too many files for a data set, since `datasets` looks at each."""
     entries = (entry for _, folders, files in os.walk(path) for entry in (*folders, *files))
     if len(list(islice(entries, _FILES + 1))) > _FILES:
         raise PairsError(
@@ -115,7 +115,7 @@ def _not_loaded(name: str, error: Exception) -> PairsError:
 
 
 def _dataset_rows(data: Any, name: str, split: str | None) -> tuple[str, Iterable[Row]]:
-    """Return the rows of a data set; its output format (numpy, torch, ...) plays no part."""
+    """Return the rows of a data set as Python values, whatever its output format."""
     if isinstance(data, dict):
         if split is None and len(data) == 1:
             split = next(iter(data))
@@ -134,12 +134,7 @@ def _dataset_rows(data: Any, name: str, split: str | None) -> tuple[str, Iterabl
             expected=f"split {split!r}",
             do="leave split= out, or hand over that split",
         )
-    return name, _numbered(data.with_format(None), name)
-
-
-def _numbered(rows: Iterable[object], name: str) -> Iterator[Row]:
-    for number, row in enumerate(rows):
-        yield Row(f"{name}, row {number} (counted from 0)", row)
+    return name, numbered(data.with_format(None), name)
 
 
 def _refuse_split(split: str | None, name: str) -> None:

@@ -1,28 +1,24 @@
-"""Dividing pairs: the same on every machine, even over domains, no prompt on two sides."""
+"""Splitting pairs: reproducibly, evenly over domains, and with every prompt in one part only."""
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
-from numbers import Real
 
-from steer._check import as_integer
+from steer._check import as_integer, integer, is_number
 from steer.errors import PairsError
-from steer.pairs._pair import Pair, canonical, messages_of, shown
+from steer.pairs._pair import Pair, canonical, messages_of
 
 _ROUNDING = 1e-9
 
 
 def part_numbers(pairs: Sequence[Pair], parts: Sequence[float], seed: int) -> tuple[int, ...]:
-    """Return for each pair the number of the part that it goes to.
+    """Return the number of the part of each pair.
 
     Prompts are ordered by ``sha256(seed, prompt)`` within their domain, the domains are
     interleaved evenly, and the sequence is cut at the wanted sizes.
     """
-    if (number := as_integer(seed)) is None:
-        raise PairsError(
-            "`seed` is not a whole number", found=shown(seed), expected="an int", do="use 0"
-        )
+    number = integer("seed", seed)
     ends = _part_ends(parts, len(pairs))
     prompts = [canonical(messages_of(pair.prompt)) for pair in pairs]
     sizes = Counter(prompts)
@@ -38,7 +34,7 @@ def part_numbers(pairs: Sequence[Pair], parts: Sequence[float], seed: int) -> tu
 
 
 def _ordered_prompts(pairs: Sequence[Pair], prompts: Sequence[str], seed: int) -> list[str]:
-    """Return the different prompts in hashed order, every stretch with its share of domains."""
+    """Return the distinct prompts in hashed order, with domains evenly interleaved."""
     domains: defaultdict[str, set[str]] = defaultdict(set)
     for pair, prompt in zip(pairs, prompts, strict=True):
         domains[prompt].add(f"name {pair.domain}" if pair.domain is not None else "no name")
@@ -60,7 +56,7 @@ def _digest(seed: int, prompt: str) -> str:
 def _part_ends(parts: Sequence[float], total: int) -> list[int]:
     """Return where each part ends in a sequence of ``total`` pairs; the last end is ``total``."""
     counts = all(as_integer(part) is not None for part in parts)
-    shares = not counts and all(_is_fraction(part) for part in parts)
+    shares = not counts and all(is_number(part) and as_integer(part) is None for part in parts)
     if not total or not parts or not (counts or shares) or not all(part > 0 for part in parts):
         raise _bad_sizes(parts, total)
     room = total if counts else 1 + _ROUNDING
@@ -72,10 +68,6 @@ def _part_ends(parts: Sequence[float], total: int) -> list[int]:
     if left_over and len(parts) > 1:
         raise _left_over(parts, total - int(sums[-1]) if counts else 1 - sums[-1], total)
     return [*ends, total] if left_over else [*ends[:-1], total]
-
-
-def _is_fraction(part: object) -> bool:
-    return isinstance(part, Real) and as_integer(part) is None and not isinstance(part, bool)
 
 
 def _left_over(parts: Sequence[float], rest: float, total: int) -> PairsError:

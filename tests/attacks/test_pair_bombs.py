@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from steer.errors import PairsError
+from steer.errors import ArgumentError, PairsError
 from steer.pairs import Pair, Pairs
 from tests.repository.blocks import ROOT
 
@@ -87,7 +87,7 @@ def test_what_is_read_of_a_bomb_is_little(tmp_path: Path) -> None:
     ]
     code = (
         "import resource, sys, pyarrow.parquet\n"
-        "from steer.errors import PairsError\n"
+        "from steer.errors import ArgumentError, PairsError\n"
         "from steer.pairs import Pairs\n"
         "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = used()\n"
@@ -129,7 +129,7 @@ def test_limits_beyond_all_sizes_are_all() -> None:
     rows = [{"prompt": "Q", "chosen": "a", "rejected": "b"}] * 3
     assert len(Pairs.load(rows, limit=10**30)) == 3
     for limit in (0, -(10**30), 1.5, True, "3"):
-        with pytest.raises(PairsError, match="not a number of pairs"):
+        with pytest.raises(ArgumentError, match="limit must be an integer"):
             Pairs.load(rows, limit=limit)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from steer.errors import PairsError
+from steer.errors import PairsError, SteerError
 from steer.pairs import Message, Pair, Pairs
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -174,8 +174,11 @@ PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
             "message 1 .*: .*unknown role\n.*bot",
         ),
         (PLAIN | {"prompt": [USER, {"role": "user", "content": None}]}, "message 2 .*wrong type"),
-        (PLAIN | {"prompt": [{"from": "human"}]}, r"message 1 .*cannot be read\n.*keys \['from'\]"),
-        (PLAIN | {"prompt": ["Q"]}, r"message 1 of field 'prompt' cannot be read\n.*'Q'"),
+        (
+            PLAIN | {"prompt": [{"from": "human"}]},
+            r"message 1 .*has the wrong type\n.*keys \['from'\]",
+        ),
+        (PLAIN | {"prompt": ["Q"]}, r"message 1 of field 'prompt' has the wrong type\n.*'Q'"),
         (PLAIN | {"chosen": [USER]}, r"field 'chosen' is not one answer\n.*\['user'\]"),
         (PLAIN | {"chosen": []}, r"field 'chosen' is not one answer\n.*\[\]"),
         (
@@ -291,16 +294,16 @@ def test_limit_counts_pairs_and_stops_there():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limit": 0}, "`limit` is not a number of pairs\n  found:    0"),
-        ({"limit": 2.5}, "`limit` is not a number"),
-        ({"limit": True}, "`limit` is not a number"),
-        ({"shape": "sft"}, "`shape` is not known\n  found:    'sft'\n.*'whole_messages'"),
-        ({"on_bad": "skip"}, "`on_bad` is not known\n.*'skip'\n.*'error', 'report'"),
-        ({"columns": {"answer": "a"}}, r"fields that do not exist\n.*\['answer'\]"),
+        ({"limit": 0}, "limit must be an integer\n  found:    limit=0\n.*at least 1"),
+        ({"limit": 2.5}, "limit must be an integer"),
+        ({"limit": True}, "limit must be an integer"),
+        ({"shape": "sft"}, "shape is not one of .*\n.*'sft'\n.*'whole_messages'"),
+        ({"on_bad": "skip"}, r"on_bad is not one of .*\n.*'skip'\n.*'error' \| 'report'"),
+        ({"columns": {"answer": "a"}}, "a key of columns is not one of .*\n.*='answer'"),
         ({"columns": {"prompt": "q"}}, "field 'q' is missing\n.*\n.*a column 'q' for prompt"),
         ({"split": "train"}, "a list of rows has no splits"),
     ],
 )
 def test_what_the_arguments_are_refused_for(options, message):
-    with pytest.raises(PairsError, match=message):
+    with pytest.raises(SteerError, match=message):
         Pairs.load([PLAIN], **options)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer.errors import PairsError
+from steer.errors import ArgumentError, PairsError
 from steer.pairs import Message, Pair, Pairs
 
 
@@ -152,7 +152,7 @@ def test_sizes_and_seeds_of_a_library_are_numbers():
 
 @pytest.mark.parametrize("seed", [1.0, True, None])
 def test_seed_is_an_int(seed):
-    with pytest.raises(PairsError, match=r"`seed` is not a whole number"):
+    with pytest.raises(ArgumentError, match="seed must be an integer"):
         THREE.split(0.5, seed=seed)
 
 
