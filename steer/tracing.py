@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from steer.algebra import CoefficientsLike, Composition, Part, Vector, as_composition
-from steer.algebra._composition import given
+from steer.algebra._coefficients import given
 from steer.engine._nnsight import NNsightEngine
 from steer.engine._nnsight.body import inject
 from steer.engine._nnsight.program import CallSetting, edits_of, refuse

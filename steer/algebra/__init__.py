@@ -1,6 +1,7 @@
-"""Vectors, what they act at, and how they are composed: values and mathematics only."""
+"""Vectors, the sites where they act, and compositions: values and mathematics only."""
 
-from steer.algebra._composition import CoefficientsLike, Composition, Part, as_composition, compose
+from steer.algebra._coefficients import CoefficientsLike
+from steer.algebra._composition import Composition, Part, as_composition, compose
 from steer.algebra._file.file import inspect_header
 from steer.algebra._file.stream import VectorWriter
 from steer.algebra._gate import DomainGate

@@ -1,6 +1,6 @@
-"""K named vectors, one per domain, and the coefficients that go with them."""
+"""Compositions: named vectors, one per domain, and their coefficients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
@@ -9,7 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import is_number
+from steer.algebra._coefficients import (
+    CoefficientsLike,
+    check_coefficients,
+    coefficient_rows,
+    given,
+)
 from steer.algebra._gate import DomainGate
 from steer.algebra._keywords import check_keywords
 from steer.algebra._operator import get_operator
@@ -22,15 +27,10 @@ from steer.show import Shown
 if TYPE_CHECKING:
     from steer.show import Card
 
-_TEXT = (str, bytes, bytearray)
-CoefficientsLike = (
-    float | Mapping[str, float] | Sequence[float] | Sequence[Mapping[str, float]] | Tensor
-)
-
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Part(Shown):
-    """One domain of a composition: what acts, how, and on which tokens.
+    """One domain of a composition: a vector, its operator and its scope.
 
     Args:
         vector: The vector; it may hold residual and weight sites at once.
@@ -77,7 +77,7 @@ class Composition(Shown):
         parts: One part per domain, in the order of the coefficient columns.
         coefficients: `[row domain]`, dimensionless; one row for all prompts, or one per prompt. A
             copy is kept in float64, and rounded only where a dtype of the model asks for it.
-        gate: Multiplies each prompt's coefficients by what domains it belongs to.
+        gate: Multiplies the coefficients of each prompt by its membership in each domain.
         per_row: Whether each row belongs to one prompt of the next call.
 
     Raises:
@@ -108,7 +108,7 @@ class Composition(Shown):
                 do="compose(medical=vector, …)",
             )
         _check_widths(self.parts)
-        _check_coefficients(self.coefficients, self.domains, self.per_row)
+        check_coefficients(self.coefficients, self.domains, self.per_row)
         with torch.inference_mode(False):  # they outlive the call in which they are given
             exact = self.coefficients.detach().cpu().to(torch.float64, copy=True)
         object.__setattr__(self, "coefficients", exact)
@@ -179,7 +179,7 @@ class Composition(Shown):
 
 @runtime_checkable
 class Composed(Protocol):
-    """What holds a composition at its coefficients, as what `select` returns does."""
+    """An object that holds a composition at its coefficients, such as the result of `select`."""
 
     @property
     def composition(self) -> Composition:
@@ -234,7 +234,7 @@ def compose(
 
 
 def as_composition(what: Steerable) -> Composition:
-    """Return what can be steered with as a composition.
+    """Return a composition, a vector, a part or a mapping of vectors as a composition.
 
     Args:
         what: A composition, what `select` returned, vectors by domain, or one vector, whose
@@ -259,130 +259,6 @@ def as_composition(what: Steerable) -> Composition:
         "to Vector",
         do="load vectors with Vector.load and join them with compose(...)",
     )
-
-
-def given(
-    coefficients: CoefficientsLike | None,
-    by_domain: Mapping[str, float],
-    domains: Sequence[str],
-    arguments: Sequence[str] = (),
-) -> CoefficientsLike | None:
-    """Return the coefficients given, as an argument or by keyword; None if there are none."""
-    check_keywords(by_domain, domains, arguments)
-    if coefficients is not None and by_domain:
-        raise CompositionError(
-            "coefficients given twice",
-            found=f"{coefficients!r} and {by_domain}",
-            expected="one of both",
-            do="use either the argument or keywords",
-        )
-    return (by_domain or None) if coefficients is None else coefficients
-
-
-def coefficient_rows(
-    value: CoefficientsLike, domains: Sequence[str]
-) -> tuple[Float[Tensor, "row domain"], bool]:
-    """Return coefficients as rows, and whether there is one row per prompt."""
-    per_row = False
-    if not isinstance(value, Tensor | Mapping | Sequence) and hasattr(value, "__array__"):
-        value = value.__array__().tolist()  # NumPy's, or of a library that gives one
-    if isinstance(value, Mapping):
-        rows = torch.tensor([_row(value, domains)], dtype=torch.float64)
-    elif is_number(value):
-        rows = torch.full((1, len(domains)), number(value), dtype=torch.float64)
-    elif isinstance(value, Tensor) and value.ndim in (0, 1, 2) and _of_numbers(value):
-        rows = value.detach().cpu().to(torch.float64, copy=True)
-        per_row = value.ndim == 2
-        rows = rows.expand(1, len(domains)).clone() if value.ndim == 0 else torch.atleast_2d(rows)
-    elif isinstance(value, Sequence) and not isinstance(value, _TEXT) and len(value) > 0:
-        per_row = isinstance(value[0], Mapping | Sequence)
-        listed = value if per_row else [value]
-        rows = torch.tensor([_listed_row(r, domains) for r in listed], dtype=torch.float64)
-    else:
-        rows = torch.empty(0)
-    if not _usable(rows, domains):
-        raise CompositionError(
-            "coefficients that cannot be used",
-            found=_short(value),
-            expected=f"numbers within float32 (±3.4e38) for {list(domains)}: one, one each, or one "
-            "row per prompt",
-            do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",
-        )
-    return rows, per_row
-
-
-def _of_numbers(value: Tensor) -> bool:
-    """Whether a tensor holds real numbers, there to be read."""
-    there = value.layout == torch.strided and not value.is_meta
-    return there and not value.is_complex() and value.dtype != torch.bool
-
-
-def _short(value: object) -> str:
-    """Return what was given, cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError as error:  # an integer of thousands of digits is not printed
-        text = str(error)
-    return text if len(text) <= 200 else f"{text[:60]} … ({len(text)} characters)"
-
-
-def _usable(rows: Tensor, domains: Sequence[str]) -> bool:
-    right = rows.ndim == 2 and len(rows) > 0 and rows.shape[1] == len(domains)
-    return right and bool(torch.isfinite(rows.float()).all())  # what float32 cannot hold is none
-
-
-def _check_coefficients(rows: Tensor, domains: Sequence[str], per_row: bool) -> None:
-    right = isinstance(rows, Tensor) and _usable(rows, domains)
-    if not right or (len(rows) > 1 and not per_row):
-        raise CompositionError(
-            "coefficients that cannot be used",
-            found=_short(rows),
-            expected=f"a tensor [row, {len(domains)}] of finite numbers for {list(domains)}, "
-            "with one row unless per_row=True",
-            do="compose(...) and call what it returns: knobs(0.5), knobs([row, row])",
-        )
-
-
-def _listed_row(row: object, domains: Sequence[str]) -> list[float]:
-    if isinstance(row, Mapping):
-        return _row(row, domains)
-    if isinstance(row, Sequence) and len(row) == len(domains) and not isinstance(row, _TEXT):
-        return [number(x) for x in row]
-    raise CompositionError(
-        "a coefficient row that cannot be used",
-        found=_short(row),
-        expected=f"one number for each of {list(domains)}",
-        do="write every row in full, or as a mapping from domain to number",
-    )
-
-
-def _row(by_domain: Mapping[str, float], domains: Sequence[str]) -> list[float]:
-    unknown = [name for name in by_domain if name not in domains]
-    if unknown:
-        raise CompositionError(
-            "unknown domain",
-            found=unknown,
-            expected=f"among {list(domains)}",
-            do="check the spelling, or compose a vector for it",
-        )
-    return [number(by_domain.get(name, 0.0)) for name in domains]
-
-
-def number(value: object) -> float:
-    """Return a coefficient as a plain float."""
-    if isinstance(value, Tensor) and value.ndim == 0 and _of_numbers(value):
-        value = value.item()
-    if not is_number(value):
-        raise CompositionError(
-            "a coefficient is no number",
-            found=repr(value),
-            expected="a float",
-            do="pass a number",
-        )
-    try:
-        return float(value)  # type: ignore[arg-type]  # is_number said so
-    except OverflowError:
-        return float("inf")  # refused with all that is not finite
 
 
 def _part(name: str, value: Vector | Part) -> Part:

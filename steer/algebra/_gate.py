@@ -1,4 +1,4 @@
-"""Which domains a prompt belongs to: decided once at the prompt, multiplied into coefficients."""
+"""The domain gate: decides once per prompt which domains it belongs to, and scales coefficients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import is_number
+from steer._check import number
 from steer.algebra._site import Residual
 from steer.errors import CompositionError
 from steer.show import Shown
@@ -35,7 +35,8 @@ class DomainGate(Shown):
         accuracy: Share of held-out prompts whose own domain alone was opened, if measured.
 
     Raises:
-        CompositionError: Names and centroids do not match, or a value is not finite.
+        CompositionError: Names and centroids do not match, or a centroid is not finite.
+        ArgumentError: The margin is negative, or the accuracy no share.
     """
 
     domains: tuple[str, ...]
@@ -55,13 +56,9 @@ class DomainGate(Shown):
                 expected="a tensor [domain + background, d_model]",
                 do="build the gate with steer.domain_gate(...)",
             )
-        if self.accuracy is not None and not (is_number(self.accuracy) and 0 <= self.accuracy <= 1):
-            raise CompositionError(
-                "a gate's accuracy is a share",
-                found=repr(self.accuracy),
-                expected="0 to 1",
-                do="leave it out if it was not measured",
-            )
+        if self.accuracy is not None:
+            number("accuracy", self.accuracy, least=0, most=1, do="leave it out if not measured")
+        number("margin", self.margin, least=0)
         ok = centroids.ndim == 2 and len(set(self.domains)) == len(self.domains) > 0
         if not ok or centroids.shape[0] < len(self.domains):
             raise CompositionError(
@@ -70,13 +67,11 @@ class DomainGate(Shown):
                 expected="distinct names and at least one centroid [d_model] for each",
                 do="build the gate with steer.domain_gate(...)",
             )
-        usable = is_number(self.margin) and 0 <= self.margin < float("inf")
-        if not (usable and bool(torch.isfinite(centroids).all())):
+        if not torch.isfinite(centroids).all():
             raise CompositionError(
-                "the gate holds an unusable value",
-                found=f"margin {self.margin!r}, finite centroids: "
-                f"{bool(torch.isfinite(centroids).all())}",
-                expected="finite centroids and a finite margin of at least 0",
+                "the gate's centroids are not finite",
+                found=f"{int((~torch.isfinite(centroids)).sum())} values of NaN or infinity",
+                expected="finite numbers",
                 do="build the gate with steer.domain_gate(...)",
             )
         with torch.inference_mode(False):  # it outlives the call in which it is made

@@ -1,4 +1,4 @@
-"""Keyword arguments that are neither domains nor arguments: what was probably meant."""
+"""Suggestions for keyword arguments that are neither a domain nor an argument."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -37,7 +37,7 @@ _MEANT: Mapping[str, str] = MappingProxyType(
 def check_keywords(
     given: Mapping[str, object], domains: Iterable[str], arguments: Iterable[str] = ()
 ) -> None:
-    """Refuse keywords that name no domain."""
+    """Raise for keywords that name no domain, with a suggestion."""
     known, own = list(domains), list(arguments)
     unknown = [name for name in given if name not in known]
     if not unknown:
@@ -52,6 +52,6 @@ def check_keywords(
 
 
 def meant(name: str, known: Iterable[str]) -> str | None:
-    """Return what to do about a keyword that nothing takes, if that can be told."""
+    """Return a suggestion for an unknown keyword, if there is one."""
     near = get_close_matches(name, list(known), n=1)
     return _MEANT.get(name, f"write {near[0]}" if near else None)

@@ -1,4 +1,4 @@
-"""Where a vector comes from, and what it was tuned for: plain frozen records."""
+"""Frozen records of a vector: how it was made, measured and tuned."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _SCALE = re.compile(r"scale\((-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\)")
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What identifies the model and tokenizer that a vector belongs to.
+    """The identity of the model and tokenizer that a vector belongs to.
 
     Args:
         model_id: Name or path given at load.
@@ -65,7 +65,7 @@ class Provenance:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was wrong with the pairs, a sentence each, as `Activations.warnings` says it."""
+        """The warnings about the pairs, as in `Activations.warnings`, one sentence each."""
         said = self.arguments.get("warnings")
         return tuple(map(str, said)) if isinstance(said, tuple) else ()
 
@@ -84,7 +84,7 @@ def _frozen(value: object) -> object:
 
 
 def thawed(value: object) -> object:
-    """Return a JSON value with plain dicts and lists in place of frozen mappings and tuples."""
+    """Return a frozen JSON value as plain dicts and lists."""
     if isinstance(value, Mapping):
         return {key: thawed(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -93,7 +93,7 @@ def thawed(value: object) -> object:
 
 
 def combined(left: Provenance, right: Provenance) -> Provenance:
-    """Return the provenance of a combination of two vectors: what both agree on."""
+    """Return the provenance of a sum of two vectors: the values that both share."""
     a, b = left.model, right.model
     if a and b and a.config != b.config:
         raise AlgebraError(
@@ -134,12 +134,12 @@ def _recordings(made: Provenance) -> dict[str, int]:
 
 
 def recorded(provenance: Provenance, form: str) -> Provenance:
-    """Return a provenance whose arguments list one more form."""
+    """Return a provenance with one more entry in the `forms` of its arguments."""
     return _with_forms(provenance, (*_forms(provenance), form))
 
 
 def multiplied(provenance: Provenance, factor: float) -> Provenance:
-    """Return a provenance whose arguments list one more factor, joined with one just before it."""
+    """Return a provenance with one more factor in its `forms`, merged with a factor before it."""
     forms = _forms(provenance)
     before = _SCALE.fullmatch(str(forms[-1])) if forms else None
     if before is not None:
@@ -160,7 +160,7 @@ def _with_forms(provenance: Provenance, forms: tuple[object, ...]) -> Provenance
 
 
 def transferred(provenance: Provenance, model: ModelInfo) -> Provenance:
-    """Return a provenance of another model; its arguments tell which one it was made for."""
+    """Return a provenance for another model that records the first one as `made_for`."""
     before = provenance.model
     if before is None or before == model:
         return replace(provenance, model=model)
@@ -178,7 +178,7 @@ ERROR = 0.5
 
 @dataclass(frozen=True, slots=True)
 class LayerStats:
-    """What was measured about the direction at one layer.
+    """Statistics of the direction at one layer.
 
     Args:
         residual_norm: Mean ‖h‖ over the recorded tokens, in residual units.
@@ -198,13 +198,13 @@ def noisy_layers(stats: Mapping[int, LayerStats], norms: Mapping[int, float]) ->
 
 
 def mean_norms(left: LayerStats | None, right: LayerStats | None) -> LayerStats:
-    """Return the mean residual norm of two records; error bars do not survive a sum."""
+    """Return the statistics of a sum: the mean residual norm, without error bars."""
     norms = [s.residual_norm for s in (left, right) if s and s.residual_norm is not None]
     return LayerStats(sum(norms) / len(norms) if norms else None)
 
 
 def scaled(stats: LayerStats, factor: float) -> LayerStats:
-    """Return the record of a direction multiplied by a number."""
+    """Return the statistics of a direction multiplied by a number."""
     error = stats.standard_error
     return replace(stats, standard_error=None if error is None else error * abs(factor))
 

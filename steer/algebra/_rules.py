@@ -1,4 +1,4 @@
-"""What a vector's terms must satisfy, and the errors that say so."""
+"""Checks of the terms of a vector, and of the operands of its algebra."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ _KINDS = {(Residual, Direction), (Weight, LowRank), (Weight, Dense)}
 
 
 def check_terms(terms: Mapping[Site, Term]) -> None:
-    """Refuse terms that form no vector."""
+    """Raise unless the terms form a vector."""
     if not terms:
         raise AlgebraError(
             "a vector needs at least one site",
@@ -41,7 +41,7 @@ def check_terms(terms: Mapping[Site, Term]) -> None:
 
 
 def factor_of(number: float, *, inverse: bool = False) -> float:
-    """Return what a vector is multiplied by as a float."""
+    """Return the finite factor of a multiplication or division as a float."""
     try:
         factor = 1.0 / float(number) if inverse else float(number)
     except (OverflowError, ZeroDivisionError):
@@ -57,7 +57,7 @@ def factor_of(number: float, *, inverse: bool = False) -> float:
 
 
 def check_one_kind(*sites: Iterable[Site]) -> None:
-    """Refuse a mixture of residual and weight sites."""
+    """Raise if the operands mix residual and weight sites."""
     if len({type(site) for operand in sites for site in operand}) > 1:
         raise AlgebraError(
             "residual and weight sites have different units",

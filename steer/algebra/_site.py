@@ -1,4 +1,4 @@
-"""Where a vector acts: the residual stream after a block, or a named parameter."""
+"""Sites where a vector acts: the residual stream after a block, or a named parameter."""
 
 import re
 from dataclasses import dataclass

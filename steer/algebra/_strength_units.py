@@ -1,4 +1,4 @@
-"""Units in which a strength can be given beside the coefficient, each registered with one line."""
+"""Units of strength other than the coefficient, registered by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def register_unit(name: str, unit: Unit) -> None:
 def in_units(
     model: Any, composition: Composition, given: bool, **values: float | None
 ) -> Composition:
-    """Return a composition at the strength asked for: coefficients as given, or in one unit."""
+    """Return a composition at the requested strength: its coefficients, or a value in one unit."""
     asked = {name: value for name, value in values.items() if value is not None}
     if given + len(asked) > 1:
         raise CompositionError(

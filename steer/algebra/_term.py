@@ -1,8 +1,7 @@
-"""What stands at one site: a direction, a low-rank matrix or a dense array.
+"""Terms, the values at single sites: a direction, a low-rank matrix or a dense array.
 
-Terms are frozen, and functions on them return new ones. A direction keeps a copy of the tensor
-it is given. Weight terms are large and keep the tensor itself: do not write to it afterwards. The
-rules of addition:
+Terms are frozen, and functions on them return new ones. A direction copies its tensor. Weight
+terms are large and keep the tensor itself: do not write to it afterwards. The rules of addition:
 
 ===========  =============  ==========================================
 left         right          sum
@@ -20,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steer._check import integer
 from steer.errors import AlgebraError
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -216,13 +216,7 @@ def truncate(term: Term, rank: int) -> Term:
     A low-rank term is reduced through its factors, without forming the product. Terms that are
     no matrices (directions, biases) are returned as they are.
     """
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise AlgebraError(
-            "a rank must be a positive integer",
-            found=repr(rank),
-            expected="1, 2, 3, …",
-            do="pass the rank wanted",
-        )
+    rank = integer("rank", rank, least=1)
     if len(term.shape) != 2:
         return term
     if isinstance(term, LowRank):

@@ -1,4 +1,4 @@
-"""An element of the direct sum of all sites: an immutable map from site to term."""
+"""Vectors: immutable maps from sites to terms, with the algebra of a vector space."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -328,7 +328,7 @@ class Vector(Shown):
         return replace(self, terms=moved)
 
     def for_model(self, model: ModelInfo) -> "Vector":
-        """Return the vector as one of another model, if you know that it transfers.
+        """Return the vector for use with another model to which you know that it transfers.
 
         Fingerprints then no longer stand against it; widths, layers and weight names are checked
         where it is used. Everything measured on the other model (norms, tuning, gate) is kept, and

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steer._check import as_layers, as_list
 from steer.algebra import Composition, Part, Scope, parse_scope
-from steer.algebra._composition import coefficient_rows, number
+from steer.algebra._coefficients import coefficient_rows, number
 from steer.errors import SelectionError
 
 Row = tuple[float, ...]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.algebra import CoefficientsLike, Composition, DomainGate, Weight
-from steer.algebra._composition import coefficient_rows
+from steer.algebra._coefficients import coefficient_rows
 from steer.engine import Batch, HooksEngine, injector_of
 from steer.engine._branches.branches import branched_logprobs
 from steer.engine._branches.trial import fastest_tokens, uncut_reason

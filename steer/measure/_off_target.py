@@ -10,7 +10,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from steer.algebra import CoefficientsLike, as_composition
-from steer.algebra._composition import Steerable, coefficient_rows
+from steer.algebra._coefficients import coefficient_rows
+from steer.algebra._composition import Steerable
 from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._data import pairs_by_domain

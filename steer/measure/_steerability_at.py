@@ -6,7 +6,8 @@ import torch
 
 from steer._check import as_list
 from steer.algebra import as_composition
-from steer.algebra._composition import Steerable, coefficient_rows
+from steer.algebra._coefficients import coefficient_rows
+from steer.algebra._composition import Steerable
 from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._data import pairs_by_domain

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from steer._check import as_layers, as_list, integer
 from steer.algebra import CoefficientsLike, DomainGate, ModelInfo, Scope, as_composition
-from steer.algebra._composition import Steerable, given
+from steer.algebra._coefficients import given
+from steer.algebra._composition import Steerable
 from steer.algebra._strength_units import in_units
 from steer.engine import Batch, Engine, HooksEngine
 from steer.engine._base import WeightMode

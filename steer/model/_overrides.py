@@ -14,7 +14,7 @@ from steer.algebra import (
     Vector,
     parse_scope,
 )
-from steer.algebra._composition import coefficient_rows
+from steer.algebra._coefficients import coefficient_rows
 
 
 def with_own(

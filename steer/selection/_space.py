@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from steer._check import as_list
 from steer.algebra import Composition
-from steer.algebra._composition import coefficient_rows, number
+from steer.algebra._coefficients import coefficient_rows, number
 from steer.errors import SelectionError
 
 Index = tuple[int, ...]  # which value of each domain

@@ -10,11 +10,14 @@ import torch
 
 import steer as library
 from steer import DomainGate, Vector
+from steer.algebra import operators
 from steer.cli._common import load_model
 from steer.demo import load_model as load_demo
 from steer.demo.language import NEUTRAL_PROMPTS, pairs
 from steer.errors import ArchitectureError
+from steer.extract import POSITIONS
 from tests.cli.run import steer
+from tests.registered import METHODS
 from tests.tiny import tiny_model, tiny_tokenizer
 
 QUESTION = "I have gout again. Can you help?"
@@ -216,7 +219,7 @@ def test_generate_takes_scope_and_operator(file: str) -> None:
 
 def test_methods_lists_what_there_is() -> None:
     printed = good("methods")
-    for name in ("palrs", "mean_difference", "template", "response_mean", "add", "ablate"):
+    for name in (*METHODS, *POSITIONS, *operators()):
         assert name in printed
 
 

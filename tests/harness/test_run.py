@@ -21,6 +21,7 @@ from steer.errors import (
 )
 from steer.harness import HarnessError, HarnessResult, run_harness
 from tests.harness import files
+from tests.registered import SCOPES
 from tests.tiny import tiny_model, tiny_tokenizer
 
 CHOICES = ["truthfulqa_mc1", "truthfulqa_mc2", "persona:sober", "harmless"]
@@ -53,7 +54,7 @@ def responses(result: HarnessResult, condition: Any, task: str) -> list[Any]:
     return [item["resps"] for item in result.items[condition][task]]
 
 
-@pytest.mark.parametrize("scope", ["all", "prompt", "response", "last_prompt", "all[5:30]"])
+@pytest.mark.parametrize("scope", [*SCOPES, "all[5:30]"])
 def test_likelihoods_are_those_of_the_steered_model(
     lm: steer.Model, knob: steer.Composition, data: Path, scope: str
 ) -> None:

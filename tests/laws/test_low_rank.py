@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from steer.algebra import Dense, Direction, LowRank, Residual, Vector, Weight
 from steer.algebra import _term as terms_
-from steer.errors import AlgebraError
+from steer.errors import ArgumentError
 from tests.laws.spaces import NUMBERS, SEEDS, normal
 
 W = Weight("w")
@@ -94,5 +94,5 @@ def test_truncation_keeps_the_dtype_and_what_is_no_matrix():
 
 @pytest.mark.parametrize("rank", [0, -1, 1.0, True])
 def test_a_rank_is_a_positive_integer(rank):
-    with pytest.raises(AlgebraError, match="positive integer"):
+    with pytest.raises(ArgumentError, match="rank must be an integer"):
         Vector({W: Dense(normal(0, 2, 2))}).truncate(rank)

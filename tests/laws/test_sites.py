@@ -10,6 +10,7 @@ from steer.algebra import Residual, Scope, Weight, parse_scope, parse_site
 from steer.algebra._scope import ALL
 from steer.algebra._site import EMBED, site_order
 from steer.errors import AlgebraError, CompositionError
+from tests.registered import SCOPES
 
 sites = st.one_of(
     st.integers(-1, 999_999).map(Residual), st.text(min_size=1, max_size=20).map(Weight)
@@ -21,7 +22,7 @@ markers = st.text(min_size=1, max_size=100).filter(
 marked = st.builds(str.__add__, st.sampled_from(["after:", "before:"]), markers)
 scopes = st.builds(
     lambda part, span: Scope(part, span[0], span[1] and span[0] + span[1]),
-    st.sampled_from(["all", "prompt", "response", "last_prompt"]) | marked,
+    st.sampled_from(SCOPES) | marked,
     ranges,
 )
 

@@ -10,15 +10,13 @@ from steer.engine._branches import trial
 from steer.errors import CompositionError, TextError
 from steer.measure import likelihoods
 from steer.model import exchange_batch
+from tests.conformance import cases
 from tests.conformance.cases import Snapshot, distance, gate, knobs, mixed
 from tests.measure.setting import ASKED, GIVEN, SETTINGS, check_equal, model, one_by_one
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 UNCUT = {"gemma2": "softcap", "falcon": "attention interface"}
-ONE_SCOPE = [
-    (scope, scope, scope)
-    for scope in ("all", "prompt", "response", "last_prompt", "all[3:]", "response[:18]", "all[:5]")
-]
+ONE_SCOPE = [(scope, scope, scope) for scope in cases.SCOPES]
 SCOPES = [*ONE_SCOPE, ("last_prompt", "response", "all[3:]"), ("all[900:]",) * 3]
 LAYERS = [
     ((1, 2), (1, 3), (2,)),

@@ -9,6 +9,7 @@ import torch
 import steer
 from steer.demo import smollm2
 from tests.real.data import QUESTIONS, pairs
+from tests.registered import SCOPES
 from tests.weights import everywhere
 
 LAYER = 16
@@ -71,7 +72,7 @@ def test_rows_equal_their_prompts_alone(lm: steer.Model, vector: steer.Vector) -
         assert close(together[k], alone)
 
 
-@pytest.mark.parametrize("scope", ["all", "prompt", "response", "last_prompt"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_generating_with_a_cache_equals_the_full_forward(
     lm: steer.Model, vector: steer.Vector, scope: str
 ) -> None:
