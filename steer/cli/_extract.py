@@ -148,7 +148,7 @@ def _check_used(options: Mapping[str, object], *, chooses: bool) -> None:
 
 def _check_files(out: str, names: tuple[str | None, ...]) -> None:
     """Refuse files that cannot be written before anything is computed."""
-    from steer.algebra._file.names import check_file_name
+    from steer.algebra._file.folder import check_file_name
 
     if len(names) > 1 and "{domain}" not in out:
         raise CompositionError(

@@ -1,4 +1,4 @@
-"""Activations: what of the residual stream is kept of preference pairs."""
+"""Recorded activations: statistics of the residual stream over preference pairs."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from steer.algebra import ModelInfo
 from steer.errors import RecordingError
 from steer.extract._data_checks import problems
-from steer.extract._file import Recording, load_recording, save_recording
+from steer.extract._file import load_recording, save_recording
 from steer.extract._kept import KeptPairs
 from steer.extract._moments import Moments
 from steer.extract._responses import Responses
@@ -94,7 +94,7 @@ class Activations(Shown):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with these pairs, a sentence each; see `steer.errors.DataWarning`."""
+        """Problems of the pairs, one sentence each; see `steer.errors.DataWarning`."""
         return problems(self.moments, self.responses)
 
     @property
@@ -178,8 +178,7 @@ class Activations(Shown):
         Raises:
             VectorFileError: The file cannot be written, or a value is not finite.
         """
-        found = self.moments, self.layers, self.recordings, self.model, self.path
-        save_recording(Recording(*found, self.kept, self.responses), path)
+        save_recording(self, path)
 
     @classmethod
     def load(cls, path: "str | os.PathLike[str]") -> "Activations":
@@ -195,9 +194,7 @@ class Activations(Shown):
             VectorFileError: The file is damaged, foreign, of a newer version or holds values that
                 cannot be used.
         """
-        found = load_recording(path)
-        what = found.moments, found.layers, found.recordings, found.model, found.path
-        return cls(*what, found.kept, found.responses)
+        return cls(**load_recording(path))
 
     def _card(self) -> "Card":
         from steer.extract._card import activations_card
@@ -206,7 +203,7 @@ class Activations(Shown):
 
 
 def _check_alike(left: Activations, right: Activations) -> None:
-    """Refuse to join recordings of unlike things, or of the same pairs."""
+    """Raise unless two recordings match in all but their pairs."""
     for what, a, b in (
         ("models", left.model, right.model),
         ("positions", left.positions, right.positions),
@@ -233,7 +230,7 @@ def _check_alike(left: Activations, right: Activations) -> None:
 
 
 def _responses(left: Activations, right: Activations) -> dict[str | None, Responses]:
-    """Return the counts of the domains whose every pair was counted."""
+    """Return the response counts of the domains for which all recordings have them."""
     found = {}
     for domain in (*left.recordings, *right.recordings):
         parts = [a.responses.get(domain) for a in (left, right) if domain in a.recordings]

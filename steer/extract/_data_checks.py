@@ -1,4 +1,4 @@
-"""Checks of pairs by their texts and recorded moments: why a vector of them may not steer."""
+"""Checks of preference pairs, by text and moments, for problems that weaken a vector."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,10 @@ def problems(
     *,
     noise: bool = True,
 ) -> tuple[str, ...]:
-    """Return what is wrong with the pairs of a recording, a sentence each."""
+    """Return the problems of the pairs of a recording, one sentence each.
+
+    Without `noise`, error/norm is left out, which the statistics of a vector tell as well.
+    """
     domains = tuple(dict.fromkeys(domain for domain, _ in moments))
     found = []
     for domain in domains:
@@ -49,7 +52,7 @@ def problems(
 
 
 def warn_of(found: Sequence[str]) -> None:
-    """Warn the caller's caller once of all that is wrong with pairs."""
+    """Issue one `DataWarning` with all problems, at the level of the caller's caller."""
     if found:
         said = "\n".join(f"  - {sentence}" for sentence in found)
         warnings.warn(
@@ -60,7 +63,7 @@ def warn_of(found: Sequence[str]) -> None:
 
 
 def _of_texts(responses: Responses | None) -> Iterator[str]:
-    """Yield what the texts alone show."""
+    """Yield the problems that the texts alone show."""
     if responses is None or responses.pairs < MIN_PAIRS:
         return
     n, counts = responses.pairs, responses.counts
@@ -91,7 +94,7 @@ def _of_texts(responses: Responses | None) -> Iterator[str]:
 
 
 def _of_positions(moments: Mapping[str, Moments], noise: bool) -> Iterator[str]:
-    """Yield what the moments at the positions of one domain show."""
+    """Yield the problems that the moments of one domain show."""
     every = {position: m for position, m in moments.items() if m.count >= MIN_PAIRS}
     blind = [position for position, m in every.items() if _sees_nothing(m)]
     rest = {position: m for position, m in every.items() if position not in blind}
@@ -115,7 +118,7 @@ def _of_positions(moments: Mapping[str, Moments], noise: bool) -> Iterator[str]:
 
 
 def _sees_nothing(m: Moments) -> bool:
-    """Return whether single differences are within rounding of the stream at every layer."""
+    """Return whether differences are within rounding of the stream at every layer."""
     total = m.second.sum(dim=-1) / m.count + m.difference.square().sum(dim=-1)
     return bool((total.sqrt() <= NO_DIFFERENCE * m.norm).all())
 
@@ -127,7 +130,7 @@ def _is_noise(m: Moments) -> bool:
 
 
 def _is_parallel(m: Moments) -> bool:
-    """Return whether single differences spread widely along their mean at most layers looked at."""
+    """Return whether differences spread widely along their mean at most layers with controls."""
     if m.shuffled is None:
         return False
     rows = layers_read(len(m.norm))

@@ -1,4 +1,4 @@
-"""Fitting a domain gate on the prompts of preference pairs, and measuring how it routes."""
+"""Fitting a domain gate on prompts, and measuring its routing accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import as_integer
+from steer._check import integer
 from steer.algebra import DomainGate
 from steer.engine import unsteered
 from steer.errors import CompositionError
@@ -48,22 +48,15 @@ def domain_gate(
         The gate; its `accuracy` is the share of held-out prompts that open their domain alone.
 
     Raises:
-        CompositionError: No domain, a domain without prompts, no such layer, nothing to choose
-            between (one domain and no background).
-        ArgumentError: Prompts are given as one text and in no sequence.
+        CompositionError: No domain, a domain without prompts, or one domain and no background.
+        ArgumentError: No such layer, or prompts that are one text and no sequence.
         SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """
     check_model(model)
     unsteered(model.engine, "domain_gate")
-    at = as_integer(layer)
-    if at is None or not -1 <= at < model.n_layers:
-        raise CompositionError(
-            "a gate reads a layer that the model does not have",
-            found=f"layer {layer!r}",
-            expected=f"-1 (the embedding) to {model.n_layers - 1}",
-            do="take a layer at or below the first that is steered",
-        )
+    do = "take a layer at or below the first steered one; -1 is the embedding output"
+    layer = integer("layer", layer, least=-1, most=model.n_layers - 1, do=do)
     grouped, background = _by_domain(prompts), as_prompts(background, "background prompts")
     if len(grouped) == 1 and not background:
         raise CompositionError(

@@ -1,4 +1,4 @@
-"""The activations of single pairs, which moments average away."""
+"""The activations of single pairs."""
 
 from dataclasses import dataclass
 
@@ -27,11 +27,12 @@ class KeptPairs:
         """Chosen − rejected of each pair, in float64."""
         return self.chosen.double() - self.rejected.double()
 
-    def join(self, other: "KeptPairs") -> "KeptPairs":
+    def join(self, *others: "KeptPairs") -> "KeptPairs":
         """Return these pairs followed by others.
 
         Args:
-            other: The activations of other pairs.
+            *others: The activations of other pairs.
         """
-        chosen = torch.cat([self.chosen, other.chosen])
-        return KeptPairs(chosen, torch.cat([self.rejected, other.rejected]))
+        parts = (self, *others)
+        chosen = torch.cat([part.chosen for part in parts])
+        return KeptPairs(chosen, torch.cat([part.rejected for part in parts]))

@@ -101,7 +101,7 @@ def vector_of(
 def with_difference(
     activations: Activations, domain: str | None, position: str, layers: Sequence[int]
 ) -> list[int]:
-    """Return those of some layers where the mean of the chosen is not that of the rejected."""
+    """Return the layers at which the means of chosen and rejected differ."""
     differs = activations.of(domain, position).difference.any(dim=-1)
     return [layer for layer in layers if differs[activations.layers.index(layer)]]
 

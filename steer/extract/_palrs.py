@@ -1,9 +1,9 @@
 """PaLRS: one layer and position by alignment with the chosen mean, rescaled to its norm."""
 
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Literal
 
+from steer._check import as_integer, is_number, one_of
 from steer.algebra import Vector
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
@@ -55,7 +55,8 @@ def palrs(
 
     Raises:
         RecordingError: No such domain or position, layers that were not recorded or that could
-            mean fractions as well, no difference at all, or an unknown alignment.
+            mean fractions as well, or no difference at all.
+        ArgumentError: An unknown alignment.
 
     Reference:
         arXiv 2509.23982; the choice of positions and layers follows 2406.11717.
@@ -65,7 +66,7 @@ def palrs(
     template = tuple(filter(is_template_token, activations.positions))
     asked = template or activations.positions if named is None else tuple(named)
     wanted = _wanted(activations, layers)
-    _check_alignment(alignment)
+    one_of("alignment", alignment, ("cosine", "dot"))
     best: tuple[float, str, int] | None = None
     for position in asked:
         moments = activations.of(domain, position)
@@ -103,57 +104,39 @@ def _aligned(moments: Moments, row: int, alignment: Alignment) -> float:
     return dot / lengths if lengths > 0 else 0.0
 
 
-def _check_alignment(alignment: str) -> None:
-    if alignment not in ("cosine", "dot"):
-        raise RecordingError(
-            "unknown alignment",
-            found=repr(alignment),
-            expected="cosine | dot",
-            do="leave it out for cosine",
-        )
-
-
 def _wanted(activations: Activations, layers: tuple[float, float] | Sequence[int]) -> list[int]:
-    """Return the recorded layers meant by a range of depths or a list of layers."""
+    """Return the recorded layers in a range of depths or a list of layers."""
     if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
         raise _unclear(layers)
-    if isinstance(layers, tuple) and len(layers) == 2 and not all(map(_whole, layers)):
-        return _in_range(activations, layers)
-    if isinstance(layers, tuple) and len(layers) == 2 and set(layers) <= {0, 1}:
+    whole = [as_integer(layer) for layer in layers]
+    two = isinstance(layers, tuple) and len(layers) == 2
+    if two and None in whole:
+        return _in_range(activations, *layers)
+    if two and set(whole) <= {0, 1}:
         raise _unclear(layers)
-    missing = [layer for layer in layers if not _whole(layer) or layer not in activations.layers]
-    if missing:
+    if missing := [x for x, n in zip(layers, whole, strict=True) if n not in activations.layers]:
         raise RecordingError(
             "these layers were not recorded",
             found=f"{missing} in layers={layers!r}",
             expected=f"some of the recorded layers {list(activations.layers)}",
             do="name recorded layers, or record these as well",
         )
-    return [layer for layer in activations.layers if layer in layers]
+    return [layer for layer in activations.layers if layer in whole]
 
 
-def _in_range(activations: Activations, fractions: tuple[float, float]) -> list[int]:
-    if not all(map(_fraction, fractions)):
-        raise _unclear(fractions)
-    low, high = fractions
+def _in_range(activations: Activations, low: float, high: float) -> list[int]:
+    if not all(is_number(end) and 0 <= end <= 1 for end in (low, high)):
+        raise _unclear((low, high))
     depth = activations.model.n_layers if activations.model else max(activations.layers) + 1
     wanted = [layer for layer in activations.layers if low <= layer / depth < high]
     if not wanted:
         raise RecordingError(
             "no recorded layer lies in the range",
-            found=f"layers={fractions!r} of {depth} blocks",
+            found=f"layers={(low, high)!r} of {depth} blocks",
             expected=f"a range that holds some of the recorded layers {list(activations.layers)}",
             do="widen the range, or record more layers",
         )
     return wanted
-
-
-def _fraction(value: object) -> bool:
-    return isinstance(value, Real) and 0 <= float(value) <= 1
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _unclear(layers: object) -> RecordingError:

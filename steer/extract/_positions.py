@@ -1,4 +1,4 @@
-"""Where activations are read: positions by meaning, turned into tokens of encoded pairs."""
+"""Reading positions: named by meaning, resolved to tokens of encoded pairs."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ def is_template_token(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One pair, ready to run."""
+    """One encoded pair: for each position the places of the chosen side, then of the rejected."""
 
     domain: str | None
     number: int
@@ -50,7 +50,7 @@ class Unit:
 
 
 def plan(tokenizer: Any, pairs: Sequence[Pair], at: At) -> tuple[tuple[str, ...], tuple[Unit, ...]]:
-    """Encode pairs and find the tokens to read."""
+    """Return the labels of the positions, and each pair encoded with the tokens to read."""
     readers = _readers(at)
     in_exchange = {name: f for name, f in readers.items() if f is not None}
     in_template = [name for name in readers if name not in in_exchange]

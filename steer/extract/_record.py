@@ -117,7 +117,7 @@ def record(
         {domain: (part.fingerprint,) for domain, part in parts.items()},
         getattr(model, "info", None),
         path,
-        None if kept is None else {key: _in_one(batches) for key, batches in kept.items()},
+        None if kept is None else {key: first.join(*rest) for key, (first, *rest) in kept.items()},
         {d: Responses.of((p.chosen, p.rejected) for p in part) for d, part in parts.items()},
     )
     warn_of(found.warnings)
@@ -138,7 +138,7 @@ def packing_report(model: Model, longest: int = 32) -> Packing:
 def _checked(
     architecture: Architecture, pairs: Pairs, layers: Sequence[int] | None
 ) -> tuple[int, ...]:
-    """Return the layers wanted, ascending, after checking what recording needs."""
+    """Return the layers to record in ascending order, after checking model, pairs and layers."""
     if not len(pairs):
         raise RecordingError(
             "there are no pairs to record",
@@ -177,7 +177,7 @@ def _reader(
     max_tokens: int,
     packing: bool | None,
 ) -> tuple[str, Read]:
-    """Return how the texts are run, in words and as a function."""
+    """Return the name of the forward path, packed or padded with the reason, and its function."""
     found = Packing(False, "asked for by packing=False", longest)
     if packing is not False:
         found = packing_of(architecture, longest)
@@ -197,7 +197,7 @@ def _reader(
 
 
 def _batches(units: Sequence[Unit], max_tokens: int, room: int) -> Iterator[list[Unit]]:
-    """Yield units in order, in even batches within `max_tokens` tokens and `room` averages."""
+    """Yield units in order, in even batches of at most `max_tokens` tokens and `room` averages."""
     costs = [unique_tokens(unit.sequences) for unit in units]
     even = sum(costs) / math.ceil(sum(costs) / max_tokens)
     batch: list[Unit] = []
@@ -215,7 +215,7 @@ def _batches(units: Sequence[Unit], max_tokens: int, room: int) -> Iterator[list
 def _shown(
     batches: Iterator[list[Unit]], units: Sequence[Unit], progress: bool
 ) -> Iterator[list[Unit]]:
-    """Yield batches while a progress bar counts their pairs; it disappears at the end."""
+    """Yield batches under a progress bar that counts pairs and disappears at the end."""
     from tqdm import tqdm
 
     hidden = None if progress else True  # None: hidden where the output is no terminal
@@ -242,7 +242,7 @@ def _take(
     positions: Sequence[str],
     means: Means,
 ) -> None:
-    """Merge the averages of a batch into the moments, and keep those of single pairs if wanted."""
+    """Merge the averages of a batch into the moments, and append them to the kept pairs."""
     sides = (len(batch), 2, len(positions))
     residual, norm = means.residual.unflatten(0, sides), means.norm.unflatten(0, sides)
     of_domain: dict[str | None, list[int]] = {}
@@ -258,12 +258,6 @@ def _take(
             if kept is not None:
                 single = KeptPairs(chosen.float(), rejected.float())
                 kept.setdefault((domain, position), []).append(single)
-
-
-def _in_one(parts: Sequence[KeptPairs]) -> KeptPairs:
-    """Return the pairs of all batches in one."""
-    chosen = torch.cat([part.chosen for part in parts])
-    return KeptPairs(chosen, torch.cat([part.rejected for part in parts]))
 
 
 def _check_finite(moments: Mapping[_Key, Moments], layers: Sequence[int]) -> None:

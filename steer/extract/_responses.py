@@ -1,4 +1,4 @@
-"""What the texts of responses give away about which one is chosen, without any model."""
+"""Counts over the texts of responses that give away the chosen one without any model."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ _COMPARED = 200  # characters of a response
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """Counts over the responses of some pairs.
+    """Counts over the responses of pairs.
 
     Responses are compared by the letters and digits of their first 200 characters, whatever the
     case.

@@ -50,7 +50,7 @@ class Shuffled:
 
 
 def layers_read(count: int) -> list[int]:
-    """Return which of the recorded layers have controls: all of up to four, else four of them."""
+    """Return the indices of the layers that have controls: all of up to four, else four."""
     most = min(count, _MOST_LAYERS)
     return [(2 * k + 1) * count // (2 * most) for k in range(most)]
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from steer._check import as_list
 from steer.algebra import Vector
-from steer.algebra._composition import number
-from steer.algebra._file.describe import checksum
-from steer.algebra._file.document import build_vector, read_document
-from steer.algebra._file.file import about, check_storable, damaged, inspect_header
+from steer.algebra._coefficients import number
+from steer.algebra._file.file import inspect_header
 from steer.errors import CheckpointError, CompositionError, MergeError
 from steer.network import Checkpoint
 from steer.store import path_of
+from steer.store._described import about, check_tensor
 
 Given = Vector | str | Path
 Part = Vector | Checkpoint
@@ -59,12 +58,12 @@ def mapped_vector(path: Path) -> Vector:
     """Return a validated vector whose tensors are views of the mapped file."""
     from safetensors import safe_open
 
+    from steer.algebra._file.document import build_vector, read_document
+
     document = read_document(inspect_header(path))
     tensors = {}
     with about(path), safe_open(path, framework="pt") as file:
         for name, info in document.tensors.items():
             tensors[name] = file.get_tensor(name)
-            if (digest := checksum(tensors[name])) != info.sha256:
-                raise damaged(f"bytes of {name!r} with SHA-256 {digest}", info.sha256)
-            check_storable(name, tensors[name])
+            check_tensor(name, tensors[name], info.sha256)
         return build_vector(document, tensors)

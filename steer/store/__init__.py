@@ -1,4 +1,4 @@
-"""Files: paths that are checked, writing whole or not at all, and strict containers."""
+"""Files: checked paths, atomic writing, and strict containers of tensors."""
 
 from steer.store._atomic import AtomicFile, AtomicFolder, write_bytes, write_text
 from steer.store._paths import (

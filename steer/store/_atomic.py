@@ -1,4 +1,4 @@
-"""Writing a file or a folder so that it appears under its name when it is complete."""
+"""Files and folders that appear under their name only when they are complete."""
 
 import contextlib
 import os
@@ -12,18 +12,10 @@ from steer.store._temporary import new_file, new_folder
 
 
 class AtomicFile:
-    """A file that gets its name with `commit`; left without one, nothing has changed.
+    """A file that replaces its target on `commit`; without a commit nothing changes.
 
-    It is written beside its place under another name, so that a process that is killed, or a disk
-    that is full, leaves the old file as it was. Permissions of a file that is replaced are kept.
-
-    Args:
-        path: What a user gave.
-        error: The class to raise.
-        parents: Whether missing folders are made.
-
-    Raises:
-        SteerError: No file can have this name, or what is there cannot be replaced.
+    It is written under a temporary name in the same folder, so that a killed process or a full
+    disk leaves the old file intact. The permissions of the old file are kept.
     """
 
     def __init__(self, path: object, error: ErrorKind, *, parents: bool = False) -> None:
@@ -39,23 +31,12 @@ class AtomicFile:
         return self
 
     def write(self, data: "bytes | memoryview") -> None:
-        """Write some bytes.
-
-        Args:
-            data: The bytes.
-
-        Raises:
-            SteerError: The operating system refused it, for instance as the disk is full.
-        """
+        """Write some bytes."""
         with accessing(self._path, self._error):
             self.file.write(data)
 
     def commit(self) -> None:
-        """Give the file its name.
-
-        Raises:
-            SteerError: The operating system refused it, for instance as the disk is full.
-        """
+        """Give the file its name."""
         with accessing(self._path, self._error):
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -69,19 +50,14 @@ class AtomicFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(OSError):  # what mattered was written by commit
+        with contextlib.suppress(OSError):  # commit has flushed and synced it
             self.file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink()
 
 
 class AtomicFolder:
-    """A new folder that gets its name with `commit`; left without one, nothing has changed.
-
-    Args:
-        target: The folder, whose parent exists; it does not exist, or is empty.
-        error: The class to raise.
-    """
+    """A new folder that gets its name on `commit`; without a commit nothing changes."""
 
     def __init__(self, target: Path, error: ErrorKind) -> None:
         self._target, self._error = target, error
@@ -92,11 +68,7 @@ class AtomicFolder:
         return self
 
     def commit(self) -> None:
-        """Give the folder its name.
-
-        Raises:
-            SteerError: The operating system refused it.
-        """
+        """Give the folder its name."""
         with accessing(self._target, self._error):
             os.replace(self.path, self._target)
 
@@ -112,33 +84,13 @@ class AtomicFolder:
 
 
 def write_bytes(path: object, data: bytes, error: ErrorKind, *, parents: bool = False) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: What a user gave; a file of that name is replaced.
-        data: What it holds.
-        error: The class to raise.
-        parents: Whether missing folders are made.
-
-    Raises:
-        SteerError: The file cannot be written.
-    """
+    """Write a file whole or not at all."""
     with AtomicFile(path, error, parents=parents) as out:
         out.write(data)
         out.commit()
 
 
 def write_text(path: object, text: str, error: ErrorKind, *, parents: bool = False) -> None:
-    r"""Write a text file whole or not at all, in UTF-8; half surrogate pairs become `\ud800`.
-
-    Args:
-        path: What a user gave; a file of that name is replaced.
-        text: What it holds.
-        error: The class to raise.
-        parents: Whether missing folders are made.
-
-    Raises:
-        SteerError: The file cannot be written.
-    """
+    r"""Write a text file whole or not at all, in UTF-8; half surrogate pairs become `\ud800`."""
     data = text.encode("utf-8", "backslashreplace")
     write_bytes(path, data, error, parents=parents)

@@ -1,19 +1,17 @@
 """The safetensors container: 8 bytes of header length, a JSON header, then the tensors' bytes."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from steer.errors import VectorFileError
-from steer.store import _fields as fields
 from steer.store import _strict_json as strict_json
-from steer.store._foreign import not_ours, not_safetensors
+from steer.store._refusals import damaged, not_ours, not_safetensors, wrong
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -21,13 +19,11 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
 DTYPE_NAMES = MappingProxyType({dtype: name for name, dtype in DTYPES.items()})
 _LENGTH = 8
 _MAX_HEADER = 2**25  # bytes: several times what the sites of the largest models need
-_MAX_DIMENSIONS = 16
-_ENTRY = ("dtype", "shape", "data_offsets")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor of the container."""
+    """One tensor of a container; `start` and `stop` count bytes from the start of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -37,74 +33,66 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What the header of a container says."""
+    """The header of a container: free texts, and tensors by name."""
 
     metadata: Mapping[str, str]
     entries: Mapping[str, Entry]
 
 
 def read_container(file: BinaryIO, size: int, *, key: str) -> Container:
-    """Read and verify the header: the tensors must fill the rest of the file without a gap."""
+    """Return the verified header; its tensors must fill the rest of the file without a gap."""
+    from steer.store._schema import TensorEntry, by_name, validated
+
     first = file.read(_LENGTH)
     length = int.from_bytes(first, "little")
     if len(first) < _LENGTH or not 2 <= length <= min(size - _LENGTH, _MAX_HEADER):
         raise not_safetensors(first + file.read(64), size, length)
     raw = file.read(length)
     try:
-        table = fields.mapping("the table", strict_json.loads(raw.decode()))
+        table = validated(dict[str, Any], "the table", strict_json.loads(raw.decode()))
     except UnicodeDecodeError as error:
-        raise _damaged("a header that is not UTF-8", "JSON text") from error
-    texts = fields.mapping("__metadata__", table.pop("__metadata__", {}))
+        raise damaged("a header that is not UTF-8", "JSON text") from error
+    metadata = table.pop("__metadata__", {})
+    texts = validated(dict[str, Any], "__metadata__", metadata)
     if key not in texts:
         raise not_ours(key, list(texts), list(table))
-    metadata = {
-        name: fields.text(f"__metadata__.{name}", item, empty=True) for name, item in texts.items()
-    }
     start = _LENGTH + length
-    entries = {name: _entry(name, item, start) for name, item in table.items()}
+    found = by_name(TensorEntry, "tensors", table)
+    entries = {
+        name: _entry(name, e.dtype, tuple(e.shape), e.data_offsets, start)
+        for name, e in found.items()
+    }
     _check_filled(entries, start, size)
-    return Container(metadata, entries)
+    return Container(by_name(str, "__metadata__", texts), entries)
 
 
-def _entry(name: str, value: object, base: int) -> Entry:
+def _entry(name: str, dtype: str, shape: tuple[int, ...], offsets: list[int], base: int) -> Entry:
     where = f"the tensor {name!r}"
-    found = fields.members(where, value, _ENTRY)
-    dtype = fields.text(where, found["dtype"])
     if dtype not in DTYPES:
-        raise fields.wrong(f"the dtype of {where}", dtype, " | ".join(DTYPES))
-    shape = read_shape(where, found["shape"])
-    offsets = fields.array(where, found["data_offsets"])
-    start, stop = (fields.integer(where, o) for o in offsets) if len(offsets) == 2 else (0, 0)
+        raise wrong(f"the dtype of {where}", dtype, " | ".join(DTYPES))
+    start, stop = offsets if len(offsets) == 2 else (0, 0)
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if stop - start != needed:
-        raise fields.wrong(f"the extent of {where}", f"data_offsets {offsets}", f"{needed} bytes")
+        raise wrong(f"the extent of {where}", f"data_offsets {offsets}", f"{needed} bytes")
     return Entry(dtype, shape, base + start, base + stop)
-
-
-def read_shape(where: str, value: object) -> tuple[int, ...]:
-    """Return a shape without empty dimensions."""
-    sizes = fields.array(where, value)
-    if len(sizes) > _MAX_DIMENSIONS:
-        raise fields.wrong(where, f"{len(sizes)} dimensions", f"at most {_MAX_DIMENSIONS}")
-    return tuple(fields.integer(f"the shape of {where}", n, low=1) for n in sizes)
 
 
 def _check_filled(entries: Mapping[str, Entry], start: int, size: int) -> None:
     end = start
     for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
         if entry.start != end:
-            raise _damaged(
+            raise damaged(
                 f"the tensor {name!r} at byte {entry.start}",
                 f"at byte {end}, without gap or overlap",
             )
         end = entry.stop
     if end != size:
         what = "truncated" if size < end else "longer than its header says"
-        raise _damaged(f"a file of {size} bytes, {what}", f"{end} bytes")
+        raise damaged(f"a file of {size} bytes, {what}", f"{end} bytes")
 
 
-def read_tensor(file: BinaryIO, entry: Entry) -> tuple[Tensor, str]:
-    """Return a tensor with memory of its own, and the SHA-256 of its bytes."""
+def read_tensor(file: BinaryIO, entry: Entry) -> Tensor:
+    """Return a tensor with memory of its own."""
     try:
         memory = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
     except RuntimeError as error:
@@ -117,8 +105,8 @@ def read_tensor(file: BinaryIO, entry: Entry) -> tuple[Tensor, str]:
     file.seek(entry.start)
     view = memory.numpy().data
     if file.readinto(view) != len(view):  # type: ignore[attr-defined]  # a BufferedReader
-        raise _damaged("a file that was cut while it was read", f"{entry.stop} bytes")
-    return memory.view(DTYPES[entry.dtype]).reshape(entry.shape), hashlib.sha256(view).hexdigest()
+        raise damaged("a file that was cut while it was read", f"{entry.stop} bytes")
+    return memory.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
@@ -147,12 +135,3 @@ def header_bytes(
             do="look at vector.provenance.arguments, and at the number of sites",
         )
     return len(raw).to_bytes(_LENGTH, "little") + raw
-
-
-def _damaged(found: str, expected: str) -> VectorFileError:
-    return VectorFileError(
-        "the file is damaged",
-        found=found,
-        expected=expected,
-        do="get the file again, or write it again with save",
-    )

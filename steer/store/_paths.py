@@ -1,4 +1,4 @@
-"""What users name as a file or folder, checked before it is used."""
+"""Paths that users give, checked before they are used."""
 
 import contextlib
 import os
@@ -14,16 +14,7 @@ ErrorKind = type[SteerError]
 
 
 def path_of(value: object, error: ErrorKind) -> Path:
-    """Return a path that the file system can be asked about; it need not exist.
-
-    Args:
-        value: What a user gave.
-        error: The class to raise.
-
-    Raises:
-        SteerError: It is no text and no `os.PathLike` of one, holds a NUL character or half a
-            surrogate pair, is too long, or leads through a folder that may not be read.
-    """
+    """Return a path that the file system accepts; nothing need exist there."""
     try:
         text = os.fspath(value)  # type: ignore[call-overload]  # anything else raises
         if not isinstance(text, str):
@@ -51,15 +42,7 @@ def path_of(value: object, error: ErrorKind) -> Path:
 
 @contextlib.contextmanager
 def accessing(name: object, error: ErrorKind) -> Iterator[None]:
-    """Raise what the operating system refuses within as an error of this library.
-
-    Args:
-        name: The file, for the message.
-        error: The class to raise.
-
-    Raises:
-        SteerError: The operating system refused something.
-    """
+    """Turn an `OSError` inside into an error of this library that names the file."""
     try:
         yield
     except OSError as cause:
@@ -74,16 +57,7 @@ def accessing(name: object, error: ErrorKind) -> Iterator[None]:
 
 
 def target_of(path: object, error: ErrorKind) -> Path:
-    """Return the file that a name stands for, after links, if it may be written or replaced.
-
-    Args:
-        path: What a user gave.
-        error: The class to raise.
-
-    Raises:
-        SteerError: No file can have this name, or what is there is a folder, a device, a pipe or
-            a socket, or write-protected.
-    """
+    """Return the ordinary or missing file behind a name and its links, to be written."""
     named = path_of(path, error)
     with accessing(named, error):
         found = _kind_of(named)
@@ -101,16 +75,7 @@ def target_of(path: object, error: ErrorKind) -> Path:
 
 @contextlib.contextmanager
 def readable(path: object, error: ErrorKind, *, kind: str = "a file") -> Iterator[BinaryIO]:
-    """Open an ordinary file to read it; what the operating system refuses is `error`.
-
-    Args:
-        path: What a user gave.
-        error: The class to raise.
-        kind: What is wanted, for the message.
-
-    Raises:
-        SteerError: It cannot be read, or is a folder, a device, a pipe or a socket.
-    """
+    """Open an ordinary file for reading; a folder, a device, a pipe or a socket is refused."""
     named = path_of(path, error)
     with accessing(named, error):
         found = _kind_of(named)
@@ -126,16 +91,7 @@ def readable(path: object, error: ErrorKind, *, kind: str = "a file") -> Iterato
 
 
 def read_file(path: object, error: ErrorKind, *, most: int) -> bytes:
-    """Return what an ordinary file holds.
-
-    Args:
-        path: What a user gave.
-        error: The class to raise.
-        most: The most bytes that are read.
-
-    Raises:
-        SteerError: It cannot be read, is no ordinary file, or is longer.
-    """
+    """Return the content of an ordinary file of at most `most` bytes."""
     with readable(path, error) as file:
         size = file_size(file)
         data = file.read(most + 1)
@@ -155,15 +111,7 @@ def file_size(file: BinaryIO) -> int:
 
 
 def folder_of(path: object, error: ErrorKind) -> Path:
-    """Return the folder that a name stands for; it may not exist yet.
-
-    Args:
-        path: What a user gave.
-        error: The class to raise.
-
-    Raises:
-        SteerError: No folder can have this name, or something else has it.
-    """
+    """Return a folder, which may not exist yet; no other kind of file may have its name."""
     folder = path_of(path, error)
     with accessing(folder, error):
         found = _kind_of(folder)
@@ -178,15 +126,7 @@ def folder_of(path: object, error: ErrorKind) -> Path:
 
 
 def folder_made(path: object, error: ErrorKind) -> Path:
-    """Return a folder, made with those above it where it does not exist.
-
-    Args:
-        path: What a user gave.
-        error: The class to raise.
-
-    Raises:
-        SteerError: It cannot be made, or something else has its name.
-    """
+    """Return a folder, created with its parents if it does not exist."""
     folder = folder_of(path, error)
     with accessing(folder, error):
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +134,7 @@ def folder_made(path: object, error: ErrorKind) -> Path:
 
 
 def _kind_of(path: Path) -> str:
-    """Return what stands at a path, after links."""
+    """Return the kind of file at a path, after links."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""JSON without its traps: canonical when written, and nothing ambiguous accepted when read."""
+"""Canonical JSON when written, and strict JSON when read: no duplicate keys, NaN or deep values."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def loads(text: str) -> object:
 
 
 def _check_size(text: str) -> None:
-    """Refuse a text of more values than any file of ours has, before anything is built from it."""
+    """Refuse a text with more values than any of our files has, before it is parsed."""
     found = sum(text.count(separator) for separator in ",:[{")
     if found > _MAX_SEPARATORS:
         raise _bad(f"{found} of the characters , : [ {{", f"at most {_MAX_SEPARATORS}")
@@ -63,7 +63,7 @@ def _no_constant(name: str) -> object:
 
 
 def _check_values(value: object) -> None:
-    """Look at every value, level by level; one function call each would take as long as parsing."""
+    """Check every value level by level, which is faster than one call for each value."""
     level: list[Any] = [value]
     for _ in range(_MAX_DEPTH + 1):
         inner: list[Any] = []

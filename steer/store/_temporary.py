@@ -1,7 +1,7 @@
-"""Names for what is not complete yet, and their removal once nobody writes there any more.
+"""Temporary names for incomplete files, and removal of those that killed processes left.
 
-Whoever writes holds a lock, which ends with the process. A temporary file that can be locked was
-left by a process that was killed.
+A writer holds a lock, which ends with its process; a temporary file that can be locked is thus a
+leftover.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 
 def new_file(folder: Path) -> tuple[Path, int]:
-    """Return a new empty file in a folder and its descriptor, which holds a lock."""
+    """Return a new empty file inside a folder, and its locked descriptor."""
     clear(folder)
     while True:
         path = folder / _name()
@@ -49,7 +49,7 @@ def _name() -> str:
 
 
 def _claimed(path: Path, descriptor: int) -> bool:
-    """Lock what was just made; return whether nobody cleared it away before."""
+    """Lock a new file; return False if another process removed it before that."""
     lock(descriptor)
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
@@ -58,7 +58,7 @@ def _claimed(path: Path, descriptor: int) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove what killed writers left in a folder; what cannot be removed stays."""
+    """Remove the leftovers of killed writers from a folder, as far as possible."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         left = [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name)]
         for path in left:

@@ -256,7 +256,7 @@ def test_responses_are_compared_by_letters_and_digits() -> None:
         (Responses(20, 21, 0, None), "much_longer"),
         (Responses(20, 15, 6, None), "much_shorter"),
         (Responses(20, 0, 0, {"a": (20, 0), "b": (0, 19)}), "20 times chosen and rejected"),
-        (Responses(2, 0, 0, {"": (2, 0), "b": (0, 2)}), "a text of counts"),
+        (Responses(2, 0, 0, {"": (2, 0), "b": (0, 2)}), "counts.0.text"),
     ],
 )
 def test_counts_that_cannot_be_are_not_saved(

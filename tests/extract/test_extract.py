@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steer.algebra import Vector
-from steer.errors import RecordingError
+from steer.errors import ArgumentError, RecordingError
 from steer.extract import (
     Activations,
     get_method,
@@ -168,7 +168,7 @@ def test_palrs_knows_the_depth_of_the_model() -> None:
 
 def test_palrs_refuses_what_it_cannot_choose_from() -> None:
     activations = made()
-    with pytest.raises(RecordingError, match="unknown alignment"):
+    with pytest.raises(ArgumentError, match="alignment is not one of"):
         palrs(activations, alignment="norm")  # type: ignore[arg-type]
     with pytest.raises(RecordingError, match="no position"):
         palrs(activations, positions=[])

@@ -11,6 +11,7 @@ HEAVY = (
     "transformers",
     "datasets",
     "nnsight",
+    "pydantic",
     "matplotlib",
     "pandas",
     "pyarrow",

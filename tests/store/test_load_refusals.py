@@ -200,7 +200,7 @@ TABLES = {
     "many dimensions": (entry(shape=[1] * 17 + [4]), "at most 16"),
     "another shape": (entry(shape=[2, 2]), "differ from their description"),
     "offsets out of range": (entry(data_offsets=[10**6, 10**6 + 16]), "without gap or overlap"),
-    "negative offsets": (entry(data_offsets=[-16, 0]), "an integer from 0"),
+    "negative offsets": (entry(data_offsets=[-16, 0]), "at least 0"),
     "offsets the wrong way round": (entry(data_offsets=[48, 32]), "16 bytes"),
     "three offsets": (entry(data_offsets=[0, 8, 16]), "16 bytes"),
     "one offset": (entry(data_offsets=[16]), "16 bytes"),
@@ -367,7 +367,7 @@ DESCRIPTIONS = {
     "negative layer": (put("sites/1/site", "resid_post.-2"), "unreadable site"),
     "site twice": (put("sites/1/site", "embed"), "embed twice"),
     "another layer": (put("sites/1/site", "resid_post.3"), "layers"),
-    "unknown term": (put("sites/1/term", "tensor"), "direction | low_rank | dense"),
+    "unknown term": (put("sites/1/term", "tensor"), "'direction', 'low_rank' or 'dense'"),
     "term of another kind": (put("sites/1/term", "dense"), "missing"),
     "weight as a direction": (put("sites/4/term", "direction"), "missing"),
     "layer beyond the model": (put("provenance/model/n_layers", 5), "layers below 5"),
@@ -377,15 +377,15 @@ DESCRIPTIONS = {
     "unknown scope": (put("tuning/scope", "everywhere"), "unknown scope"),
     "unreadable scope": (put("tuning/scope", "all[x]"), "unreadable scope"),
     "empty scope": (put("tuning/scope", "all[3:3]"), "range"),
-    "score": (put("tuning/score", 1.01), "a number from 0 to 1"),
-    "accuracy": (put("gate/accuracy", -0.1), "a number from 0 to 1"),
+    "score": (put("tuning/score", 1.01), "a number of at most 1"),
+    "accuracy": (put("gate/accuracy", -0.1), "a number of at least 0"),
     "margin": (put("gate/margin", -1), "gate.margin"),
     "more names than centroids": (put("gate/domains", ["a", "b", "c", "d"]), "do not match"),
     "a name twice": (put("gate/domains", ["a", "a"]), "do not match"),
     "no names": (put("gate/domains", []), "do not match"),
     "no gate": (put("gate", None), "extra ['gate.centroids']"),
     "norm": (put("layers/1/norm", 3.0), "the norm of layer 2"),
-    "negative norm": (put("layers/1/norm", -3.0), "the norm of layer 2"),
+    "negative norm": (put("layers/1/norm", -3.0), "layers.1.norm"),
     "layer twice": (put("layers/1/layer", 5), "layers"),
     "too few layers": (without("layers/0"), "layers"),
     "cosine": (put("layers/1/split_half_cosine", 1.5), "split_half_cosine"),
@@ -405,6 +405,21 @@ def test_descriptions_that_make_no_sense_are_refused(case, good, tmp_path):
     change, message = DESCRIPTIONS[case]
     found = refusal(write(tmp_path / "x", forged(good, change)))
     assert message in found
+
+
+MANY = {
+    "sites": (put("sites", [1] * 100_000), "sites.0"),
+    "members": (lambda d: d["gate"].update({str(n): n for n in range(100_000)}), "unknown"),
+    "tensors": (lambda d: d["tensors"].update({str(n): n for n in range(100_000)}), "tensors.0"),
+}
+
+
+@pytest.mark.parametrize("case", MANY)
+def test_many_wrong_values_are_refused_at_the_first_in_few_words(case, good, tmp_path):
+    change, message = MANY[case]
+    found = refusal(write(tmp_path / "x", forged(good, change)))
+    assert message in found
+    assert len(found) < 1000
 
 
 def test_a_forged_description_that_makes_sense_is_read(good, tmp_path):

@@ -201,7 +201,7 @@ def _set(*path, to):
         (_set("moments", 0, "position", to="other"), "each domain at each position"),
         (_set("moments", 1, to={}), "missing"),
         (_set("moments", to=[]), "each domain at each position"),
-        (_set("moments", 0, "pairs", to=0), "integer from 1"),
+        (_set("moments", 0, "pairs", to=0), "at least 1"),
         (_set("moments", 0, "halves", to=[1, 1]), "add up"),
         (_set("moments", 0, "halves", to=[5]), "add up"),
         (_set("tensors", "norm", "shape", to=[1]), "shape"),

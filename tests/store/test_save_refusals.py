@@ -55,7 +55,7 @@ REFUSED = {
     ),
     "no elements": (lambda: Vector.of({0: torch.ones(0)}), "at least one element"),
     "integer centroids": (lambda: with_gate(torch.ones(1, 4, dtype=torch.int64)), "torch.int64"),
-    "too many dimensions": (lambda: Vector({Weight("w"): Dense(torch.ones([1] * 17))}), "17 dim"),
+    "too many dimensions": (lambda: Vector({Weight("w"): Dense(torch.ones([1] * 17))}), "17 items"),
     "norm beyond float64": (
         lambda: Vector.of({0: torch.full((4,), 1.7e308, dtype=torch.float64)}),
         "JSON",

@@ -1,11 +1,11 @@
-"""One file for each domain of what was chosen."""
+"""One file for each domain, named after it."""
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer.algebra._file.names import check_file_name
-from steer.errors import VectorFileError
+from steer.errors import CompositionError, VectorFileError
 from steer.store import folder_made, path_of
 
 if TYPE_CHECKING:
@@ -28,3 +28,14 @@ def save_by_domain(vectors: "Mapping[str, Vector]", folder: str | os.PathLike[st
     folder_made(folder, VectorFileError)
     for name, vector in vectors.items():
         vector.save(folder / f"{name}.safetensors")
+
+
+def check_file_name(domain: str) -> None:
+    """Refuse a domain's name that would write elsewhere than into the folder asked for."""
+    if Path(domain).name != domain or domain == "..":
+        raise CompositionError(
+            "this domain's name cannot be a part of a file name",
+            found=repr(domain),
+            expected="a name without / and not ..",
+            do="rename the domain, or save its vector alone under a name of your choice",
+        )

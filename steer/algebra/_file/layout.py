@@ -1,5 +1,6 @@
-"""The names of the format: metadata keys, kinds of terms, and how tensors are called."""
+"""The names of the format: metadata keys, kinds of terms, and names of tensors."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,11 +10,12 @@ from torch import Tensor
 from steer.algebra._site import Site
 from steer.algebra._term import Dense, Direction, LowRank, Term, tensors
 from steer.algebra._vector import Vector
+from steer.store._container import tensor_bytes
 
 FORMAT_VERSION = 1
 KEY = "steer.vector"
 RECORDING_KEY = "steer.activations"
-DIGEST_KEY = "steer.vector.sha256"
+_BLOCK = 2**17  # elements hashed at once, as float64
 CENTROIDS = "gate.centroids"
 KINDS: Mapping[str, type[Term]] = MappingProxyType(
     {"direction": Direction, "low_rank": LowRank, "dense": Dense}
@@ -51,3 +53,14 @@ def named_tensors(vector: Vector) -> dict[str, Tensor]:
 def stored_norm(direction: Tensor) -> float:
     """Return ‖v‖ to nine digits, in residual units: the same on every machine."""
     return float(f"{math.hypot(*direction.double().tolist()):.9g}")
+
+
+def values_checksum(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's shape and numbers, independent of its dtype."""
+    digest = hashlib.sha256(repr(tuple(tensor.shape)).encode())
+    rows = tensor.detach().reshape(tensor.shape or (1,))
+    step = max(1, _BLOCK // max(1, math.prod(rows.shape[1:])))
+    for some in rows.split(step):
+        for block in some.reshape(-1).split(_BLOCK):
+            digest.update(tensor_bytes(block.cpu().double()))
+    return digest.hexdigest()

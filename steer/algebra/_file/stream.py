@@ -6,8 +6,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from steer.algebra._file.describe import describe_tensor
-from steer.algebra._file.file import about, check_storable, header_of
+from steer.algebra._file.file import header_of
 from steer.algebra._file.layout import named_tensors, tensor_name
 from steer.algebra._provenance import Provenance
 from steer.algebra._site import Site
@@ -16,6 +15,7 @@ from steer.algebra._vector import Vector
 from steer.errors import VectorFileError
 from steer.store import AtomicFile, PathLike
 from steer.store._container import tensor_bytes
+from steer.store._described import about, check_storable, describe_tensor
 
 
 class VectorWriter:

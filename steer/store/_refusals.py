@@ -1,4 +1,4 @@
-"""Naming what a file is when it is no vector file."""
+"""The errors for files that cannot be used; a foreign file is named for what it is."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def not_safetensors(beginning: bytes, size: int, length: int) -> VectorFileError
 
 
 def not_ours(key: str, keys: Sequence[str], names: Sequence[str]) -> VectorFileError:
-    """Return the error for a safetensors file without the description that is read."""
+    """Return the error for a safetensors file without the wanted metadata key."""
     wanted = _KINDS[key]
     adapter = any(".lora_A" in name or ".lora_B" in name for name in names)
     kind = "a PEFT adapter" if adapter else "a model's weights or another library's vector"
@@ -56,4 +56,24 @@ def not_ours(key: str, keys: Sequence[str], names: Sequence[str]) -> VectorFileE
         found=f"{len(names)} tensors: {shown}",
         expected=f"the metadata key {key!r}",
         do=f"name a file written by {wanted[1]}.save",
+    )
+
+
+def damaged(found: str, expected: str) -> VectorFileError:
+    """Return the error for a file whose parts disagree."""
+    return VectorFileError(
+        "the file is damaged",
+        found=found,
+        expected=expected,
+        do="get the file again; to change a description, load the file and save another",
+    )
+
+
+def wrong(where: str, found: object, expected: str) -> VectorFileError:
+    """Return the error for an unusable value at a path of the header."""
+    return VectorFileError(
+        f"{where} in the header cannot be used",
+        found=found,
+        expected=expected,
+        do="if you load: get the file again; if you save: correct this record",
     )

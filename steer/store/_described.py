@@ -1,0 +1,167 @@
+"""Files of tensors with a description: one JSON document in the metadata, and a digest of it.
+
+Reading trusts nothing: sizes, names, dtypes, numbers and checksums are verified before a caller
+builds anything, and nothing is unpickled.
+"""
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from steer.errors import SteerError, VectorFileError
+from steer.store import _strict_json as strict_json
+from steer.store._atomic import AtomicFile
+from steer.store._container import (
+    DTYPE_NAMES,
+    Container,
+    header_bytes,
+    read_container,
+    read_tensor,
+    tensor_bytes,
+)
+from steer.store._paths import PathLike, accessing, file_size, path_of, readable
+from steer.store._refusals import damaged
+
+if TYPE_CHECKING:
+    from steer.store._schema import TensorRecord
+
+
+@contextlib.contextmanager
+def about(path: PathLike) -> Iterator[None]:
+    """Turn every error inside into a `VectorFileError` that begins with the name of the file."""
+    name = path_of(path, VectorFileError)
+    try:
+        with accessing(name, VectorFileError):
+            yield
+    except SteerError as error:
+        what = error.what if error.what.startswith(f"{name}: ") else f"{name}: {error.what}"
+        raise VectorFileError(
+            what, found=error.found, expected=error.expected, do=error.do
+        ) from error
+
+
+@contextlib.contextmanager
+def opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a `.safetensors` file; yield it with its length in bytes."""
+    with readable(path, VectorFileError, kind="a .safetensors file") as file:
+        yield file, file_size(file)
+
+
+def read_description(
+    file: BinaryIO, size: int, key: str, version: int
+) -> tuple[dict[str, Any], Container]:
+    """Return the description under a metadata key, its digest checked, and the container."""
+    from steer.store._schema import validated
+
+    container = read_container(file, size, key=key)
+    text = container.metadata[key]
+    value = validated(dict[str, Any], "the description", strict_json.loads(text))
+    check_version(value, version)
+    if container.metadata.get(_digest_key(key)) != _digest(text):
+        raise damaged(
+            f"a description with SHA-256 {_digest(text)}", f"the {_digest_key(key)} beside it"
+        )
+    return value, container
+
+
+def check_version(document: Mapping[str, object], known: int) -> int:
+    """Return the format version of a description, which must not be newer than the known one."""
+    from steer.store._schema import Positive, validated
+
+    version: int = validated(Positive, "format_version", document.get("format_version"))
+    if version > known:
+        raise VectorFileError(
+            "the file was written by a newer version of this library",
+            found=f"format version {version}",
+            expected=f"format version {known}",
+            do="upgrade: pip install --upgrade residual-steer",
+        )
+    return version
+
+
+def check_described(container: Container, infos: "Mapping[str, TensorRecord]") -> None:
+    """Raise unless the tensors of a container are those of its description."""
+    described = {name: (info.dtype, tuple(info.shape)) for name, info in infos.items()}
+    contained = {name: (entry.dtype, entry.shape) for name, entry in container.entries.items()}
+    if described != contained:
+        differing = sorted(set(described.items()) ^ set(contained.items()))[:4]
+        raise damaged(f"tensors that differ from their description: {differing}", "the same")
+
+
+def read_tensors(
+    file: BinaryIO, container: Container, infos: "Mapping[str, TensorRecord]"
+) -> dict[str, Tensor]:
+    """Return the tensors of a description, checksums and values checked."""
+    tensors = {}
+    for name, info in infos.items():
+        tensors[name] = read_tensor(file, container.entries[name])
+        check_tensor(name, tensors[name], info.sha256)
+    return tensors
+
+
+def check_tensor(name: str, tensor: Tensor, sha256: str) -> None:
+    """Raise unless a tensor has the checksum of its description and finite values."""
+    if (digest := checksum(tensor)) != sha256:
+        raise damaged(f"bytes of {name!r} with SHA-256 {digest}", sha256)
+    check_storable(name, tensor)
+
+
+def checksum(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's bytes."""
+    return hashlib.sha256(tensor_bytes(tensor)).hexdigest()
+
+
+def described_header(
+    key: str, document: object, tensors: Mapping[str, Tensor], *, size: int = 0
+) -> bytes:
+    """Return the start of a file with a description, filled with spaces up to `size` bytes."""
+    text = strict_json.dumps(document)
+    return header_bytes({key: text, _digest_key(key): _digest(text)}, tensors, size=size)
+
+
+def write_tensors(path: PathLike, header: bytes, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file whole or not at all."""
+    with AtomicFile(path, VectorFileError) as out:
+        out.write(header)
+        for tensor in tensors.values():
+            out.write(tensor_bytes(tensor))
+        out.commit()
+
+
+def describe_tensor(tensor: Tensor, sha256: str | None = None) -> dict[str, object]:
+    """Return the description of a tensor, with the checksum of its bytes unless one is given."""
+    digest = sha256 or checksum(tensor)
+    return {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "sha256": digest}
+
+
+def check_storable(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is empty or not of floats, or that holds NaN or infinity."""
+    if tensor.dtype not in DTYPE_NAMES or tensor.numel() == 0:
+        raise VectorFileError(
+            "a tensor cannot be stored",
+            found=f"{name!r} of dtype {tensor.dtype} and shape {tuple(tensor.shape)}",
+            expected="float16, bfloat16, float32 or float64, and at least one element",
+            do="convert it first",
+        )
+    low, high = (float(end) for end in torch.aminmax(tensor.detach()))  # NaN if there is one
+    if not (-math.inf < low and high < math.inf):
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise VectorFileError(
+            "a tensor holds NaN or infinity",
+            found=f"{bad} of {tensor.numel()} values of {name!r}",
+            expected="finite values",
+            do="find out what made them: an overflow in float16 is common",
+        )
+
+
+def _digest_key(key: str) -> str:
+    return f"{key}.sha256"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
