@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from steer.errors import CheckpointError, MissingExtraError, SteerError
+
 if TYPE_CHECKING:
     from steer.model import Model
 
-REAL = "smollm2"  # what the command line calls the real model of `steer.demo.smollm2`
+REAL, TOY = "smollm2", "demo"  # names of the models of `steer.demo`
 ModelName = Annotated[
     str,
     typer.Argument(
@@ -97,8 +100,20 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
     wanted = PRECISIONS.get(dtype, dtype)
     if name == REAL:
         return smollm2.load(dtype=wanted, device=device)
-    source = str(MODEL_PATH) if name == "demo" else name
+    source = str(MODEL_PATH) if name == TOY else name
     model = Model.from_pretrained(source, dtype=wanted, device=device)
-    if name == "demo":
+    if name == TOY:
         model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
     return model
+
+
+def real_model(dtype: str = "auto", device: str | None = None) -> "Model | SteerError":
+    """Return the real model, or the error where it cannot be had; a model that was set raises."""
+    from steer.demo.smollm2 import OVERRIDE
+
+    try:
+        return load_model(REAL, dtype, device)
+    except (CheckpointError, MissingExtraError) as error:
+        if os.environ.get(OVERRIDE):
+            raise
+        return error

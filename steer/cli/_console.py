@@ -1,6 +1,5 @@
 """`steer console`."""
 
-import os
 import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from steer.cli._common import (
     REAL,
+    TOY,
     Device,
     Dtype,
     Gate,
@@ -18,16 +18,15 @@ from steer.cli._common import (
     Vectors,
     load_model,
     plain_console,
+    real_model,
 )
 from steer.cli._composed import composed
-from steer.errors import CheckpointError, CompositionError, MissingExtraError
+from steer.errors import CompositionError, SteerError
 from steer.show._markup import terminal_text
 
 if TYPE_CHECKING:
     from steer.algebra import Composition
     from steer.model import Model
-
-_TOY = "demo"
 
 
 def console(
@@ -52,7 +51,7 @@ def console(
     The two demo models have knobs of their own, without --vector.
     """
     knobs = composed(vector or [], gate)
-    if knobs is None and model not in (None, REAL, _TOY):
+    if knobs is None and model not in (None, REAL, TOY):
         raise CompositionError(
             "there is no knob to turn",
             found="no --vector",
@@ -76,21 +75,17 @@ def console(
 
 def _opened(model: str | None, dtype: str, device: str | None) -> "tuple[Model, str]":
     """Return a model and its name: the one named, or the real one, or the toy in its place."""
-    from steer.demo.smollm2 import OVERRIDE
-
     if model is not None:
         return load_model(model, dtype, device), model
-    try:
-        return load_model(REAL, dtype, device), REAL
-    except (CheckpointError, MissingExtraError) as error:
-        if os.environ.get(OVERRIDE):  # a model that was named is not replaced
-            raise
-        said = f"This is the toy that ships; {REAL} cannot be had: {error.what} ({error.found})."
-        plain_console(stderr=True).print(terminal_text(said), soft_wrap=True)
-        return load_model(_TOY, dtype, device), _TOY
+    found = real_model(dtype, device)
+    if not isinstance(found, SteerError):
+        return found, REAL
+    said = f"This is the toy that ships; {REAL} cannot be had: {found.what} ({found.found})."
+    plain_console(stderr=True).print(terminal_text(said), soft_wrap=True)
+    return load_model(TOY, dtype, device), TOY
 
 
 def _own(lm: "Model", name: str, progress: bool) -> "Composition":
     from steer.demo.knobs import real_knobs, toy_knobs
 
-    return toy_knobs() if name == _TOY else real_knobs(lm, progress=progress)
+    return toy_knobs() if name == TOY else real_knobs(lm, progress=progress)

@@ -1,6 +1,5 @@
 """`steer demo`."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from steer.cli._common import load_model, plain_console
-from steer.errors import CheckpointError, FileError, MissingExtraError
+from steer.cli._common import TOY, load_model, plain_console, real_model
+from steer.errors import FileError, SteerError
 
 if TYPE_CHECKING:
     from steer.demo.study import Subject
@@ -35,7 +34,6 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of splits and random directions.")] = 0,
 ) -> None:
     """Record, choose, steer and judge: on SmolLM2-135M-Instruct, another model, or a toy."""
-    from steer.demo import load_model as load_toy
     from steer.demo.report import save, show
     from steer.demo.study import study
     from steer.demo.toy import toy_subject
@@ -48,21 +46,21 @@ def demo(
     start = time.perf_counter()
     with _one_thread():
         lm = None if toy else _instruct(model, console)
-        if lm is None:
-            lm, small = load_toy(), True
+        small = lm is None
+        lm = lm or load_model(TOY, "auto", None)
+        if small:
             subject = toy_subject(lm, pairs or 100, questions or 20, seed)
         else:
-            small = False
             subject = _instruct_subject(lm, pairs, questions, seed)
-        found = study(
-            lm, subject, seed=seed, progress=not small, say=lambda step: _say(step, console)
-        )
+
+        def say(step: str) -> None:
+            console.print(f"{_cpu():>10}  {step}", soft_wrap=True)
+
+        found = study(lm, subject, seed=seed, progress=not small, say=say)
     show(found, console)
     written, hint = save(found, out)
-    if hint:
-        console.print(hint, soft_wrap=True)
-    for path in written:
-        console.print(f"saved {path}", soft_wrap=True)
+    for line in filter(None, (hint, *(f"saved {path}" for path in written))):
+        console.print(line, soft_wrap=True)
     wall = time.perf_counter() - start
     console.print(
         f"{lm.info.model_id}: {_cpu()} in all, with one thread; {wall:.0f} s of wall time"
@@ -73,20 +71,14 @@ def demo(
 
 def _instruct(name: str | None, console: Console) -> "Model | None":
     """Return the model named, or SmolLM2; None, and a line that says so, where it cannot be had."""
-    from steer.demo import smollm2
+    from steer.demo.smollm2 import NAME
 
-    with console.status(f"load {name or smollm2.NAME}"):
-        if name is not None:
-            return load_model(name, "auto", None)
-        try:
-            return smollm2.load()
-        except (CheckpointError, MissingExtraError) as error:
-            if os.environ.get(smollm2.OVERRIDE):  # a model that was named is not replaced
-                raise
-            reason = f"{error.found}; {error.do}"
-    console.print(
-        f"The toy model runs, since {smollm2.NAME} cannot be had: {reason}", soft_wrap=True
-    )
+    with console.status(f"load {name or NAME}"):
+        found = real_model() if name is None else load_model(name, "auto", None)
+    if not isinstance(found, SteerError):
+        return found
+    reason = f"{found.found}; {found.do}"
+    console.print(f"The toy model runs, since {NAME} cannot be had: {reason}", soft_wrap=True)
     return None
 
 
@@ -116,10 +108,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _say(step: str, console: Console) -> None:
-    console.print(f"{_cpu():>10}  {step}", soft_wrap=True)
 
 
 def _cpu() -> str:
