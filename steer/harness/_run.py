@@ -105,8 +105,12 @@ def run_harness(
             allow_code_execution=allow_code_execution,
             options=options,
         )
-        for condition in _conditions(composition, baseline):
-            steered = composition if condition == "steered" else None
+        conditions: dict[Condition, Composition | None] = {}
+        if baseline or composition is None:
+            conditions["unsteered"] = None
+        if composition is not None:
+            conditions["steered"] = composition
+        for condition, steered in conditions.items():
             lm = language_model(
                 model,
                 batch_size=batch_size,
@@ -138,14 +142,8 @@ def _check_model(model: Model, composition: Composition | None) -> None:
     check_evaluating(model.architecture, HarnessError)
 
 
-def _conditions(composition: Composition | None, baseline: bool) -> list[Condition]:
-    if composition is None:
-        return ["unsteered"]
-    return ["unsteered", "steered"] if baseline else ["steered"]
-
-
 def _everywhere(composition: Composition | None) -> bool:
-    """Return whether no part of it depends on where a prompt ends."""
+    """Return whether no part of a composition depends on where a prompt ends."""
     if composition is None:
         return True
     scopes = [part.scope for part in composition.parts.values()]
