@@ -89,7 +89,9 @@ def likelihood(
         d: Answers(asked.questions[d], {level: asked.answers[d, level] for level in LEVELS})
         for d in DOMAINS
     }
-    scores = DataScorer(model, knobs, data, "sum", "levels")(settings)
+    scores = DataScorer(model, data, "sum", "levels")(
+        [(knobs, tuple(r)) for r in settings.tolist()]
+    )
     table = torch.stack(list(scores.values()), dim=1)
     best = table.argmax(dim=2, keepdim=True)
     likeliest = torch.zeros_like(table).scatter(2, best, 1.0)

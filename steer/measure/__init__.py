@@ -37,8 +37,7 @@ from steer.measure._preference import (
 from steer.measure._reliability import Reliability, reliability
 from steer.measure._result import Sweep
 from steer.measure._run import sweep
-from steer.measure._steerability import Steerability
-from steer.measure._steerability_at import steerability
+from steer.measure._steerability import Steerability, steerability
 
 __all__ = [
     "NEUTRAL_PROMPTS",

@@ -59,12 +59,7 @@ Data = Pairs | Answers | Mapping[str, Pairs | Answers]
 
 
 def by_domain(data: Data) -> dict[str, Pairs | Answers]:
-    """Return the data of each domain, under `all` where there is none.
-
-    Raises:
-        SelectionError: There is nothing, or it is of another kind.
-        PairsError: Something in a list is no pair, or some pairs name a domain and others none.
-    """
+    """Return the data of each domain, under `all` where there is none."""
     found: dict[str, Pairs | Answers] = {}
     if isinstance(data, Answers):
         found["all"] = data

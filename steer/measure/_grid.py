@@ -13,13 +13,8 @@ from steer.algebra._coefficients import coefficient_rows, number
 from steer.errors import SelectionError
 
 Row = tuple[float, ...]
-Grid = (
-    Sequence[float]
-    | Mapping[str, Sequence[float]]
-    | Sequence[Mapping[str, float]]
-    | Sequence[Sequence[float]]
-    | Tensor
-)
+Axes = Sequence[float] | Mapping[str, Sequence[float]]
+Grid = Axes | Sequence[Mapping[str, float]] | Sequence[Sequence[float]] | Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +61,7 @@ def _rows(composition: Composition, grid: Any) -> list[Row]:
     """Return the coefficients of a grid as they were given, one row for each setting."""
     domains = composition.domains
     if isinstance(grid, Mapping):
-        coefficient_rows(dict.fromkeys(grid, 0.0), domains)  # refuses unknown domains
-        named = {
-            name: as_list(f"coefficients of {name!r}", values) for name, values in grid.items()
-        }
-        grid = (
-            [*itertools.product(*(named.get(domain, (0.0,)) for domain in domains))]
-            if named
-            else []
-        )
+        grid = [*itertools.product(*axes_of(domains, grid))] if grid else []
     elif isinstance(grid, Tensor):
         grid = grid.tolist() if grid.ndim in (1, 2) else []
     grid = as_list("coefficients of a grid", grid)
@@ -86,12 +73,16 @@ def _rows(composition: Composition, grid: Any) -> list[Row]:
     return [tuple(row) for row in rows.tolist()]
 
 
-def composed(composition: Composition, layer: int | None, scope: str | None) -> Composition:
-    """Return the composition at one layer and with one scope; None leaves them as they are.
+def axes_of(domains: Sequence[str], values: Axes) -> list[list[float]]:
+    """Return the values of each domain, of all alike or by domain; 0 for a domain without."""
+    if not isinstance(values, Mapping):
+        return [as_list("coefficients", values)] * len(domains)
+    coefficient_rows(dict.fromkeys(values, 0.0), domains)  # refuses unknown domains
+    return [as_list(f"coefficients of {d!r}", values.get(d, (0.0,))) for d in domains]
 
-    Raises:
-        SelectionError: A vector has nothing at that layer.
-    """
+
+def composed(composition: Composition, layer: int | None, scope: str | None) -> Composition:
+    """Return the composition at one layer and with one scope; None leaves them as they are."""
     parts = {}
     for name, part in composition.parts.items():
         if layer is not None and layer not in part.vector.layers:

@@ -1,7 +1,8 @@
 """The kernel: how likely given answers are under many settings of the knobs at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ _TOGETHER = 64  # settings that are scored beside each other behind a gate
 _PLAIN_ROWS = 512  # rows scored at once where each setting runs through the whole model
 Done = Callable[[int], object]
 _Row = tuple[float, ...]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -166,20 +168,18 @@ class Scorer:
         """Score some texts by whole forwards, a row for each text and setting where that goes."""
         prompts = [self._prompts[t] for t in texts]
         responses = [self._responses[t] for t in texts]
-        found: list[list[Tensor]] = [[] for _ in texts]
-        for part in settings.split(max(1, _PLAIN_ROWS // max(1, len(texts)))):
-            try:
-                with self._model.steered(composition, part.repeat_interleave(len(texts), dim=0)):
-                    rows = self._model.logprobs(prompts * len(part), responses * len(part))
-            except CapabilityError:  # weights that are merged have one setting at a time
-                rows = []
-                for setting in part:
-                    with self._model.steered(composition, setting):
-                        rows += self._model.logprobs(prompts, responses)
-            for k, row in enumerate(rows):
-                found[k % len(texts)].append(row)
-            done(len(part) * len(texts))
-        return [torch.stack(rows) for rows in found]
+        found = []
+        for rows in through(
+            self._model,
+            composition,
+            settings,
+            len(texts),
+            _PLAIN_ROWS,
+            lambda n: self._model.logprobs(prompts * n, responses * n),
+        ):
+            found.append(rows)
+            done(len(texts))
+        return [torch.stack(rows) for rows in zip(*found, strict=True)]
 
     def _opened(self) -> dict[_Row, list[int]]:
         """Return the texts by how far the gate opens each domain for their prompts."""
@@ -190,6 +190,32 @@ class Scorer:
         for k, row in enumerate(gate_weights(self._model, gate, domains, self._batch)):
             found.setdefault(row, []).append(k)
         return found
+
+
+def through(
+    model: Model,
+    composition: Composition,
+    settings: Float[Tensor, "setting domain"],
+    texts: int,
+    most: int,
+    read: Callable[[int], list[_T]],
+) -> Iterator[list[_T]]:
+    """Yield what is read of some texts under each setting, in whole forwards of so many rows.
+
+    `read` is told how many settings stand beside each other, and returns one value for each text
+    of each.
+    """
+    for part in settings.split(max(1, most // max(1, texts))):
+        try:
+            with model.steered(composition, part.repeat_interleave(texts, dim=0)):
+                found = read(len(part))
+        except CapabilityError:  # weights that are merged have one setting at a time
+            for setting in part:
+                with model.steered(composition, setting):
+                    found = read(1)
+                yield found
+        else:
+            yield from (found[k * texts : (k + 1) * texts] for k in range(len(part)))
 
 
 def gate_weights(

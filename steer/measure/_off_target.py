@@ -229,7 +229,8 @@ def off_target(
     labels = dict.fromkeys(parts) if wanted is None else _each_domain(wanted, parts, "label")
     for name in judges:
         check_wanted(judges[name], labels[name], len(parts[name]))
-    found = preferences(model, composition, settings, parts, reduce, max_tokens, progress=progress)
+    knobs = [(composition, tuple(row)) for row in settings.tolist()]
+    found = preferences(model, knobs, parts, reduce, max_tokens, progress=progress)
     judged: list[dict[str, Judged]] = [{} for _ in settings]
     if judges:
         for k, row in enumerate(tqdm(settings, desc="answers", disable=None if progress else True)):

@@ -1,9 +1,9 @@
-"""What identifies a request, so that a saved one is only ever resumed by the same.
+"""The fingerprint of a sweep's request, so that only the same request resumes a saved sweep.
 
-A digest is taken of everything that numbers depend on: of a model's configuration, tokenizer,
-template and a sample of its weights; of the code and values of the user's functions and of whatever
-they name; of what an object would be copied with. What has no such state (a lock, a connection)
-counts by its class, and what installed packages define by its name.
+It covers everything that the numbers depend on: a model's configuration, tokenizer, template and a
+sample of its weights; the code and values of the user's functions and of whatever they name.
+Objects count by the state that they would be copied with, those without (a lock, a connection) by
+their class, and what installed packages define by its name.
 """
 
 import hashlib
@@ -100,11 +100,7 @@ def check_named(measure: Measure) -> None:
 
 
 def parts_of(measure: Measure) -> dict[str, str]:
-    """Return a digest of each part of what a function computes, by the part's name.
-
-    Raises:
-        SelectionError: Its values are nested too deeply.
-    """
+    """Return a digest of each part of what a function computes, by the part's name."""
     if isinstance(measure, str):
         return {}
     reader = _Reader()

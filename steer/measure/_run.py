@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from steer._check import as_integer
+from steer._check import integer
 from steer.algebra import Composition, Scope, as_composition
 from steer.algebra._composition import Steerable
 from steer.engine import unsteered
@@ -84,13 +84,8 @@ def sweep(
     check_model(model)
     unsteered(model.engine, "sweep")
     check_reduce(reduce)
-    if max_tokens is not None and (as_integer(max_tokens) or 0) < 1:
-        raise SelectionError(
-            "max_tokens must be a positive integer",
-            found=f"max_tokens={max_tokens!r}",
-            expected="a whole number, at least 1",
-            do="leave max_tokens out",
-        )
+    if max_tokens is not None:
+        max_tokens = integer("max_tokens", max_tokens, least=1, do="leave max_tokens out")
     composition, parts = as_composition(what), by_domain(data)
     scopes = [scope] if isinstance(scope, Scope | str) else scope
     settings = settings_of(composition, grid, layers, scopes)
@@ -118,8 +113,8 @@ def sweep(
                 continue
             at = composed(composition, *place)
             if isinstance(measure, str):
-                score = DataScorer(model, at, parts, reduce, measure, max_tokens, rows[own])
-                steps = _likelihoods(score, rows, missing, bar.update)
+                score = DataScorer(model, parts, reduce, measure, max_tokens, rows[own])
+                steps = _likelihoods(score, at, rows, missing, bar.update)
             else:
                 steps = _function(model, at, rows, missing, parts, measure)
             for new, way in steps:
@@ -132,11 +127,13 @@ def sweep(
     return Sweep(composition.domains, settings, ordered, measure_name(measure), reduce, way, mark)
 
 
-def _likelihoods(score: DataScorer, rows: Tensor, missing: Sequence[int], step: Done) -> _Steps:
+def _likelihoods(
+    score: DataScorer, at: Composition, rows: Tensor, missing: Sequence[int], step: Done
+) -> _Steps:
     """Yield what likelihoods say at some settings together, and how they were computed."""
     for k in range(0, len(missing), _TOGETHER):
         some = missing[k : k + _TOGETHER]
-        scores = score(rows[some], step)
+        scores = score([(at, tuple(row)) for row in rows[some].tolist()], step)
         yield {k: score.numbers(scores, i) for i, k in enumerate(some)}, score.way
 
 
@@ -161,11 +158,7 @@ def _function(
 
 
 def _plain_numbers(found: Mapping[str, float], where: str) -> dict[str, float]:
-    """Return what a function returned as plain numbers, NaN where one is not finite.
-
-    Raises:
-        SelectionError: There is nothing, a name is no valid text, or a number is none.
-    """
+    """Return what a function returned as plain numbers, NaN where one is not finite."""
     try:
         numbers = {name: _plain(value) for name, value in found.items() if name.encode() or True}
     except (AttributeError, TypeError, ValueError):

@@ -25,12 +25,7 @@ _CAUSES = {sqlite3.SQLITE_BUSY: _BUSY, sqlite3.SQLITE_LOCKED: _BUSY} | dict.from
 
 
 class Saved:
-    """What a sweep has measured so far, in a file that no other sweep can open until it is closed.
-
-    Raises:
-        SelectionError: The file cannot be opened, is damaged or no sweep's, belongs to another
-            request, or another sweep holds it.
-    """
+    """What a sweep has measured so far, in a file that it holds locked until it is closed."""
 
     def __init__(
         self, path: PathLike, fingerprint: str, measure: Measure, max_tokens: int | None

@@ -29,6 +29,7 @@ from steer.measure import (
 from steer.measure import baselines as measure_baselines
 from steer.measure import reliability as measure_reliability
 from steer.measure._reduce import Reduce
+from steer.measure._side_effects import SideEffects
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.report._costs import Cost, Costs
@@ -37,8 +38,7 @@ from steer.report._page import Report
 from steer.report._sections import Section, sections_of
 from steer.report._setup import Setup
 from steer.selection import Selection
-from steer.selection._checked import named
-from steer.selection._kernel import SideEffects
+from steer.selection._pairs import named
 
 _POINTS = 9  # coefficients of a dose-response
 _SHOTS = 2  # pairs of a domain that the prompted baseline shows
@@ -190,8 +190,8 @@ class _Work:
             for measured in self.swept.measured
         ]
         found = [
-            Cost(self._named(row), kl, objective)
-            for row, (kl, _), objective in zip(rows, effects, objectives, strict=True)
+            Cost(self._named(row), effect.kl, objective)
+            for row, effect, objective in zip(rows, effects, objectives, strict=True)
         ]
         at = rows.index(self.own[0].to(self.settings).tolist())
         objective = "preference accuracy" + (", worst domain" if len(self.moved) > 1 else "")

@@ -1,15 +1,14 @@
 """Choosing where and how strongly to steer, and coefficients of equal side effect."""
 
 from steer.selection._calibration import Compared, calibrate, compare_at_kl
-from steer.selection._held_out import HeldOutResult
+from steer.selection._confirm import HeldOutResult
+from steer.selection._field import Field, Outcome, Space
 from steer.selection._race import Race
 from steer.selection._result import Selection
 from steer.selection._run import select
 from steer.selection._setting import Limits, SettingResult, worst_accuracy
 from steer.selection._significance import Evidence
-from steer.selection._space import Space
 from steer.selection._strategy import CoarseToFine, Exhaustive, Strategy
-from steer.selection._task import Field, Outcome, Task
 
 __all__ = [
     "CoarseToFine",
@@ -25,7 +24,6 @@ __all__ = [
     "SettingResult",
     "Space",
     "Strategy",
-    "Task",
     "calibrate",
     "compare_at_kl",
     "select",

@@ -7,9 +7,10 @@ import torch
 
 from steer.algebra import Composition
 from steer.measure import Estimate, Judge, Judged, Share, judge_answers, likelihoods, repetition
+from steer.measure._answers import answers_at
+from steer.measure._scores import at
 from steer.model import Model
 from steer.pairs import Prompt
-from steer.selection._kernel import answers_at, at
 
 ASKED, TOKENS = 6, 32  # prompts that are answered, and the length of the answers
 _FEWEST, _OTHERS = 3, 5  # prompts that topic is measured among, and others that one is held to
@@ -17,13 +18,7 @@ _FEWEST, _OTHERS = 3, 5  # prompts that topic is measured among, and others that
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """The greedy answers to one prompt.
-
-    Args:
-        prompt: The prompt, of a test pair.
-        before: The answer of the unsteered model.
-        after: The answer at the chosen setting.
-    """
+    """The greedy answers to one prompt of a test pair, without and with steering."""
 
     prompt: Prompt
     before: str
@@ -32,15 +27,11 @@ class AnswerPair:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Visible:
-    """What can be seen of a setting in the text.
+    """Answers to some test prompts, and before and after what a judge and the topic say of them.
 
-    Args:
-        answers: The answers to some test prompts.
-        judged: What a judge found about those answers, before and after; None without a judge.
-        on_topic: Share of the answers, before and after, that the unsteered model finds likelier
-            after their own prompt than after any other that was asked; None where fewer than three
-            prompts were.
-        judge_error: Error of a judge that knows its own, on held-out answers.
+    `on_topic` is the share that the unsteered model finds likelier after their own prompt than
+    after any other, None for fewer than three prompts; `judge_error` the error of a judge that
+    knows its own, on held-out answers.
     """
 
     answers: tuple[AnswerPair, ...]
@@ -64,16 +55,16 @@ class Visible:
             return f"No visible change: {len(self.answers)} answers are the same word for word."
         said = f"{self.changed.hits} of {len(self.answers)} answers changed"
         if self.judged is not None:
-            before, after = (f"{found.value:.0%}" for found in self.judged)
-            said += f"; judged {before} before and {after} after"
+            said += f"; judged {_before_after(self.judged)}"
         if self.judge_error is not None:
             said += f", by a judge that is wrong on {self.judge_error.value:.0%} of held-out texts"
         if self.on_topic is not None:
-            said += "; on topic {:.0%} before and {:.0%} after".format(
-                *(share.value for share in self.on_topic)
-            )
-        before, after = (f"{found.value:.0%}" for found in self.repetition)
-        return f"{said}; repeated 4-grams {before} before and {after} after."
+            said += f"; on topic {_before_after(self.on_topic)}"
+        return f"{said}; repeated 4-grams {_before_after(self.repetition)}."
+
+
+def _before_after(found: tuple[Judged | Share | Estimate, Judged | Share | Estimate]) -> str:
+    return "{:.0%} before and {:.0%} after".format(*(one.value for one in found))
 
 
 def visible(
@@ -86,8 +77,11 @@ def visible(
     asked = list(dict.fromkeys(prompts))[:ASKED]
     before, after = answers_at(model, [at(setting(0.0)), at(setting)], asked, TOKENS)
     pairs = tuple(AnswerPair(*found) for found in zip(asked, before, after, strict=True))
-    hits = on_topic(model, setting, asked * 2, before + after) if len(asked) >= _FEWEST else None
-    shares = None if hits is None else _halves(hits)
+    shares = None
+    if len(asked) >= _FEWEST:
+        hits = on_topic(model, setting, asked * 2, before + after)
+        n = len(asked)
+        shares = Share(sum(hits[:n]), n), Share(sum(hits[n:]), n)
     if judge is None:
         return Visible(pairs, None, shares)
     one, wanted = judge
@@ -100,12 +94,12 @@ def visible(
 def on_topic(
     model: Model, knob: Composition, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> list[bool]:
-    """Return of each answer whether it is likelier after its own prompt than after others.
+    """Return of each answer whether it is likelier after its own prompt than after five others.
 
-    The unsteered model scores it after its own prompt and after up to five others, by the mean
-    log-probability of its tokens. On SmolLM2-135M-Instruct, with 14 everyday questions, all 14
-    unsteered answers of 32 tokens passed and 13 of 14 that were steered to be cheerful; of answers
-    to another question 10% passed with five others, and 26% with two. An empty answer does not.
+    The unsteered model scores it by the mean log-probability of its tokens; an empty answer fails.
+    On SmolLM2-135M-Instruct, with 14 everyday questions, all 14 unsteered answers of 32 tokens
+    passed and 13 of 14 that were steered to be cheerful; of answers to another question 10% passed
+    with five others, and 26% with two.
     """
     different = list(dict.fromkeys(prompts))
     turns = range(min(_OTHERS + 1, len(different)))
@@ -120,9 +114,4 @@ def on_topic(
     zero = torch.zeros(1, len(knob.domains))
     exchanges = [prompt for prompt, _ in asked], [answer for _, answer in asked]
     scores = [float(row.mean()) for row in likelihoods(model, knob, zero, *exchanges).logprobs]
-    return [at is not None and scores[at[0]] > max(scores[k] for k in at[1:]) for at in places]
-
-
-def _halves(hits: Sequence[bool]) -> tuple[Share, Share]:
-    n = len(hits) // 2
-    return Share(sum(hits[:n]), n), Share(sum(hits[n:]), n)
+    return [k is not None and scores[k[0]] > max(scores[i] for i in k[1:]) for k in places]

@@ -7,20 +7,25 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
+from steer._check import number
 from steer.algebra import as_composition, inner
 from steer.algebra._composition import Steerable
 from steer.engine import unsteered
 from steer.errors import SelectionError
-from steer.measure import NEUTRAL_PROMPTS, NeutralText, Share, neutral_text
+from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
 from steer.measure._reduce import Reduce
+from steer.measure._scores import at, preferences
+from steer.measure._side_effects import SideEffects
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
-from steer.selection._kernel import SideEffects, at, preferences_at
+from steer.selection._candidates import Candidate
+from steer.selection._evaluator import Evaluator
 from steer.show import Result, Row
 
 Search = Generator[float, float, tuple[float, float]]
 _K = TypeVar("_K")
-_FIRST = 1 / 16  # of `most`, where the bracket is begun
+_FIRST = 1 / 16  # coefficient with which a bracket begins
+_NEAR = 0.9  # of the KL budget: a coefficient that spends so much of it is calibrated
 _STEPS = 60
 
 
@@ -36,9 +41,9 @@ def calibrate(
 ) -> float:
     """Return the coefficient at which KL(steered‖unsteered) on neutral text has a given value.
 
-    The coefficient c multiplies the composition's own coefficients (all 1 for vectors). It is
-    doubled until the KL is passed, then the crossing is closed in by false position on √KL, which
-    is linear in c for small c, and by halving where that is slow.
+    The coefficient c multiplies the composition's own coefficients (all 1 for vectors). It starts
+    small and is at most doubled until the KL is passed; then the crossing is closed in by false
+    position on √KL, which is linear in c for small c, and by halving where that is slow.
 
     Args:
         model: The model; it must not be steered.
@@ -54,19 +59,15 @@ def calibrate(
 
     Raises:
         SteeringError: The model is being steered.
-        SelectionError: The KL is not above 0, is not reached up to `most`, or is no number; or the
-            vector or its coefficients are 0.
+        ArgumentError: `kl`, `most` or `tolerance` is not above 0.
+        SelectionError: The KL is not reached up to `most`, or is no number; or the vector or its
+            coefficients are 0.
         FitError: A vector does not fit this model.
     """
     check_model(model)
     unsteered(model.engine, "calibrate")
-    if not (kl > 0 and most > 0 and tolerance > 0):
-        raise SelectionError(
-            "this side effect cannot be calibrated to",
-            found=f"kl {kl!r}, most {most!r}, tolerance {tolerance!r}",
-            expected="numbers above 0",
-            do="calibrate(model, vector, kl=0.1)",
-        )
+    for name, value in {"kl": kl, "most": most, "tolerance": tolerance}.items():
+        number(name, value, above=0.0, do="calibrate(model, vector, kl=0.1)")
     composition = as_composition(what)
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
     effects = SideEffects(model, text)
@@ -80,24 +81,22 @@ def calibrate(
             expected="something that moves the model when its coefficients are multiplied",
             do="calibrate(model, vector, kl=…), or a composition at knobs(1.0)",
         )
-
     low, high = kl * (1 - tolerance), kl * (1 + tolerance)
     with tqdm(desc="calibrate", unit="coefficient", disable=None if progress else True) as bar:
 
         def measure(tried: Mapping[str, float]) -> dict[str, float]:
             row = tuple((own * tried[""])[0].tolist())
-            ((found, _),) = effects([(composition, row)])
+            found = effects([(composition, row)])[0].kl
             bar.update()
             if math.isnan(found):
-                raise _out_of_reach(kl, (tried[""], found))
+                raise _out_of_reach(kl, tried[""], found)
             return {"": found}
 
-        search = crossing(low, high, most * _FIRST, most)
-        ((c, found),) = lockstep({"": search}, measure).values()
+        ((c, found),) = _together({"": _crossing(low, high, _FIRST, most)}, measure).values()
     if low <= found <= high:
         return c
     if c >= most:
-        raise _out_of_reach(kl, (c, found))
+        raise _out_of_reach(kl, c, found)
     raise SelectionError(
         "the KL jumps over the value wanted",
         found=f"{found:.4g} at {c:.6g}, and more above",
@@ -106,12 +105,42 @@ def calibrate(
     )
 
 
-def crossing(low: float, high: float, first: float, most: float) -> Search:
+def spend(
+    evaluator: Evaluator,
+    starts: Mapping[_K, tuple[Candidate, float, float]],
+    kl: float,
+    done: Callable[[int], object] = lambda n: None,
+) -> dict[_K, tuple[float, float]]:
+    """Return the coefficient of each candidate that spends a KL budget, and the KL there.
+
+    What is kept below the budget is the KL plus one standard error over the texts, so that the KL
+    on other text rarely exceeds it. A start is a first coefficient, with its sign, and the largest.
+    """
+    searches = {
+        k: _crossing(_NEAR * kl, kl, abs(first), most) for k, (_, first, most) in starts.items()
+    }
+
+    def tries(asked: Mapping[_K, float]) -> list[tuple[Candidate, tuple[float]]]:
+        return [(starts[k][0], (math.copysign(c, starts[k][1]),)) for k, c in asked.items()]
+
+    def measure(asked: Mapping[_K, float]) -> dict[_K, float]:
+        found = [math.inf if e is None else e.upper for e in evaluator.costs(tries(asked))]
+        done(len(searches) - len(asked))
+        return dict(zip(asked, (math.inf if x != x else x for x in found), strict=True))
+
+    found = {k: c for k, (c, _) in _together(searches, measure).items()}
+    done(len(searches))
+    own, costs = tries(found), evaluator.costs(tries(found))
+    return {
+        k: (row[0], 0.0 if cost is None else cost.kl)
+        for k, (_, row), cost in zip(found, own, costs, strict=True)
+    }
+
+
+def _crossing(low: float, high: float, first: float, most: float) -> Search:
     """Yield coefficients, get the KL of each; return one whose KL lies between two values, and it.
 
-    The coefficient is raised, at most doubled, until the KL is passed; then false position on √KL,
-    which is linear in it for small ones, and halving where that is slow. Where the KL never lies
-    there, the nearest coefficient below is returned, at worst 0.
+    Where the KL never lies there, the nearest coefficient below is returned, at worst 0.
     """
     below, above, c = (0.0, 0.0), None, min(first, most)
     goal = math.sqrt((low + high) / 2)
@@ -133,7 +162,17 @@ def crossing(low: float, high: float, first: float, most: float) -> Search:
     return below
 
 
-def lockstep(
+def _between(
+    below: tuple[float, float], above: tuple[float, float], goal: float, *, halve: bool
+) -> float:
+    """Return where √KL would be the goal were it linear, or the middle."""
+    a, b = math.sqrt(max(below[1], 0.0)), math.sqrt(above[1])
+    straight = math.isfinite(b) and b > a and not halve
+    share = (goal - a) / (b - a) if straight else 0.5
+    return below[0] + min(max(share, 0.01), 0.99) * (above[0] - below[0])
+
+
+def _together(
     searches: Mapping[_K, Search], measure: Callable[[Mapping[_K, float]], Mapping[_K, float]]
 ) -> dict[_K, tuple[float, float]]:
     """Run several searches together: what each asks for next is measured in one call."""
@@ -150,20 +189,10 @@ def lockstep(
     return found
 
 
-def _between(
-    below: tuple[float, float], above: tuple[float, float], goal: float, *, halve: bool
-) -> float:
-    """Return where √KL would be the goal were it linear, or the middle."""
-    a, b = math.sqrt(max(below[1], 0.0)), math.sqrt(above[1])
-    straight = math.isfinite(b) and b > a and not halve
-    share = (goal - a) / (b - a) if straight else 0.5
-    return below[0] + min(max(share, 0.01), 0.99) * (above[0] - below[0])
-
-
-def _out_of_reach(kl: float, high: tuple[float, float]) -> SelectionError:
+def _out_of_reach(kl: float, coefficient: float, found: float) -> SelectionError:
     return SelectionError(
         "the side effect is out of reach",
-        found=f"KL {high[1]:.4g} nats per token at coefficient {high[0]:g}",
+        found=f"KL {found:.4g} nats per token at coefficient {coefficient:g}",
         expected=f"{kl:g}",
         do="ask for a smaller KL, or allow a larger coefficient: most=…",
     )
@@ -175,19 +204,13 @@ class Compared(Result):
 
     Args:
         kl: The KL asked for, nats per response token.
-        coefficients: The coefficient of each vector.
-        reached: The KL there.
-        accuracy: Preference accuracy there, by vector.
-        margin: Mean margin there, in nats, by vector.
         reduce: Whether answers were scored by mean or sum of log-probabilities.
+        measured: What was measured of each vector.
     """
 
     kl: float
-    coefficients: Mapping[str, float]
-    reached: Mapping[str, float]
-    accuracy: Mapping[str, Share]
-    margin: Mapping[str, float]
     reduce: Reduce
+    measured: tuple[Row, ...]
 
     @property
     def title(self) -> str:
@@ -196,20 +219,8 @@ class Compared(Result):
 
     @property
     def rows(self) -> list[Row]:
-        """One row per vector: coefficient, KL, accuracy with its interval, and margin."""
-        return [
-            {
-                "name": name,
-                "coefficient": self.coefficients[name],
-                "kl": self.reached[name],
-                "accuracy": share.value,
-                "low": share.interval[0],
-                "high": share.interval[1],
-                "margin": self.margin[name],
-                "n": share.n,
-            }
-            for name, share in self.accuracy.items()
-        ]
+        """One row per vector: coefficient, KL, accuracy with its interval, and margin in nats."""
+        return list(self.measured)
 
 
 def compare_at_kl(
@@ -252,15 +263,26 @@ def compare_at_kl(
             do="check the split or the domain's name",
         )
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
-    effects = SideEffects(model, text)
-    coefficients, reached, accuracy, margin = {}, {}, {}, {}
+    coefficients, knobs = {}, []
+    options = {"neutral": text, "most": most, "tolerance": tolerance}
     for name, what in tqdm(candidates.items(), desc="compare", disable=None if progress else True):
-        c = calibrate(model, what, kl, neutral=text, most=most, tolerance=tolerance, progress=False)
+        c = calibrate(model, what, kl, **options, progress=False)  # type: ignore[arg-type]
         composition = as_composition(what)
-        rows = composition.coefficients[:1] * c
-        there = composition(rows[0])
-        found = preferences_at(model, [there], {"": pairs}, reduce)[0][""]
         coefficients[name] = c
-        reached[name] = effects([at(there)])[0][0]
-        accuracy[name], margin[name] = found.accuracy, found.margin
-    return Compared(kl, coefficients, reached, accuracy, margin, reduce)
+        knobs.append(at(composition((composition.coefficients[:1] * c)[0])))
+    effects = SideEffects(model, text)(knobs)
+    found = [one[""] for one in preferences(model, knobs, {"": pairs}, reduce)]
+    rows: tuple[Row, ...] = tuple(
+        {
+            "name": name,
+            "coefficient": c,
+            "kl": effect.kl,
+            "accuracy": one.accuracy.value,
+            "low": one.interval[0],
+            "high": one.interval[1],
+            "margin": one.margin,
+            "n": one.accuracy.n,
+        }
+        for (name, c), effect, one in zip(coefficients.items(), effects, found, strict=True)
+    )
+    return Compared(kl, reduce, rows)

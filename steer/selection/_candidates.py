@@ -9,6 +9,7 @@ from steer.algebra._composition import Composed
 from steer.errors import SelectionError
 from steer.extract import Activations, mean_difference
 from steer.extract._mean_difference import with_difference
+from steer.selection._setting import label
 
 Candidates = (
     Activations | Vector | Sequence[Vector] | Mapping[str, Vector] | Composition | Part | Composed
@@ -27,8 +28,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """The candidate and its layer, in words."""
-        at = "" if self.layer is None else f"layer {self.layer}"
-        return " ".join(word for word in (self.name, at) if word)
+        return label(self.name, self.layer)
 
 
 def candidates_of(

@@ -9,18 +9,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from steer.errors import SelectionError
-from steer.measure import NeutralText, Preference
+from steer.measure import NeutralText
 from steer.measure._reduce import Reduce
+from steer.measure._scores import DataScorer, Knob, Row, preference_numbers
+from steer.measure._side_effects import SideEffect, SideEffects
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.selection._candidates import Candidate
-from steer.selection._kernel import PairScores, Row, Setting, SideEffects, counted
 from steer.selection._setting import Numbers, Objective, SettingResult
 
 Try = tuple[Candidate, Row]  # a candidate, and its coefficients
+Sizes = Mapping[str, int]  # how many pairs of each domain
 Scores = dict[str, Float[Tensor, "end side pair"]]  # by domain; at the other end sides are swapped
 _Key = tuple[Candidate | None, Row]
-Cost = tuple[float | None, float | None]  # KL and factor of the perplexity
 
 
 class Evaluator:
@@ -38,18 +39,16 @@ class Evaluator:
         both_ways: bool = False,
         progress: bool = False,
     ) -> None:
-        self._score, self._progress = PairScores(model, reduce), progress
-        self.pairs, self.moved = dict(pairs), tuple(moved)
-        self._objective, self._reduce, self._both_ways = objective, reduce, both_ways
+        self.model, self.pairs, self.moved = model, dict(pairs), tuple(moved)
+        self.objective, self.text, self.reduce = objective, text, reduce
+        self.signs = (1.0, -1.0) if both_ways else (1.0,)
+        self._progress = progress
         self._effects = None if text is None else SideEffects(model, text)
+        self._scorers: dict[tuple[tuple[str, int, int], ...], DataScorer] = {}
         self._known: dict[_Key, Scores] = {}
-        self._costs: dict[_Key, Cost] = {}
+        self._costs: dict[_Key, SideEffect] = {}
 
-    def __call__(self, candidate: Candidate, settings: Sequence[Row]) -> list[SettingResult]:
-        """Return what is measured at each setting of a candidate."""
-        return self.measured([(candidate, row) for row in settings])
-
-    def measured(self, tries: Sequence[Try]) -> list[SettingResult]:
+    def __call__(self, tries: Sequence[Try]) -> list[SettingResult]:
         """Return what is measured on all pairs, with side effects; off target beside unsteered."""
         sizes = {name: len(part) for name, part in self.pairs.items()}
         zero = (tries[0][0], (0.0,) * len(tries[0][0].composition.domains))
@@ -62,94 +61,82 @@ class Evaluator:
                 expected="a finite log-probability of every token",
                 do="look at the model's logits; load it in bfloat16 or float32",
             )
-        whole = zip(tries, scores, self.costs(tries), strict=True)
-        return [self._result(one, found, cost, own) for one, found, cost in whole]
+        self.costs(tries)
+        return [self._result(one, found, own) for one, found in zip(tries, scores, strict=True)]
 
     def partly(self, one: Try, scores: Scores) -> SettingResult:
         """Return what some pairs say of a setting, which is not complete and is never chosen."""
-        return self._result(one, scores, self._costs.get(_key(one), (None, None)), None)
+        return self._result(one, scores, None)
 
-    def scores(self, tries: Sequence[Try], sizes: Mapping[str, int]) -> list[Scores]:
-        """Return the scores of the first pairs of each domain; only those not known are measured.
-
-        The unsteered model is any candidate at 0.
-        """
-        together: dict[tuple[tuple[str, int], ...], list[Try]] = {}
+    def scores(self, tries: Sequence[Try], sizes: Sizes) -> list[Scores]:
+        """Return the scores of the first pairs of each domain; only unknown ones are measured."""
+        together: dict[tuple[int, ...], list[Try]] = {}
         for one in {_key(t): t for t in tries}.values():
             known = self._known.get(_key(one), {})
-            have = tuple((n, known[n].shape[-1] if n in known else 0) for n in sizes)
+            have = tuple(known[n].shape[-1] if n in known else 0 for n in sizes)
             together.setdefault(have, []).append(one)
         for have, group in together.items():
-            self._extend(group, dict(have), sizes)
+            spans = zip(sizes, have, sizes.values(), strict=True)
+            if new := tuple(span for span in spans if span[1] < span[2]):
+                self._extend(group, new)
         return [
             {n: self._known[_key(one)][n][..., :size] for n, size in sizes.items()} for one in tries
         ]
 
-    def _extend(
-        self, group: Sequence[Try], have: Mapping[str, int], sizes: Mapping[str, int]
-    ) -> None:
-        """Measure settings on the pairs that they still lack."""
-        new = {n: list(self.pairs[n][have[n] : size]) for n, size in sizes.items()}
-        pairs = [pair for part in new.values() for pair in part]
-        if not pairs:
-            return
-        settings: list[Setting] = [(c.composition, row) for c, row in group]
-        ends = [settings]
-        if self._both_ways:
-            ends.append([(composition, tuple(-c for c in row)) for composition, row in settings])
-        off = not self._progress
-        with tqdm(total=len(group), desc=f"{len(pairs)} pairs", unit="setting", disable=off) as bar:
-            done = counted(bar, 2 * len(pairs) * len(ends))
-            found = torch.stack([self._score(end, pairs, done=done) for end in ends], dim=1)
-        found[:, 1:] = found[:, 1:].flip(2)
-        for one, scores in zip(group, found, strict=True):
-            parts = scores.split([len(part) for part in new.values()], dim=-1)
-            known = self._known.get(_key(one), {})
-            self._known[_key(one)] = known | {
-                n: torch.cat([known[n], part], dim=-1) if n in known else part
-                for n, part in zip(new, parts, strict=True)
-            }
+    def _extend(self, group: Sequence[Try], spans: tuple[tuple[str, int, int], ...]) -> None:
+        """Measure settings on the pairs that they lack."""
+        if spans not in self._scorers:
+            new = {name: self.pairs[name][start:stop] for name, start, stop in spans}
+            self._scorers[spans] = DataScorer(self.model, new, self.reduce)
+        knobs = [self._knob(one, sign) for sign in self.signs for one in group]
+        label = f"{sum(stop - start for _, start, stop in spans)} pairs"
+        hidden = not self._progress
+        with tqdm(total=len(group), desc=label, unit="setting", disable=hidden) as bar:
+            ends, count = len(self.signs), 0
 
-    def costs(self, tries: Sequence[Try]) -> list[Cost]:
-        """Return KL and perplexity of each setting, the larger of both ends; None without text."""
+            def step(n: int) -> None:
+                nonlocal count
+                count += n
+                bar.update(count // ends - bar.n)
+
+            scored = self._scorers[spans](knobs, step)
+        for name, found in scored.items():
+            each = found.unflatten(0, (ends, len(group))).transpose(0, 1)  # [setting end side pair]
+            each = torch.cat([each[:, :1], each[:, 1:].flip(2)], dim=1)
+            for one, scores in zip(group, each, strict=True):
+                known = self._known.setdefault(_key(one), {})
+                known[name] = torch.cat([known[name], scores], -1) if name in known else scores
+
+    def costs(self, tries: Sequence[Try]) -> list[SideEffect | None]:
+        """Return the side effect of each setting, the larger of both ends; None without text."""
         if self._effects is None:
-            return [(None, None)] * len(tries)
+            return [None] * len(tries)
         new = list({_key(t): t for t in tries if _key(t) not in self._costs}.values())
-        signs = (1.0, -1.0) if self._both_ways else (1.0,)
-        settings = [(c.composition, tuple(s * x for x in row)) for s in signs for c, row in new]
-        if settings:
-            found = torch.tensor(self._effects(settings), dtype=torch.float64)
-            larger = found.unflatten(0, (len(signs), -1)).amax(dim=0)  # NaN where one is
-            for one, (kl, factor) in zip(new, larger.tolist(), strict=True):
-                self._costs[_key(one)] = kl, factor
+        if new:
+            found = self._effects([self._knob(one, sign) for sign in self.signs for one in new])
+            table = torch.tensor(found, dtype=torch.float64).unflatten(0, (-1, len(new)))
+            for one, larger in zip(new, table.amax(dim=0).tolist(), strict=True):  # NaN if one is
+                self._costs[_key(one)] = SideEffect(*larger)
         return [self._costs[_key(one)] for one in tries]
 
-    def _numbers(self, scores: Scores) -> dict[str, Numbers]:
-        """Return the numbers of each domain, means over the ends; NaN where a score is not."""
-        return {name: self._of(part) for name, part in scores.items() if part.shape[-1]}
+    @staticmethod
+    def _knob(one: Try, sign: float) -> Knob:
+        return one[0].composition, tuple(sign * c for c in one[1])
 
-    def _of(self, scores: Float[Tensor, "end side pair"]) -> Numbers:
-        found: dict[str, float] = {}
-        for chosen, rejected in scores:
-            one = Preference(chosen, rejected, self._reduce)
-            low, high = one.accuracy.interval
-            numbers = {
-                "accuracy": one.accuracy.value,
-                "low": low,
-                "high": high,
-                "margin": one.margin,
-                "likelihood": float(chosen.mean()),
-            }
-            found = {k: found.get(k, 0.0) + x / len(scores) for k, x in numbers.items()}
-        if not bool(torch.isfinite(scores).all()):
-            found = dict.fromkeys(found, math.nan)
-        return {"n": scores.shape[-1], **found}
+    def _numbers(self, scores: Scores) -> dict[str, Numbers]:
+        """Return the numbers of each domain: means over the ends, NaN if a score is not finite."""
+        found: dict[str, Numbers] = {}
+        for name, part in scores.items():
+            ends = [preference_numbers(end, self.reduce) for end in part]
+            means = {k: sum(end[k] for end in ends) / len(ends) for k in ends[0]}
+            found[name] = {**means, "n": part.shape[-1]}
+        return found
 
     def _result(
-        self, one: Try, scores: Scores, cost: Cost, before: Mapping[str, Numbers] | None
+        self, one: Try, scores: Scores, before: Mapping[str, Numbers] | None
     ) -> SettingResult:
         candidate, coefficients = one
-        measured = self._numbers(scores)
+        cost, measured = self._costs.get(_key(one)), self._numbers(scores)
         own = {name: measured[name] for name in self.moved}
         drops = [
             before[name]["accuracy"] - numbers["accuracy"]
@@ -160,17 +147,18 @@ class Evaluator:
             coefficients=coefficients,
             objective=self._reached(own) if _finite(measured) else math.nan,
             measured=measured,
-            mean=sum(numbers["accuracy"] for numbers in own.values()) / len(own),
+            accuracy=sum(numbers["accuracy"] for numbers in own.values()) / len(own),
             off_target=max(0.0, *drops) if drops else None,
-            kl=cost[0],
-            perplexity=cost[1],
+            kl=None if cost is None else cost.kl,
+            perplexity=None if cost is None else cost.perplexity,
             candidate=candidate.name,
             layer=candidate.layer,
             complete=before is not None,
+            kl_error=None if cost is None else cost.error,
         )
 
     def _reached(self, own: Mapping[str, Numbers]) -> float:
-        found = self._objective(own)
+        found = self.objective(own)
         try:
             return float(found)
         except (TypeError, ValueError) as error:

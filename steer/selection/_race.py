@@ -13,22 +13,21 @@ from tqdm.auto import tqdm
 from steer.algebra import get_operator
 from steer.errors import SelectionError
 from steer.measure import judge_answers
+from steer.measure._answers import answers_at
 from steer.model import Model
 from steer.pairs import Pairs
 from steer.selection._answers import ASKED, TOKENS
-from steer.selection._calibration import Search, crossing, lockstep
+from steer.selection._calibration import spend
 from steer.selection._candidates import Candidate
-from steer.selection._evaluator import Evaluator, Scores
-from steer.selection._held_out import REFERENCES
-from steer.selection._kernel import answers_at
+from steer.selection._confirm import REFERENCES
+from steer.selection._evaluator import Scores
+from steer.selection._field import Field, Outcome, Screened
 from steer.selection._screen import Prediction, rank_correlation, screen, unscreened
 from steer.selection._setting import SettingResult, worst_accuracy
 from steer.selection._significance import sign_test
 from steer.selection._strength import displacement
-from steer.selection._task import Field, Outcome, Screened, Task
 
 _FIRST = 8  # pairs of the screen and of the first heat, at least
-_NEAR = 0.9  # of the KL budget: a coefficient that spends so much of it is calibrated
 _FARTHEST = 4.0  # displacement that is tried, relative to the stream's median norm
 _LARGEST = 1e4  # coefficient that is tried, where nothing is added to the stream
 _ALIKE = 0.05  # p above which two accuracies cannot be told apart
@@ -60,9 +59,11 @@ class Race:
     The screen predicts what each candidate gains at the KL budget (`steer.selection.screen`). The
     best enter the race, spread over positions and layers, with some drawn at random beside them;
     candidates that cannot be screened enter too. Each gets the coefficient at which its measured
-    KL spends the budget. After each heat the better half goes on, to more pairs. Finalists are
-    measured at several strengths on all pairs. Settings whose accuracy cannot be told apart are
-    ordered by judged answers if there is a judge, then by margin.
+    KL, plus one standard error over the texts, spends the budget: so the KL on other text rarely
+    exceeds it. After each heat the better half goes on, to more pairs. Finalists are measured at
+    several strengths on all pairs. Settings whose accuracy cannot be told apart are ordered by
+    judged answers if there is a judge, then by margin; a judge reads both ends of a knob that is
+    to work both ways, and the difference counts.
 
     Args:
         keep: Candidates with a prediction that enter the race.
@@ -76,11 +77,10 @@ class Race:
     finalists: int = 3
     levels: tuple[float, ...] = (0.5, 0.75, 1.0)
 
-    def search(self, tasks: Sequence[Task], field: Field) -> Outcome:
+    def search(self, field: Field) -> Outcome:
         """Race the candidates.
 
         Args:
-            tasks: One for each candidate; what is measured stands in them.
             field: The candidates, and what they are measured on.
 
         Returns:
@@ -91,25 +91,19 @@ class Race:
                 keeps the limits.
         """
         _check(field)
-        race, most = self._within(tasks[0].budget, field)
-        return race._run(tasks, field, most)
-
-    def _run(self, tasks: Sequence[Task], field: Field, most: int) -> Outcome:
-        """Race at most so many entries."""
-        evaluator = field.evaluator(field.pairs, field.text, progress=field.progress)
-        self._announce(field)
-        screened, predicted = self._predicted(field, most)
-        entries, idle = _calibrated(predicted, evaluator, field)
+        race, most = self._within(field)
+        race._announce(field)
+        screened, predicted = race._predicted(field, most)
+        entries, idle = _calibrated(predicted, field)
         screened = replace(screened, dropped={**screened.dropped, **idle})
-        for k, (count, heat) in enumerate(self._heats(len(entries), field)):
+        for k, (count, heat) in enumerate(race._heats(len(entries), field)):
             entries = entries[:count]
-            gains = _gains(entries, tasks, evaluator, field, heat)
+            gains = _gains(entries, field, heat)
             if k == 0 and screened.candidates:  # these pairs are not those of the screen
                 screened = replace(screened, correlation=_agreement(entries, gains))
             entries = sorted(entries, key=lambda e: -gains[e])
-        finals = self._finals(entries[: self.finalists], tasks, evaluator, field)
-        number, best, why = _best(finals, field)
-        return Outcome(number, best, screened, why)
+        candidate, best, why = _best(race._finals(entries[: race.finalists], field), field)
+        return Outcome(candidate, best, screened, why)
 
     def _heats(self, entries: int, field: Field) -> list[tuple[int, dict[str, int]]]:
         """Return how many entries each heat has, and on how many pairs of each domain."""
@@ -119,12 +113,12 @@ class Race:
             found.append((entries, _heat(field, 2 * sum(found[-1][1].values()))))
         return found
 
-    def _within(self, budget: int | None, field: Field) -> tuple["Race", int]:
-        """Return a race that measures at most so many settings, and how many entries it may have.
+    def _within(self, field: Field) -> tuple["Race", int]:
+        """Return a race that keeps to the budget, and how many entries it may have.
 
         The finals take at most half of the budget, the heats what is left.
         """
-        enough = 2 * len(field.candidates)  # both signs of each
+        enough, budget = 2 * len(field.candidates), field.budget  # both signs of each
         if budget is None:
             return self, enough
         finalists = min(self.finalists, max(1, budget // (2 * len(self.levels))))
@@ -147,14 +141,15 @@ class Race:
 
     def _announce(self, field: Field) -> None:
         """Say how many candidates there are and about how long it will take, before it does."""
-        if not field.progress or field.text is None:
+        if not field.progress:
             return
+        model, text = field.evaluator.model, field.evaluator.text
         start = perf_counter()
-        field.model.logits(field.text.prompts[:_TIMED], field.text.responses[:_TIMED])
-        each = (perf_counter() - start) / len(field.text.prompts[:_TIMED])
-        count, texts = len(field.candidates), len(field.text.prompts)
+        model.logits(text.prompts[:_TIMED], text.responses[:_TIMED])
+        each = (perf_counter() - start) / len(text.prompts[:_TIMED])
+        count, texts = len(field.candidates), len(text.prompts)
         raced, finals = min(count, self.keep), self.finalists * len(self.levels)
-        answers = 2 * sum(len(field.pairs[name]) for name in field.moved)
+        answers = 2 * sum(_whole(field).values())
         work = 2.0 * answers + 5 * texts  # the screen, in forwards of one text
         work += (raced * _CALIBRATIONS + finals) * texts / 2  # half of the blocks lie below
         work += (raced + finals + REFERENCES) * answers / 3  # and pairs share their prompts
@@ -166,41 +161,42 @@ class Race:
 
     def _predicted(self, field: Field, most: int) -> tuple[Screened, dict[int, Prediction | None]]:
         """Return the candidates that enter the race with their predictions, by number."""
-        reasons = [unscreened(field.model, c) for c in field.candidates]
+        evaluator = field.evaluator
+        reasons = [unscreened(evaluator.model, c) for c in field.candidates]
         plain = [k for k, reason in enumerate(reasons) if not reason]
-        others = dict.fromkeys(k for k, reason in enumerate(reasons) if reason)
+        others = [k for k, reason in enumerate(reasons) if reason]
         why = tuple(sorted({reason for reason in reasons if reason}))
-        if not plain or field.fisher is None:
-            entering, left = _room(others | dict.fromkeys(plain), most, field)
-            return Screened(0, 0, 0, reasons=why, dropped=left), entering
-        seen = Pairs.of(p for part in _screened(field).values() for p in part.with_domain(None))
-        found = screen(
-            field.model,
-            [field.candidates[k] for k in plain],
-            seen,
-            field.fisher,
-            field.reduce,
-            field.seed,
-            field.progress,
-        )
+        seen, found = Pairs.of([]), []
+        if plain:
+            own = _screened(field).values()
+            seen = Pairs.of(p for part in own for p in part.with_domain(None))
+            found = screen(
+                evaluator.model,
+                [field.candidates[k] for k in plain],
+                seen,
+                field.fisher or evaluator.text,
+                evaluator.reduce,
+                field.seed,
+                field.progress,
+            )
         predicted = dict(zip(plain, found, strict=True))
         moving = {k: p for k, p in predicted.items() if p.finite and bool(p.slopes.any())}
-        idle = {
+        dropped = {
             field.candidates[k].label: _IDLE if p.finite else _NOT_FINITE
             for k, p in predicted.items()
             if k not in moving
         }
         kept = self._spread(moving, field)
-        entering, left = _room(others, most - len(kept), field)
-        screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=idle | left)
-        return screened, entering | kept
+        room = (most - len(kept)) // 2  # without a prediction both signs of a candidate enter
+        dropped |= {field.candidates[k].label: _FULL for k in others[room:]}
+        screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=dropped)
+        return screened, {**dict.fromkeys(others[:room]), **kept}
 
     def _spread(
         self, found: Mapping[int, Prediction], field: Field
     ) -> dict[int, Prediction | None]:
         """Return the candidates of greatest predicted gain, spread over positions and layers."""
-        kl = field.limits.kl or 0.0
-        ordered = sorted(found, key=lambda k: -found[k].gain(kl))
+        ordered = sorted(found, key=lambda k: -found[k].gain(_budget(field)))
         if len(ordered) <= self.keep:
             return {k: found[k] for k in ordered}
         names = {field.candidates[k].name for k in ordered}
@@ -218,17 +214,14 @@ class Race:
         drawn = random.Random(field.seed).sample(rest, min(self.keep - len(taken), len(rest)))
         return {k: found[k] for k in (*taken, *drawn)}
 
-    def _finals(
-        self, entries: Sequence[_Entry], tasks: Sequence[Task], evaluator: Evaluator, field: Field
-    ) -> list[_Final]:
+    def _finals(self, entries: Sequence[_Entry], field: Field) -> list[_Final]:
         """Measure the finalists at several strengths on all pairs."""
-        tries = [(e.candidate, (level * e.coefficient,)) for e in entries for level in self.levels]
-        found: list[_Final] = []
-        settings = [(field.candidates[k], row) for k, row in tries]
-        scores = evaluator.scores(settings, _whole(field))
-        results = evaluator.measured(settings)
-        for (k, _), result, own in zip(tries, results, scores, strict=True):
-            tasks[k].add([result])
+        steps = [(e.candidate, (level * e.coefficient,)) for e in entries for level in self.levels]
+        tries = [(field.candidates[k], row) for k, row in steps]
+        results, found = field.evaluator(tries), []
+        scores = field.evaluator.scores(tries, _whole(field))
+        for (k, _), result, own in zip(steps, results, scores, strict=True):
+            field.add(k, [result])
             hits = torch.cat([(part[:, 0] > part[:, 1]).flatten() for part in own.values()])
             found.append((k, result, tuple(hits.tolist())))
         return found
@@ -242,28 +235,31 @@ def _check(field: Field) -> None:
             expected="vectors to choose one from",
             do="strategy='coarse_to_fine' chooses a coefficient for each domain",
         )
-    if not field.limits.kl or field.text is None:
+    if not field.limits.kl or field.evaluator.text is None:
         raise SelectionError(
             "a race compares candidates at equal KL",
-            found=f"limits.kl={field.limits.kl}, neutral text: {field.text is not None}",
+            found=f"limits.kl={field.limits.kl}, neutral text: {field.evaluator.text is not None}",
             expected="a KL budget above 0, and neutral prompts",
             do="limits=Limits(kl=0.5), or name coefficients=(0.5, 1.0, …)",
         )
 
 
-def _own(field: Field) -> dict[str, Pairs]:
-    return {name: field.pairs[name] for name in field.moved}
+def _budget(field: Field) -> float:
+    return field.limits.kl or 0.0
 
 
 def _whole(field: Field) -> dict[str, int]:
-    return {name: len(field.pairs[name]) for name in field.moved}
+    """Return how many pairs each domain has that is asked to move."""
+    return {name: len(field.evaluator.pairs[name]) for name in field.evaluator.moved}
 
 
 def _screened(field: Field) -> dict[str, Pairs]:
     """Return the pairs that the screen sees: the last of them, which no early heat sees."""
-    own = _own(field)
-    share = min(1.0, max(0.5, _FIRST / max(sum(_whole(field).values()), 1)))
-    return {name: part[len(part) - math.ceil(share * len(part)) :] for name, part in own.items()}
+    whole = _whole(field)
+    share = min(1.0, max(0.5, _FIRST / max(sum(whole.values()), 1)))
+    return {
+        name: field.evaluator.pairs[name][n - math.ceil(share * n) :] for name, n in whole.items()
+    }
 
 
 def _heat(field: Field, size: int) -> dict[str, int]:
@@ -273,50 +269,28 @@ def _heat(field: Field, size: int) -> dict[str, int]:
     return own if share > 0.75 else {name: math.ceil(share * n) for name, n in own.items()}
 
 
-def _room(
-    others: Mapping[int, None], most: int, field: Field
-) -> tuple[dict[int, Prediction | None], dict[str, str]]:
-    """Return the candidates without a prediction that a budget has room for, and the others.
-
-    Each has two entries, one of each sign.
-    """
-    entering = list(others)[: most // 2]
-    left = {field.candidates[k].label: _FULL for k in others if k not in entering}
-    return dict.fromkeys(entering), left
-
-
 def _calibrated(
-    predicted: Mapping[int, Prediction | None], evaluator: Evaluator, field: Field
+    predicted: Mapping[int, Prediction | None], field: Field
 ) -> tuple[list[_Entry], dict[str, str]]:
     """Return the candidates at the coefficients that spend the KL budget, and why others do not."""
-    kl = field.limits.kl or 0.0
-    searches: dict[tuple[int, float], Search] = {}
+    kl, model = _budget(field), field.evaluator.model
+    starts: dict[tuple[int, float], tuple[Candidate, float, float]] = {}
     for k, prediction in predicted.items():
         first = 1.0 if prediction is None else prediction.coefficient(kl)
         for sign in (1.0, -1.0) if prediction is None else (math.copysign(1.0, first),):
-            most = _largest(field.model, field.candidates[k], sign)
+            most = _largest(model, field.candidates[k], sign)
             start = abs(first) if math.isfinite(first) else most / 16
             if most > 0:
-                searches[k, sign] = crossing(_NEAR * kl, kl, start, most)
-
-    def measure(asked: Mapping[tuple[int, float], float]) -> dict[tuple[int, float], float]:
-        tries = [(field.candidates[k], (sign * c,)) for (k, sign), c in asked.items()]
-        found = [cost for cost, _ in evaluator.costs(tries)]
-        bar.update(len(searches) - len(asked) - bar.n)
-        return dict(
-            zip(asked, (math.inf if x is None or x != x else x for x in found), strict=True)
-        )
-
+                starts[k, sign] = field.candidates[k], sign * start, most
     hidden = not field.progress
-    with tqdm(total=len(searches), desc="calibrate", unit="candidate", disable=hidden) as bar:
-        found = lockstep(searches, measure)
-        bar.update(len(searches) - bar.n)
+    with tqdm(total=len(starts), desc="calibrate", unit="candidate", disable=hidden) as bar:
+        found = spend(field.evaluator, starts, kl, lambda n: bar.update(n - bar.n))
     entries = []
-    for (k, sign), (c, spent) in found.items():
+    for (k, _), (c, spent) in found.items():
         prediction = predicted[k]
-        gain = math.nan if prediction is None else prediction.gain(kl)
-        if c > 0 and spent > 0:
-            entries.append(_Entry(k, sign * c, gain))
+        if spent > 0:
+            gain = math.nan if prediction is None else prediction.gain(kl)
+            entries.append(_Entry(k, c, gain))
     left_out = {*predicted} - {entry.candidate for entry in entries}
     if not entries:
         raise SelectionError(
@@ -342,21 +316,15 @@ def _largest(model: Model, candidate: Candidate, sign: float) -> float:
     return 0.0
 
 
-def _gains(
-    entries: Sequence[_Entry],
-    tasks: Sequence[Task],
-    evaluator: Evaluator,
-    field: Field,
-    heat: Mapping[str, int],
-) -> dict[_Entry, float]:
+def _gains(entries: Sequence[_Entry], field: Field, heat: Mapping[str, int]) -> dict[_Entry, float]:
     """Return the mean change of margin of each entry on the first pairs, in nats."""
+    evaluator = field.evaluator
     tries = [(field.candidates[e.candidate], (e.coefficient,)) for e in entries]
     before, *scores = evaluator.scores([(tries[0][0], (0.0,)), *tries], heat)
-    base = _mean_margin(before)
     gains: dict[_Entry, float] = {}
     for entry, one, found in zip(entries, tries, scores, strict=True):
-        tasks[entry.candidate].add([evaluator.partly(one, found)])
-        gain = _mean_margin(found) - base
+        field.add(entry.candidate, [evaluator.partly(one, found)])
+        gain = _mean_margin(found) - _mean_margin(before)
         gains[entry] = -math.inf if math.isnan(gain) else gain
     return gains
 
@@ -383,7 +351,7 @@ def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult, s
             do="allow more, or leave out limits other than KL",
         )
     top = max(kept, key=lambda final: final[1].rank(0.0))
-    if field.objective is not worst_accuracy:
+    if field.evaluator.objective is not worst_accuracy:
         return *top[:2], ""
     alike = [final for final in kept if not _told_apart(top[2], final[2])]
     judged = _judged(alike, field)
@@ -409,19 +377,29 @@ def _told_apart(one: Sequence[bool], other: Sequence[bool]) -> bool:
 
 
 def _margin(result: SettingResult, field: Field) -> float:
-    found = [result.measured[name] for name in field.moved]
+    found = [result.measured[name] for name in field.evaluator.moved]
     return sum(n["margin"] * n["n"] for n in found) / sum(n["n"] for n in found)
 
 
 def _judged(finals: Sequence[_Final], field: Field) -> dict[int, float]:
-    """Return the judged value of each final setting's answers; nothing without a judge."""
+    """Return the judged value of each final setting's answers; nothing without a judge.
+
+    Of a knob for both ways it is the difference between its ends.
+    """
     if field.judge is None or len(finals) < 2:
         return {}
-    judge, wanted = field.judge
-    asked = list(dict.fromkeys(pair.prompt for n in field.moved for pair in field.pairs[n]))
-    settings = [(field.candidates[k].composition, result.coefficients) for k, result, _ in finals]
-    answers = answers_at(field.model, settings, asked[:_JUDGED], TOKENS)
-    return {
-        id(final): judge_answers(judge, asked[:_JUDGED], texts, wanted=wanted).value
-        for final, texts in zip(finals, answers, strict=True)
-    }
+    (judge, wanted), evaluator = field.judge, field.evaluator
+    asked = dict.fromkeys(pair.prompt for n in evaluator.moved for pair in evaluator.pairs[n])
+    prompts = [*asked][:_JUDGED]
+    knobs = [
+        (field.candidates[k].composition, tuple(sign * c for c in result.coefficients))
+        for sign in evaluator.signs
+        for k, result, _ in finals
+    ]
+    values = [
+        judge_answers(judge, prompts, texts, wanted=wanted).value
+        for texts in answers_at(evaluator.model, knobs, prompts, TOKENS)
+    ]
+    n = len(finals)
+    ends = zip(finals, values[:n], values[n:] or [0.0] * n, strict=True)
+    return {id(final): value - back for final, value, back in ends}

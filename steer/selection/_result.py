@@ -9,13 +9,11 @@ from steer.algebra import Composition, Tuning, Vector
 from steer.algebra._file.folder import save_by_domain
 from steer.errors import SelectionError
 from steer.measure import Share
-from steer.model import Model, Steered
 from steer.selection._answers import Visible
-from steer.selection._beside import Beside
-from steer.selection._held_out import HeldOutResult
+from steer.selection._confirm import Beside, HeldOutResult
+from steer.selection._field import Screened
 from steer.selection._setting import Limits, SettingResult, front
 from steer.selection._significance import Evidence
-from steer.selection._task import Screened
 from steer.show import Result, Row
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ class Selection(Result):
         best: The setting chosen, as measured on the pairs it was chosen with.
         trials: Every setting that was measured, in that order.
         limits: What a setting may cost.
-        settings: Settings that there were to choose from.
-        evaluated: Settings that were measured.
         held_out: By domain, what the setting does on pairs that the selection never saw.
         back: The same of the coefficients negated on swapped pairs, if both ways were asked for.
         visible: Answers to prompts of those pairs, before and after; None if none were generated.
@@ -54,8 +50,6 @@ class Selection(Result):
     best: SettingResult
     trials: tuple[SettingResult, ...]
     limits: Limits
-    settings: int
-    evaluated: int
     held_out: Mapping[str, HeldOutResult]
     back: Mapping[str, HeldOutResult] | None
     visible: Visible | None
@@ -158,17 +152,6 @@ class Selection(Result):
         """
         ends = [*self.held_out.values(), *(self.back or {}).values()]
         return all(found.evidence.holds() for found in ends)
-
-    def apply(self, model: Model) -> Steered:
-        """Return a context in which a model is steered as chosen.
-
-        Args:
-            model: The model that the choice was made on.
-
-        Raises:
-            FitError: A vector does not fit this model.
-        """
-        return model.steered(self.composition)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the vector of each domain, with its setting, to `<folder>/<domain>.safetensors`.
@@ -276,10 +259,9 @@ class Selection(Result):
         """Return the number in which the second is behind."""
         if second.objective != self.best.objective:
             return f"objective {second.objective:.4g}"
-        if second.mean != self.best.mean:
-            return (
-                f"the same objective and mean accuracy {second.mean:.4g} for {self.best.mean:.4g}"
-            )
+        if second.accuracy != self.best.accuracy:
+            both = f"{second.accuracy:.4g} for {self.best.accuracy:.4g}"
+            return f"the same objective and mean accuracy {both}"
         return f"the same accuracies and likelihood {second.likelihood:.4g}"
 
 

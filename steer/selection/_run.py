@@ -2,40 +2,36 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
 
-from tqdm.auto import tqdm
-
+from steer._check import integer
 from steer.algebra import Composition, DomainGate, Scope
 from steer.engine import unsteered
-from steer.errors import SelectionError
+from steer.errors import ArgumentError, SelectionError
 from steer.measure import NEUTRAL_PROMPTS, Judge, NeutralText, neutral_text, prompt_prefix
+from steer.measure._grid import Axes
 from steer.measure._reduce import Reduce
+from steer.measure._scores import at
+from steer.measure._side_effects import SideEffects
 from steer.model import Model, check_model
 from steer.network import as_prompts
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.selection._answers import visible
-from steer.selection._beside import Beside, on_pairs, palrs_setting
 from steer.selection._candidates import Candidates, alternatives, candidates_of
-from steer.selection._checked import (
+from steer.selection._confirm import Beside, held_out, palrs_setting
+from steer.selection._evaluator import Evaluator
+from steer.selection._field import Field, Outcome, space_of
+from steer.selection._pairs import (
     ByDomain,
-    check,
     check_alternatives,
-    check_budget,
     named,
     split_by_domain,
     warn_of_training,
 )
-from steer.selection._held_out import HeldOutResult, held_out
-from steer.selection._kernel import SideEffects, at
 from steer.selection._race import Race
 from steer.selection._result import Selection
 from steer.selection._setting import Limits, Objective, worst_accuracy
-from steer.selection._space import Axes, space_of
 from steer.selection._strategy import Strategy, strategy_of
 from steer.selection._strength import displacement
-from steer.selection._task import Field, Outcome, Task
 
 _ALTERNATIVES = (0.25, 0.5, 0.75, 1.0)  # coefficients that an exhaustive search tries
 _COMPOSITION = tuple(k / 10 for k in range(-10, 11))
@@ -89,7 +85,7 @@ def select(
         limits: What a setting may cost; by default `Limits(kl=0.5)` for alternatives and nothing
             for a composition.
         strategy: `race`, `exhaustive`, `coarse_to_fine`, or an object with a method
-            `search(tasks, field)`. By default a race of alternatives, `exhaustive` where
+            `search(field)`. By default a race of alternatives, `exhaustive` where
             coefficients are named for them, and `coarse_to_fine` for a composition.
         coefficients: Values to try, dimensionless, or by domain. A race needs none: it calibrates
             each candidate to the KL budget.
@@ -107,7 +103,9 @@ def select(
         neutral: Prompts of no domain, or neutral text prepared by `neutral_text`, on which KL
             and perplexity are measured; None to leave both out. A race uses a part of the prompts
             for its screen and reports the KL on another.
-        test: Pairs for the reported numbers; without them, a part of `pairs` is kept back.
+        test: Pairs for the reported numbers. Without them half of `pairs` is kept back, so that
+            after `train, pairs = all_pairs.split(0.6, 0.4)` the parts are those of
+            `all_pairs.split()`: 60, 20 and 20 percent.
         instruction: System message of the prompted baseline; without it, two chosen answers of
             each domain's validation pairs are shown as earlier turns.
         judge: A judge of generated answers.
@@ -129,41 +127,26 @@ def select(
     """
     check_model(model)
     unsteered(model.engine, "select")
-    check_budget(budget)
+    if budget is not None:
+        budget = integer("budget", budget, least=1, do="budget=64 settings, or leave it out")
     one = alternatives(candidates)
     pairs = pairs if isinstance(pairs, Mapping) else as_pairs(pairs)
     if one:
         check_alternatives(candidates, pairs)
     found = candidates_of(candidates, layers, operator, scope, gate)
-    own = named(found[0].composition, pairs, one=one)
+    composition = found[0].composition
+    own = named(composition, pairs, one=one)
     warn_of_training(found, own)
-    validation, unseen = split_by_domain(own, test, found[0].composition, seed, one=one)
-    moved = tuple(name for name in found[0].composition.domains if name in validation)
+    validation, unseen = split_by_domain(own, test, composition, seed, one=one)
+    moved = tuple(name for name in composition.domains if name in validation)
     limits = limits or (Limits(kl=_KL) if one and neutral is not None else Limits())
-    check(limits, moved, validation, neutral)
-    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    _check(limits, moved, validation, neutral)
     if strategy is None:
-        strategy = name = (
-            "coarse_to_fine" if not one else "race" if coefficients is None else "exhaustive"
-        )
+        default = "race" if coefficients is None else "exhaustive"
+        strategy = default if one else "coarse_to_fine"
     how = strategy_of(strategy)
-    text, fisher, report = _texts(model, neutral, isinstance(how, Race))
-    field = Field(
-        model,
-        tuple(found),
-        validation,
-        moved,
-        limits,
-        objective,
-        reduce,
-        fisher,
-        text,
-        None if judge is None else (judge, wanted),
-        seed,
-        progress,
-        both_ways,
-    )
-    if coefficients is not None and isinstance(how, Race):
+    race = isinstance(how, Race)
+    if coefficients is not None and race:
         raise SelectionError(
             "a race calibrates coefficients of its own",
             found="coefficients beside a race",
@@ -172,61 +155,99 @@ def select(
         )
     if coefficients is None:
         coefficients = _ALTERNATIVES if one else _COMPOSITION
-    tasks, bar = _tasks(field, how, coefficients, budget)
-    with bar:
-        outcome = how.search(tasks, field) or chosen(tasks, limits)
-    setting = found[outcome.candidate].composition(list(outcome.best.coefficients))
-    trials = tuple(result for task in tasks for result in task.results)
+    text, fisher, report = _texts(model, neutral, race=race)
+    options = {"both_ways": both_ways, "progress": progress and race}
+    evaluator = Evaluator(model, validation, moved, objective, text, reduce, **options)
+    field = Field(
+        found,
+        [space_of(c.composition, coefficients) for c in found],
+        evaluator,
+        limits,
+        fisher=fisher,
+        report=report,
+        judge=None if judge is None else (judge, wanted),
+        seed=seed,
+        budget=budget,
+        progress=progress,
+    )
+    with field.counting(None if race else _total(field, how)):
+        outcome = how.search(field) or field.chosen()
     tested = {domain: unseen[domain] for domain in moved}
-    asked = [pair.prompt for part in tested.values() for pair in part]
-    tried = _directions(tasks) if isinstance(how, Race) else len(trials)
-    held, beside = _held_out(field, setting, tested, instruction, tried, candidates)
+    beside = palrs_setting(evaluator, candidates, found[0], limits.kl)
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    return _confirmed(field, outcome, tested, name, instruction, beside, answers=answers)
+
+
+def _confirmed(
+    field: Field,
+    outcome: Outcome,
+    unseen: Mapping[str, Pairs],
+    strategy: str,
+    instruction: str | None,
+    beside: tuple[Composition, Beside] | None,
+    *,
+    answers: bool,
+) -> Selection:
+    """Return the setting chosen with what it does on unseen pairs and prompts."""
+    evaluator, coefficients = field.evaluator, outcome.best.coefficients
+    setting = field.candidates[outcome.candidate].composition(list(coefficients))
+    tried = len(field.results) if outcome.screened is None else _directions(field)
+    prefixes = {name: prompt_prefix(instruction, evaluator.pairs[name]) for name in unseen}
+    end, palrs = held_out(evaluator, setting, unseen, field.seed, tried, prefixes, beside)
+    back = None
+    if len(evaluator.signs) > 1:
+        swapped = {name: part.swap() for name, part in unseen.items()}
+        turned = setting(-setting.coefficients[0])
+        back, _ = held_out(evaluator, turned, swapped, field.seed, tried)
+    prompts = [pair.prompt for part in unseen.values() for pair in part]
     return Selection(
         composition=setting,
         best=outcome.best,
-        trials=trials,
-        limits=limits,
-        settings=len(trials) if isinstance(how, Race) else sum(len(t.space) for t in tasks),
-        evaluated=sum(task.evaluated for task in tasks),
-        held_out=held,
-        back=_back(field, setting, tested, tried),
-        visible=visible(model, setting, asked, field.judge) if answers else None,
-        kl=_reported_kl(field, setting, report),
-        displacement=displacement(model, setting, outcome.best.coefficients),
+        trials=tuple(result for _, result in field.results),
+        limits=field.limits,
+        held_out=end,
+        back=back,
+        visible=visible(evaluator.model, setting, prompts, field.judge) if answers else None,
+        kl=_reported_kl(field, setting),
+        displacement=displacement(evaluator.model, setting, coefficients),
         screened=outcome.screened,
-        reduce=reduce,
-        strategy=name,
-        palrs=beside,
+        reduce=evaluator.reduce,
+        strategy=strategy,
+        palrs=palrs,
         preferred=outcome.why,
     )
 
 
-def chosen(tasks: Sequence[Task], limits: Limits) -> Outcome:
-    """Return the best setting that was measured."""
-    every = [(k, result) for k, task in enumerate(tasks) for result in task.results]
-    finite = [(k, result) for k, result in every if result.finite]
-    if not finite:
-        raise SelectionError(
-            "no setting was measured" if not every else "no setting has finite numbers",
-            found=f"{len(every)} settings measured, of {sum(len(t.space) for t in tasks)}",
-            expected="at least one at which scores, objective and side effects are finite",
-            do="try smaller coefficients, and look at what the objective returns",
+def _check(limits: Limits, moved: Sequence[str], pairs: ByDomain, neutral: Neutral) -> None:
+    """Refuse limits, and pairs and limits, that cannot be used."""
+    if not isinstance(limits, Limits):
+        raise ArgumentError(
+            "limits must be Limits",
+            found=repr(limits),
+            expected="Limits of steer.selection",
+            do="limits=Limits(kl=1.0)",
         )
-    number, best = max(finite, key=lambda found: found[1].rank(limits.violation(found[1])))
-    if limits.violation(best) == 0:
-        return Outcome(number, best)
-    over = limits.excess(best)
-    exceeds = ", ".join(f"{name} by {by:.3g}" for name, by in over.items() if by > 0)
-    raise SelectionError(
-        "no setting keeps the limits",
-        found=f"{len(every)} settings measured; closest {best.at}, which exceeds {exceeds}",
-        expected=", ".join(f"{name} at most {getattr(limits, name):g}" for name in over),
-        do="try smaller coefficients, a larger budget, or allow more",
-    )
+    if not moved:
+        raise SelectionError(
+            "no domain is asked to move",
+            found=f"pairs of {sorted(pairs)}",
+            expected="pairs of a domain that the composition has",
+            do="name pairs and vectors alike",
+        )
+    lacking = [n for n in limits.names if n != "off_target" and neutral is None]
+    if "off_target" in limits.names and len(pairs) == len(moved):
+        lacking.append("off_target")
+    if lacking:
+        raise SelectionError(
+            "a limit is set on what is not measured",
+            found=f"limits on {lacking}",
+            expected="neutral text for KL and perplexity, pairs of further domains for off_target",
+            do="pass neutral=[...], add pairs of domains that must stay, or drop the limit",
+        )
 
 
 def _texts(
-    model: Model, neutral: Neutral, race: bool
+    model: Model, neutral: Neutral, *, race: bool
 ) -> tuple[NeutralText | None, NeutralText | None, NeutralText | None]:
     """Return neutral text to measure settings on, for the screen, and for the reported KL.
 
@@ -235,90 +256,33 @@ def _texts(
     """
     if neutral is None:
         return None, None, None
-    if not race or isinstance(neutral, NeutralText):
-        text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
-        return text, text if race else None, None
-    prompts = as_prompts(neutral)
-    text = neutral_text(model, prompts)  # one batch
-    if len(text.prompts) < _THIRDS:
+    text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, as_prompts(neutral))
+    if not race or isinstance(neutral, NeutralText) or len(text.prompts) < _THIRDS:
         return text, text, None
-    parts = [
+    own, fisher, report = (
         NeutralText(text.prompts[k::3], text.responses[k::3], text.logits[k::3]) for k in range(3)
-    ]
-    return parts[0], parts[1], parts[2]
+    )
+    return own, fisher, report
 
 
-def _directions(tasks: Sequence[Task]) -> int:
+def _total(field: Field, how: Strategy) -> float:
+    """Return how many settings a search measures at most."""
+    most = getattr(how, "budget", None) if field.budget is None else field.budget
+    return min(sum(map(len, field.spaces)), (most or math.inf) * len(field.spaces))
+
+
+def _directions(field: Field) -> int:
     """Return how many candidates were raced, by sign, whatever their heats and strengths.
 
     A random direction has as many chances to look good as there are directions to choose from; the
     random vectors that the chosen one is compared with are pushed as hard as it is.
     """
-    return sum(len({result.coefficients[0] > 0 for result in task.results}) for task in tasks)
+    return len({(candidate, result.coefficients[0] > 0) for candidate, result in field.results})
 
 
-def _tasks(
-    field: Field, how: Strategy, coefficients: Axes, budget: int | None
-) -> tuple[list[Task], Any]:
-    """Return one search for each candidate, and the bar that counts their settings."""
-    evaluator = field.evaluator(field.pairs, None if isinstance(how, Race) else field.text)
-    spaces = [space_of(c.composition, coefficients) for c in field.candidates]
-    most = getattr(how, "budget", None) if budget is None else budget
-    total = min(sum(map(len, spaces)), (most or math.inf) * len(spaces))
-    hidden = not field.progress or isinstance(how, Race)
-    bar = tqdm(total=total, desc="select", unit="setting", disable=hidden)
-    tasks = [
-        Task(
-            space,
-            partial(evaluator, candidate),
-            field.limits,
-            seed=field.seed,
-            budget=budget,
-            bar=bar,
-        )
-        for candidate, space in zip(field.candidates, spaces, strict=True)
-    ]
-    return tasks, bar
-
-
-def _held_out(
-    field: Field,
-    setting: Composition,
-    unseen: Mapping[str, Pairs],
-    instruction: str | None,
-    settings: int,
-    given: Candidates,
-) -> tuple[dict[str, HeldOutResult], Beside | None]:
-    """Return what the setting does on unseen pairs, beside all baselines and PaLRS's rule."""
-    prefixes = {name: prompt_prefix(instruction, field.pairs[name]) for name in unseen}
-    other = palrs_setting(field.model, given, field.candidates[0], field.text, field.limits.kl)
-    found, compared = held_out(
-        field.model,
-        setting,
-        unseen,
-        field.reduce,
-        field.seed,
-        settings,
-        prefixes,
-        [] if other is None else [other[0]],
-    )
-    return found, None if other is None else on_pairs(other[1], *compared)
-
-
-def _back(
-    field: Field, setting: Composition, unseen: Mapping[str, Pairs], settings: int
-) -> dict[str, HeldOutResult] | None:
-    """Return what the negated setting does on swapped unseen pairs, if both ways were asked for."""
-    if not field.both_ways:
-        return None
-    turned = setting(-setting.coefficients[0])
-    swapped = {name: part.swap() for name, part in unseen.items()}
-    return held_out(field.model, turned, swapped, field.reduce, field.seed, settings)[0]
-
-
-def _reported_kl(field: Field, setting: Composition, report: NeutralText | None) -> float | None:
+def _reported_kl(field: Field, setting: Composition) -> float | None:
     """Return the KL of the setting on text that took no part in choosing, if there is any."""
-    if report is None:
+    if field.report is None:
         return None
-    ends = [at(setting), at(setting(-setting.coefficients[0]))][: 1 + field.both_ways]
-    return max(kl for kl, _ in SideEffects(field.model, report)(ends))
+    ends = [at(setting(sign * setting.coefficients[0])) for sign in field.evaluator.signs]
+    return max(effect.kl for effect in SideEffects(field.evaluator.model, field.report)(ends))

@@ -1,11 +1,8 @@
-"""Predicting what candidates do, from gradients: one forward and backward of each pair.
+"""Predicting from gradients what candidates do: one forward and backward of each pair.
 
 To first order a vector v at layer l with coefficient c changes the preference margin of a pair by
-c Σ_t ⟨∂margin/∂h_{l,t}, v⟩ over the tokens t of the scope: its *slope*. On neutral text, with
-tokens y drawn from the model's own distribution, E[(Σ_t ⟨∂log p(y)/∂h_{l,t}, v⟩)²] is the Fisher
-form, and KL(steered‖unsteered) is ½ c² times its mean over response tokens. Slopes of several sites
-add up; those of weights are derivatives in the coefficient itself. Both are local: the screen is a
-filter, and what passes it is measured.
+c Σ_t ⟨∂margin/∂h_{l,t}, v⟩ over the tokens t of the scope, and KL(steered‖unsteered) is ½ c² times
+the Fisher form E[(Σ_t ⟨∂log p(y)/∂h_{l,t}, v⟩)²] of tokens y that the model draws itself.
 """
 
 import math
@@ -34,15 +31,14 @@ DRAWS = 2  # draws of the tokens of each neutral text
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prediction:
-    """What the screen says of one candidate."""
+    """The slope of each pair's margin and the KL per squared coefficient of one candidate."""
 
     slopes: Float[Tensor, " pair"]
     curvature: float
-    curvature_error: float
 
     @property
     def finite(self) -> bool:
-        """Whether its slopes and its curvature are finite."""
+        """Whether all of it is finite."""
         return bool(torch.isfinite(self.slopes).all()) and math.isfinite(self.curvature)
 
     def coefficient(self, kl: float) -> float:
@@ -91,23 +87,18 @@ def screen(
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     batch = exchange_batch(model.chat, prompts + prompts, answers)
-    targets = _targets(batch.ids, batch.prompt_lengths)
 
     def score(row: int, logits: Tensor) -> Tensor:
-        own = _logprobs(logits, targets[row])
+        own = _logprobs(logits, torch.tensor(batch.ids[row][batch.prompt_lengths[row] :]))
         return own.mean() if reduce == "mean" else own.sum()
 
     slopes = _slopes(model, candidates, batch, [score], progress, "pairs")[:, 0]
     margins = slopes[:, : len(pairs)] - slopes[:, len(pairs) :]
-    batch = exchange_batch(model.chat, text.prompts, text.responses)
+    neutral = exchange_batch(model.chat, text.prompts, text.responses)
     drawings = [_drawn(torch.Generator().manual_seed(seed))] * DRAWS
-    squares = _slopes(model, candidates, batch, drawings, progress, "neutral").square()
-    half = squares.flatten(1) / 2 / text.tokens * len(text.prompts)  # a column: one text and draw
-    mean, n = half.mean(dim=1), half.shape[1]
-    error = half.std(dim=1) / math.sqrt(n) if n > 1 else mean * math.nan
-    return [
-        Prediction(*found) for found in zip(margins, mean.tolist(), error.tolist(), strict=True)
-    ]
+    squares = _slopes(model, candidates, neutral, drawings, progress, "neutral").square()
+    curvatures = squares.sum(dim=(1, 2)) / DRAWS / 2 / text.tokens
+    return [Prediction(*found) for found in zip(margins, curvatures.tolist(), strict=True)]
 
 
 def _drawn(generator: torch.Generator) -> Score:
@@ -204,10 +195,6 @@ def _ablated(g: Tensor, h: Tensor, v: Tensor) -> Tensor:
 
 
 _RULES = {"add": _added, "ablate": _ablated}
-
-
-def _targets(ids: Sequence[Sequence[int]], prompts: Sequence[int]) -> list[Tensor]:
-    return [torch.tensor(row[n:]) for row, n in zip(ids, prompts, strict=True)]
 
 
 def _logprobs(logits: Float[Tensor, "pos vocab"], tokens: Tensor) -> Float[Tensor, " pos"]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
 
-from steer.errors import SelectionError
+from steer._check import number
 
 Numbers = Mapping[str, float]
 Objective = Callable[[Mapping[str, Numbers]], float]
@@ -13,15 +13,13 @@ Rank = tuple[float, ...]
 
 
 class Costing(Protocol):
-    """A setting with what it reaches and what it costs."""
+    """A setting with an objective, and a KL that is None where it was not measured."""
 
     @property
-    def objective(self) -> float:
-        """What is to be large."""
+    def objective(self) -> float: ...
 
     @property
-    def kl(self) -> float | None:
-        """KL(steered‖unsteered), nats per response token; None if it was not measured."""
+    def kl(self) -> float | None: ...
 
 
 _Setting = TypeVar("_Setting", bound=Costing)
@@ -36,7 +34,7 @@ class SettingResult:
         objective: What is to be large; NaN where the model overflows.
         measured: For each domain of the pairs: `n`, `accuracy` with `low` and `high`, `margin`,
             `likelihood` (mean score of the chosen answers), in nats.
-        mean: Mean accuracy over the domains that are asked to move.
+        accuracy: Mean accuracy over the domains that are asked to move, in [0, 1].
         off_target: Largest drop of accuracy on the other domains; None if there is none.
         kl: KL(steered‖unsteered) on neutral text, nats per response token; None if not measured.
         perplexity: Perplexity there, as a factor of the unsteered model's; likewise.
@@ -44,18 +42,20 @@ class SettingResult:
         layer: Its one layer; None where it acts at several, or on weights.
         complete: Whether all pairs and side effects were measured; in the heats of a race they
             are not, and such a setting is never chosen.
+        kl_error: Standard error of `kl` over the texts; NaN for one text.
     """
 
     coefficients: tuple[float, ...]
     objective: float
     measured: Mapping[str, Numbers]
-    mean: float
+    accuracy: float
     off_target: float | None = None
     kl: float | None = None
     perplexity: float | None = None
     candidate: str = ""
     layer: int | None = None
     complete: bool = True
+    kl_error: float | None = None
 
     @property
     def finite(self) -> bool:
@@ -64,15 +64,9 @@ class SettingResult:
         return math.isfinite(self.objective) and not any(map(math.isnan, costs))
 
     @property
-    def accuracy(self) -> float:
-        """Mean accuracy over the domains that are asked to move, in [0, 1]."""
-        return self.mean
-
-    @property
     def name(self) -> str:
         """The candidate and its layer, in words."""
-        at = "" if self.layer is None else f"layer {self.layer}"
-        return " ".join(word for word in (self.candidate, at) if word)
+        return label(self.candidate, self.layer)
 
     @property
     def at(self) -> str:
@@ -102,10 +96,14 @@ class SettingResult:
             violation: How far its limits are exceeded, at least 0.
         """
         if not self.finite:
-            least = -math.inf
-            return least, least, least, least, -self.size
+            return (*(-math.inf,) * 4, -self.size)
         likelihood = self.likelihood if self.candidate else 0.0
-        return -violation, self.objective, self.mean, likelihood, -self.size
+        return -violation, self.objective, self.accuracy, likelihood, -self.size
+
+
+def label(name: str, layer: int | None) -> str:
+    """Return a candidate and its layer in words."""
+    return " ".join([name] * bool(name) + [f"layer {layer}"] * (layer is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ class Limits:
             0 where no accuracy falls.
 
     Raises:
-        SelectionError: A limit is negative or no number.
+        ArgumentError: A limit is negative or no finite number.
     """
 
     kl: float | None = None
@@ -129,15 +127,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.names:
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and value >= 0):
-                raise SelectionError(
-                    f"the limit {name!r} cannot be kept",
-                    found=repr(value),
-                    expected="a number of at least 0, or None for no limit",
-                    do=f"Limits({name}=0.5)",
-                )
+            number(f"the limit {name}", getattr(self, name), least=0.0, do=f"Limits({name}=0.5)")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,10 +143,11 @@ class Limits:
             result: What was measured there.
         """
         measured = {name: getattr(result, name) for name in self.names}
-        found = {name: math.nan if value is None else value for name, value in measured.items()}
         return {
-            name: value - getattr(self, name) if math.isfinite(value) else math.inf
-            for name, value in found.items()
+            name: math.inf
+            if value is None or not math.isfinite(value)
+            else value - getattr(self, name)
+            for name, value in measured.items()
         }
 
     def violation(self, result: SettingResult) -> float:
@@ -179,11 +170,9 @@ def worst_accuracy(measured: Mapping[str, Numbers]) -> float:
 
 
 def front(settings: Sequence[_Setting]) -> tuple[_Setting, ...]:
-    """Return the Pareto front: settings to which no other is at least as good in both respects.
+    """Return the settings to which no other is as good in both objective and KL, by rising KL.
 
-    One setting is beyond another if its objective is not lower and its KL not higher, and one of
-    them is better. Of equals the one tried first is kept. Where no KL was measured, it is the best
-    alone; a KL that is NaN is on no front.
+    Of equals the first is kept. Where no KL was measured, it is the best alone.
     """
     found: list[_Setting] = []
     known = [(0.0 if s.kl is None else s.kl, s) for s in settings]

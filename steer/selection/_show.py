@@ -28,7 +28,10 @@ def selection_card(found: "Selection") -> Card:
     if found.best.name:
         facts.append(("chosen", found.best.name))
     if found.kl is not None:
-        facts.append(("KL", f"{found.kl:.3f} nats per token, on text not used to choose"))
+        said_kl = f"{found.kl:.3f} nats per token, on text not used to choose"
+        if found.best.kl is not None and found.best.kl_error is not None:
+            said_kl += f"; {found.best.kl:.3f} ± {found.best.kl_error:.3f} where it was calibrated"
+        facts.append(("KL", said_kl))
     if found.displacement is not None:
         facts.append(("displacement", f"{found.displacement:.0%} of the stream's median norm"))
     if found.palrs is not None:

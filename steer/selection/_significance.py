@@ -1,18 +1,7 @@
-"""Whether a setting that was chosen on some pairs has an effect on other pairs, by two tests.
+"""Whether a chosen setting has an effect on unseen pairs, by two tests.
 
-Two things could make a useless vector look good, and each has its test. A pair counts as changed
-only where its margin moves by more than rounding does (`rounding`): a push of 1e-7 is no effect.
-
-*The pairs.* Chosen answers could have gained by the chance of which pairs were drawn. An exact sign
-test of the changes of margin asks. It is one test of one setting on pairs that took no part in
-choosing, so it needs no correction.
-
-*The vector.* Pushed hard enough, a random direction really changes preferences, for some of them
-in the wanted way, and on any pairs. Of many settings the choice takes the one where the vector at
-hand does so, and it is the same vector on the unseen pairs: here the number of settings counts.
-So the gain must also exceed what random vectors of equal norm reach at the chosen setting, by a
-Student-t prediction that takes their gains for normal, its p-value multiplied by the number of
-settings measured (Bonferroni); of a race, by the number of candidates raced.
+An exact sign test compares it with the unsteered model; and since a strong push in any direction
+changes preferences, its gain is compared with that of random vectors of equal norm.
 """
 
 import math
@@ -32,12 +21,14 @@ _DETECTABLE = 2.326 + 0.842  # normal quantiles: one-sided test at 0.01, power 0
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for a chosen setting on pairs that the choice never saw.
+    """Tests of a chosen setting on pairs that the choice never saw.
 
     Args:
-        p_unsteered: Of the exact sign test of the pairs' margins against the unsteered model.
-        p_random: Of the mean gain in margin against random vectors of equal norm.
-        settings: Settings that were measured, of a race candidates; `p_random` is corrected by it.
+        p_unsteered: Exact sign test of the pairs' margins against the unsteered model: one test of
+            one setting, which needs no correction.
+        p_random: Mean gain in margin against random vectors of equal norm, a Student-t prediction.
+        settings: Settings that were measured, of a race candidates; `p_random` is corrected by it
+            (Bonferroni), since the choice takes the setting where this vector does best.
         gained: Pairs whose margin rose by more than rounding.
         lost: Pairs whose margin fell by more than rounding.
         references: Random vectors compared with.
@@ -104,24 +95,14 @@ def evidence(
     rounding: Sequence[float] = (),
 ) -> Evidence:
     """Return what speaks for a setting."""
-    if not all(math.isfinite(m) for row in (unsteered, steered, *references) for m in row):
-        raise SelectionError(
-            "margins that are not finite are evidence of nothing",
-            found=f"unsteered, steered and {len(references)} random vectors, "
-            "with NaN or infinite margins among theirs",
-            expected="a finite margin of every pair",
-            do="look at the pairs and the model's logits",
-        )
     gains = [after - before for before, after in zip(unsteered, steered, strict=True)]
-    others = [
-        sum(a - b for b, a in zip(unsteered, other, strict=True)) / len(gains)
-        for other in references
-    ]
+    base = statistics.fmean(unsteered)
+    others = [statistics.fmean(other) - base for other in references]
     beyond_rounding = list(zip(gains, rounding or [0.0] * len(gains), strict=True))
     up, down = (sum(sign * g > r for g, r in beyond_rounding) for sign in (1, -1))
     return Evidence(
         sign_test(up, down),
-        beyond(sum(gains) / len(gains), others),
+        beyond(statistics.fmean(gains), others),
         settings,
         up,
         down,
@@ -134,15 +115,11 @@ def evidence(
 
 
 def rounding(before: Preference, after: Preference, dtype: torch.dtype) -> list[float]:
-    """Return by how much the margin of each pair may change without a cause, in nats.
+    """Return the rounding error of each pair's change of margin: `ε Σ (1 + |s|)` over its scores.
 
-    `ε Σ (1 + |s|)` over the four scores s that a change of margin is made of: of both answers,
-    without and with steering. ε is the distance from 1 to the next number of the dtype that the
-    model computes in, but at least that of float32, in which log-probabilities are taken. A score
-    is a mean or sum of log-probabilities, each the difference of a logit and the logarithm of a sum
-    of exponentials. Both are known to ε of their size only, which where they differ little is not
-    the size of the score; 1 nat stands for it. It is the size of the error, not its upper limit:
-    what rounding errors add up to in the blocks below depends on the model.
+    The scores are those of both answers, without and with steering; ε is that of the model's dtype,
+    at least of float32, in which log-probabilities are taken. A log-probability is the difference
+    of two numbers known to ε of their own size, for which 1 nat stands.
     """
     eps = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
     scores = torch.stack([before.chosen, before.rejected, after.chosen, after.rejected]).double()
@@ -156,10 +133,10 @@ def sign_test(up: int, down: int) -> float:
 
 
 def beyond(value: float, others: Sequence[float]) -> float:
-    """Return how likely one more draw is to be at least as large as a value.
+    """Return P(T_{n−1} ≥ (x − ȳ) / (s √(1 + 1/n))): how likely one more draw is as large.
 
-    P(T_{n−1} ≥ (x − ȳ) / (s √(1 + 1/n))), exact where the others are normal. The mean gain of a
-    random direction is nearly so: to first order it is an inner product with that direction.
+    It is exact where the others are normal, as gains of random directions nearly are: to first
+    order they are inner products.
     """
     from scipy.special import stdtr
 
@@ -171,8 +148,7 @@ def beyond(value: float, others: Sequence[float]) -> float:
             expected="at least two",
             do="measure more random vectors of equal norm",
         )
-    mean = sum(others) / n
-    error = math.sqrt(sum((y - mean) ** 2 for y in others) / (n - 1) * (1 + 1 / n))
+    error = statistics.stdev(others) * math.sqrt(1 + 1 / n)
     if error == 0:
         return 1.0  # random vectors that change nothing, or all the same, are no comparison
-    return float(stdtr(n - 1, (mean - value) / error))
+    return float(stdtr(n - 1, (statistics.fmean(others) - value) / error))

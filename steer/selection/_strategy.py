@@ -6,21 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from steer.errors import SelectionError
+from steer._check import one_of
+from steer.selection._field import Field, Index, Outcome, Space
 from steer.selection._race import Race
-from steer.selection._space import Index, Space
-from steer.selection._task import Field, Outcome, Task
 
 
 class Strategy(Protocol):
-    """A way to search: it measures settings through the tasks until it is content."""
+    """A way to search: it measures settings of the field until it is content."""
 
-    def search(self, tasks: Sequence[Task], field: Field) -> Outcome | None:
+    def search(self, field: Field) -> Outcome | None:
         """Measure settings.
 
         Args:
-            tasks: One for each candidate; `task.evaluate` measures, `task.rank` orders.
-            field: The candidates, and what they are measured on.
+            field: The candidates, and what they are measured on; `field.evaluate` measures,
+                `field.best` orders.
 
         Returns:
             What was chosen; None leaves the choice to the order of `SettingResult.rank`.
@@ -31,16 +30,15 @@ class Strategy(Protocol):
 class Exhaustive:
     """Every setting of every candidate, in order, as far as the budget goes."""
 
-    def search(self, tasks: Sequence[Task], field: Field | None = None) -> None:
+    def search(self, field: Field) -> None:
         """Measure every setting.
 
         Args:
-            tasks: One for each candidate.
-            field: Not needed.
+            field: The candidates; the budget is that of all.
         """
-        left = tasks[0].budget
-        for task in tasks:
-            done = len(task.evaluate(task.space, left))
+        left = field.budget
+        for k, space in enumerate(field.spaces):
+            done = len(field.evaluate(space, left, candidate=k))
             left = None if left is None else left - done
 
 
@@ -57,42 +55,38 @@ class CoarseToFine:
         values: Most values of one domain in the coarse grid; fewer where that would take more
             than half of the budget.
         beam: Settings whose neighbours are tried at each step.
-        budget: The most settings tried, where the call says nothing.
+        budget: The most settings tried, where the call names no budget.
     """
 
     values: int = 5
     beam: int = 6
     budget: int = 256
 
-    def search(self, tasks: Sequence[Task], field: Field | None = None) -> None:
+    def search(self, field: Field) -> None:
         """Measure settings until the best have no better neighbour, candidate by candidate.
 
         Args:
-            tasks: One for each candidate; the budget is that of each.
-            field: Not needed.
+            field: The candidates; the budget is that of each.
         """
-        for task in tasks:
-            self._search(task)
+        for k in range(len(field.spaces)):
+            self._search(field, k)
 
-    def _search(self, task: Task) -> None:
-        left = self.budget if task.budget is None else task.budget
-        draw = random.Random(task.seed)
-        coarse, steps = self._coarse(task.space, left, draw)
-        left -= len(task.evaluate(coarse, left))
-        while left > 0 and task.tried:
-            near = self._near(task, steps)
+    def _search(self, field: Field, k: int) -> None:
+        left = self.budget if field.budget is None else field.budget
+        draw = random.Random(field.seed)
+        coarse, steps = self._coarse(field.spaces[k], left, draw)
+        left -= len(field.evaluate(coarse, left, candidate=k))
+        while left > 0 and field.tried[k]:
+            best = field.best(self.beam, candidate=k)
+            near = list(dict.fromkeys(i for centre in best for i in _neighbours(centre, steps)))
+            near = [i for i in near if i in field.spaces[k] and i not in field.tried[k]]
             draw.shuffle(near)
-            done = len(task.evaluate(near, left))
+            done = len(field.evaluate(near, left, candidate=k))
             left -= done
             if not done:
                 if max(steps) == 1:
                     break
                 steps = [max(1, step // 2) for step in steps]
-
-    def _near(self, task: Task, steps: list[int]) -> list[Index]:
-        """Return the neighbours of the best settings that are still to be tried."""
-        found = (near for centre in task.best(self.beam) for near in neighbours(centre, steps))
-        return [i for i in dict.fromkeys(found) if i in task.space and i not in task.tried]
 
     def _coarse(
         self, space: Space, budget: int, draw: random.Random
@@ -103,24 +97,20 @@ class CoarseToFine:
             found = [tuple(draw.randrange(n) for n in space.shape) for _ in range(budget // 2 or 1)]
             return found, [max(1, n // 4) for n in space.shape]
         steps = [max(1, -(-n // values)) for n in space.shape]
-        axes = []
-        for n, step in zip(space.shape, steps, strict=True):
-            rest = (n - 1) % step
-            axes.append(range(draw.randint(0, rest), n, step))
+        axes = [
+            range(draw.randint(0, (n - 1) % step), n, step)
+            for n, step in zip(space.shape, steps, strict=True)
+        ]
         return list(itertools.product(*axes)), [max(1, step // 2) for step in steps]
 
 
-def neighbours(centre: Index, steps: list[int]) -> Iterator[Index]:
+def _neighbours(centre: Index, steps: Sequence[int]) -> Iterator[Index]:
     """Yield settings one step away: in one domain, or up in one and down in another."""
     domains = range(len(centre))
-    for k, sign in itertools.product(domains, (-1, 1)):
-        yield _moved(centre, {k: sign * steps[k]})
-    for a, b in itertools.permutations(domains, 2):
-        yield _moved(centre, {a: steps[a], b: -steps[b]})
-
-
-def _moved(centre: Index, by: dict[int, int]) -> Index:
-    return tuple(i + by.get(k, 0) for k, i in enumerate(centre))
+    single = [{k: sign * steps[k]} for k, sign in itertools.product(domains, (-1, 1))]
+    double = [{a: steps[a], b: -steps[b]} for a, b in itertools.permutations(domains, 2)]
+    for by in (*single, *double):
+        yield tuple(i + by.get(k, 0) for k, i in enumerate(centre))
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
@@ -131,14 +121,8 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 
 
 def strategy_of(strategy: str | Strategy) -> Strategy:
-    """Return a strategy."""
+    """Return a strategy, by name or itself."""
     if not isinstance(strategy, str):
         return strategy
-    if strategy not in STRATEGIES:
-        raise SelectionError(
-            "unknown strategy",
-            found=repr(strategy),
-            expected=f"{' | '.join(STRATEGIES)}, or an object with a method search(tasks, field)",
-            do="strategy='race' for alternatives, 'coarse_to_fine' for several domains",
-        )
-    return STRATEGIES[strategy]()
+    known: str = one_of("strategy", strategy, STRATEGIES, do="or pass an object with search(field)")
+    return STRATEGIES[known]()

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from steer._check import is_number
+from steer._check import number
 from steer.algebra import Composition, Scope
 from steer.engine import unsteered
 from steer.errors import CompositionError
@@ -26,9 +26,9 @@ def stream_norm(model: Model, layer: int, scope: Scope, text: NeutralText | None
     norms can be a hundred times those of the others.
     """
     unsteered(model.engine, "stream_norm")
-    known = _known.setdefault(model, {})
     if text is not None:
         return _norms(model, [layer], scope, text)[0]
+    known = _known.setdefault(model, {})
     if str(scope) not in known:
         read = neutral_text(model, NEUTRAL_PROMPTS[:_PROMPTS], max_new_tokens=_TOKENS)
         known[str(scope)] = _norms(model, range(model.n_layers), scope, read)
@@ -79,13 +79,7 @@ def at_displacement(model: Model, composition: Composition, relative: float) -> 
 
     Each domain gets c = r / max_l (‖v_l‖ / median ‖h_l‖), times its own coefficient.
     """
-    if not is_number(relative):
-        raise CompositionError(
-            "this is no displacement",
-            found=f"relative={relative!r}"[:80],
-            expected="a number, for instance 0.3 for 30% of the stream's norm",
-            do="lm.steered(vector, relative=0.3)",
-        )
+    relative = number("relative", relative, do="relative=0.3 is 30% of the stream's norm")
     scaled = []
     for name, part in composition.parts.items():
         alone = Composition({name: part}, torch.ones(1, 1, dtype=torch.float64))

@@ -25,9 +25,10 @@ from steer.demo import load_model, smollm2
 from steer.demo.language import pairs as toy_pairs
 from steer.demo.real import behaviours
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
-from steer.selection import Field, Limits, Outcome, Race, Space, Task, worst_accuracy
+from steer.measure._side_effects import SideEffect
+from steer.selection import Field, Limits, Outcome, Race, Space, worst_accuracy
 from steer.selection._candidates import Candidate, candidates_of
-from steer.selection._evaluator import Cost, Evaluator, Scores, Try
+from steer.selection._evaluator import Evaluator, Scores, Try
 from tests.bench.lines import Estimate, Limit, Line, exact
 from tests.bench.registry import Options, bench
 
@@ -103,7 +104,7 @@ class _Table(Evaluator):
         own = {domain: ground.pool}
         super().__init__(ground.model, own, (domain,), worst_accuracy, text, "mean")
         self.domain, self._path = domain, path
-        self._rows: dict[str, dict[str, Any]] = {"scores": {}, "costs": {}}
+        self._rows: dict[str, dict[str, Any]] = {"scores": {}, "effects": {}}
         self.seconds: dict[str, float] = {}
         for line in path.read_text().splitlines() if path.exists() else []:
             self._take(json.loads(line))
@@ -120,10 +121,10 @@ class _Table(Evaluator):
         )
         return [{self.domain: torch.tensor(self._rows["scores"][_name(t)])[None]} for t in tries]
 
-    def costs(self, tries: Sequence[Try]) -> list[Cost]:
+    def costs(self, tries: Sequence[Try]) -> list[SideEffect | None]:
         """Return KL and perplexity of each setting."""
-        self._measure("costs", tries, super().costs)
-        return [tuple(self._rows["costs"][_name(t)]) for t in tries]
+        self._measure("effects", tries, super().costs)
+        return [SideEffect(*self._rows["effects"][_name(t)]) for t in tries]
 
     def _measure(self, kind: str, tries: Sequence[Try], measure: Measuring) -> None:
         """Measure what is not known, and keep it with the CPU seconds that it took."""
@@ -140,6 +141,8 @@ class _Table(Evaluator):
                 file.write(json.dumps(row) + "\n")
 
     def _take(self, row: Mapping[str, Any]) -> None:
+        if row["kind"] not in self._rows:  # of a table that held less
+            return
         self._rows[row["kind"]][row["setting"]] = row["values"]
         self.seconds[row["setting"]] = self.seconds.get(row["setting"], 0.0) + row["seconds"]
 
@@ -150,28 +153,17 @@ class _OnPart(Evaluator):
     def __init__(self, table: _Table, part: Sequence[int]) -> None:
         whole = table.pairs[table.domain]
         own = {table.domain: steer.Pairs.of(whole[k] for k in part)}
-        super().__init__(table._score._model, own, table.moved, worst_accuracy, None, "mean")
-        self._table, self._part = table, list(part)
+        super().__init__(table.model, own, table.moved, worst_accuracy, None, "mean")
+        self._table, self._part, self.text = table, list(part), table.text
 
     def scores(self, tries: Sequence[Try], sizes: Mapping[str, int]) -> list[Scores]:
         """Return the scores of the first pairs of the part."""
         found = self._table.scores(tries, sizes)
         return [{n: s[n][..., self._part][..., :size] for n, size in sizes.items()} for s in found]
 
-    def costs(self, tries: Sequence[Try]) -> list[Cost]:
+    def costs(self, tries: Sequence[Try]) -> list[SideEffect | None]:
         """Return KL and perplexity of each setting."""
         return self._table.costs(tries)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _PartField(Field):
-    """What a race measures on, read from the table."""
-
-    measures: _OnPart
-
-    def evaluator(self, pairs: Any, text: Any, *, progress: bool = False) -> Evaluator:
-        """Return what reads the table."""
-        return self.measures
 
 
 def _name(one: Try) -> str:
@@ -195,7 +187,7 @@ def _figures(ground: Ground, splits: int) -> Iterator[Line]:
     correlations = []
     for seed in range(splits):
         validation, test = _parts(ground.pool, seed)
-        outcome = _raced(ground, candidates, table, validation, text, fisher)
+        outcome = _raced(candidates, table, validation, ground.kl, fisher)
         assert outcome.screened is not None
         correlations.append(outcome.screened.correlation)
         raced = (candidates[outcome.candidate], outcome.best.coefficients)
@@ -275,48 +267,25 @@ def _parts(pool: steer.Pairs, seed: int) -> tuple[list[int], list[int]]:
 
 
 def _raced(
-    ground: Ground,
     candidates: Sequence[Candidate],
     table: _Table,
     validation: Sequence[int],
-    text: NeutralText,
+    kl: float,
     fisher: NeutralText,
 ) -> Outcome:
     """Return what a race chooses on the validation pairs; one seed, so that KL is measured once."""
+    spaces = [Space((table.domain,), (STRENGTHS,))] * len(candidates)
     reads = _OnPart(table, validation)
-    field = _PartField(
-        model=ground.model,
-        candidates=tuple(candidates),
-        pairs=reads.pairs,
-        moved=(table.domain,),
-        limits=Limits(kl=ground.kl),
-        objective=worst_accuracy,
-        reduce="mean",
-        fisher=fisher,
-        text=text,
-        judge=None,
-        seed=0,
-        progress=False,
-        both_ways=False,
-        measures=reads,
-    )
-    space = Space((table.domain,), (STRENGTHS,))
-    tasks = [Task(space, lambda rows: [], field.limits) for _ in candidates]
-    return Race().search(tasks, field)
+    return Race().search(Field(candidates, spaces, reads, Limits(kl=kl), fisher=fisher))
 
 
 def _exhaustive(grid: Sequence[Try], reads: _OnPart, kl: float) -> Try:
     """Return the setting of greatest mean margin on the validation pairs within the budget."""
-    kept = [one for one, (cost, _) in zip(grid, reads.costs(grid), strict=True) if within(cost, kl)]
+    kept = [t for t, cost in zip(grid, reads.costs(grid), strict=True) if cost and cost.kl <= kl]
     sizes = {name: len(part) for name, part in reads.pairs.items()}
     (domain,) = sizes
     means = [float(_margins(own, domain).mean()) for own in reads.scores(kept, sizes)]
     return kept[means.index(max(means))]
-
-
-def within(cost: float | None, kl: float) -> bool:
-    """Return whether a measured KL keeps the budget."""
-    return cost is not None and cost <= kl
 
 
 def _margins(scores: Scores, domain: str) -> Tensor:

@@ -23,7 +23,8 @@ from steer.demo.language import pairs
 from steer.extract import domain_gate
 from steer.measure import Scorer, random_like
 from steer.measure._reduce import reduced
-from steer.selection import CoarseToFine, Limits, SettingResult, Space, Task
+from steer.selection import CoarseToFine, Field, Limits, SettingResult, Space
+from steer.selection._candidates import Candidate
 from tests.bench.lines import Limit, Line, estimate, exact
 from tests.bench.registry import Options, bench
 from tests.selection.candidates import COEFFICIENTS, evidence_of, sides
@@ -143,17 +144,20 @@ def _search(margins: Float[Tensor, "setting domain pair"], seed: int) -> tuple[f
         rights.append((own[:, drawn] > 0).double().mean(dim=1))
     table = torch.stack(rights, dim=1)
     place = {SPACE.coefficients(index): k for k, index in enumerate(SPACE)}
-    task = Task(SPACE, partial(_looked_up, table, place), Limits(), seed=seed, budget=_BUDGET)
-    CoarseToFine().search([task])
-    found = task.tried[task.best(1)[0]].objective
-    return float(table.min(dim=1).values.max()), found, task.evaluated
+    measure = partial(_looked_up, table, place)
+    nothing = Candidate("", steer.compose(a=steer.Vector.of({0: torch.ones(1)})))
+    field = Field([nothing], [SPACE], measure, Limits(), seed=seed, budget=_BUDGET)
+    CoarseToFine().search(field)
+    found = field.chosen().best.objective
+    return float(table.min(dim=1).values.max()), found, len(field.results)
 
 
 def _looked_up(
     table: Float[Tensor, "setting domain"],
     place: dict[tuple[float, ...], int],
-    settings: Sequence[tuple[float, ...]],
+    tries: Sequence[tuple[Candidate, tuple[float, ...]]],
 ) -> list[SettingResult]:
+    settings = [row for _, row in tries]
     rows = [table[place[c]] for c in settings]
     return [
         SettingResult(
@@ -175,7 +179,7 @@ def _useless(lm: steer.Model, vectors: dict[str, steer.Vector], count: int) -> I
             candidate = random_like(real, 1_000_000 + k) if kind == "random" else real
             found = evidence_of(lm, candidate, DOMAINS[k % len(DOMAINS)], k)
             passed, least, seen = (
-                passed + found.works(_ALPHA),
+                passed + found.holds(_ALPHA),
                 min(least, found.corrected),
                 seen + 1,
             )

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 import steer
 from steer.algebra import Provenance
-from steer.errors import CompositionError, FitError, PairsError, SelectionError
+from steer.errors import ArgumentError, CompositionError, FitError, PairsError, SelectionError
 from steer.measure import Answers, level_preference, preference, sweep
 from steer.measure import _likelihood as likelihood
 from steer.report import Report
@@ -279,10 +279,10 @@ def nothing_measured(model, part):
         ({"grid": torch.zeros(1, 1, 1)}, SelectionError),
         ({"layers": [3]}, SelectionError),
         ({"layers": []}, SelectionError),
-        ({"layers": 1}, SelectionError),
-        ({"layers": [1.5]}, SelectionError),
-        ({"grid": {"vector": 0.5}}, SelectionError),
-        ({"data": 5}, SelectionError),
+        ({"layers": 1}, ArgumentError),
+        ({"layers": [1.5]}, ArgumentError),
+        ({"grid": {"vector": 0.5}}, ArgumentError),
+        ({"data": 5}, ArgumentError),
         ({"scope": "answers"}, CompositionError),
         ({"data": ANSWERS}, SelectionError),
         ({"data": steer.Pairs.of([])}, SelectionError),
@@ -291,7 +291,7 @@ def nothing_measured(model, part):
         ({"measure": "levels"}, SelectionError),
         ({"measure": "accuracy"}, SelectionError),
         ({"measure": nothing_measured}, SelectionError),
-        ({"max_tokens": 0}, SelectionError),
+        ({"max_tokens": 0}, ArgumentError),
     ],
     ids=lambda value: getattr(value, "__name__", None) or "-".join(map(str, value)),
 )

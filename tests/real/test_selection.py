@@ -8,7 +8,7 @@ from steer.demo.real.rules import on_topic
 def test_the_recipe_writes_cheerful_answers_on_topic_within_a_kl_of_a_half(
     lm: steer.Model,
 ) -> None:
-    """The budget is below a half, so that the KL on text that took no part stays below it too."""
+    """On text that took no part too, since a race keeps to the budget by an upper bound."""
     recording = steer.record(lm, pairs("cheerful"), at="response_mean", layers=[16], progress=False)
     unseen = held_out("cheerful")
     found = steer.select(
@@ -16,7 +16,7 @@ def test_the_recipe_writes_cheerful_answers_on_topic_within_a_kl_of_a_half(
         recording,
         unseen[:12],
         test=unseen[12:],
-        limits=steer.Limits(kl=0.4),
+        limits=steer.Limits(kl=0.5),
         judge=judge("cheerful"),
         wanted="cheerful",
         progress=False,

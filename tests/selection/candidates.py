@@ -11,7 +11,7 @@ from steer.demo.language import pairs
 from steer.measure import Scorer
 from steer.measure._reduce import reduced
 from steer.selection import Evidence
-from steer.selection._held_out import references
+from steer.selection._confirm import references
 from steer.selection._significance import evidence
 
 COEFFICIENTS = (0.25, 0.5, 0.75, 1.0)

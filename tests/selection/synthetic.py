@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from steer.selection import Limits, SettingResult, Space, Task
+import torch
+
+import steer
+from steer.selection import Field, Limits, SettingResult, Space
+from steer.selection._candidates import Candidate
 
 VALUES = tuple(k / 10 for k in range(-10, 11))
+CANDIDATE = Candidate("", steer.compose(a=steer.Vector.of({0: torch.ones(2)})))
 
 
 def tried(
@@ -29,19 +34,19 @@ class Counted:
         self.seen: list[tuple[float, ...]] = []
         self.calls = 0
 
-    def __call__(self, settings: Sequence[tuple[float, ...]]) -> list[SettingResult]:
-        self.seen += settings
+    def __call__(self, tries: Sequence[tuple[Candidate, tuple[float, ...]]]) -> list[SettingResult]:
+        self.seen += [row for _, row in tries]
         self.calls += 1
-        return [self.one(c) for c in settings]
+        return [self.one(row) for _, row in tries]
 
 
-def task(
+def field(
     measure: Counted,
     *,
     limits: Limits | None = None,
     seed: int = 0,
     budget: int | None = None,
     domains: int = 2,
-) -> Task:
+) -> Field:
     space = Space(tuple("abcdefghij"[:domains]), (VALUES,) * domains)
-    return Task(space, measure, limits or Limits(), seed=seed, budget=budget)
+    return Field([CANDIDATE], [space], measure, limits or Limits(), seed=seed, budget=budget)

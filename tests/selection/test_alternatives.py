@@ -8,7 +8,13 @@ import pytest
 import torch
 
 import steer
-from steer.errors import CompositionError, PairsError, SelectionError, VectorFileError
+from steer.errors import (
+    ArgumentError,
+    CompositionError,
+    PairsError,
+    SelectionError,
+    VectorFileError,
+)
 from steer.measure import random_like
 from steer.report import Report
 from tests import letters
@@ -61,7 +67,6 @@ def test_a_choice_is_steered_with_saved_and_tabled_as_a_selection_is(lm, pairs, 
     (part,) = knobs.parts.values()
     assert (part.operator, part.scope, knobs.gate) == ("ablate", steer.Scope("response"), gate)
     assert knobs.coefficients.tolist() == [[choice.coefficient]]
-    assert choice.apply(lm).composition.coefficients.tolist() == [[choice.coefficient]]
     assert lm.steered(choice, 0.25).composition.coefficients.tolist() == [[0.25]]
     text = steer.neutral_text(lm, OPTIONS["neutral"])
     with lm.steered(choice):
@@ -137,12 +142,24 @@ def test_test_pairs_that_were_used_to_choose_are_refused(lm, pairs, planted):
         steer.select(lm, planted, pairs, test=nameless, **OPTIONS)
 
 
+def test_half_of_the_pairs_is_kept_back_as_a_split_in_three_does(lm, pairs, planted):
+    """Of pairs that were split 60 and 40 they are the last two parts of the default split."""
+    _, held_out = pairs.split(0.6, 0.4)
+    _, validation, test = pairs.split()
+    options = {**OPTIONS, "layers": [3], "coefficients": (0.5, 1.0), "answers": False}
+    one = steer.select(lm, planted, held_out, **options)
+    other = steer.select(lm, planted, validation, test=test, **options)
+    assert one.trials == other.trials
+    assert one.evidence == other.evidence
+    assert only(one.test).n == len(test) == round(0.2 * len(pairs))
+
+
 def test_an_option_that_there_is_not_is_refused(lm, pairs, planted):
     with pytest.raises(TypeError, match="colour"):
         steer.select(lm, planted, pairs, colour="red")
     with pytest.raises(SelectionError, match="layers for alternatives only"):
         steer.select(lm, steer.compose(letters=planted), pairs, layers=[3])
-    with pytest.raises(SelectionError, match="these are no limits"):
+    with pytest.raises(ArgumentError, match="limits must be Limits"):
         steer.select(lm, planted, pairs, limits={"kl": 1.0})
 
 
@@ -165,7 +182,7 @@ def test_a_setting_that_overflows_is_never_chosen(lm, pairs, planted):
 
 def test_a_budget_that_is_no_number_is_refused(lm, pairs, planted):
     for budget in (float("nan"), -1.0):
-        with pytest.raises(SelectionError, match="the limit 'kl' cannot be kept"):
+        with pytest.raises(ArgumentError, match="the limit kl must be"):
             steer.select(lm, planted, pairs, **{**OPTIONS, "limits": steer.Limits(kl=budget)})
 
 
@@ -273,16 +290,16 @@ def test_a_coefficient_is_a_number(lm, pairs, planted, odd):
         with pytest.raises(CompositionError):
             steer.select(lm, steer.compose(letters=planted), pairs, coefficients=values)
     if isinstance(odd, str | bool):
-        with pytest.raises(SelectionError, match="budget"):
+        with pytest.raises(ArgumentError, match="budget"):
             steer.select(lm, planted, pairs, budget=odd)
 
 
 @pytest.mark.parametrize("option", [{"layers": 3}, {"coefficients": 0.5}])
 def test_several_are_given_in_a_sequence(lm, pairs, planted, option):
-    with pytest.raises(SelectionError, match="must be given in a sequence"):
+    with pytest.raises(ArgumentError, match="must be a sequence"):
         steer.select(lm, planted, pairs, **OPTIONS, **option)
     for values in (0.5, {"letters": 0.5}):
-        with pytest.raises(SelectionError, match="must be given in a sequence"):
+        with pytest.raises(ArgumentError, match="must be a sequence"):
             steer.select(
                 lm, steer.compose(letters=planted), pairs, coefficients=values, progress=False
             )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import SelectionError
+from steer.errors import ArgumentError, SelectionError
 from steer.selection import calibrate, compare_at_kl
 from tests.conformance.cases import gate, knobs, mixed, vector
 from tests.measure.setting import model, pairs
@@ -42,7 +42,7 @@ def test_out_of_reach_is_said(text) -> None:
     for idle in (knobs()(0.0), vector(1, size=0.0)):
         with pytest.raises(SelectionError, match="this vector does nothing"):
             calibrate(model(), idle, 1.0, neutral=text)
-    with pytest.raises(SelectionError, match="cannot be calibrated"):
+    with pytest.raises(ArgumentError, match="kl must be"):
         calibrate(model(), vector(1), 0.0, neutral=text)
 
 

@@ -4,27 +4,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer.errors import SelectionError
+from steer.errors import ArgumentError
 from steer.selection import CoarseToFine, Exhaustive, Limits, SettingResult
-from steer.selection._run import chosen
 from steer.selection._setting import front
 from steer.selection._strategy import strategy_of
-from tests.selection.synthetic import VALUES, Counted, peak, task
+from tests.selection.synthetic import VALUES, Counted, field, peak
 
 
 @pytest.mark.parametrize("how", [Exhaustive(), CoarseToFine()], ids=lambda s: type(s).__name__)
 def test_each_setting_once_and_within_the_budget(how) -> None:
     measure = Counted()
-    asked = task(measure, budget=40)
-    how.search([asked])
-    assert len(measure.seen) == len(set(measure.seen)) == asked.evaluated == 40
+    asked = field(measure, budget=40)
+    how.search(asked)
+    assert len(measure.seen) == len(set(measure.seen)) == len(asked.results) == 40
     assert measure.calls < 20  # in batches
 
 
 def test_equal_seeds_try_the_same_settings() -> None:
     def seen(seed: int) -> list[tuple[float, ...]]:
         measure = Counted()
-        CoarseToFine().search([task(measure, seed=seed)])
+        CoarseToFine().search(field(measure, seed=seed))
         return measure.seen
 
     assert seen(1) == seen(1)
@@ -35,9 +34,9 @@ def test_equal_seeds_try_the_same_settings() -> None:
 def test_coarse_to_fine_finds_the_best_of_the_grid_with_few_settings(seed: int) -> None:
     best = max((peak((a, b)) for a in VALUES for b in VALUES), key=lambda t: t.rank(0.0))
     measure = Counted()
-    asked = task(measure, seed=seed)
-    CoarseToFine().search([asked])
-    assert chosen([asked], asked.limits).best.objective == best.objective
+    asked = field(measure, seed=seed)
+    CoarseToFine().search(asked)
+    assert asked.chosen().best.objective == best.objective
     assert len(measure.seen) < 441 / 3
 
 
@@ -45,15 +44,15 @@ def test_limits_are_kept_and_the_best_within_them_is_found() -> None:
     limits = Limits(kl=0.2)
     inside = [t for a in VALUES for b in VALUES if (t := peak((a, b))).kl <= 0.2]
     best = max(inside, key=lambda t: t.rank(0.0)).objective
-    asked = task(Counted(), limits=limits)
-    CoarseToFine().search([asked])
-    assert chosen([asked], asked.limits).best.kl <= 0.2
-    assert chosen([asked], asked.limits).best.objective == best
+    asked = field(Counted(), limits=limits)
+    CoarseToFine().search(asked)
+    assert asked.chosen().best.kl <= 0.2
+    assert asked.chosen().best.objective == best
 
 
 def test_many_domains_begin_at_random() -> None:
     measure = Counted(lambda c: peak(c[:2]))
-    CoarseToFine().search([task(measure, domains=9, budget=60)])
+    CoarseToFine().search(field(measure, domains=9, budget=60))
     assert len(set(measure.seen)) == 60
 
 
@@ -62,19 +61,19 @@ def test_no_more_settings_are_looked_at_than_are_tried() -> None:
         yield from [(0, 0), (0, 0), (30, 0), (0, 1), (1, 1)]
         raise AssertionError("asked for more")
 
-    asked = task(Counted())
+    asked = field(Counted())
     assert asked.evaluate(endless(), 3) == [(0, 0), (0, 1), (1, 1)]
 
 
 def test_a_strategy_of_ones_own_needs_one_method() -> None:
     class Corners:
-        def search(self, tasks, field=None) -> None:
-            tasks[0].evaluate([(0, 0), (20, 20), (0, 0), (21, 0)])
+        def search(self, field) -> None:
+            field.evaluate([(0, 0), (20, 20), (0, 0), (21, 0)])
 
-    asked = task(Counted())
-    strategy_of(Corners()).search([asked])
-    assert list(asked.tried) == [(0, 0), (20, 20)]
-    with pytest.raises(SelectionError, match="unknown strategy"):
+    asked = field(Counted())
+    strategy_of(Corners()).search(asked)
+    assert list(asked.tried[0]) == [(0, 0), (20, 20)]
+    with pytest.raises(ArgumentError, match="strategy is not one of"):
         strategy_of("guess")
 
 
@@ -102,5 +101,5 @@ def test_the_front_is_the_maximal_set(points) -> None:
 
 def test_limits_that_make_no_sense_are_refused() -> None:
     for wrong in (-1.0, float("nan"), "0.5"):
-        with pytest.raises(SelectionError, match="cannot be kept"):
+        with pytest.raises(ArgumentError, match="the limit kl must be"):
             Limits(kl=wrong)

@@ -1,10 +1,13 @@
 """A strength means the same on every vector: a displacement of the stream, or a KL."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 import steer
-from steer.errors import CompositionError, SelectionError, SteeringError
+from steer.errors import ArgumentError, CompositionError, SteeringError
+from steer.measure._side_effects import SideEffects
 from steer.selection import SettingResult
 from steer.selection._strength import displacement, stream_norm
 from tests.letters import letter_pairs, planted
@@ -81,17 +84,35 @@ def test_a_strength_in_kl_has_that_kl(lm) -> None:
         assert steer.kl_per_token(lm, text) == pytest.approx(0.05, rel=0.06)
 
 
+@pytest.mark.parametrize("size", [0.02, 1.0, 50.0])
+def test_a_strength_in_kl_is_searched_from_small_coefficients(lm, monkeypatch, size) -> None:
+    """It begins at 1/16 and is at most doubled, so that no strong push is ever tried."""
+    tried = []
+    measure = SideEffects.__call__
+
+    def noted(self, knobs):
+        tried.extend(row[0] for _, row in knobs)
+        return measure(self, knobs)
+
+    monkeypatch.setattr(SideEffects, "__call__", noted)
+    vector = steer.Vector.of({2: size * torch.linspace(-1, 1, lm.d_model)})
+    c = float(lm.steered(vector, kl=0.05).composition.coefficients[0, 0])
+    assert tried[0] == 1 / 16
+    assert all(after <= 2 * before for before, after in pairwise(tried))
+    assert max(tried) <= max(2 * c, 1 / 16)
+
+
 def test_a_strength_is_given_once_and_where_it_means_something(lm) -> None:
     vector = steer.Vector.of({2: torch.ones(lm.d_model)})
     with pytest.raises(CompositionError, match="given twice"):
         lm.steered(vector, 1.0, relative=0.3)
     with pytest.raises(CompositionError, match="given twice"):
         lm.steered(vector, relative=0.3, kl=0.1)
-    with pytest.raises(CompositionError, match="no displacement"):
+    with pytest.raises(ArgumentError, match="relative must be"):
         lm.steered(vector, relative="a lot")
     with pytest.raises(CompositionError, match="added to it"):
         lm.steered(vector, relative=0.3, operator="ablate")
-    with pytest.raises(SelectionError):
+    with pytest.raises(ArgumentError):
         lm.steered(vector, kl=-1.0)
     with lm.steered(vector, 0.5), pytest.raises(SteeringError):
         lm.steered(vector, kl=0.1)

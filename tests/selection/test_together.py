@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from scipy.stats import t
 
 import steer
-from steer.measure import perplexity
+from steer.measure import kl_divergence, perplexity
+from steer.measure._answers import answers_at
 from steer.measure._reduce import reduced
-from steer.selection._kernel import PairScores, SideEffects, answers_at, preferences_at
+from steer.measure._scores import DataScorer, at, preferences
+from steer.measure._side_effects import SideEffects
 from tests.letters import letter_pairs
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -37,8 +40,8 @@ def settings(lm: steer.Model) -> list[tuple[steer.Composition, tuple[float, ...]
 
 
 def test_scores_are_those_of_each_setting_alone(lm: steer.Model, settings) -> None:
-    pairs = list(letter_pairs(6))
-    found = PairScores(lm, "sum")(settings, pairs)
+    pairs = letter_pairs(6)
+    found = DataScorer(lm, {"a": pairs}, "sum")(settings)["a"]
     prompts = [pair.prompt for pair in pairs] * 2
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     for (composition, row), scores in zip(settings, found, strict=True):
@@ -53,12 +56,16 @@ def test_side_effects_are_those_of_each_setting_alone(lm: steer.Model, settings)
     text = steer.neutral_text(lm, NEUTRAL)
     found = SideEffects(lm, text)(settings)
     base = perplexity(lm, text.prompts, text.responses).value
-    for (composition, row), (kl, factor) in zip(settings, found, strict=True):
+    for (composition, row), (kl, error, factor) in zip(settings, found, strict=True):
         with lm.steered(composition, list(row)):
-            assert kl == pytest.approx(steer.kl_per_token(lm, text), rel=1e-3, abs=1e-6)
+            expected = kl_divergence(lm, text)
+            assert kl == pytest.approx(expected.value, rel=1e-3, abs=1e-6)
+            half = (expected.interval[1] - expected.value) / t.ppf(0.975, expected.n - 1)
+            assert error == pytest.approx(half, rel=1e-3, abs=1e-6)
             after = perplexity(lm, text.prompts, text.responses).value
         assert factor == pytest.approx(after / base, rel=1e-4)
-    assert found[2] == found[6] == (pytest.approx(0.0, abs=1e-6), pytest.approx(1.0, abs=1e-6))
+    nothing = pytest.approx(0.0, abs=1e-6)
+    assert found[2] == found[6] == (nothing, nothing, pytest.approx(1.0, abs=1e-6))
 
 
 def test_answers_are_those_of_each_setting_alone(lm: steer.Model, settings) -> None:
@@ -79,11 +86,12 @@ def test_a_lower_layer_is_not_run_for_a_setting_that_starts_above_it(lm: steer.M
         return hook
 
     compositions = [steer.compose(a=knob(lm, (layer,), layer))(1.0) for layer in (0, 2, 2, 2)]
-    preferences_at(lm, compositions, {"a": letter_pairs(2)}, "mean")  # tries the model first
+    knobs = [at(composition) for composition in compositions]
+    preferences(lm, knobs, {"a": letter_pairs(2)}, "mean")  # tries the model first
     blocks = lm.architecture.blocks
     handles = [block.register_forward_hook(count(k)) for k, block in enumerate(blocks)]
     try:
-        preferences_at(lm, compositions, {"a": letter_pairs(2)}, "mean")
+        preferences(lm, knobs, {"a": letter_pairs(2)}, "mean")
     finally:
         for handle in handles:
             handle.remove()

@@ -11,7 +11,7 @@ from steer.measure import LevelPreference, Preference, Reliability, Setting, Sha
 from steer.measure._estimate import mean_of
 from steer.selection import Evidence, HeldOutResult, SettingResult
 from steer.selection._answers import AnswerPair, Visible
-from steer.selection._task import Screened
+from steer.selection._field import Screened
 from tests.store.samples import full
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -61,8 +61,6 @@ def selection(strategy: str = "exhaustive", candidate: str = "") -> steer.Select
         tried[-1],
         tuple(tried),
         steer.Limits(kl=1.0),
-        9,
-        9,
         {EVIL: held_out},
         None,
         answers,

@@ -1,0 +1,256 @@
+"""What a strategy is given, the settings that it may try, and what it returns."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from steer.algebra import Composition
+from steer.algebra._coefficients import number
+from steer.errors import SelectionError
+from steer.measure import Judge, NeutralText
+from steer.measure._grid import Axes, axes_of
+from steer.selection._candidates import Candidate
+from steer.selection._setting import Limits, Rank, SettingResult
+
+Index = tuple[int, ...]  # which value of each domain
+_NAMED = 4  # candidates of one reason that are named
+_TOGETHER = 64  # settings handed to the kernel at once
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Every combination of some values by domain.
+
+    Args:
+        domains: Names of the coefficients.
+        axes: For each domain the values to try, ascending and different, dimensionless.
+    """
+
+    domains: tuple[str, ...]
+    axes: tuple[tuple[float, ...], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of values of each domain."""
+        return tuple(map(len, self.axes))
+
+    def __len__(self) -> int:
+        return math.prod(self.shape)
+
+    def __iter__(self) -> Iterator[Index]:
+        return itertools.product(*map(range, self.shape))
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, tuple) and all(
+            0 <= i < n for i, n in zip(index, self.shape, strict=True)
+        )
+
+    def coefficients(self, index: Index) -> tuple[float, ...]:
+        """Return the coefficients of a setting.
+
+        Args:
+            index: Which value of each domain.
+        """
+        return tuple(axis[i] for axis, i in zip(self.axes, index, strict=True))
+
+
+def space_of(composition: Composition, coefficients: Axes) -> Space:
+    """Return the settings of a composition: values for every domain, or by domain."""
+    each = axes_of(composition.domains, coefficients)
+    axes = tuple(tuple(sorted({number(c) + 0.0 for c in values})) for values in each)
+    if not all(axes):
+        raise SelectionError(
+            "there is nothing to choose from",
+            found=f"{coefficients!r}",
+            expected="at least one coefficient for each domain",
+            do="give for instance coefficients=(-1, -0.5, 0, 0.5, 1)",
+        )
+    for place in (0, -1):
+        composition([axis[place] for axis in axes])  # refuses what an operator does not take
+    return Space(composition.domains, axes)
+
+
+class Field:
+    """Candidates with the settings of each, and what was measured: each setting once.
+
+    Args:
+        candidates: What there is to choose from.
+        spaces: The coefficients that a search of each candidate may try.
+        evaluator: Measures settings, each a candidate with coefficients.
+        limits: What a setting must keep.
+        fisher: Neutral text on which the screen estimates the KL.
+        report: Neutral text on which the KL of the choice is reported.
+        judge: A judge of answers and the label wanted; None without one.
+        seed: Seed of whatever a strategy draws.
+        budget: The most settings that are measured; None leaves it to the strategy.
+        progress: Whether to show progress bars.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        spaces: Sequence[Space],
+        evaluator: Callable[..., Sequence[SettingResult]],
+        limits: Limits,
+        *,
+        fisher: NeutralText | None = None,
+        report: NeutralText | None = None,
+        judge: tuple[Judge, str | None] | None = None,
+        seed: int = 0,
+        budget: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.candidates, self.spaces = tuple(candidates), tuple(spaces)
+        self.evaluator: Any = evaluator
+        self.limits, self.judge = limits, judge
+        self.fisher, self.report = fisher, report
+        self.seed, self.budget, self.progress = seed, budget, progress
+        self.results: list[tuple[int, SettingResult]] = []
+        self.tried: tuple[dict[Index, SettingResult], ...] = tuple({} for _ in candidates)
+        self._bar: Any = None
+
+    def counting(self, total: float | None) -> Any:
+        """Return a context with a bar that counts settings.
+
+        Args:
+            total: How many there are; None shows no bar.
+        """
+        hidden = total is None or not self.progress
+        self._bar = tqdm(total=total, desc="select", unit="setting", disable=hidden)
+        return self._bar
+
+    def evaluate(
+        self, indices: Iterable[Index], most: int | None = None, *, candidate: int = 0
+    ) -> list[Index]:
+        """Measure settings of a candidate that have not been measured.
+
+        Args:
+            indices: Settings; those outside its space and those known are passed over.
+            most: How many at most; the rest is passed over too.
+            candidate: Number of the candidate.
+
+        Returns:
+            Those that were measured now, in the order given.
+        """
+        space, tried = self.spaces[candidate], self.tried[candidate]
+        new = list(islice(_unknown(indices, space, tried), most))
+        for k in range(0, len(new), _TOGETHER):
+            part = new[k : k + _TOGETHER]
+            one = self.candidates[candidate]
+            found = self.evaluator([(one, space.coefficients(index)) for index in part])
+            tried |= dict(zip(part, found, strict=True))
+            self.add(candidate, found)
+        return new
+
+    def add(self, candidate: int, results: Sequence[SettingResult]) -> None:
+        """Take settings that a strategy measured itself.
+
+        Args:
+            candidate: Number of the candidate.
+            results: What was measured.
+        """
+        self.results.extend((candidate, result) for result in results)
+        if self._bar is not None:
+            self._bar.update(len(results))
+
+    def best(self, count: int, *, candidate: int = 0) -> list[Index]:
+        """Return the best settings measured, best first; ties go by the order of the space.
+
+        Args:
+            count: How many.
+            candidate: Number of the candidate.
+        """
+        tried = self.tried[candidate]
+        return sorted(sorted(tried), key=lambda i: self._rank(tried[i]), reverse=True)[:count]
+
+    def _rank(self, result: SettingResult) -> Rank:
+        return result.rank(self.limits.violation(result))
+
+    def chosen(self) -> "Outcome":
+        """Return the best setting that was measured.
+
+        Raises:
+            SelectionError: None was, none has finite numbers, or none keeps the limits.
+        """
+        finite = [found for found in self.results if found[1].finite]
+        if not finite:
+            raise SelectionError(
+                "no setting has finite numbers" if self.results else "no setting was measured",
+                found=f"{len(self.results)} settings measured, of {sum(map(len, self.spaces))}",
+                expected="at least one at which scores, objective and side effects are finite",
+                do="try smaller coefficients, and look at what the objective returns",
+            )
+        candidate, best = max(finite, key=lambda found: self._rank(found[1]))
+        if self.limits.violation(best) == 0:
+            return Outcome(candidate, best)
+        over = self.limits.excess(best)
+        exceeds = ", ".join(f"{name} by {by:.3g}" for name, by in over.items() if by > 0)
+        raise SelectionError(
+            "no setting keeps the limits",
+            found=f"{len(self.results)} settings measured; closest {best.at}, which exceeds "
+            f"{exceeds}",
+            expected=", ".join(f"{name} at most {getattr(self.limits, name):g}" for name in over),
+            do="try smaller coefficients, a larger budget, or allow more",
+        )
+
+
+def _unknown(
+    indices: Iterable[Index], space: Space, tried: Mapping[Index, object]
+) -> Iterator[Index]:
+    """Yield what has not been measured, each once, without listing what comes after."""
+    given: set[Index] = set()
+    for index in indices:
+        if index in space and index not in tried and index not in given:
+            given.add(index)
+            yield index
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """How many candidates the screen predicted, kept for the race, and on how many pairs.
+
+    `correlation` is Spearman's, over the candidates that were raced, of the predicted gain with the
+    one measured at equal KL on pairs that the screen did not see; `reasons` say why others entered
+    without a prediction, `dropped` why some did not enter.
+    """
+
+    candidates: int
+    kept: int
+    pairs: int
+    correlation: float = math.nan
+    reasons: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        said = f"{self.candidates} candidates screened on {self.pairs} pairs, {self.kept} raced"
+        if not math.isnan(self.correlation):
+            said += f"; rank correlation of prediction and measurement {self.correlation:.2f}"
+        if self.reasons:
+            said += f"; raced without a prediction: {', '.join(self.reasons)}"
+        for why in sorted({*self.dropped.values()}):
+            names = [name for name, reason in self.dropped.items() if reason == why]
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            said += f"; not raced: {', '.join(names[:_NAMED])}{more} ({why})"
+        return said
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcome:
+    """What a strategy chose.
+
+    Args:
+        candidate: Number of the candidate.
+        best: The setting.
+        screened: What the screen did; None without one.
+        why: Why it was preferred to the setting that ranks first; empty if it is that one.
+    """
+
+    candidate: int
+    best: SettingResult
+    screened: Screened | None = None
+    why: str = ""
