@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from steer.algebra import Dense, ModelInfo
 from steer.errors import AlignmentError, CheckpointError
 from steer.model import Model
-from steer.network import Checkpoint, Parameters, parameters_in, parameters_of
+from steer.network import Checkpoint
 from steer.network._architecture.probe import original
 from steer.network._checkpoint import ADAPTER_CONFIG, BESIDE, fetched
 from steer.network._compatibility import config_differences, refuse_or_warn, text_differences
 from steer.network._fingerprint import config_info, text_marks, tokenizer_in
 from steer.network._parameters.layout import listed
-from steer.network._parameters.plain import not_plain
+from steer.network._parameters.parameters import (
+    Parameters,
+    not_plain,
+    parameters_in,
+    parameters_of,
+)
 from steer.store import path_of
 
 ModelLike = str | Path | Checkpoint | Model | nn.Module

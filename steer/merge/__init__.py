@@ -5,11 +5,8 @@ Every merged weight is computed in float64 from the pristine base and cast once.
 
 from steer.merge._disk import merge_checkpoint
 from steer.merge._merger import Merger, merger_of
-from steer.merge._rounding import Delta, Difference
 
 __all__ = [
-    "Delta",
-    "Difference",
     "Merger",
     "merge_checkpoint",
     "merger_of",

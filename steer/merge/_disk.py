@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 from steer.algebra import Vector
 from steer.errors import MergeError
 from steer.merge._beside import RECORD, copy_files, files_beside
-from steer.merge._parts import Part, opened, paired
-from steer.merge._plan import Plan, planned
+from steer.merge._parts import Mergeable, opened, paired
+from steer.merge._plan import TensorDeltas, deltas_of
 from steer.merge._rounding import rounded_blocks
 from steer.network import Checkpoint
 from steer.store import AtomicFolder, accessing, path_of, write_text
@@ -64,32 +64,32 @@ def merge_checkpoint(
         base = Checkpoint.open(model)
         files = files_beside(base.folder)
         found = [(opened(part), coefficient) for part, coefficient in parts]
-        plan = planned(base, found, strict=strict)
+        deltas = deltas_of(base, found, strict=strict)
         _check_space(target.parent, [*files.values(), *(base.folder / name for name in base.files)])
         with AtomicFolder(target, MergeError) as folder:
             copy_files(files, folder.path)
-            _write_shards(base, plan, folder.path, progress=progress)
+            _write_shards(base, deltas, folder.path, progress=progress)
             write_text(folder.path / RECORD, _record(str(model), parts, found), MergeError)
             folder.commit()
     return target
 
 
-def _write_shards(base: Checkpoint, plan: Plan, folder: Path, *, progress: bool) -> None:
+def _write_shards(base: Checkpoint, deltas: TensorDeltas, folder: Path, *, progress: bool) -> None:
     from tqdm.auto import tqdm
 
     hidden = None if progress else True  # None: hidden where the output is no terminal
     with tqdm(total=len(base), desc="merging", unit="tensor", disable=hidden) as bar:
         for name in base.files:
             with open(base.folder / name, "rb") as source, open(folder / name, "xb") as target:
-                _write_shard(base, plan, source, target, bar)
+                _write_shard(base, deltas, source, target, bar)
                 target.flush()
                 os.fsync(target.fileno())
 
 
 def _write_shard(
-    base: Checkpoint, plan: Plan, source: BinaryIO, target: BinaryIO, bar: Any
+    base: Checkpoint, deltas: TensorDeltas, source: BinaryIO, target: BinaryIO, bar: Any
 ) -> None:
-    """Copy one file with its header, writing merged tensors in place of those in the plan."""
+    """Copy one file with its header, writing merged tensors in place of those that change."""
     first = source.read(_LENGTH)
     header = source.read(int.from_bytes(first, "little"))
     table: dict[str, Any] = json.loads(header)
@@ -98,8 +98,8 @@ def _write_shard(
     begin = source.tell()
     for name, entry in sorted(table.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
-        if deltas := plan.get(name):
-            for _, block in rounded_blocks(base.tensor(name), deltas, name=name):
+        if added := deltas.get(name):
+            for _, block in rounded_blocks(base.tensor(name), added, name=name):
                 target.write(tensor_bytes(block))
         else:
             _copy(source, begin + start, stop - start, target)
@@ -115,7 +115,7 @@ def _copy(source: BinaryIO, start: int, size: int, target: BinaryIO) -> None:
 
 
 def _record(
-    model: str, parts: Sequence[tuple[object, float]], found: Sequence[tuple[Part, float]]
+    model: str, parts: Sequence[tuple[object, float]], found: Sequence[tuple[Mergeable, float]]
 ) -> str:
     """Return the model and the parts that were merged, as JSON."""
     from steer import __version__

@@ -14,7 +14,7 @@ from steer.store import path_of
 from steer.store._described import about, check_tensor
 
 Given = Vector | str | Path
-Part = Vector | Checkpoint
+Mergeable = Vector | Checkpoint
 
 
 def paired(parts: Sequence[tuple[Given, float]]) -> list[tuple[Given, float]]:
@@ -46,7 +46,7 @@ def _pair(part: object) -> tuple[Given, float]:
     return given, found
 
 
-def opened(part: Given) -> Part:
+def opened(part: Given) -> Mergeable:
     """Return a part with its tensors on disk: a vector, a mapped vector file, or a checkpoint."""
     if isinstance(part, Vector):
         return part

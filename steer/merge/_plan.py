@@ -6,9 +6,9 @@ from typing import Any
 from steer.algebra import Vector, Weight, compose
 from steer.errors import MergeError
 from steer.merge._parameters import same_bits
-from steer.merge._parts import Part
+from steer.merge._parts import Mergeable
 from steer.merge._rounding import Delta, Difference
-from steer.network import Checkpoint, Layout, layout_of
+from steer.network import Checkpoint
 from steer.network._compatibility import (
     check_vector_fits_model,
     config_differences,
@@ -16,15 +16,17 @@ from steer.network._compatibility import (
     text_differences,
 )
 from steer.network._fingerprint import config_info, text_marks, tokenizer_in
-from steer.network._parameters.layout import FLOATS, aliases_of, listed
+from steer.network._parameters.layout import FLOATS, Layout, aliases_of, layout_of, listed
 
-Plan = dict[str, list[tuple[Delta, float]]]
+TensorDeltas = dict[str, list[tuple[Delta, float]]]
 
 
-def planned(base: Checkpoint, parts: Sequence[tuple[Part, float]], *, strict: bool = True) -> Plan:
+def deltas_of(
+    base: Checkpoint, parts: Sequence[tuple[Mergeable, float]], *, strict: bool = True
+) -> TensorDeltas:
     """Return the deltas of every tensor that changes, each with its coefficient."""
     _check_float(base)
-    plan: Plan = {}
+    added_to: TensorDeltas = {}
     vectors = [part for part, _ in parts if isinstance(part, Vector)]
     layout = _fitting(base, vectors, strict=strict) if vectors else None
     for part, coefficient in parts:
@@ -33,8 +35,8 @@ def planned(base: Checkpoint, parts: Sequence[tuple[Part, float]], *, strict: bo
         else:
             added = _of_checkpoint(base, part, strict=strict)
         for name, delta in added.items():
-            plan.setdefault(name, []).append((delta, coefficient))
-    return plan
+            added_to.setdefault(name, []).append((delta, coefficient))
+    return added_to
 
 
 def _check_float(checkpoint: Checkpoint) -> None:

@@ -17,19 +17,14 @@ _BLOCK = 2**16  # elements: half a MB in float64, which stays in the cache
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Difference:
-    """The difference `aligned − base` of two arrays, taken in float64 while it is merged.
-
-    Args:
-        aligned: Any shape, in weight units.
-        base: The same shape.
-    """
+    """The difference `aligned − base` of two tensors, taken in float64 while it is merged."""
 
     aligned: Float[Tensor, "..."]
     base: Float[Tensor, "..."]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of both arrays."""
+        """The shape of both tensors."""
         return tuple(self.aligned.shape)
 
 

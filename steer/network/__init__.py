@@ -5,8 +5,6 @@ from steer.network._architecture.find import find_architecture
 from steer.network._architecture.output import block_output, replace_output
 from steer.network._chat import Chat, PromptLike, as_chat, as_prompt, as_prompts, render
 from steer.network._checkpoint import Checkpoint
-from steer.network._parameters.layout import Layout, layout_of
-from steer.network._parameters.parameters import Parameters, parameters_in, parameters_of
 from steer.network._text import Exchange, encode_exchange, encode_in_user_slot, encode_prompt
 from steer.network._thinking import Continuation
 
@@ -16,8 +14,6 @@ __all__ = [
     "Checkpoint",
     "Continuation",
     "Exchange",
-    "Layout",
-    "Parameters",
     "PromptLike",
     "as_chat",
     "as_prompt",
@@ -27,9 +23,6 @@ __all__ = [
     "encode_in_user_slot",
     "encode_prompt",
     "find_architecture",
-    "layout_of",
-    "parameters_in",
-    "parameters_of",
     "render",
     "replace_output",
 ]

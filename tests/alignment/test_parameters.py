@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from steer.errors import CheckpointError
-from steer.network import Checkpoint, layout_of, parameters_in, parameters_of
+from steer.network import Checkpoint
+from steer.network._parameters.layout import layout_of
+from steer.network._parameters.parameters import parameters_in, parameters_of
 from tests.alignment.models import saved
 from tests.tiny import FAMILIES, tiny_model, tiny_vlm
 

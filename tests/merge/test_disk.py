@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM
 from steer import Model, Vector, alignment_vector
 from steer.algebra import Dense, Direction, LowRank, Provenance, Residual, Weight
 from steer.errors import CheckpointError, FitError, MergeError, VectorFileError
-from steer.merge import Difference, merge_checkpoint, merger_of
 from steer.merge import _disk as disk
-from steer.merge._rounding import rounded
+from steer.merge import merge_checkpoint, merger_of
+from steer.merge._rounding import Difference, rounded
 from steer.network import Checkpoint
 from tests.cli.run import steer
 from tests.merge import exact

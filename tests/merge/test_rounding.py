@@ -11,8 +11,7 @@ from torch import Tensor
 
 from steer.algebra import Dense, Direction, LowRank
 from steer.errors import MergeError
-from steer.merge import Difference
-from steer.merge._rounding import rounded
+from steer.merge._rounding import Difference, rounded
 from tests.merge import exact
 
 NARROW = [torch.bfloat16, torch.float16, torch.float32]

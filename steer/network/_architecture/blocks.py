@@ -7,7 +7,7 @@ from torch import nn
 
 from steer.errors import ArchitectureError
 from steer.network._architecture.refused import instead_of_a_stream, no_single_stream
-from steer.network._architecture.tree import Tree, by_hand, listed
+from steer.network._architecture.tree import Tree, by_hand, lists_as_text
 
 # fields with the number of blocks; the first may count those of an encoder, or halves of blocks
 _COUNTS = ("num_hidden_layers", "decoder_layers", "num_decoder_layers", "num_layers")
@@ -46,7 +46,7 @@ def named_blocks(tree: Tree, name: str, config: Any, *, any_length: bool) -> str
     raise ArchitectureError(
         f"blocks={name!r} is not the list of decoder blocks",
         found=f"{type(module).__name__} ({length or 'no list'}); lists in the model: "
-        f"{listed(tree.lists())}",
+        f"{lists_as_text(tree.lists())}",
         expected=_expected(config),
         do="name the list of all decoder blocks, or leave blocks=… out to have it searched",
     )
@@ -57,7 +57,7 @@ def _not_found(
 ) -> ArchitectureError:
     """Return the error if no list fits, or several fit and cannot be verified."""
     lists, kind = tree.lists(), type(tree.root).__name__
-    found = listed({name: lists[name] for name in candidates} or lists)
+    found = lists_as_text({name: lists[name] for name in candidates} or lists)
     if reason := instead_of_a_stream(tree.root):
         return no_single_stream(tree.root, reason, found)
     near = sorted(lists, key=lambda name: (-_depth(tree.meeting(name, embedding)), _depth(name)))

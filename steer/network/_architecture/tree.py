@@ -63,7 +63,7 @@ def is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def listed(lists: dict[str, nn.ModuleList], limit: int = 8) -> str:
+def lists_as_text(lists: dict[str, nn.ModuleList], limit: int = 8) -> str:
     """Return names, lengths and classes of module lists, the ones inside others left out."""
     outer = {n: m for n, m in lists.items() if not any(n.startswith(f"{o}.") for o in lists)}
     lines = [f"{name} ({len(m)} × {classes(m)})" for name, m in outer.items()]

@@ -1,13 +1,13 @@
-"""How the tensors of a checkpoint make up the parameters of its model.
+"""The mapping from the tensors of a checkpoint to the parameters of its model.
 
-A checkpoint may name and cut its tensors otherwise than the model does: without the prefix of the
-base model, one matrix for each expert where the model holds one block for all, tied weights under
-either name. `transformers` has the rules; here they are applied without loading the model.
+A checkpoint may name and split its tensors differently from the model: without the prefix of the
+base model, one matrix per expert in place of one block for all, tied weights under either name.
+The rules of `transformers` are applied here without loading the model.
 """
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -19,41 +19,28 @@ from steer.errors import CheckpointError
 from steer.network._checkpoint import Checkpoint
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # numbers without scales
-_RECOMPUTED = re.compile(r"rotary_emb\.inv_freq$")  # in old checkpoints, computed since
+_RECOMPUTED = r"rotary_emb\.inv_freq$"  # stored in old checkpoints, computed today
 _SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layout:
-    """How the tensors of a checkpoint make up the parameters of its model.
-
-    Args:
-        model: The skeleton of the model, on the meta device, tied as in the checkpoint.
-        sources: Names of the tensors that each parameter or buffer is made of, in order.
-        converters: What makes a parameter of them, where it is not the tensor itself.
-        left_out: Tensors that are no parameter: position and mask buffers, integers, and what
-            `transformers` itself ignores.
-    """
+    """The tensors and converters behind each parameter of a model without values."""
 
     model: nn.Module
     sources: Mapping[str, tuple[str, ...]]
     converters: Mapping[str, Any]
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...]  # masks, positions, integers, and what transformers ignores
 
     def read(self, checkpoint: Checkpoint, name: str) -> Tensor:
-        """Return a parameter: a view of the mapped file, or made of several such views.
-
-        Args:
-            checkpoint: The checkpoint.
-            name: The parameter's name in the model.
-        """
+        """Return a parameter: a view of the mapped file, or converted from several views."""
         if name not in self.converters:
             return checkpoint.tensor(self.sources[name][0])
         return _converted(self.converters[name], checkpoint.tensor, self.model)[name]
 
 
 def skeleton(checkpoint: Checkpoint) -> nn.Module:
-    """Return a checkpoint's model on the meta device: all of it but the numbers."""
+    """Return the model of a checkpoint on the meta device, without values."""
     import transformers
 
     if checkpoint.config.get("quantization_config"):
@@ -76,14 +63,7 @@ def skeleton(checkpoint: Checkpoint) -> nn.Module:
 
 
 def layout_of(checkpoint: Checkpoint) -> Layout:
-    """Return how the tensors of a checkpoint make up its model's parameters.
-
-    Args:
-        checkpoint: The checkpoint.
-
-    Raises:
-        CheckpointError: As `parameters_in`.
-    """
+    """Return the layout of a checkpoint, or refuse one that does not match its configuration."""
     model = skeleton(checkpoint)
     sources, converters, unknown = _assigned(checkpoint, model)
     _untie(checkpoint, model, sources)
@@ -91,34 +71,55 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
     for alias, name in aliases.items():
         if name not in sources and alias in sources:
             sources[name] = sources[alias]
-    needed = dict(model.named_parameters())
-    missing = [name for name in needed if name not in sources]
-    ignored = [re.compile(pattern) for pattern in _ignored(model)]
-    computed = {name for name, _ in model.named_buffers()}
-    foreign = [
-        name
-        for name in unknown
-        if not any(pattern.search(name) for pattern in (*ignored, _RECOMPUTED))
-        and name not in computed
-        and checkpoint.dtype(name).is_floating_point
-    ]
-    shapes = {n: checkpoint.shape(s[0]) for n, s in sources.items() if n not in converters}
-    unfit = [
-        f"{name}: {shapes[name]}, by the configuration {tuple(parameter.shape)}"
-        for name, parameter in needed.items()
-        if name in shapes and shapes[name] != tuple(parameter.shape)
-    ]
-    no_float = [n for n in needed if n in sources and not _float(checkpoint, sources[n])]
-    _refuse(checkpoint, missing, foreign, unfit, no_float)
+    foreign = _foreign(checkpoint, model, unknown)
+    faults = [f"{name}: no parameter of the model" for name in foreign]
+    if faults := [*_faults(checkpoint, model, sources, converters), *faults]:
+        raise _wrong(
+            checkpoint,
+            listed(faults),
+            "the parameters that config.json asks for",
+            "fetch or write the checkpoint again, or pass the loaded model",
+        )
     left_out = tuple(name for name in unknown if name not in foreign)
     frozen = MappingProxyType({name: tuple(s) for name, s in sources.items()})
     return Layout(model, frozen, MappingProxyType(converters), left_out)
 
 
+def _foreign(checkpoint: Checkpoint, model: Any, unknown: list[str]) -> list[str]:
+    """Return the float tensors that fit nowhere and that `transformers` does not ignore."""
+    patterns = [*(model._keys_to_ignore_on_load_unexpected or ()), _RECOMPUTED]
+    computed = {name for name, _ in model.named_buffers()}
+    return [
+        name
+        for name in unknown
+        if not any(re.search(pattern, name) for pattern in patterns)
+        and name not in computed
+        and checkpoint.dtype(name).is_floating_point
+    ]
+
+
+def _faults(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    sources: Mapping[str, list[str]],
+    converters: Mapping[str, Any],
+) -> Iterator[str]:
+    """Yield what is wrong with the tensors of each parameter, one line each."""
+    for name, parameter in model.named_parameters():
+        if name not in sources:
+            yield f"{name}: missing"
+            continue
+        expected, found = tuple(parameter.shape), checkpoint.shape(sources[name][0])
+        if name not in converters and found != expected:
+            yield f"{name}: {found}, by the configuration {expected}"
+        if any(checkpoint.dtype(source) not in FLOATS for source in sources[name]):
+            yield f"{name}: quantised, not float16 to float64"
+
+
 def _assigned(
     checkpoint: Checkpoint, model: nn.Module
 ) -> tuple[dict[str, list[str]], dict[str, Any], list[str]]:
-    """Return the tensors of each parameter, the converters, and the tensors that fit nowhere."""
+    """Return the tensors of each parameter, the converters, and the tensors left over."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import (
         WeightConverter,
@@ -166,12 +167,16 @@ def _assigned(
 def _checked(
     checkpoint: Checkpoint, model: nn.Module, groups: Mapping[str, tuple[Any, list[Any]]]
 ) -> dict[str, Any]:
-    """Return what makes each converted parameter, after trying it on tensors without numbers."""
+    """Return the recipe of each converted parameter, after a trial on tensors without values."""
+
+    def empty(name: str) -> Tensor:
+        return torch.empty(checkpoint.shape(name), dtype=checkpoint.dtype(name), device="meta")
+
     state = model.state_dict()
     converters: dict[str, Any] = {}
     for target, (transform, parts) in groups.items():
         recipe = (target, transform, tuple(parts))
-        for made, value in _converted(recipe, _empty(checkpoint), model).items():
+        for made, value in _converted(recipe, empty, model).items():
             if tuple(value.shape) != tuple(state[made].shape):
                 found = f"{made} of shape {tuple(value.shape)} from {parts[0][1]} …"
                 expected = f"shape {tuple(state[made].shape)}"
@@ -180,18 +185,8 @@ def _checked(
     return converters
 
 
-def _ignored(model: Any) -> list[str]:
-    return list(model._keys_to_ignore_on_load_unexpected or ())
-
-
-def _empty(checkpoint: Checkpoint) -> Callable[[str], Tensor]:
-    return lambda name: torch.empty(
-        checkpoint.shape(name), dtype=checkpoint.dtype(name), device="meta"
-    )
-
-
 def _converted(recipe: Any, read: Callable[[str], Tensor], model: Any) -> dict[str, Tensor]:
-    """Return the parameters that one converter makes of tensors, by their names in the model."""
+    """Return the parameters that one converter makes from tensors, by name."""
     target, transform, parts = recipe
     converter = copy.deepcopy(transform)
     for pattern, name in parts:
@@ -201,7 +196,7 @@ def _converted(recipe: Any, read: Callable[[str], Tensor], model: Any) -> dict[s
 
 
 def _untie(checkpoint: Checkpoint, model: nn.Module, sources: Mapping[str, list[str]]) -> None:
-    """Untie what the checkpoint holds twice with different values, as `transformers` does."""
+    """Untie weights that the checkpoint stores twice with different values, like `transformers`."""
     for alias, name in aliases_of(model).items():
         both = alias in sources and name in sources
         if both and not torch.equal(
@@ -212,10 +207,6 @@ def _untie(checkpoint: Checkpoint, model: nn.Module, sources: Mapping[str, list[
             setattr(model.get_submodule(owner), leaf, nn.Parameter(torch.empty_like(value)))
 
 
-def _float(checkpoint: Checkpoint, names: list[str]) -> bool:
-    return all(checkpoint.dtype(name) in FLOATS for name in names)
-
-
 def aliases_of(model: nn.Module) -> dict[str, str]:
     """Return the other names of tied parameters, each with its name in `named_parameters()`."""
     first = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -223,32 +214,12 @@ def aliases_of(model: nn.Module) -> dict[str, str]:
     return {name: first[id(p)] for name, p in every if first[id(p)] != name}
 
 
-def _refuse(
-    checkpoint: Checkpoint,
-    missing: list[str],
-    foreign: list[str],
-    unfit: list[str],
-    no_float: list[str],
-) -> None:
-    lines = [f"{name}: missing" for name in missing]
-    lines += [f"{name}: no parameter of the model" for name in foreign]
-    lines += unfit
-    lines += [f"{name}: quantised, not float16 to float64" for name in no_float]
-    if lines:
-        raise _wrong(
-            checkpoint,
-            listed(lines),
-            "the parameters that config.json asks for",
-            "fetch or write the checkpoint again, or pass the loaded model",
-        )
-
-
 def listed(lines: list[str]) -> str:
-    """Return the first ten lines, and how many there are."""
+    """Return the first ten lines, and the number of lines if there are more."""
     more = [f"… {len(lines)} in all"] if len(lines) > _SHOWN else []
     return "\n            ".join([*lines[:_SHOWN], *more])
 
 
 def _wrong(checkpoint: Checkpoint, found: str, expected: str, do: str) -> CheckpointError:
-    what = f"{checkpoint.folder}: the weights are not those of a model that can be read"
+    what = f"{checkpoint.folder}: these weights are not those of a model that can be read"
     return CheckpointError(what, found=found, expected=expected, do=do)

@@ -1,4 +1,4 @@
-"""A module with other parameters: the same code on other values, without touching the module."""
+"""The code of a module on other parameters, without changing the module."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def stand_in(
     module: nn.Module, values: dict[str, Tensor], dtype: torch.dtype | None = None
 ) -> nn.Module:
-    """Return a module of the same class and settings in which some parameters are others."""
+    """Return a module that shares everything but some parameters, and the dtype if one is given."""
     twin: nn.Module = object.__new__(type(module))
     twin.__dict__.update(module.__dict__)
     twin.__dict__.pop("forward", None)
@@ -20,7 +20,7 @@ def stand_in(
 
 
 def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call the class's own forward: no hook, no patch of the instance."""
+    """Call the forward of the class, without hooks and patches of the instance."""
     forward: Any = type(module).forward
     return forward(module, *args, **kwargs)
 
