@@ -1,6 +1,6 @@
 """Attention over packed rows: run by run, within one forward or on the rows of an earlier one.
 
-An attention function is registered in transformers' attention interface under a name of ours and
+An attention function is registered in transformers' attention interface under its own name and
 selected in the text config for the time of a forward. transformers builds no mask for a name it
 does not know, so the function alone decides which tokens attend to which. It refuses what it does
 not compute: soft caps, sinks, biases and masks that the model makes itself.
@@ -112,7 +112,7 @@ def _attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "batch pos head width"], None]:
-    """Return what each run attends to, with the arguments of transformers' attention functions."""
+    """Return the attention of each run; the arguments are those of transformers' functions."""
     forward = _FORWARD.get()
     if forward is None or query.shape[2] != forward.runs[-1].stop:
         raise busy()

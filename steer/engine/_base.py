@@ -137,7 +137,7 @@ class Attachment(Protocol):
         """Take other coefficients of the same vectors."""
 
     def remove(self) -> None:
-        """Stop injecting; doing so twice does nothing."""
+        """Stop injecting; a second call does nothing."""
 
 
 class Engine(ABC):

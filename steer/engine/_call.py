@@ -35,7 +35,7 @@ class BatchSlice:
 
 @dataclass(eq=False, slots=True)
 class Prompts:
-    """The prompts of one `generate` call, and what was decided about them."""
+    """The prompts of one `generate` call, and the decisions about them."""
 
     mask: Bool[Tensor, "prompt pos"]  # True at the tokens of each prompt, False at padding
     batch_slice: BatchSlice | None = None  # the subset of a larger call, if they are one

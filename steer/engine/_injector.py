@@ -138,7 +138,7 @@ class Injector:
 
     @contextmanager
     def without_hooks(self) -> Iterator[None]:
-        """Take all hooks of ours off the model for a moment."""
+        """Remove all injector hooks for the duration of the context."""
         with _LOCK:
             if self._stack and self._owner != threading.get_ident():
                 raise _busy("steered", self._owner)
@@ -150,7 +150,7 @@ class Injector:
 
     @contextmanager
     def during_trial(self) -> Iterator[None]:
-        """Take the hooks off for a trial call of ours if some composition must know the call.
+        """Remove the hooks during a trial call if some composition must know the call.
 
         One setting for all tokens stays, so that calls of other threads are steered throughout.
         """
@@ -212,7 +212,7 @@ class Injector:
                 self._put(self._stack)
 
     def _put(self, stack: Sequence[Steering]) -> None:
-        """Put the hooks of some compositions on the model, and no others of ours."""
+        """Replace the installed hooks by those of some compositions."""
         self._uninstall()
         model = self._model()
         if stack and model is not None:
@@ -326,7 +326,7 @@ def _check_markers(known: Mapping[str, Marker], new: Mapping[str, Marker]) -> No
     for text, marker in new.items():
         if text in known and known[text].tokenizer is not marker.tokenizer:
             raise SteeringError(
-                f"the marker {text!r} is looked for with another tokenizer",
+                f"another tokenizer looks for the marker {text!r}",
                 found="two Model objects around one model, with different tokenizers",
                 expected="one tokenizer",
                 do="make both with the same tokenizer object",

@@ -1,4 +1,4 @@
-"""Several token sequences in one row, with what they share at the start held once.
+"""Several token sequences in one row, with shared beginnings held once.
 
 Sequences that begin with the same tokens have the same residual stream there, since attention
 looks back only. A pack lays them out in lexicographic order, so that each sequence continues the

@@ -1,4 +1,4 @@
-"""The options of `generate`: what holds for a call, what is refused, and where an answer ends."""
+"""The options of `generate`: their values in a call, refusals, and the end of an answer."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ def answer_of(row: Sequence[int], ends: Sequence[int]) -> list[int]:
 
 @contextmanager
 def known_options(named: Mapping[str, Any]) -> Iterator[None]:
-    """Name the options that `generate` does not take, with what was probably meant."""
+    """Name the options that `generate` does not take, with the closest known one."""
     try:
         yield
     except ValueError as error:

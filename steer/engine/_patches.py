@@ -1,4 +1,4 @@
-"""Functions of ours on the user's modules, put there and taken away without a trace."""
+"""Functions on the user's modules, installed and removed without a trace."""
 
 import functools
 from collections.abc import Callable

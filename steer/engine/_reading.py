@@ -65,7 +65,7 @@ class Averager:
         self._norm[:, index] = self._weights @ torch.linalg.vector_norm(exact, dim=-1)
 
     def means(self) -> Means:
-        """Return what was read, on the CPU."""
+        """Return the averages, on the CPU."""
         return Means(self._residual.cpu(), self._norm.cpu())
 
 

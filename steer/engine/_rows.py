@@ -14,7 +14,7 @@ from steer.errors import CapabilityError, RowsError, ScopeError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rows:
-    """What determines the coefficients of a call's rows, beside the composition."""
+    """The properties of a call's rows on which their coefficients depend."""
 
     expand: int = 1  # rows per prompt: beams or sampled copies
     weights: Tensor | None = None  # `[batch domain]`, what a gate decided for the rows

@@ -1,4 +1,4 @@
-"""Threads, compiled code and inference mode: what hooks in a user's model must consider."""
+"""Helpers for hooks that run in other threads, compiled code or inference mode."""
 
 import sys
 import threading

@@ -26,7 +26,7 @@ Bound = dict[int, list[Prepared]]
 
 
 class Home(Calls, Protocol):
-    """What a steering enters and leaves: the injector of its model."""
+    """The injector of a model, which a steering enters and leaves."""
 
     @property
     def stack(self) -> "tuple[Steering, ...]": ...
@@ -79,7 +79,7 @@ class Steering:
         return self in self._home.stack
 
     def enter(self) -> None:
-        """Begin to act; if that fails, all is as before."""
+        """Start injecting; if that fails, nothing changes."""
         with ExitStack() as undo:
             undo.callback(self._home.settle)
             undo.callback(self._home.leave, self)
@@ -91,7 +91,7 @@ class Steering:
 
     @outliving()
     def update(self, composition: Composition) -> None:
-        """Take other coefficients of the same vectors; if that fails, all is as before."""
+        """Take other coefficients of the same vectors; if that fails, nothing changes."""
         check_held(composition, self._held)
         before = self.composition
         with ExitStack() as undo:
@@ -104,7 +104,7 @@ class Steering:
 
     @outliving()
     def remove(self) -> None:
-        """Stop to act; doing so twice does nothing."""
+        """Stop injecting; a second call does nothing."""
         with ExitStack() as leaving:  # all of it, also if a part of it fails
             leaving.callback(self._home.settle)
             if self.merging is not None:
@@ -174,7 +174,7 @@ class Steering:
         return {layer: [step.prepare(c) for step in steps] for layer, steps in self.steps.items()}
 
     def _write(self, composition: Composition) -> None:
-        """Take other coefficients; if that fails, all is as before.
+        """Take other coefficients; if that fails, nothing changes.
 
         Where no call must be seen they are written into the bound tensors, so that compiled
         graphs stay valid.

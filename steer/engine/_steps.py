@@ -1,4 +1,4 @@
-"""The residual steps of a composition: what happens to the stream at each layer."""
+"""The residual steps of a composition: the operators that act on the stream at each layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Step:
     V: Float[Tensor, "domain d_model"]  # in residual units, at least float32, on the CPU
 
     def prepare(self, c: Float[Tensor, "row domain"]) -> Prepared:
-        """Return what the operator needs of some coefficients of the whole composition."""
+        """Return the operator's tensors for coefficients of the whole composition."""
         return self.operator.prepare(self.V, c[:, list(self.columns)].to(self.V.dtype))
 
 

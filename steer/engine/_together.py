@@ -40,7 +40,7 @@ def one_by_one(architecture: Architecture, options: Mapping[str, Any]) -> bool:
 
 
 def _mixing(architecture: Architecture, cached: bool) -> Mixing:
-    """Return what changes a row: those beside it, padding on the left, or nothing."""
+    """Return whether other rows or padding on the left change a row."""
     model = architecture.model
     known: dict[Any, Mixing] = known_of(architecture)
     key = (one_by_one, cached)
@@ -58,7 +58,7 @@ def _mixing(architecture: Architecture, cached: bool) -> Mixing:
 
 @torch.no_grad()
 def _tried(architecture: Architecture, cached: bool) -> tuple[Mixing | None, str]:
-    """Return what changes a row, and the reason in words; None if logits are not finite."""
+    """Return the same with the reason in words; None if logits are not finite."""
     config: Any = architecture.model.config
     long = probe_ids(config, architecture.embedding, architecture.vocab)[:2].flatten().tolist()
     short = long[:_SHORT]

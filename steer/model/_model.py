@@ -425,12 +425,12 @@ class Model(Shown):
 
 
 def _in_pieces(batch: Batch, read: Callable[[Batch], Sequence[_T]]) -> list[_T]:
-    """Return what is read of each row of a batch that runs in pieces."""
+    """Return the values read from each row of a batch that runs in pieces."""
     return in_order([(piece, read(piece)) for piece in batch.pieces(_TOKENS)])
 
 
 def check_model(model: object) -> None:
-    """Refuse what is no `Model`, for functions that take one first.
+    """Refuse an object that is not a `Model`, for functions that take one first.
 
     Args:
         model: What was given.

@@ -1,4 +1,4 @@
-"""What `lm.steered` is given in place of a composition's own settings, or left to be 1."""
+"""The arguments of `lm.steered` that override a composition's own settings."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def with_own(
     scope: Scope | str | None,
     gate: DomainGate | None,
 ) -> Composition:
-    """Return a composition with what is given in place of its own."""
+    """Return a composition with the given settings in place of its own."""
     changes: dict[str, Any] = {}
     if operator is not None or scope is not None:
         changes["parts"] = {
@@ -43,13 +43,13 @@ def with_own(
 
 
 def warn_of_tuning(what: object) -> None:
-    """Warn of vectors that are given without a coefficient, and were tuned to another than 1."""
+    """Warn of vectors without a coefficient that were tuned to another one than 1."""
     named = what if isinstance(what, Mapping) else {"": what}
     tuned = [v.tuning.coefficient for v in named.values() if isinstance(v, Vector) and v.tuning]
     if any(c != 1 for c in tuned):
         warnings.warn(
             f"no coefficient is given, so it is 1; the vector was tuned to {_listed(tuned)}; pass "
-            "what you mean: lm.steered(vector, vector.tuning.coefficient) or (vector, 1.0)",
+            "either: lm.steered(vector, vector.tuning.coefficient) or (vector, 1.0)",
             stacklevel=3,
         )
 

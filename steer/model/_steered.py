@@ -84,7 +84,7 @@ class Steered(Shown):
         return self
 
     def remove(self) -> None:
-        """Stop injecting; doing so twice does nothing."""
+        """Stop injecting; a second call does nothing."""
         if self._attachment is not None:
             self._composition = self._attachment.composition
             self._attachment.remove()

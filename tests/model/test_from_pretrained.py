@@ -123,7 +123,7 @@ def test_a_folder_that_is_not_there_is_refused_by_name(name):
 
 @pytest.mark.parametrize("name", ["", "a\0b", "a b", None, 3, b"model"])
 def test_what_names_no_model_is_refused_by_name(name):
-    with pytest.raises(CheckpointError, match="names no model"):
+    with pytest.raises(CheckpointError, match="not the name of a model"):
         steer.Model.from_pretrained(name)
 
 

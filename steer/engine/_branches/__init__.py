@@ -1,1 +1,1 @@
-"""Many settings over one text: what no setting changes is computed once, the rest as rows."""
+"""Many settings over one text: rows that all settings share run once, the others per setting."""

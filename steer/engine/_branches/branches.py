@@ -66,7 +66,7 @@ def _branched(
     max_tokens: int,
     done: Done,
 ) -> list[Tensor]:
-    """Return what is read at every response token, `[setting pos read]`, for each row."""
+    """Return the scores of every response token, `[setting pos score]`, for each row."""
     found: list[Tensor] = [torch.empty(0)] * len(batch.ids)
     starts = _starts(composition, settings)
     widest = max((len(which) for _, which in starts), default=1)
@@ -179,7 +179,7 @@ class _Scorer:
         max_tokens: int,
         done: Done,
     ) -> list[Tensor]:
-        """Return what is read of each row of the text, `[setting pos read]`."""
+        """Return the scores of each row of the text, `[setting pos score]`."""
         text, count = self._text, len(settings)
         start = self._below((-1, None), self._layers[0])
         shared = self._shared(start)
@@ -207,14 +207,14 @@ class _Scorer:
         return layer, run_below(self._architecture, start, layer, inputs, forward)
 
     def _shared(self, start: Start) -> Tensor:
-        """Return what is read of the shared rows, and keep their keys and values."""
+        """Return the scores of the shared rows, and keep their keys and values."""
         rows = self._text.shared
         if not rows.rows or not (self._wanted(rows) or self._text.varying.rows):
             return torch.empty(1, 0, 1)
         return self._scored(rows, start, PackedForward(rows.runs, self._memory, keep=True))
 
     def _varying(self, start: Start, settings: Settings) -> Tensor:
-        """Return what is read of the varying rows under settings that start at one layer."""
+        """Return the scores of the varying rows under settings that start at one layer."""
         rows = self._text.varying
         at = torch.tensor(rows.rows)
         own = {scope: mask[at] for scope, mask in self._text.members.items()}
@@ -253,7 +253,7 @@ class _Scorer:
         return [(column[row], token) for row, token in sorted(pairs)]
 
     def _joined(self, shared: Tensor, varying: Tensor | None, count: int) -> list[Tensor]:
-        """Return what was read of both kinds of rows, row by row of the batch."""
+        """Return the scores of both kinds of rows, row by row of the batch."""
         text = self._text
         columns: dict[tuple[int, int], Tensor] = {}
         for rows, scored in ((text.shared, shared), (text.varying, varying)):

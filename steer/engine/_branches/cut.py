@@ -44,7 +44,7 @@ def run_below(
     inputs: Mapping[str, Tensor],
     forward: PackedForward,
 ) -> Any:
-    """Return what a block of the unsteered model returns, before hooks of others see it.
+    """Return the output of a block of the unsteered model, before hooks of others see it.
 
     Raises:
         UnpackableError: The model's attention cannot be followed.
@@ -116,6 +116,6 @@ def _given(architecture: Architecture, start: Start) -> Iterator[None]:
 
 
 def at_rows(output: Any, rows: Int[Tensor, " pos"]) -> Any:
-    """Return what a block returned, at some of its positions only."""
+    """Return the output of a block at some of its positions."""
     h = block_output(output)
     return replace_output(output, torch.index_select(h, 1, rows.to(h.device)))

@@ -24,12 +24,12 @@ def module_at(model: Any, name: str) -> Any:
 
 
 def stream_of(output: Any) -> Any:
-    """Return the hidden state in what a block returned: a tensor, or the first entry of a tuple."""
+    """Return the hidden state in a block's output: a tensor, or the first entry of a tuple."""
     return output if isinstance(output, Tensor) else output[0]
 
 
 def with_stream(output: Any, h: Tensor) -> Any:
-    """Return what a block returned with another hidden state in it."""
+    """Return a block's output with another hidden state."""
     if isinstance(output, Tensor):
         return h
     rest = [h, *output[1:]]
@@ -37,7 +37,7 @@ def with_stream(output: Any, h: Tensor) -> Any:
 
 
 def for_rows(tensor: Tensor, h: Tensor) -> Tensor:
-    """Return a tensor with one entry for every prompt as one for every row of h, where h is."""
+    """Return a tensor with one entry per prompt repeated for the rows of h, on its device."""
     tensor = tensor.to(h.device, h.dtype) if tensor.is_floating_point() else tensor.to(h.device)
     if tensor.shape[0] in (1, h.shape[0]):
         return tensor
@@ -68,7 +68,7 @@ def check_rows(rows: int | None, h: Tensor) -> None:
 
 
 def check_state(given: Mapping[str, Any], length: int) -> None:
-    """Refuse a forward that continues from a state which does not tell how many tokens it holds."""
+    """Refuse a forward that continues from a state of unknown length."""
     mask = given.get("attention_mask")
     if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] > length:
         return

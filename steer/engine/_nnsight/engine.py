@@ -46,7 +46,7 @@ class TraceAttachment:
         self.composition = composition
 
     def remove(self) -> None:
-        """Stop injecting; doing so twice does nothing."""
+        """Stop injecting; a second call does nothing."""
         with suppress(ValueError):
             self._stack.remove(self)
 
@@ -107,7 +107,7 @@ class NNsightEngine(Engine):
         layers: Sequence[int] = (),
         logits: Literal["response", "all", "none"] = "response",
     ) -> Forward:
-        """See `Engine.forward`; only what was asked for leaves the trace.
+        """See `Engine.forward`; only the requested values leave the trace.
 
         Raises:
             RowsError: The call has another number of prompts than there are coefficient rows.

@@ -1,1 +1,1 @@
-"""Weight sites by hook: what a parameter's displacement adds to its module's output."""
+"""Weight sites: displaced by hooks on the module's output, or merged."""

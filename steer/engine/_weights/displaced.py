@@ -26,7 +26,7 @@ Patch = Callable[[Callable[..., Any]], Uncopied]
 
 
 def patches(units: Sequence[HookSite], strengths: Strengths) -> list[tuple[nn.Module, Patch]]:
-    """Return each unit's module, and what makes its new forward from the present one."""
+    """Return each module, and the function from its present to its displaced forward."""
     found: list[tuple[nn.Module, Patch]] = []
     readers: dict[int, list[HookSite]] = {}
     for unit in units:

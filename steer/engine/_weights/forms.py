@@ -1,4 +1,4 @@
-"""What a parameter does in its module: tried on the module, never guessed from its class.
+"""The role of a parameter in its module: tried on the module, never guessed from its class.
 
 =============  =============================================  =====================================
 form           module                                         a displacement Δ of the parameter adds

@@ -50,7 +50,7 @@ class HookSite:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Plan:
-    """What happens to the weight sites of a composition."""
+    """The weight sites of a composition, by how they are steered."""
 
     units: tuple[HookSite, ...] = ()  # by hook, in the order in which their modules run
     merged: tuple[WeightTerm, ...] = ()

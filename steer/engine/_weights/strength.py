@@ -98,7 +98,7 @@ class Strengths:
             yield from self._one.writes(composition.coefficients[:, None, :])
 
     def renew(self) -> None:
-        """Forget what was computed from coefficients that have changed."""
+        """Discard values computed from earlier coefficients."""
         self._rows = self._last = None
         if self._one is not None:
             self._one.renew()

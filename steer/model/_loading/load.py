@@ -1,4 +1,4 @@
-"""Loading a model and its tokenizer with transformers, and what is said where that fails."""
+"""Loading a model and its tokenizer with transformers, with errors that name the cause."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def load_tokenizer(location: Location) -> Any:
 
 
 def load_model(location: Location) -> Any:
-    """Return a Hugging Face causal model, in evaluation mode, called by what it was loaded from."""
+    """Return a Hugging Face causal model, in evaluation mode, named after its location."""
     from transformers import AutoModelForCausalLM
 
     with loading(location):
@@ -49,10 +49,10 @@ def load_model(location: Location) -> Any:
 
 
 def check_loaded(hf_model: object, tokenizer: object) -> None:
-    """Refuse what is not a loaded model, or not a loaded tokenizer."""
+    """Refuse objects that are not a loaded model or a loaded tokenizer."""
     if not isinstance(hf_model, nn.Module):
         raise ArchitectureError(
-            "this is no model",
+            "this is not a model",
             found=f"{type(hf_model).__name__} {hf_model!r}"[:200],
             expected="a causal language model of transformers, or what wraps one",
             do="load one by its name: steer.Model.from_pretrained(name); of a steer.Model pass "
@@ -60,7 +60,7 @@ def check_loaded(hf_model: object, tokenizer: object) -> None:
         )
     if tokenizer is not None and not callable(tokenizer):
         raise TextError(
-            "this is no tokenizer",
+            "this is not a tokenizer",
             found=f"{type(tokenizer).__name__} {tokenizer!r}"[:200],
             expected="a Hugging Face tokenizer, or None",
             do="load it: transformers.AutoTokenizer.from_pretrained(name)",

@@ -57,7 +57,7 @@ def _name_of(name: object) -> str:
     if isinstance(given, str) and given.strip() and "\0" not in given:
         return given
     raise CheckpointError(
-        "this names no model",
+        "this is not the name of a model",
         found=f"{type(name).__name__} {name!r}"[:200],
         expected="the id of a model on the Hub, a folder, or a GGUF file",
         do="a model that is loaded already is wrapped: steer.Model(hf_model, tokenizer)",
@@ -65,7 +65,7 @@ def _name_of(name: object) -> str:
 
 
 def _check_id(name: str) -> None:
-    """Refuse what is neither there nor the form of a Hub id, before the Hub is asked."""
+    """Refuse a name that is neither a path nor a valid Hub id, before asking the Hub."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -74,7 +74,7 @@ def _check_id(name: str) -> None:
     except HFValidationError as error:
         if os.sep not in name and "/" not in name:
             raise CheckpointError(
-                "this names no model",
+                "this is not the name of a model",
                 found=repr(name)[:200],
                 expected="the id of a model on the Hub, a folder, or a GGUF file",
                 do="an id is letters, digits, '-', '_' and '.', mostly after the name of its owner",
@@ -116,7 +116,7 @@ def _split_file(name: str, options: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _check_folder(folder: Path, options: Mapping[str, Any], *, adapter: bool) -> None:
-    """Refuse a folder that holds no model, with what it holds."""
+    """Refuse a folder without a model, naming its contents."""
     there = sorted(path.name for path in folder.glob("*.gguf")) if folder.is_dir() else []
     file = options.get("gguf_file")
     if file is not None:
@@ -132,7 +132,7 @@ def _check_folder(folder: Path, options: Mapping[str, Any], *, adapter: bool) ->
         return
     if there:
         raise CheckpointError(
-            f"{folder}: this folder holds GGUF files, and which to load was not said",
+            f"{folder}: this folder holds GGUF files, and none was chosen",
             found=", ".join(there[:8]),
             expected="one of them",
             do=f"pass gguf_file={there[0]!r}, or the path of the file itself",
@@ -147,7 +147,7 @@ def _check_folder(folder: Path, options: Mapping[str, Any], *, adapter: bool) ->
 
 
 def _base_of(folder: Path) -> str | None:
-    """Return what an adapter's folder names as its base; None if it holds no adapter."""
+    """Return the base that an adapter's folder names; None if it holds no adapter."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
     try:

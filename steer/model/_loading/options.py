@@ -77,7 +77,7 @@ def _check_device(device: Any) -> torch.device | None:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise CapabilityError(
-            "there is no such device",
+            "this device does not exist",
             found=f"{device!r}: {said(error)}",
             expected=f"cpu, cuda, cuda:1, mps, …, or {' | '.join(_SPREAD)}",
             do="leave it out for the default, or take one that torch has on this machine",
@@ -93,7 +93,7 @@ def check_precisions(options: Mapping[str, Any]) -> None:
             continue
         if value not in PRECISIONS and value not in PRECISIONS.values():
             raise CapabilityError(
-                "there is no such precision to load a model in",
+                "models cannot be loaded in this precision",
                 found=f"{name}={value!r}",
                 expected=f"auto | {' | '.join(PRECISIONS)}, or one of torch's of these names",
                 do="leave it out for the model's own",
@@ -101,7 +101,7 @@ def check_precisions(options: Mapping[str, Any]) -> None:
 
 
 def need(what: str, *packages: str, extra: str = "") -> None:
-    """Refuse what needs packages that are not installed."""
+    """Refuse an operation whose packages are not installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
