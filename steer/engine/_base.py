@@ -1,7 +1,7 @@
 """The interface of engines: they run a model, capture, inject and generate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -100,6 +100,24 @@ class Batch:
             ids[r, at] = torch.tensor(row, dtype=torch.long)
             mask[r, at] = True
         return ids.to(device), mask.to(device)
+
+    def unpadded(
+        self,
+        streams: Mapping[int, Float[Tensor, "batch pos d_model"]],
+        layers: Sequence[int],
+        device: torch.device | None = None,
+    ) -> tuple[Float[Tensor, "layer pos d_model"], ...]:
+        """Return streams by layer, padded on the right, as one stack of layers per row.
+
+        Args:
+            streams: The residual stream at each layer.
+            layers: Layers of the result, in order; nothing is returned without any.
+            device: Where the result is wanted.
+        """
+        return tuple(
+            torch.stack([streams[layer][r, : len(ids)].to(device=device) for layer in layers])
+            for r, ids in enumerate(self.ids if layers else ())
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

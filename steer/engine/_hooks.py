@@ -12,7 +12,7 @@ from steer.engine._base import Batch, Capability, Engine, Forward, WeightMode, c
 from steer.engine._call import BatchSlice, Call
 from steer.engine._injector import injector_of
 from steer.engine._markers import ends_in, markers_of
-from steer.engine._options import answer_of, end_tokens, with_padding
+from steer.engine._options import answers_of, end_tokens, with_padding
 from steer.engine._reading import device_of, reading
 from steer.engine._runtime import outliving
 from steer.engine._steering import Steering
@@ -99,15 +99,8 @@ class HooksEngine(Engine):
             injector.decide(run)
             with reading(architecture, wanted, keep, stop=logits == "none", alone=False):
                 run()
-        return Forward(
-            tuple(map(unembed, range(len(ids)))) if logits != "none" else (),
-            tuple(
-                torch.stack([streams[layer][r, : len(row)].to(device) for layer in layers])
-                for r, row in enumerate(batch.ids)
-            )
-            if layers
-            else (),
-        )
+        rows_of_logits = map(unembed, range(rows)) if logits != "none" else ()
+        return Forward(tuple(rows_of_logits), batch.unpadded(streams, layers, device))
 
     def one_by_one(self, **options: Any) -> bool:
         """See `Engine.one_by_one`; tried at the first call."""
@@ -118,14 +111,12 @@ class HooksEngine(Engine):
         """See `Engine.generate`; this is the model's own `generate`."""
         check_evaluating(self.architecture)
         model: Any = self.architecture.model
-        device = device_of(self.architecture)
-        ids, mask = batch.padded("left", device)
+        ids, mask = batch.padded("left", device_of(self.architecture))
         ends = end_tokens(options, model.generation_config)
         options = with_padding(options, ends)
         with injector_of(self.architecture).batch_slice(_slice(batch)):
             out = model.generate(input_ids=ids, attention_mask=mask.long(), **options)
-        sequences: Tensor = out if isinstance(out, Tensor) else out.sequences
-        return [answer_of(row, ends) for row in sequences[:, ids.shape[1] :].tolist()]
+        return answers_of(out, ids.shape[1], ends)
 
 
 def _slice(batch: Batch) -> BatchSlice | None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
+
 from steer._check import as_integer
 from steer.algebra import Composition
 from steer.algebra._keywords import meant
@@ -57,6 +59,12 @@ def with_padding(named: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Any
 def answer_of(row: Sequence[int], ends: Sequence[int]) -> list[int]:
     """Return generated tokens up to, and without, the first that ends an answer."""
     return list(row[: next((k for k, token in enumerate(row) if token in ends), len(row))])
+
+
+def answers_of(out: Any, width: int, ends: Sequence[int]) -> list[list[int]]:
+    """Return the answers in what `generate` returned for prompts of some columns."""
+    sequences = out if isinstance(out, Tensor) else out.sequences
+    return [answer_of(row, ends) for row in sequences[:, width:].tolist()]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from steer.algebra import Composition
 from steer.engine._base import Batch, Capability, Engine, Forward, WeightMode, check_evaluating
 from steer.engine._nnsight.program import CallSetting, edits_of, refuse, rows_of
 from steer.engine._nnsight.traces import run, run_generation
-from steer.engine._options import answer_of, end_tokens, setting, with_padding
+from steer.engine._options import answers_of, end_tokens, setting, with_padding
 from steer.engine._together import one_by_one
 from steer.errors import BusyModelError, CapabilityError
 from steer.network import Architecture
@@ -125,15 +125,7 @@ class NNsightEngine(Engine):
                 spans if logits != "none" else [],
                 self.remote,
             )
-        return Forward(
-            tuple(rows),
-            tuple(
-                torch.stack([streams[layer][r, : len(row)] for layer in layers])
-                for r, row in enumerate(batch.ids)
-            )
-            if layers
-            else (),
-        )
+        return Forward(tuple(rows), batch.unpadded(streams, layers))
 
     def one_by_one(self, **options: Any) -> bool:
         """See `Engine.one_by_one`; a model on a server is not tried."""
@@ -161,9 +153,7 @@ class NNsightEngine(Engine):
             out = run_generation(
                 self.language_model, name, inputs, edits, lengths, options, self.remote
             )
-        sequences: Tensor = out if isinstance(out, Tensor) else out.sequences
-        rows = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        return [answer_of(row, ends) for row in rows]
+        return answers_of(out, inputs["input_ids"].shape[1], ends)
 
     @property
     def _sent(self) -> bool:
