@@ -154,7 +154,7 @@ def test_a_model_that_the_hub_does_not_give_is_refused_by_name():
 
 @pytest.mark.parametrize("given", ["owner/name", None, 3, tiny_tokenizer()])
 def test_what_is_no_model_is_not_wrapped(given):
-    with pytest.raises(ArchitectureError, match=r"no model[\s\S]*from_pretrained"):
+    with pytest.raises(ArchitectureError, match=r"not a model[\s\S]*from_pretrained"):
         steer.Model(given)
 
 
@@ -165,5 +165,5 @@ def test_a_model_is_not_wrapped_twice(folder):
 
 @pytest.mark.parametrize("given", ["owner/name", 3])
 def test_what_is_no_tokenizer_is_refused(given):
-    with pytest.raises(TextError, match="no tokenizer"):
+    with pytest.raises(TextError, match="not a tokenizer"):
         steer.Model(tiny_model("llama"), given)
