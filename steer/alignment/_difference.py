@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from steer._check import as_list
 from steer.algebra import (
     Dense,
     LowRank,
@@ -72,7 +73,7 @@ def alignment_vector(
         A vector of weight sites: at coefficient 1 it gives the aligned model.
 
     Raises:
-        ArgumentError: A rank or an energy out of range, or both.
+        ArgumentError: A rank or an energy out of range, or both; `include` that is one text.
         CheckpointError: A checkpoint cannot be read.
         AlignmentError: The models do not fit each other, do not differ, or hold NaN.
         MissingExtraError: An adapter is given, and PEFT is not installed.
@@ -212,6 +213,7 @@ def _prepared(
     from steer import __version__
 
     target = None if rank is None and energy is None else Target(rank, energy)
+    include = None if include is None else as_list("include", include)
     source = _base(base)
     names = included(source, include)
     folder = adapter_folder(aligned)
@@ -221,7 +223,7 @@ def _prepared(
     else:
         label = str(aligned)
         names, term = _of_adapter(source, folder, names, strict)
-    options = {"rank": rank, "energy": energy, "include": None if include is None else [*include]}
+    options = {"rank": rank, "energy": energy, "include": include}
     return _Difference(
         shapes={n: source.parameters.shapes[n] for n in sorted(names, key=lambda n: f"{n}.W")},
         term=term,

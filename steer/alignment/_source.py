@@ -82,13 +82,14 @@ def adapter_folder(model: ModelLike) -> Path | None:
 def included(source: Source, include: Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the parameters that match any of some shell patterns; None is all."""
     names = tuple(source.parameters.shapes)
-    if include is None:
-        return names
-    if isinstance(include, str):
-        raise _no_match(include, "a list of patterns", "write include=[…]")
-    for pattern in include:
+    for pattern in include or ():
         if not fnmatch.filter(names, pattern):
-            raise _no_match(pattern, f"patterns of names such as {names[0]}", "use * for any text")
+            raise AlignmentError(
+                "include names no parameter",
+                found=repr(pattern),
+                expected=f"patterns of names such as {names[0]}",
+                do="use * for any text",
+            )
     return tuple(name for name in names if _matches(name, include))
 
 
@@ -146,10 +147,6 @@ def _matches(name: str, include: Sequence[str] | None) -> bool:
 
 def _text_config(source: Source) -> Mapping[str, Any]:
     return {} if source.config is None else source.config.get_text_config().to_dict()
-
-
-def _no_match(found: object, expected: str, do: str) -> AlignmentError:
-    return AlignmentError("include names no parameter", found=repr(found), expected=expected, do=do)
 
 
 def subtract(name: str, aligned: Tensor, base: Tensor) -> Dense | None:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from steer.engine import unsteered
 from steer.engine._base import in_place
-from steer.errors import AlignmentError, FileError, PairsError
+from steer.errors import ArgumentError, FileError, PairsError
 from steer.model import Model, check_model
 from steer.model._loading.options import need
 from steer.model._random_state import random_state_put_back
@@ -69,7 +69,7 @@ def preference_tune(
         MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
         PairsError: There are no pairs, or a prompt ends with an assistant message or has fields
             besides role and content.
-        AlignmentError: A folder for an adapter is given without a rank.
+        ArgumentError: A folder for an adapter is given without a rank.
         FileError: The adapter cannot be written.
         CapabilityError: The model's engine does not work on its modules.
         SteeringError: The model is being steered.
@@ -82,7 +82,7 @@ def preference_tune(
     unsteered(model.engine, "preference_tune")
     pairs = as_pairs(pairs)
     if adapter is not None and lora_rank is None:
-        raise AlignmentError(
+        raise ArgumentError(
             "there is no adapter to save",
             found=f"adapter={adapter!r} and lora_rank=None, which tunes all weights",
             expected="lora_rank, the rank of the adapter",

@@ -7,7 +7,7 @@ import torch
 
 import steer
 from steer.alignment import preference_tune
-from steer.errors import AlignmentError, ArchitectureError, MissingExtraError, PairsError
+from steer.errors import ArchitectureError, ArgumentError, MissingExtraError, PairsError
 from steer.measure import preference
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -84,7 +84,7 @@ def test_an_adapter_is_saved(lm, tmp_path):
 
 
 def test_a_folder_for_an_adapter_that_is_not_made_is_refused(lm, tmp_path):
-    with pytest.raises(AlignmentError, match="lora_rank"):
+    with pytest.raises(ArgumentError, match="lora_rank"):
         preference_tune(lm, PAIRS, adapter=str(tmp_path / "adapter"), **QUICK)
     assert not (tmp_path / "adapter").exists()
 

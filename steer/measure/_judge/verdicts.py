@@ -88,12 +88,10 @@ def _many(
 def _one(judge: Judge, prompt: Prompt, answer: str) -> Label | Verdict:
     try:
         return judge(prompt, answer)
-    except SteerError as error:
-        if not isinstance(error, JudgeError):
+    except Exception as error:
+        if isinstance(error, SteerError) and not isinstance(error, JudgeError):
             raise
-        return Verdict(None, error=error_line(error))
-    except Exception as error:  # noqa: BLE001  # kept: every number of the result reports it
-        return Verdict(None, error=error_line(error))
+        return Verdict(None, error=error_line(error))  # every number of the result reports it
 
 
 def _verdict(found: Label | Verdict) -> Verdict:
