@@ -12,7 +12,7 @@ import pytest
 import steer as library
 from steer.demo import load_model
 from steer.demo.answers import answers
-from steer.demo.real.kinds import FITTED, KIND_OF, ROUTED
+from steer.demo.real.behaviours import KINDS
 from steer.demo.real.subject import middle_layers
 from steer.demo.smollm2 import OVERRIDE
 from steer.demo.study import DIRECTIONS
@@ -28,7 +28,7 @@ def test_the_study_prints_every_table_and_says_what_fails_to_move(tmp_path: Path
     assert status == 0, err
     assert max(map(len, (line for line in out.splitlines() if "saved" not in line))) <= 80
     printed = " ".join(out.split())
-    for behaviour in KIND_OF:
+    for behaviour in KINDS:
         assert f"{behaviour}: 4 new questions at each setting" in printed
         assert f"{behaviour} FAILS to move: 0% → 0%" in printed
         vector = library.Vector.load(folder / f"{behaviour}.safetensors")
@@ -36,7 +36,7 @@ def test_the_study_prints_every_table_and_says_what_fails_to_move(tmp_path: Path
         assert vector.provenance.pairs == 8
         assert vector.tuning is not None
         assert vector.gate is not None
-        assert sorted(vector.gate.domains) == sorted(KIND_OF)
+        assert sorted(vector.gate.domains) == sorted(KINDS)
         assert vector.gate.layer <= vector.layers[0]
     assert f"of {DIRECTIONS} directions of equal norm" in printed
     assert "One batch, a setting for each row" in printed
@@ -79,5 +79,5 @@ def test_layers_are_spread_over_the_middle_half_of_the_depth(n: int, layers: lis
 
 
 def test_questions_of_the_gate_are_held_out_from_its_fitting() -> None:
-    for kind in KIND_OF.values():
-        assert not {*FITTED[kind]} & {*ROUTED[kind]}
+    for kind in KINDS.values():
+        assert not {*kind["fitted"]} & {*kind["routed"]}

@@ -1,7 +1,6 @@
 """What `steer demo` studies on an instruct model: cheerful and formal answers."""
 
-from steer.demo.real.behaviours import ASKED, held_out, pairs
-from steer.demo.real.kinds import FITTED, KIND_OF, ROUTED
+from steer.demo.real.behaviours import ASKED, KINDS, held_out, pairs
 from steer.demo.real.rules import OPPOSITES, judge
 from steer.demo.study import Behaviour, Subject
 from steer.extract import Activations, mean_difference
@@ -63,11 +62,9 @@ def instruct_subject(
             judge=judge(name),
             instruction=_INSTRUCTION[name],
             asked=ASKED[:n_questions],
-            kind=kind,
-            fitted=FITTED[kind],
-            routed=ROUTED[kind],
+            **kind,
         )
-        for name, kind in KIND_OF.items()
+        for name, kind in KINDS.items()
     }
     layers = middle_layers(model.n_layers, _LAYERS)
     return Subject(behaviours, choose, DEFAULT_AT, layers, tokens=32, gated=n_gated)
