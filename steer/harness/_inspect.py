@@ -4,8 +4,8 @@ Inspect imports this module through the entry point `inspect_ai`; nothing in the
 """
 
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,7 @@ class SteeredAPI(ModelAPI):  # type: ignore[misc]  # a class of a package withou
         count = _Count()
         knobs = self.composition
         steered = nullcontext() if knobs is None else self.model.steered(knobs)
-        with self._lock, random_state_put_back(), steered:
-            if config.seed is not None:
-                torch.manual_seed(config.seed)
+        with self._lock, _seeded(config.seed), steered:
             (text,) = self.model.generate(
                 [messages], max_new_tokens=limit, stopping_criteria=[count], **_options(config)
             )
@@ -83,6 +81,17 @@ class SteeredAPI(ModelAPI):  # type: ignore[misc]  # a class of a package withou
             total_tokens=count.prompt + count.new,
         )
         return output
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Draw from a seed and put the random state back; without one, go on from where it is."""
+    if seed is None:
+        yield
+        return
+    with random_state_put_back():
+        torch.manual_seed(seed)
+        yield
 
 
 class _Count:

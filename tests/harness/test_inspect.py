@@ -111,6 +111,9 @@ def test_sampling_depends_on_the_seed_and_leaves_the_random_state(tmp_path: Path
     )
     assert once == again != other
     assert torch.equal(torch.get_rng_state(), before)
+    epochs = answers(tmp_path, used, epochs=3, **options)
+    drawn = {sample.output.completion for sample in epochs if sample.id == epochs[0].id}
+    assert len(drawn) > 1
 
 
 def test_stop_sequences_and_system_messages_reach_the_model(tmp_path: Path) -> None:
