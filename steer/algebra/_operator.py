@@ -16,6 +16,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
+from steer.algebra._registry import Registry
 from steer.errors import CompositionError
 
 Directions = Float[Tensor, "domain d_model"]
@@ -89,7 +90,9 @@ class Operator:
             )
 
 
-_OPERATORS: dict[str, Operator] = {}
+_OPERATORS: Registry[Operator] = Registry(
+    "an operator", CompositionError, register="register_operator"
+)
 
 
 def register_operator(operator: Operator) -> Operator:
@@ -105,30 +108,13 @@ def register_operator(operator: Operator) -> Operator:
     Raises:
         CompositionError: The name is taken.
     """
-    old = _OPERATORS.get(operator.name)
-    if old is not None and _place(old) != _place(operator):
-        raise CompositionError(
-            "an operator of this name exists already",
-            found=operator.name,
-            expected=f"a name other than {', '.join(_OPERATORS)}",
-            do="choose another name",
-        )
-    _OPERATORS[operator.name] = operator
+    _OPERATORS.add(operator.name, operator, operator.prepare, operator.apply)
     return operator
-
-
-def _place(operator: Operator) -> tuple[object, ...]:
-    """Return where an operator's functions are defined."""
-    return tuple(
-        getattr(function, name, function)
-        for function in (operator.prepare, operator.apply)
-        for name in ("__module__", "__qualname__")
-    )
 
 
 def operators() -> tuple[str, ...]:
     """Return the names of all operators, in the order in which they run at one site."""
-    return tuple(sorted(_OPERATORS, key=lambda name: (_OPERATORS[name].rank, name)))
+    return tuple(sorted(_OPERATORS.names(), key=lambda name: (_OPERATORS.get(name).rank, name)))
 
 
 def get_operator(name: str) -> Operator:
@@ -144,18 +130,14 @@ def get_operator(name: str) -> Operator:
     Raises:
         CompositionError: There is no operator of that name, or it takes no such argument.
     """
-    if isinstance(name, str) and name in _OPERATORS:
-        return _OPERATORS[name]
+    if isinstance(name, str) and (found := _OPERATORS.find(name)):
+        return found
     match = _WITH_ARGUMENT.fullmatch(str(name))
-    base = _OPERATORS.get(match[1]) if match else None
+    base = _OPERATORS.find(match[1]) if match else None
     if match and base and base.at and (value := _finite(match[2])) is not None:
         return _at(base.name, base.at, value)
-    raise CompositionError(
-        "unknown operator",
-        found=repr(name)[:120],
-        expected=" | ".join(_spelled(o) for o in map(_OPERATORS.__getitem__, operators())),
-        do="name one of these, or register your own with register_operator",
-    )
+    known = [_OPERATORS.get(known) for known in operators()]
+    raise _OPERATORS.unknown(name, tuple(o.name + "(NUMBER)" * bool(o.at) for o in known))
 
 
 @lru_cache(maxsize=256)
@@ -171,10 +153,6 @@ def _finite(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def _spelled(operator: Operator) -> str:
-    return operator.name if operator.at is None else f"{operator.name}(NUMBER)"
 
 
 def cast(prepared: Prepared, h: Hidden) -> Prepared:

@@ -4,23 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 from steer.algebra._composition import Composition
+from steer.algebra._registry import Registry
 from steer.errors import CompositionError
 
 Unit = Callable[[Any, Composition, float], Composition]
 
-_UNITS: dict[str, Unit] = {}
+_UNITS: Registry[Unit] = Registry("a unit of strength", CompositionError, register="register_unit")
 
 
 def register_unit(name: str, unit: Unit) -> None:
     """Register a unit of strength: `unit(model, composition, value)` returns the composition."""
-    if name in _UNITS:
-        raise CompositionError(
-            "a unit of strength of this name is registered already",
-            found=name,
-            expected=f"a name other than {', '.join(_UNITS)}",
-            do="choose another name",
-        )
-    _UNITS[name] = unit
+    _UNITS.add(name, unit, unit)
 
 
 def in_units(
@@ -36,5 +30,5 @@ def in_units(
             do="leave the others out",
         )
     for name, value in asked.items():
-        return _UNITS[name](model, composition, value)
+        return _UNITS.get(name)(model, composition, value)
     return composition

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from steer.algebra import Vector
+from steer.algebra._registry import Registry
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
 
@@ -17,7 +18,9 @@ class Method(Protocol):
         """Return the vector of a domain."""
 
 
-_METHODS: dict[str, tuple[Method, Keep]] = {}
+_METHODS: Registry[tuple[Method, Keep]] = Registry(
+    "an extraction method", RecordingError, register="@method"
+)
 _M = TypeVar("_M", bound=Callable[..., Vector])
 
 
@@ -37,27 +40,15 @@ def method(name: str, *, keep: Keep = "means") -> Callable[[_M], _M]:
     """
 
     def register(function: _M) -> _M:
-        if name in _METHODS and _place(_METHODS[name][0]) != _place(function):
-            raise RecordingError(
-                "an extraction method of this name exists already",
-                found=name,
-                expected=f"a name other than {', '.join(_METHODS)}",
-                do="choose another name",
-            )
-        _METHODS[name] = function, keep
+        _METHODS.add(name, (function, keep), function)
         return function
 
     return register
 
 
-def _place(function: object) -> tuple[object, object]:
-    """Return where a function is defined."""
-    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
-
-
 def methods() -> tuple[str, ...]:
     """Return the names of all extraction methods, sorted."""
-    return tuple(sorted(_METHODS))
+    return _METHODS.names()
 
 
 def get_method(name: str) -> Method:
@@ -69,20 +60,9 @@ def get_method(name: str) -> Method:
     Raises:
         RecordingError: There is none of that name.
     """
-    return _entry(name)[0]
+    return _METHODS.get(name)[0]
 
 
 def keep_for(name: str) -> Keep:
     """Return what `record` must keep for a method, as its argument `keep` takes it."""
-    return _entry(name)[1]
-
-
-def _entry(name: str) -> tuple[Method, Keep]:
-    if name not in _METHODS:
-        raise RecordingError(
-            "unknown extraction method",
-            found=repr(name),
-            expected=" | ".join(methods()),
-            do="name one of these, or register your own with @method",
-        )
-    return _METHODS[name]
+    return _METHODS.get(name)[1]

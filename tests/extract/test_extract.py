@@ -241,13 +241,13 @@ def test_methods_are_registered_by_name() -> None:
         assert "first_layer" in methods()
         assert get_method("first_layer")(made(positions=("x",))).layers == (1,)
     finally:
-        del _METHODS["first_layer"]
+        del _METHODS._values["first_layer"]
 
 
 def test_a_method_may_be_defined_anew_by_whom_it_was_defined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("steer.extract._registry._METHODS", {})
+    monkeypatch.setattr(_METHODS, "_values", {})
 
     def defined() -> object:
         @method("mine")

@@ -45,7 +45,7 @@ def test_every_registered_method_steers(name: str) -> None:
 @pytest.fixture
 def outside(monkeypatch: pytest.MonkeyPatch) -> str:
     """A logistic regression on single pairs, registered for one test."""
-    monkeypatch.setattr("steer.extract._registry._METHODS", dict(_METHODS))
+    monkeypatch.setattr(_METHODS, "_values", dict(_METHODS._values))
 
     @method("separating", keep="pairs")
     def separating(
