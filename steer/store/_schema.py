@@ -4,6 +4,7 @@ This module imports pydantic, so it is imported where a file is read or written.
 """
 
 from functools import lru_cache
+from numbers import Real
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -17,7 +18,6 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from steer._check import is_number
 from steer.store._refusals import wrong
 
 MAX_DIMENSIONS = 16
@@ -58,7 +58,8 @@ class Record(BaseModel):
 
 def _plain(value: object) -> object:
     """Return a number of any library as a float, so that 1, 1.0 and NumPy's 1.0 are one value."""
-    return float(value) if is_number(value) else value  # type: ignore[arg-type]
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return float(value) if number else value  # type: ignore[arg-type]
 
 
 Text = Annotated[str, Field(min_length=1)]
