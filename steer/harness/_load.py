@@ -87,17 +87,10 @@ def load_tasks(
 def tasks_of(name: str, data: str | Path | None, builtin: bool = False) -> list[Any]:
     """Return the tasks that a name, a path or `persona:NAME` stands for; several for a group."""
     base, persona = (_PERSONA, name[8:]) if name.startswith("persona:") else (name, None)
-    if persona == "":
-        raise HarnessError(
-            "which persona?",
-            found=name,
-            expected="persona:NAME, the name of a file of anthropic_evals without .jsonl",
-            do="name the task for instance persona:agreeableness",
-        )
     folder = None if data is None else str(path_of(data, HarnessError))
     manager = _manager(folder, persona, builtin and persona is None)
     is_file = base.endswith((".yaml", ".yml")) and os.path.isfile(base)
-    if not is_file and base not in manager.all_tasks:
+    if persona == "" or (not is_file and base not in manager.all_tasks):
         raise _unknown(name, data)
     found = list(manager.load([base])["tasks"].values())
     if persona:
