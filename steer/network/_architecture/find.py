@@ -1,5 +1,6 @@
 """Find the parts of a model from its text configuration and structure; a forward verifies them."""
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -7,11 +8,17 @@ from torch import nn
 
 from steer.errors import ArchitectureError
 from steer.network._architecture.architecture import Architecture, in_order
-from steer.network._architecture.blocks import block_lists, named_blocks
 from steer.network._architecture.head import logit_rules, projection_of
 from steer.network._architecture.probe import original
 from steer.network._architecture.refused import instead_of_a_stream, no_single_stream
-from steer.network._architecture.tree import NO_NORM, Tree, by_hand, is_norm
+from steer.network._architecture.tree import (
+    NO_NORM,
+    Tree,
+    block_counts,
+    by_hand,
+    is_norm,
+    lists_as_text,
+)
 from steer.network._architecture.verify import verify_architecture
 
 _METHODS = {"embedding": "get_input_embeddings", "unembedding": "get_output_embeddings"}
@@ -55,9 +62,9 @@ def find_architecture(
     }
     names = {part: tree.name(module) or "" for part, module in parts.items()}
     if blocks is None:
-        lists = block_lists(tree, names["embedding"], config, several=verify)
+        lists = _block_lists(tree, names["embedding"], config, several=verify)
     else:
-        lists = [named_blocks(tree, blocks, config, any_length=verify)]
+        lists = [_named_blocks(tree, blocks, config, any_length=verify)]
     candidates = [
         _with_blocks(tree, config, parts, {**names, "blocks": name}, final_norm) for name in lists
     ]
@@ -143,6 +150,66 @@ def _part(tree: Tree, part: str, name: str | None) -> nn.Module:
         expected="one of the model's own modules",
         do="load the model with AutoModelForCausalLM, or " + by_hand(**{part: None}),
     )
+
+
+def _block_lists(tree: Tree, embedding: str, config: Any, *, several: bool) -> list[str]:
+    """Return the names of lists that may be the decoder blocks, the likeliest first.
+
+    They have as many entries as configured, and the smallest module around them and the token
+    embedding lies deepest. Among these, shorter names come first, as vision towers nest deeper.
+    """
+    lists, counts = tree.lists(), block_counts(config)
+    fitting = {name: m for name, m in lists.items() if len(m) in counts}
+    outer = [n for n in fitting if not any(n.startswith(f"{other}.") for other in fitting)]
+    depth = {name: _depth(tree.meeting(name, embedding)) for name in outer}
+    nearest = [name for name in outer if depth[name] == max(depth.values())]
+    same_class = [name for name in nearest if len({type(block) for block in lists[name]}) == 1]
+    best = sorted(same_class or nearest, key=_depth)
+    if not best or (len(best) > 1 and not several):
+        raise _not_found(tree, embedding, config, best)
+    return best
+
+
+def _named_blocks(tree: Tree, name: str, config: Any, *, any_length: bool) -> str:
+    """Return a name given by hand, or refuse it if it names no list of blocks."""
+    module, counts = tree.at("blocks", name), block_counts(config)
+    length = len(module) if isinstance(module, nn.ModuleList | nn.Sequential) else 0
+    if length and (any_length or length in counts):
+        return name
+    raise ArchitectureError(
+        f"blocks={name!r} is not the list of decoder blocks",
+        found=f"{type(module).__name__} ({length or 'no list'}); lists in the model: "
+        f"{lists_as_text(tree.lists())}",
+        expected=_expected(config),
+        do="name the list of all decoder blocks, or leave blocks=… out to have it searched",
+    )
+
+
+def _not_found(
+    tree: Tree, embedding: str, config: Any, candidates: Sequence[str]
+) -> ArchitectureError:
+    """Return the error if no list fits, or several fit and cannot be verified."""
+    lists, kind = tree.lists(), type(tree.root).__name__
+    found = lists_as_text({name: lists[name] for name in candidates} or lists)
+    if reason := instead_of_a_stream(tree.root):
+        return no_single_stream(tree.root, reason, found)
+    near = sorted(lists, key=lambda name: (-_depth(tree.meeting(name, embedding)), _depth(name)))
+    return ArchitectureError(
+        f"the decoder blocks of {kind} are not found",
+        found=found,
+        expected=f"one nn.ModuleList of {_expected(config)} beside {embedding}",
+        do=by_hand(blocks=[*candidates, *near, None][0], final_norm=None),
+    )
+
+
+def _depth(name: str) -> int:
+    return len(name.split(".")) if name else 0
+
+
+def _expected(config: Any) -> str:
+    """Return the configured numbers of blocks with the class of the configuration."""
+    counts = " or ".join(map(str, block_counts(config)))
+    return f"{counts} blocks ({type(config).__name__}.num_hidden_layers)"
 
 
 def _norm_name(tree: Tree, blocks: str) -> str:

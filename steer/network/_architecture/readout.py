@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from steer.network._architecture.architecture import Architecture, in_order
 from steer.network._architecture.head import other_rules
-from steer.network._architecture.probe import run
+from steer.network._architecture.probe import removing, run
 from steer.network._architecture.refused import names_in_use, part_name, refused
 from steer.network._architecture.tree import NO_NORM, Tree, by_hand, is_norm
 
@@ -152,15 +152,12 @@ def _after_the_blocks(architecture: Architecture, ids: Tensor) -> list[nn.Module
         if open_ and module is open_[-1]:
             open_.pop()
 
-    handles = [architecture.blocks[-1].register_forward_hook(end)]
-    try:
-        for module in architecture.model.modules():
-            handles.append(module.register_forward_pre_hook(before))
-            handles.append(module.register_forward_hook(after))
+    hooks = [architecture.blocks[-1].register_forward_hook(end)]
+    for module in architecture.model.modules():
+        hooks.append(module.register_forward_pre_hook(before))
+        hooks.append(module.register_forward_hook(after))
+    with removing(hooks):
         run(architecture.model, ids)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 

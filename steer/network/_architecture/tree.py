@@ -1,12 +1,15 @@
 """The modules of a model by dotted name."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import nn
 
 from steer.errors import ArchitectureError
 
 NO_NORM = "none"  # the name of the final norm where there is none
+# fields with the number of blocks; the first may count those of an encoder, or halves of blocks
+_COUNTS = ("num_hidden_layers", "decoder_layers", "num_decoder_layers", "num_layers")
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
@@ -83,3 +86,9 @@ def by_hand(**names: str | None) -> str:
         f"name the parts by hand: find_architecture(model, {shown}); "
         "Model.from_pretrained(…) takes the same arguments"
     )
+
+
+def block_counts(config: Any) -> tuple[int, ...]:
+    """Return the different numbers of blocks that a text configuration states."""
+    counts = [getattr(config, field, None) for field in _COUNTS]
+    return tuple(dict.fromkeys(count for count in counts if isinstance(count, int)))

@@ -1,8 +1,8 @@
 """Verification of the parts of a model in one small forward of the model itself."""
 
-from collections.abc import Sequence, Set
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from steer.errors import ArchitectureError
 from steer.network._architecture.architecture import Architecture
-from steer.network._architecture.blocks import block_counts
 from steer.network._architecture.causal import check_causal
 from steer.network._architecture.output import block_output
 from steer.network._architecture.probe import (
@@ -18,6 +17,7 @@ from steer.network._architecture.probe import (
     TOKENS,
     evaluating,
     probe_ids,
+    removing,
     run,
     same_random_state,
 )
@@ -28,7 +28,7 @@ from steer.network._architecture.refused import (
     part_name,
     refused,
 )
-from steer.network._architecture.tree import by_hand, classes
+from steer.network._architecture.tree import block_counts, by_hand, classes
 
 
 def verify_architecture(
@@ -94,7 +94,7 @@ def _watched_forward(architecture: Architecture) -> _Seen:
     ids = probe_ids(model.config, architecture.embedding, architecture.vocab)
     seen = _Seen(ids, torch.empty(0))
 
-    def on_block(index: int, output: Any) -> None:
+    def on_block(index: int, _: nn.Module, __: Any, output: Any) -> None:
         seen.order.append(index)
         seen.outputs[index] = output
 
@@ -105,17 +105,16 @@ def _watched_forward(architecture: Architecture) -> _Seen:
         given = [x.to(ids) for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
         seen.embedded |= any(torch.equal(x.flatten(), ids.flatten()) for x in given)
 
-    with ExitStack() as hooks:
-        handle = architecture.body.register_forward_hook(on_body)
-        hooks.callback(handle.remove)
-        handle = architecture.embedding.register_forward_hook(on_embedding, with_kwargs=True)
-        hooks.callback(handle.remove)
-        for index, block in enumerate(architecture.blocks):
-            handle = block.register_forward_hook(lambda _m, _i, out, at=index: on_block(at, out))
-            hooks.callback(handle.remove)
-        for name, module in _outside(architecture).items():
-            handle = module.register_forward_hook(lambda *_, at=name: seen.outside.append(at))
-            hooks.callback(handle.remove)
+    def on_outside(name: str, *_: Any) -> None:
+        seen.outside.append(name)
+
+    hooks = [
+        architecture.body.register_forward_hook(on_body),
+        architecture.embedding.register_forward_hook(on_embedding, with_kwargs=True),
+        *(m.register_forward_hook(partial(on_block, k)) for k, m in enumerate(architecture.blocks)),
+        *(m.register_forward_hook(partial(on_outside, n)) for n, m in _outside(architecture)),
+    ]
+    with removing(hooks):
         seen.logits = _run(architecture, ids)
     return seen
 
@@ -214,18 +213,15 @@ def _check_finite(architecture: Architecture, logits: Tensor) -> None:
         )
 
 
-def _outside(architecture: Architecture) -> dict[str, nn.Module]:
-    """Return other modules of the blocks' classes, if the list is not as long as configured."""
+def _outside(architecture: Architecture) -> Iterator[tuple[str, nn.Module]]:
+    """Yield other modules of the blocks' classes, if the list is not as long as configured."""
     config: Any = architecture.model.config
-    if architecture.n_layers in block_counts(config.get_text_config(decoder=True)):
-        return {}
-    inside = {id(module) for block in architecture.blocks for module in block.modules()}
-    kinds = tuple({type(block) for block in architecture.blocks})
-    return {
-        name: module
-        for name, module in architecture.model.named_modules()
-        if isinstance(module, kinds) and id(module) not in inside
-    }
+    if architecture.n_layers not in block_counts(config.get_text_config(decoder=True)):
+        inside = {module for block in architecture.blocks for module in block.modules()}
+        kinds = tuple({type(block) for block in architecture.blocks})
+        for name, module in architecture.model.named_modules():
+            if isinstance(module, kinds) and module not in inside:
+                yield name, module
 
 
 def _shortened(order: Sequence[int], limit: int = 12) -> str:
