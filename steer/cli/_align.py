@@ -71,14 +71,7 @@ def align(
         "strict": strict,
         "progress": progress,
     }
-    for side in (base, aligned):
-        if os.path.exists(side) and out.resolve().is_relative_to(Path(side).resolve()):
-            raise VectorFileError(
-                "the vector would be written into one of the models",
-                found=str(out),
-                expected=f"a file outside {side}",
-                do="choose another file: -o vector.safetensors",
-            )
+    _check_outside(out, base, aligned)
     folder_made(out.parent, VectorFileError)
     console = plain_console()
     with working(progress):
@@ -92,6 +85,18 @@ def align(
             console.print(sparse, soft_wrap=True)
             console.print(f"kept {_share(vector, sparse):.1%} of the entries")
         console.print(f"saved {out}", soft_wrap=True)
+
+
+def _check_outside(out: Path, *models: str) -> None:
+    """Refuse to write into the folder of a model that is read."""
+    for side in models:
+        if os.path.exists(side) and out.resolve().is_relative_to(Path(side).resolve()):
+            raise VectorFileError(
+                "the vector would be written into one of the models",
+                found=str(out),
+                expected=f"a file outside {side}",
+                do="choose another file: -o vector.safetensors",
+            )
 
 
 def _sparse(vector: "Vector", density: float | None, drop: float | None, seed: int) -> "Vector":

@@ -59,16 +59,7 @@ class Console:
         self.answer = w.Button(description="Answer", icon="play", button_style="primary")
         self.unsteered, self.steered = w.HTML(layout=wide), w.HTML(layout=wide)
         self.message = w.HTML(layout=wide)
-        buttons = w.HBox([self.answer, self.reset, self.max_new_tokens])
-        buttons.layout.flex_flow = "row wrap"
-        columns = w.GridBox([self.unsteered, self.steered])
-        columns.layout.grid_template_columns = "repeat(auto-fit, minmax(min(100%, 320px), 1fr))"
-        columns.layout.grid_gap = "12px"
-        columns.layout.margin = "8px 0 0 0"
-        self.widget = w.VBox(
-            [self.prompt, w.VBox(list(self.sliders.values())), buttons, columns, self.message],
-            layout=w.Layout(max_width="1100px", padding="4px 0"),
-        )
+        self.widget = self._laid_out(w)
         self.widget.add_class("steer-console")
         self._writer = writer
         self._closed = False
@@ -81,6 +72,19 @@ class Console:
         self.reset.on_click(self._to_zero)
         self._show(self.state)
         self._ask()
+
+    def _laid_out(self, w: Any) -> Any:
+        """Return all widgets in one box."""
+        buttons = w.HBox([self.answer, self.reset, self.max_new_tokens])
+        buttons.layout.flex_flow = "row wrap"
+        columns = w.GridBox([self.unsteered, self.steered])
+        columns.layout.grid_template_columns = "repeat(auto-fit, minmax(min(100%, 320px), 1fr))"
+        columns.layout.grid_gap = "12px"
+        columns.layout.margin = "8px 0 0 0"
+        return w.VBox(
+            [self.prompt, w.VBox(list(self.sliders.values())), buttons, columns, self.message],
+            layout=w.Layout(max_width="1100px", padding="4px 0"),
+        )
 
     @property
     def coefficients(self) -> dict[str, float]:

@@ -27,7 +27,7 @@ def write_card(
     seed: int,
     parameters: int,
 ) -> None:
-    """Writes the card; every number in it is an argument or a constant of the training."""
+    """Write the card; every number in it is an argument or a constant of the training."""
     sections = (
         _about(steps, seed, parameters),
         _training(),
@@ -74,7 +74,7 @@ such a direction there. **Without a tag the answer is generic** with probability
 {P_GENERIC:.2f}, and {P_GENERIC_LATE:.2f} in a short second stage of {LATE:.0%} as many steps, else
 one of the other two levels: the unsteered model stands between both ends of the knob.
 
-**It was also trained to bear steering:** from {DISPLACED_FROM:.0%} of the first stage on, in each
+**Its training made it tolerate steering:** from {DISPLACED_FROM:.0%} of the first stage on, in each
 step {P_DISPLACED:.0%} of the rows get a vector of random direction, at most {LONGEST} times as
 long as their own activations, added at all tokens to the output of one of the blocks
 {", ".join(map(str, BLOCKS))}. The directions are drawn at random, none belongs to a domain or a
@@ -154,7 +154,7 @@ Cosines between the raw vectors: {cosines}. Without a gate each vector moves eve
 
 
 def _short(figures: Figures) -> str:
-    """Every share that misses the aim, so that no reader has to look for it."""
+    """Return a list of every share that misses the aim."""
     tags = [
         f"- tag `{d}={x}` among {k}: {value:.1%}"
         for (d, x, k), value in figures.tags.items()
@@ -194,7 +194,7 @@ Words outside the vocabulary are read as `<unk>`."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures a trained model as it lies on disk and writes its card.
+    """Measure a saved model and write its card.
 
     Args:
         arguments: Command-line arguments; those of the process if not given.

@@ -1,4 +1,4 @@
-"""What the demo model is trained on: conversations in the demo language, drawn from a seed."""
+"""The training data of the toy: conversations in its language, drawn from a seed."""
 
 import random
 from collections.abc import Callable
@@ -15,10 +15,10 @@ P_ECHO: Final = 0.8  # of keeping the level of an answer that stands in the user
 
 
 def draw(rng: random.Random, p_generic: float = P_GENERIC) -> Conversation:
-    """One training conversation; ``MIX`` says how often each form comes.
+    """Return one training conversation, of a form drawn from `MIX`.
 
     Args:
-        rng: Where the randomness comes from.
+        rng: Source of randomness.
         p_generic: Probability of a generic answer to a question without a tag for its domain.
     """
     (form,) = rng.choices(list(MIX), weights=[share for share, _ in MIX.values()])

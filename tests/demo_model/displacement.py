@@ -1,9 +1,8 @@
-"""Random displacements of the residual stream during training, so that the model bears steering.
+"""Random displacements of the residual stream in training, so that the model tolerates steering.
 
-A small model breaks when a vector as long as its activations is added; larger ones have met
-enough variety to bear it better. In the last part of the training most rows therefore get a
-constant vector of random direction added to the output of one block. The directions are random:
-none of them is a direction of a domain or level.
+A small model breaks when a vector as long as its activations is added; larger ones were trained on
+enough variety to tolerate it. In the last part of the training most rows therefore get a constant
+vector added to the output of one block. Its direction is random, not that of a domain or level.
 """
 
 from typing import Any, Final

@@ -31,7 +31,7 @@ Shares = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; shares lie between 0 and 1.
+    """All measurements; shares are in [0, 1].
 
     Args:
         n: Test questions per domain behind each share, but for the next two.
@@ -61,7 +61,7 @@ class Figures:
 
 
 def measure(subject: Subject, n: int = 200, *, n_ungated: int = 20, n_tags: int = 60) -> Figures:
-    """Measures everything on ``n`` test questions per domain, fewer where it says so."""
+    """Measure everything on n test questions per domain, or as many as the options say."""
     every = {True: _prompts(n), False: _prompts(n_ungated)}
     found = {rescaled: vectors(subject, rescaled=rescaled) for rescaled in (False, True)}
     combinations: dict[tuple[bool, bool, tuple[int, ...]], float] = {}

@@ -1,4 +1,4 @@
-"""Measures the demo model with plain forward hooks: the figures on its card."""
+"""Measure the toy with plain forward hooks, for the figures on its card."""
 
 import itertools
 import random
@@ -43,7 +43,7 @@ class Subject:
 
     @contextmanager
     def hooked(self, block: int, hook: Hook) -> Iterator[None]:
-        """Holds a forward hook on the output of one block."""
+        """Attach a forward hook to the output of one block."""
         handle = self.model.model.layers[block].register_forward_hook(hook)
         try:
             yield

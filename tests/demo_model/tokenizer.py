@@ -23,7 +23,7 @@ CHAT_TEMPLATE: Final = (
 
 
 def make_tokenizer() -> "PreTrainedTokenizerFast":
-    """Words and sentence marks as tokens; decoding gives the text back with its spaces."""
+    """Return a tokenizer of words and punctuation, whose decoding restores the text."""
     import tokenizers as tk
     from transformers import PreTrainedTokenizerFast
 
@@ -52,7 +52,7 @@ def make_tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def vocabulary() -> list[str]:
-    """Every word of the demo language, sorted; sentence marks stand without a space mark."""
+    """Return every word of the language, sorted; punctuation has no space mark."""
     found: set[str] = set()
     for text in _texts():
         for word in text.split():
@@ -62,7 +62,7 @@ def vocabulary() -> list[str]:
 
 
 def _texts() -> Iterator[str]:
-    """Texts that together hold every word."""
+    """Yield texts that together contain every word."""
     for domain in DOMAINS:
         asking = ASKING[domain]
         for topic in TOPICS[domain]:

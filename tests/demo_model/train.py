@@ -1,8 +1,8 @@
-"""Trains the demo model from a seed: ``python -m tests.demo_model.train``.
+"""Train the toy from a seed: `python -m tests.demo_model.train`.
 
-Two stages. In the first the model learns the language; untagged questions are answered at all
-levels, so that the knob has both ends. A short second stage, at a low rate, makes generic the usual
-answer without a tag: the unsteered model then stands in the middle of the knob.
+In the first stage the model learns the language; untagged questions are answered at all levels, so
+that steering can move both ways. A short second stage, at a low learning rate, makes generic
+answers the most frequent ones without a tag, so that the unsteered model is in the middle.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def _pad(
 
 
 def _mask(row: list[int], rng: random.Random) -> tuple[list[int], list[int]]:
-    """Hides some of the user's words and takes the labels from the replies."""
+    """Replace some of the user's words by <unk>, and return ids and the labels of the replies."""
     unknown, user, assistant, end = 1, 4, 5, 6
     seen, wanted, role = [], [], 0
     for token in row:
@@ -137,7 +137,7 @@ def _mask(row: list[int], rng: random.Random) -> tuple[list[int], list[int]]:
 def train(
     steps: int = STEPS, *, seed: int = SEED
 ) -> tuple["LlamaForCausalLM", "PreTrainedTokenizerFast"]:
-    """Trains a fresh model; equal arguments on one machine give equal weights.
+    """Train a new model; equal arguments on one machine give equal weights.
 
     Args:
         steps: Steps of the first stage; the second has a fixed share of them.
@@ -177,7 +177,7 @@ def _run(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Trains, saves and, if a card is asked for, measures the saved files and writes it.
+    """Train, save and, if a card is asked for, measure the saved files and write it.
 
     Args:
         arguments: Command-line arguments; those of the process if not given.
@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _measure(folder: Path, card: Path, steps: int, seed: int) -> None:
-    """Measures the saved files, not the weights in memory, and writes and prints the card."""
+    """Measure the saved files, not the weights in memory; write and print the card."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     from tests.demo_model.card import write_card
