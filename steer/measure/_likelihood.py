@@ -1,4 +1,4 @@
-"""The kernel: how likely given answers are under many settings of the knobs at once."""
+"""Log-probabilities of given answers under many settings of one composition at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ class Scorer:
         return Likelihoods(tuple(found), f"plain: {self._plain}" if self._plain else "branched")
 
     def _behind_gate(self, settings: Tensor, done: Done) -> list[Tensor]:
-        """Score the texts that a gate opens alike under each setting that differs to them."""
+        """Score texts in groups that a gate opens alike, each group under its distinct settings."""
         self._patterns = self._patterns or self._opened()
         found: list[Tensor] = [torch.empty(0)] * len(self._batch.ids)
         for pattern, texts in self._patterns.items():
@@ -149,7 +149,7 @@ class Scorer:
         return [torch.stack(list(text)) for text in zip(*(known[row] for row in rows), strict=True)]
 
     def _run(self, settings: Tensor, texts: Sequence[int], done: Done) -> list[Tensor]:
-        """Score some texts; what the gate makes of the settings stands in them already."""
+        """Score some texts under settings that the gate has already been applied to."""
         if self._plain:
             return self._plainly(self._composition.gated(None), settings, texts, done)
         ids, lengths = self._batch.ids, self._batch.prompt_lengths
@@ -200,10 +200,9 @@ def through(
     most: int,
     read: Callable[[int], list[_T]],
 ) -> Iterator[list[_T]]:
-    """Yield what is read of some texts under each setting, in whole forwards of so many rows.
+    """Yield for each setting what `read` returns of the texts, in forwards of at most `most` rows.
 
-    `read` is told how many settings stand beside each other, and returns one value for each text
-    of each.
+    `read(n)` runs the texts n times in one batch and returns a value for each row.
     """
     for part in settings.split(max(1, most // max(1, texts))):
         try:
@@ -248,7 +247,7 @@ def plain_reason(model: Model, composition: Composition, longest: int) -> str:
 
 
 def _different(settings: Tensor, pattern: _Row) -> tuple[Tensor, Tensor]:
-    """Return what a prompt sees of settings, each once, and which of these each setting is."""
+    """Return the distinct settings behind a gate, and the number of each setting among them."""
     effective = settings * torch.tensor(pattern) + 0.0  # no −0.0 beside 0.0
     return torch.unique(effective, dim=0, return_inverse=True)  # type: ignore[no-any-return]
 

@@ -89,11 +89,11 @@ class OffTarget(Result):
         return mean_of("change of margin", after.margins - before.margins)
 
     def again(self, judge: Judge | Mapping[str, Judge], *, give_up: bool = False) -> "OffTarget":
-        """Return the same with those answers judged again that the judge was not heard about.
+        """Return the same with those answers judged again that got no verdict.
 
         Args:
             judge: The judge, or one for each domain of the data.
-            give_up: Whether what fails again counts as undecided; its reply then says why.
+            give_up: Whether an answer that fails again counts as undecided, with the reason.
 
         Raises:
             SelectionError: A domain has no judge.

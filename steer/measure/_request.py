@@ -88,7 +88,7 @@ def measure_name(measure: Measure) -> str:
 
 
 def check_named(measure: Measure) -> None:
-    """Refuse to save what a measure without a name of its own gives: another could take it up."""
+    """Refuse to save the numbers of a measure that its name does not identify."""
     name = measure_name(measure)
     if isinstance(measure, partial) or "<" in name:
         raise SelectionError(
@@ -117,7 +117,7 @@ def parts_of(measure: Measure) -> dict[str, str]:
 
 
 class _Reader:
-    """Takes digests of what a value is made of, looking at each object once."""
+    """Digests values by their content, each object once."""
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}

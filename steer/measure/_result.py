@@ -1,4 +1,4 @@
-"""What a sweep found: one row for each setting and domain of the data."""
+"""The result of a sweep: one row for each setting and domain of the data."""
 
 import math
 from collections.abc import Mapping
@@ -139,7 +139,7 @@ class Sweep(Result):
 
 
 def _said(best: Mapping[str, Any]) -> str:
-    """Return a setting and what was reached there as a text."""
+    """Return a setting and its numbers as text."""
     reached = {k: v for k, v in best.items() if not isinstance(v, Mapping) and v is not None}
     said = [f"{name.removeprefix('coefficient.')} {number(x)}" for name, x in reached.items()]
     for name, found in best.items():

@@ -1,4 +1,4 @@
-"""The kernel: scores of answers under settings of one or several compositions, all together.
+"""Scores of answers under settings of one or several compositions, all together.
 
 Settings of residual compositions without a gate become rows of one joined composition, so that the
 unsteered part of the model runs once for all of them. Equal settings have equal scores: the
@@ -64,9 +64,9 @@ def joins(composition: Composition) -> bool:
 
 
 class DataScorer:
-    """Scores the answers of every domain; what a gate makes equal is scored once over all calls.
+    """Scores the answers of every domain; settings that a gate makes equal are scored once.
 
-    `step` of a call is told of whole settings as work goes on.
+    `step` is called with numbers of whole settings as work proceeds.
     """
 
     def __init__(

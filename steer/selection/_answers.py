@@ -1,4 +1,4 @@
-"""Answers before and after: what a chosen setting does to the text that people read."""
+"""Answers before and after steering, and what a judge and the topic say of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class AnswerPair:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Visible:
-    """Answers to some test prompts, and before and after what a judge and the topic say of them.
+    """Answers to some test prompts, with judged share and share on topic before and after.
 
     `on_topic` is the share that the unsteered model finds likelier after their own prompt than
     after any other, None for fewer than three prompts; `judge_error` the error of a judge that
@@ -94,7 +94,7 @@ def visible(
 def on_topic(
     model: Model, knob: Composition, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> list[bool]:
-    """Return of each answer whether it is likelier after its own prompt than after five others.
+    """Return for each answer whether it is likelier after its own prompt than after five others.
 
     The unsteered model scores it by the mean log-probability of its tokens; an empty answer fails.
     On SmolLM2-135M-Instruct, with 14 everyday questions, all 14 unsteered answers of 32 tokens

@@ -1,4 +1,4 @@
-"""Coefficients of equal side effect, so that vectors can be compared."""
+"""Coefficients with a given KL on neutral text."""
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -113,8 +113,8 @@ def spend(
 ) -> dict[_K, tuple[float, float]]:
     """Return the coefficient of each candidate that spends a KL budget, and the KL there.
 
-    What is kept below the budget is the KL plus one standard error over the texts, so that the KL
-    on other text rarely exceeds it. A start is a first coefficient, with its sign, and the largest.
+    The budget bounds the KL plus one standard error over the texts, so that the KL on other text
+    rarely exceeds it. A start is a candidate, a first coefficient with its sign, and the largest.
     """
     searches = {
         k: _crossing(_NEAR * kl, kl, abs(first), most) for k, (_, first, most) in starts.items()
@@ -138,9 +138,9 @@ def spend(
 
 
 def _crossing(low: float, high: float, first: float, most: float) -> Search:
-    """Yield coefficients, get the KL of each; return one whose KL lies between two values, and it.
+    """Search for a coefficient whose KL lies in a range: yields coefficients, is sent their KL.
 
-    Where the KL never lies there, the nearest coefficient below is returned, at worst 0.
+    Returns the coefficient and its KL; if none is found, the nearest below, at worst 0.
     """
     below, above, c = (0.0, 0.0), None, min(first, most)
     goal = math.sqrt((low + high) / 2)
@@ -165,7 +165,7 @@ def _crossing(low: float, high: float, first: float, most: float) -> Search:
 def _between(
     below: tuple[float, float], above: tuple[float, float], goal: float, *, halve: bool
 ) -> float:
-    """Return where √KL would be the goal were it linear, or the middle."""
+    """Return the coefficient where a linear √KL would reach the goal, or the middle."""
     a, b = math.sqrt(max(below[1], 0.0)), math.sqrt(above[1])
     straight = math.isfinite(b) and b > a and not halve
     share = (goal - a) / (b - a) if straight else 0.5
@@ -175,7 +175,7 @@ def _between(
 def _together(
     searches: Mapping[_K, Search], measure: Callable[[Mapping[_K, float]], Mapping[_K, float]]
 ) -> dict[_K, tuple[float, float]]:
-    """Run several searches together: what each asks for next is measured in one call."""
+    """Run several searches in lockstep, with one measurement for all of them per step."""
     asked = {name: next(search) for name, search in searches.items()}
     found: dict[_K, tuple[float, float]] = {}
     while asked:
@@ -235,12 +235,12 @@ def compare_at_kl(
     reduce: Reduce = "mean",
     progress: bool = True,
 ) -> Compared:
-    """Return how well vectors do what pairs ask when each costs the same KL on neutral text.
+    """Compare vectors on pairs, each at the coefficient with the same KL on neutral text.
 
     Args:
         model: The model; it must not be steered.
-        candidates: What to compare, by name.
-        pairs: Pairs that none of them was made from.
+        candidates: Vectors or compositions by name.
+        pairs: Preference pairs that no vector was made from.
         kl: The KL of all, nats per response token.
         neutral: Prompts of no domain, or neutral text prepared by `neutral_text`.
         most: Largest coefficient to try.

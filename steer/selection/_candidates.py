@@ -1,4 +1,4 @@
-"""What a selection chooses from: alternatives, or one composition of several domains."""
+"""The candidates of a selection: alternatives, or one composition of several domains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ def candidates_of(
     scope: Scope | str | None,
     gate: DomainGate | None,
 ) -> list[Candidate]:
-    """Return what there is to choose from."""
+    """Return the candidates: one for each vector and layer, or one composition."""
     layers = None if layers is None else as_list("layers", layers)
     if not alternatives(given):
         whole = as_composition(given)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def _name(vector: Vector, k: int) -> str:
 
 
 def _by_layer(vector: Vector, layers: Sequence[int] | None) -> list[tuple[int | None, Vector]]:
-    """Return a vector at each of its layers that is wanted; one of weights whole."""
+    """Return a vector at each requested layer; a vector of weights is returned whole."""
     if len(vector.layers) < len(vector.terms):
         return [(None, vector)]
     wanted = [k for k in vector.layers if layers is None or k in layers]
@@ -102,7 +102,7 @@ def _changed(
     scope: Scope | str | None,
     gate: DomainGate | None,
 ) -> Composition:
-    """Return a composition with what was named in place of its own."""
+    """Return a composition with the given operator, scope and gate in place of its own."""
     if layers is not None:
         raise SelectionError(
             "a composition acts where its vectors do",

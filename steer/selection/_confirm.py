@@ -1,4 +1,4 @@
-"""A chosen setting on pairs that the choice never saw, beside what it is compared with."""
+"""The test of a chosen setting on unseen pairs, beside its baselines."""
 
 import hashlib
 import math
@@ -23,7 +23,7 @@ REFERENCES = 16  # random vectors that a choice is compared with
 
 @dataclass(frozen=True, slots=True)
 class HeldOutResult:
-    """What one setting does on unseen pairs of one domain.
+    """The result of one setting on unseen pairs of one domain.
 
     Args:
         steered: Preference accuracy at the setting.

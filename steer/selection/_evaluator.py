@@ -25,7 +25,7 @@ _Key = tuple[Candidate | None, Row]
 
 
 class Evaluator:
-    """Measures settings of any candidates, together; what was measured once is not again."""
+    """Measures settings of any candidates together, each pair at each setting once."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Evaluator:
         self._costs: dict[_Key, SideEffect] = {}
 
     def __call__(self, tries: Sequence[Try]) -> list[SettingResult]:
-        """Return what is measured on all pairs, with side effects; off target beside unsteered."""
+        """Measure settings on all pairs, with side effects."""
         sizes = {name: len(part) for name, part in self.pairs.items()}
         zero = (tries[0][0], (0.0,) * len(tries[0][0].composition.domains))
         before, *scores = self.scores([zero, *tries], sizes)
@@ -65,7 +65,7 @@ class Evaluator:
         return [self._result(one, found, own) for one, found in zip(tries, scores, strict=True)]
 
     def partly(self, one: Try, scores: Scores) -> SettingResult:
-        """Return what some pairs say of a setting, which is not complete and is never chosen."""
+        """Return the result of a setting on some pairs; it is incomplete and never chosen."""
         return self._result(one, scores, None)
 
     def scores(self, tries: Sequence[Try], sizes: Sizes) -> list[Scores]:
@@ -171,7 +171,7 @@ class Evaluator:
 
 
 def _key(one: Try) -> _Key:
-    """Return what tells settings apart; the unsteered model is one, whatever the candidate."""
+    """Return the key of a setting; all candidates at 0 share that of the unsteered model."""
     return one if any(one[1]) else (None, ())
 
 

@@ -1,4 +1,4 @@
-"""What a strategy is given, the settings that it may try, and what it returns."""
+"""The input and output of a strategy: candidates with a grid of coefficients, and a choice."""
 
 import itertools
 import math
@@ -76,17 +76,17 @@ def space_of(composition: Composition, coefficients: Axes) -> Space:
 
 
 class Field:
-    """Candidates with the settings of each, and what was measured: each setting once.
+    """The candidates of a search, a grid of coefficients for each, and every result so far.
 
     Args:
-        candidates: What there is to choose from.
-        spaces: The coefficients that a search of each candidate may try.
+        candidates: The alternatives.
+        spaces: For each candidate the coefficients that may be tried.
         evaluator: Measures settings, each a candidate with coefficients.
-        limits: What a setting must keep.
+        limits: Side effects that a setting must not exceed.
         fisher: Neutral text on which the screen estimates the KL.
         report: Neutral text on which the KL of the choice is reported.
         judge: A judge of answers and the label wanted; None without one.
-        seed: Seed of whatever a strategy draws.
+        seed: Seed of random draws.
         budget: The most settings that are measured; None leaves it to the strategy.
         progress: Whether to show progress bars.
     """
@@ -127,15 +127,15 @@ class Field:
     def evaluate(
         self, indices: Iterable[Index], most: int | None = None, *, candidate: int = 0
     ) -> list[Index]:
-        """Measure settings of a candidate that have not been measured.
+        """Measure those settings of a candidate that have no result yet.
 
         Args:
-            indices: Settings; those outside its space and those known are passed over.
-            most: How many at most; the rest is passed over too.
+            indices: Settings; those outside its space or with a result are skipped.
+            most: The most settings to measure.
             candidate: Number of the candidate.
 
         Returns:
-            Those that were measured now, in the order given.
+            The newly measured settings, in the order given.
         """
         space, tried = self.spaces[candidate], self.tried[candidate]
         new = list(islice(_unknown(indices, space, tried), most))
@@ -148,11 +148,11 @@ class Field:
         return new
 
     def add(self, candidate: int, results: Sequence[SettingResult]) -> None:
-        """Take settings that a strategy measured itself.
+        """Record results that a strategy measured itself.
 
         Args:
             candidate: Number of the candidate.
-            results: What was measured.
+            results: The results.
         """
         self.results.extend((candidate, result) for result in results)
         if self._bar is not None:
@@ -202,7 +202,7 @@ class Field:
 def _unknown(
     indices: Iterable[Index], space: Space, tried: Mapping[Index, object]
 ) -> Iterator[Index]:
-    """Yield what has not been measured, each once, without listing what comes after."""
+    """Yield settings without a result, each once and lazily."""
     given: set[Index] = set()
     for index in indices:
         if index in space and index not in tried and index not in given:
@@ -241,7 +241,7 @@ class Screened:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
-    """What a strategy chose.
+    """The choice of a strategy.
 
     Args:
         candidate: Number of the candidate.

@@ -106,7 +106,7 @@ class Race:
         return Outcome(candidate, best, screened, why)
 
     def _heats(self, entries: int, field: Field) -> list[tuple[int, dict[str, int]]]:
-        """Return how many entries each heat has, and on how many pairs of each domain."""
+        """Return for each heat the number of entries and of pairs of each domain."""
         found = [(entries, _heat(field, _FIRST))]
         while entries > self.finalists and found[-1][1] != _whole(field):
             entries = max(self.finalists, -(-entries // 2))
@@ -114,7 +114,7 @@ class Race:
         return found
 
     def _within(self, field: Field) -> tuple["Race", int]:
-        """Return a race that keeps to the budget, and how many entries it may have.
+        """Return a race within the budget, and the most entries it may have.
 
         The finals take at most half of the budget, the heats what is left.
         """
@@ -140,7 +140,7 @@ class Race:
         return replace(race, keep=keep, at_random=min(self.at_random, keep // 5)), fits[-1]
 
     def _announce(self, field: Field) -> None:
-        """Say how many candidates there are and about how long it will take, before it does."""
+        """Print the number of candidates and the estimated time before the work begins."""
         if not field.progress:
             return
         model, text = field.evaluator.model, field.evaluator.text
@@ -249,7 +249,7 @@ def _budget(field: Field) -> float:
 
 
 def _whole(field: Field) -> dict[str, int]:
-    """Return how many pairs each domain has that is asked to move."""
+    """Return the number of pairs of each domain that is asked to move."""
     return {name: len(field.evaluator.pairs[name]) for name in field.evaluator.moved}
 
 
@@ -263,7 +263,7 @@ def _screened(field: Field) -> dict[str, Pairs]:
 
 
 def _heat(field: Field, size: int) -> dict[str, int]:
-    """Return how many pairs of each domain make about `size` in all; all where it is near."""
+    """Return numbers of pairs by domain, `size` in all; all pairs if `size` is near that."""
     own = _whole(field)
     share = size / max(sum(own.values()), 1)
     return own if share > 0.75 else {name: math.ceil(share * n) for name, n in own.items()}
@@ -303,7 +303,7 @@ def _calibrated(
 
 
 def _largest(model: Model, candidate: Candidate, sign: float) -> float:
-    """Return the largest coefficient of a sign that makes sense and that the operator takes."""
+    """Return the largest coefficient of a sign worth trying that the operator accepts."""
     (part,) = candidate.composition.parts.values()
     operator = get_operator(part.operator)
     full = displacement(model, candidate.composition, [1.0])
@@ -370,7 +370,7 @@ def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult, s
 
 
 def _told_apart(one: Sequence[bool], other: Sequence[bool]) -> bool:
-    """Return whether the first prefers more pairs than the other by more than chance."""
+    """Return whether the first setting orders significantly more pairs rightly."""
     up = sum(a and not b for a, b in zip(one, other, strict=True))
     down = sum(b and not a for a, b in zip(one, other, strict=True))
     return sign_test(up, down) < _ALIKE

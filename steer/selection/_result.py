@@ -1,4 +1,4 @@
-"""What a selection found: the setting, what it is compared with, and everything measured."""
+"""The result of a selection: the chosen setting, its test and baselines, and all trials."""
 
 import os
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ class Selection(Result):
         composition: The vectors at the chosen coefficients, with operator, scope and gate.
         best: The setting chosen, as measured on the pairs it was chosen with.
         trials: Every setting that was measured, in that order.
-        limits: What a setting may cost.
-        held_out: By domain, what the setting does on pairs that the selection never saw.
+        limits: Side effects that a setting must not exceed.
+        held_out: By domain, the result on pairs that the selection never saw.
         back: The same of the coefficients negated on swapped pairs, if both ways were asked for.
         visible: Answers to prompts of those pairs, before and after; None if none were generated.
         kl: KL(steered‖unsteered) on neutral text that took no part in choosing, nats per response
@@ -144,11 +144,11 @@ class Selection(Result):
 
     @property
     def likelihood_effect(self) -> bool:
-        """Whether the setting does more than none and than random vectors of equal norm, α = 0.01.
+        """Whether the setting beats no steering and random vectors of equal norm, at α = 0.01.
 
         Tested on pairs that the selection never saw, in every domain that was asked to move, and at
-        both ends where both were asked for; see `steer.selection.significance`. It is an effect on
-        the likelihood of given answers: whether generated text changes is in `visible`.
+        both ends where both were asked for; see `Evidence`. It is an effect on the likelihood of
+        given answers; `visible` says whether generated text changes.
         """
         ends = [*self.held_out.values(), *(self.back or {}).values()]
         return all(found.evidence.holds() for found in ends)
@@ -169,7 +169,7 @@ class Selection(Result):
 
     @property
     def why(self) -> str:
-        """Why this setting: what it was chosen from, which limit was active, what came second."""
+        """Why this setting was chosen: its objective, the active limit and the runner-up."""
         text = (
             f"{'Chosen' if self.preferred else 'Best'} of {len(self.allowed)} settings within the "
             f"limits, of {len(self.trials)} measured: objective {self.best.objective:.4g}"
@@ -256,7 +256,7 @@ class Selection(Result):
         return f"{tried.name} {at}".strip()
 
     def _lead(self, second: SettingResult) -> str:
-        """Return the number in which the second is behind."""
+        """Return the number by which the runner-up loses."""
         if second.objective != self.best.objective:
             return f"objective {second.objective:.4g}"
         if second.accuracy != self.best.accuracy:

@@ -38,11 +38,11 @@ class Prediction:
 
     @property
     def finite(self) -> bool:
-        """Whether all of it is finite."""
+        """Whether slopes and curvature are finite."""
         return bool(torch.isfinite(self.slopes).all()) and math.isfinite(self.curvature)
 
     def coefficient(self, kl: float) -> float:
-        """Return the coefficient at which the KL is predicted to be a given one, with its sign."""
+        """Return the coefficient, with its sign, at which a KL is predicted."""
         sign = -1.0 if float(self.slopes.mean()) < 0 else 1.0
         return sign * math.sqrt(kl / self.curvature) if self.curvature > 0 else sign * math.inf
 

@@ -1,4 +1,4 @@
-"""One setting that was measured, what it may cost, and which of two is better."""
+"""The result of one setting, the limits on its side effects, and the order of results."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +27,11 @@ _Setting = TypeVar("_Setting", bound=Costing)
 
 @dataclass(frozen=True, slots=True)
 class SettingResult:
-    """What was measured at one setting, on the pairs that settings are chosen with.
+    """The measurements of one setting on the validation pairs.
 
     Args:
         coefficients: One for each domain, dimensionless.
-        objective: What is to be large; NaN where the model overflows.
+        objective: The number to maximise; NaN where the model overflows.
         measured: For each domain of the pairs: `n`, `accuracy` with `low` and `high`, `margin`,
             `likelihood` (mean score of the chosen answers), in nats.
         accuracy: Mean accuracy over the domains that are asked to move, in [0, 1].
@@ -85,7 +85,7 @@ class SettingResult:
         return sum(scores) / len(scores) if scores else 0.0
 
     def rank(self, violation: float) -> Rank:
-        """Return what orders settings, the best last.
+        """Return a sort key of settings; greater is better.
 
         The least violation of the limits comes first, then the objective, then the mean accuracy.
         Accuracy saturates. Ties among alternatives, whose coefficients cannot be compared, go to
@@ -93,7 +93,7 @@ class SettingResult:
         answer unlikely. Ties among settings of a composition go to the smaller coefficients.
 
         Args:
-            violation: How far its limits are exceeded, at least 0.
+            violation: By how much it exceeds the limits, at least 0.
         """
         if not self.finite:
             return (*(-math.inf,) * 4, -self.size)

@@ -1,4 +1,4 @@
-"""How settings are searched: anything with one method, by name or as an object."""
+"""Strategies of a search: objects with one method, some of them known by name."""
 
 import itertools
 import random
@@ -12,7 +12,7 @@ from steer.selection._race import Race
 
 
 class Strategy(Protocol):
-    """A way to search: it measures settings of the field until it is content."""
+    """A way to search the settings of a field."""
 
     def search(self, field: Field) -> Outcome | None:
         """Measure settings.
