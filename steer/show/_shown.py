@@ -1,29 +1,28 @@
-"""What every value does that shows itself: one card, as text, in a terminal and in a notebook."""
+"""The base class of values that show themselves: one card, as text, in a terminal and as HTML."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from steer.show._card import Card
+from steer.show._card import Card
+from steer.show._html import card_html
+from steer.show._text import card_text
 
 
 class Shown(ABC):
     """A value that describes itself on a card, from which its three forms are made.
 
     `print(value)` gives text, `rich.print(value)` the same in colour and as wide as the terminal,
-    and a notebook HTML with small pictures. A card is made of what the value holds: nothing is
+    and a notebook HTML with small charts. A card is made of what the value holds: nothing is
     fetched, and nothing that takes long is computed.
     """
 
     __slots__ = ()
 
     @abstractmethod
-    def _card(self) -> "Card":
+    def _card(self) -> Card:
         """Return the card."""
 
     def __repr__(self) -> str:
-        from steer.show._text import card_text
-
         return card_text(self._card())
 
     def __rich__(self) -> Any:
@@ -32,6 +31,4 @@ class Shown(ABC):
         return card_terminal(self._card())
 
     def _repr_html_(self) -> str:
-        from steer.show._html import card_html
-
         return card_html(self._card())

@@ -7,9 +7,9 @@ from typing import Any
 
 from steer._check import as_list
 from steer.errors import SelectionError
-from steer.show import Chart, Curves, Row
+from steer.show import Chart, Curves, Result, Row
 from steer.view._base import View
-from steer.view._rows import HasRows, column, ends, rows_of
+from steer.view._rows import column, ends, rows_of
 
 _ENDS = {"value": ("low", "high"), "accuracy": ("low", "high")}
 _UNITS = {
@@ -75,7 +75,7 @@ def _lost(points: Sequence[Point]) -> list[float]:
 
 
 def dose_response(
-    results: HasRows | Sequence[Mapping[str, Any]],
+    results: Result | Sequence[Mapping[str, Any]],
     values: str | Sequence[str] | None = None,
     *,
     coefficient: str | None = None,

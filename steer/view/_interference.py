@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.errors import SelectionError
-from steer.show import Chart, Row
+from steer.show import Chart, Result, Row
 from steer.view._base import View
 from steer.view._charts import around_zero, matrix
 from steer.view._checks import check_kind
-from steer.view._rows import HasRows, column, ends, rows_of
+from steer.view._rows import column, ends, rows_of
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -86,7 +86,7 @@ class Interference(View):
 
 
 def interference(
-    effects: HasRows | Sequence[Mapping[str, Any]], *, measure: str | None = None
+    effects: Result | Sequence[Mapping[str, Any]], *, measure: str | None = None
 ) -> Interference:
     """Return the matrix of what each steered domain does to each affected one.
 

@@ -1,27 +1,19 @@
-"""Rows of numbers, as views of tables take them."""
+"""Rows of numbers, for views of tables."""
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from steer._check import as_list
 from steer.errors import SelectionError
-from steer.show import Row
+from steer.show import Result
 
 
-class HasRows(Protocol):
-    """A result of this library: it has `rows`."""
-
-    @property
-    def rows(self) -> list[Row]:
-        """One dictionary per row."""
-
-
-def rows_of(results: HasRows | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def rows_of(results: Result | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the rows of a result, or rows that are given."""
-    given: Any = getattr(results, "rows", results)
+    given = results.rows if isinstance(results, Result) else results
     rows: list[Mapping[str, Any]] = as_list("rows", given)
-    odd = [row for row in rows if not isinstance(row, Mapping) or not _texts(row)]
+    odd = [r for r in rows if not isinstance(r, Mapping) or not all(isinstance(n, str) for n in r)]
     if odd:
         raise SelectionError(
             "a row is not a mapping of columns",
@@ -30,10 +22,6 @@ def rows_of(results: HasRows | Iterable[Mapping[str, Any]]) -> list[Mapping[str,
             do="of a pandas table: table.to_dict('records')",
         )
     return rows
-
-
-def _texts(names: Iterable[object]) -> bool:
-    return all(isinstance(name, str) for name in names)
 
 
 def as_float(value: object) -> float | None:
