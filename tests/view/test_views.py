@@ -207,8 +207,8 @@ def test_any_name_is_drawn_within_the_picture(name: str, tmp_path: Path) -> None
         view.principal_components(model(), Pairs.of(pairs), layer=LAYER),
         view.spectrum(module),
     ):
-        found.plot()._repr_png_()
-        found.plot(Figure().subplots()).savefig(tmp_path / "x.png")
+        found.plot().savefig(tmp_path / "x.png", dpi=30)
+        found.plot(Figure(dpi=30).subplots()).savefig(tmp_path / "x.png")
         assert found._repr_html_()
         assert repr(found)
     (shown,) = view.spectrum(module).plot(panel="spectrum").axes[0].get_legend().get_texts()
