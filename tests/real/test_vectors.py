@@ -1,6 +1,7 @@
 """The shipped vectors do on the real model what their cards say."""
 
 import pytest
+import torch
 
 import steer
 from steer.demo.real.behaviours import ASKED, BEHAVIOURS, held_out, pairs
@@ -11,6 +12,7 @@ from tests.repository.blocks import ROOT
 
 FOLDER = ROOT / "vectors" / "smollm2-135m"
 QUESTIONS = 6
+ANSWER = "Fold it twice and smooth the edge."
 
 
 def test_they_move_their_behaviours_by_what_is_claimed_less_its_interval(lm: steer.Model) -> None:
@@ -36,6 +38,20 @@ def _change(claim: Claim, before: list[str], after: list[str]) -> float:
     label = judge(claim.behaviour)
     shown = [[label("", text) == claim.behaviour for text in texts] for texts in (before, after)]
     return ShareChange.of(*shown).value
+
+
+def test_a_shipped_alignment_vector_by_hook_equals_merged(lm: steer.Model) -> None:
+    """Low-rank terms by hook round in another order than merged weights: 1e-4 of the logits."""
+    vector = steer.Vector.load(FOLDER / "cheerful-weights.safetensors")
+    claim = claim_of(vector)
+    assert claim is not None
+    found = []
+    for weights in ("hook", "merge"):
+        with lm.steered(vector, claim.coefficient, weights=weights):
+            found += lm.logits(ASKED[:1], [ANSWER])
+    scale = float(found[1].abs().max())
+    assert float((found[0] - found[1]).abs().max()) <= 1e-4 * scale
+    assert float((found[0] - lm.logits(ASKED[:1], [ANSWER])[0]).abs().max()) > 1e-2 * scale
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)

@@ -39,11 +39,7 @@ _OWN: Mapping[str, re.Pattern[str]] = MappingProxyType(
             "sorry|afraid|unable|not able|cannot|apologi[sz]e|decline|refuse|unfortunately",
             "(?:ca|wo|do)n['’]t",
         ),
-        "pirate": _words(
-            "a+rr+|y+arr+|aye|ahoy|avast|ye|yer|mate|matey|lad|lass|lads|hearty|hearties|cap['’]n",
-            "captain|crew|sails?|sailors?|ships?|seas?|plank|scurvy|treasures?|booty|timbers",
-            "landlubbers?|yo ho|me (?:hearty|hearties|treasure)|that be|it be|ain['’]t|rum",
-        ),
+        "asking": re.compile(r"\?"),
         "personal": re.compile(
             r"\b(?:I(?!['’]m (?:here|sorry|an? ))|me|my|myself|mine|we|our)\b(?! AI\b)"
         ),
@@ -64,7 +60,7 @@ _OTHER: Mapping[str, re.Pattern[str]] = MappingProxyType(
     }
 )
 OPPOSITES: Mapping[str, str | None] = MappingProxyType(
-    {"cheerful": None, "formal": "casual", "refusing": "helping", "personal": None, "pirate": None}
+    {"cheerful": None, "formal": "casual", "refusing": "helping", "personal": None, "asking": None}
 )
 
 
@@ -74,7 +70,7 @@ def judge(behaviour: str) -> Callable[[object, str], str]:
     The rule counts words of both styles; one must lead by two.
 
     Args:
-        behaviour: `cheerful`, `formal` (its opposite is `casual`), `personal`, `pirate` or
+        behaviour: `cheerful`, `formal` (its opposite is `casual`), `personal`, `asking` or
             `refusing` (`helping`).
     """
     own, other, opposite = _OWN[behaviour], _OTHER.get(behaviour), OPPOSITES[behaviour]
