@@ -117,6 +117,17 @@ def test_a_sandbox_that_fails_is_reported(local: None, monkeypatch: pytest.Monke
         run("pass")
 
 
+def test_the_container_is_declared_without_network_and_privileges() -> None:
+    pytest.importorskip("inspect_ai", reason="the extra 'inspect' is not installed")
+    from inspect_ai.util import parse_compose_yaml
+
+    kind, path = sandbox.SANDBOX
+    container = parse_compose_yaml(path).services["default"]
+    assert (kind, container.network_mode, container.cap_drop) == ("docker", "none", ["ALL"])
+    assert (container.mem_limit, container.cpus, container.pids_limit) == ("1g", 1.0, 64)
+    assert container.volumes is None
+
+
 def test_containers_have_no_network_and_keep_programs_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
