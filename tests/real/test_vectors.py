@@ -1,7 +1,6 @@
 """The shipped vectors do on the real model what their cards say."""
 
 import pytest
-import torch
 
 import steer
 from steer.demo.real.behaviours import ASKED, BEHAVIOURS, held_out, pairs
