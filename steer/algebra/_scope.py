@@ -34,11 +34,11 @@ class Scope:
     *produced* at the last prompt position: `response` steers the tokens after the prompt, so it
     leaves the distribution of the first response token alone, and `last_prompt` moves just that.
 
-    `after:</think>` is the part of the response after the text `</think>`, `before:</think>` the
-    part up to and with it: the answer or the thinking of a reasoning model. A token that holds the
-    marker's last character counts as before it. The marker may be any text. It is looked for in
-    the response, and in the prompt from its last special token on: a prompt that ends with the
-    marker has only `after`, and what a user or an earlier turn writes does not count.
+    `after:</think>` is the part of the response after the text `</think>`, and `before:</think>`
+    the part up to and including it: the answer and the thinking of a reasoning model. The token
+    with the marker's last character counts as before it. The marker may be any text. It is
+    searched in the response, and in the prompt from its last special token on: a prompt that ends
+    with the marker has only `after`, and text of the user or of earlier turns does not count.
 
     Args:
         part: `all`, `prompt`, `response` (every token after the prompt), `last_prompt`,
@@ -83,7 +83,7 @@ class Scope:
 
     @property
     def needs_prompt_lengths(self) -> bool:
-        """Whether the end of the prompt must be known."""
+        """Whether the scope depends on the length of the prompt."""
         return self.part != "all"
 
     @property

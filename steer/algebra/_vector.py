@@ -42,11 +42,11 @@ class Vector(Shown):
 
     `u + w`, `u - w`, `2 * u`, `-u`, `u / 2`; `u @ w` (inner product), `u.norm()`, `u.cosine(w)`;
     `u[14]` and `u[10:20]` (the same vector at those layers only); `u.residual` and `u.weight` (the
-    two summands). A site that one operand lacks counts as zero there. Coefficients are no part of
-    an element. Algebra keeps the model fingerprint and drops what no longer holds: every change
-    drops the tuning; a sum drops the gate and the error bars too. Multiples and parts of one
-    vector keep its gate, which reads prompts and not the vector. What was done to one vector
-    (`scale(-0.3)`, `truncate(rank=2)`) stands in the arguments of its provenance, as `forms`.
+    two summands). A site that one operand lacks counts as zero there. A vector has no coefficient.
+    Algebra keeps the model fingerprint and drops records that no longer hold: every change drops
+    the tuning, and a sum also drops the gate and the error bars. Multiples and parts of a vector
+    keep its gate, which reads prompts and not the vector. The arguments of the provenance record
+    changes of a single vector (`scale(-0.3)`, `truncate(rank=2)`) as `forms`.
 
     Args:
         terms: Term of each site: directions at residual sites, other terms at weight sites.
@@ -222,7 +222,11 @@ class Vector(Shown):
         return self + -other
 
     def __matmul__(self, other: "Vector") -> float:
-        """Return the inner product in float64; both must be of one and the same kind."""
+        """Return the inner product in float64.
+
+        Raises:
+            AlgebraError: Residual and weight sites are mixed: their units differ.
+        """
         if not isinstance(other, Vector):
             return NotImplemented
         check_one_kind(self.terms, other.terms)
@@ -330,9 +334,9 @@ class Vector(Shown):
     def for_model(self, model: ModelInfo) -> "Vector":
         """Return the vector for use with another model to which you know that it transfers.
 
-        Fingerprints then no longer stand against it; widths, layers and weight names are checked
-        where it is used. Everything measured on the other model (norms, tuning, gate) is kept, and
-        the provenance's arguments say as `made_for` which model that was.
+        Its fingerprints then match; widths, layers and weight names are still checked on use.
+        Everything measured on the first model (norms, tuning, gate) is kept, and the arguments of
+        the provenance name that model as `made_for`.
 
         Args:
             model: The model it is to be used with: `lm.info`.

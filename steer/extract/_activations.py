@@ -29,15 +29,13 @@ class Activations(Shown):
 
     Args:
         moments: The moments of each `(domain, position)`.
-        layers: The layers recorded (block outputs, 0-based), ascending: the rows of the moments.
-        recordings: For each domain, SHA-256 of the pairs of each recording that its moments are
-            joined of, in ascending order.
-        model: The model they were recorded on.
-        path: `packed`, or `padded: ` and why.
-        kept: The activations of single pairs, of each `(domain, position)`; None where `record`
-            was not asked to keep them.
-        responses: Counts over the texts of the responses of each domain; a domain recorded before
-            they were counted has none.
+        layers: The recorded layers (block outputs, 0-based), ascending; the rows of the moments.
+        recordings: SHA-256 of the pairs of each recording in a domain, ascending.
+        model: The model that was recorded.
+        path: `packed`, or `padded: ` and the reason.
+        kept: Activations of single pairs by `(domain, position)`; None unless `record` was called
+            with `keep="pairs"`.
+        responses: Counts over the texts of the responses by domain, where they are known.
     """
 
     moments: Mapping[_Key, Moments]
@@ -63,9 +61,12 @@ class Activations(Shown):
     def __add__(self, other: "Activations") -> "Activations":
         """Return two recordings of different pairs as one.
 
-        A domain that both have counts the pairs of both; its fingerprint is then made of those of
-        all recordings in it, in whatever order they were joined. Kept pairs stay in the order of
-        the sum.
+        A domain of both holds the pairs of both, and its fingerprint depends on those of all its
+        recordings, in any order. Kept pairs are concatenated.
+
+        Raises:
+            RecordingError: Models, positions, layers or widths differ, only one recording keeps
+                its pairs, or both hold the same recording of a domain.
         """
         if not isinstance(other, Activations):
             return NotImplemented
@@ -89,7 +90,7 @@ class Activations(Shown):
 
     @property
     def pairs_fingerprints(self) -> Mapping[str | None, str]:
-        """SHA-256 of the pairs of each domain; of several recordings, of their fingerprints."""
+        """SHA-256 of the pairs of each domain, or of the fingerprints of its recordings."""
         return {domain: _joined(marks) for domain, marks in self.recordings.items()}
 
     @property
@@ -99,12 +100,12 @@ class Activations(Shown):
 
     @property
     def domains(self) -> tuple[str | None, ...]:
-        """The domains recorded; pairs without one are `None`."""
+        """The recorded domains; None stands for pairs without a domain."""
         return tuple(dict.fromkeys(domain for domain, _ in self.moments))
 
     @property
     def positions(self) -> tuple[str, ...]:
-        """Labels of the positions recorded, in the order asked for."""
+        """Labels of the recorded positions, in the order of `at`."""
         return tuple(dict.fromkeys(position for _, position in self.moments))
 
     @property
@@ -148,7 +149,7 @@ class Activations(Shown):
         return self.kept[key]
 
     def domain(self, name: str | None = None) -> str | None:
-        """Return the domain meant by a name that may be left out.
+        """Return a domain by its name, or the only domain.
 
         Args:
             name: The domain; None means the only one.
@@ -159,7 +160,7 @@ class Activations(Shown):
         return _one("domain", name, self.domains)
 
     def position(self, name: str | None = None) -> str:
-        """Return the position meant by a label that may be left out.
+        """Return a position by its label, or the only position.
 
         Args:
             name: The label; None means the only one.
@@ -182,7 +183,7 @@ class Activations(Shown):
 
     @classmethod
     def load(cls, path: "str | os.PathLike[str]") -> "Activations":
-        """Read a recording from a file that `save` wrote; all is validated, nothing unpickled.
+        """Read a recording from a file that `save` wrote; everything is validated.
 
         Args:
             path: The file.
@@ -191,8 +192,8 @@ class Activations(Shown):
             The recording as it was saved, bit for bit.
 
         Raises:
-            VectorFileError: The file is damaged, foreign, of a newer version or holds values that
-                cannot be used.
+            VectorFileError: The file is damaged, foreign, of a newer version, or holds invalid
+                values.
         """
         return cls(**load_recording(path))
 

@@ -1,7 +1,7 @@
 """Streaming first and second moments of paired activations, in float64.
 
-Partial results are merged pairwise (Chan, Golub and LeVeque, 1983), so that the result does not
-depend on batches, up to rounding.
+Partial results are merged pairwise (Chan, Golub and LeVeque, 1983), so the result depends on the
+batches only up to rounding.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class Moments:
         mean_rejected: `[layer d_model]`, in residual units.
         second: `[layer d_model]`: Σ (d − mean d)² over the pairs' differences
             d = chosen − rejected, in squared residual units.
-        halves: The mean difference of the pairs with even and with odd number,
-            each `[layer d_model]`, in residual units; zero for an empty half.
+        halves: Mean difference of the even-numbered and of the odd-numbered pairs, each
+            `[layer d_model]`, in residual units; zero for an empty half.
         half_counts: Number of pairs in each half.
         norm: `[layer]`: mean ‖h‖ over chosen and rejected tokens, in residual units.
-        shuffled: The same pairs under random labels; None where a file does not hold them.
+        shuffled: The same pairs under random labels; None if a file lacks them.
     """
 
     count: int

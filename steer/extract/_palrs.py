@@ -31,18 +31,18 @@ def palrs(
     r̂ = r ‖μ⁺‖ / ‖r‖ at (i*, l*), so that coefficient 1 adds a vector as long as the mean chosen
     activation.
 
-    Known of the method: the difference of means of about 100 responses at the template tokens
-    after them, the response standing alone in the user's message; a choice by alignment within a
-    model-specific layer range; the rescaling. Guesses, and therefore arguments: the layer range
-    (its values are not published), cosine rather than dot product. The choice rewards the growth
-    of a shared mean and says nothing of how well a vector steers: compare with `steer.select`.
-    The paper reads the *input* of block l; layers here are block *outputs*, so its l is l − 1.
+    The paper specifies the difference of means over about 100 responses, each alone in the user's
+    message, at the template tokens after it; a choice by alignment within a model-specific range of
+    layers; and the rescaling. The range of layers and the cosine, rather than the dot product, are
+    guesses and therefore arguments. The choice rewards the growth of a shared mean and does not
+    measure how well a vector steers: compare with `steer.select`. The paper reads the *input* of
+    block l; layers here are block *outputs*, so its l is l − 1.
 
     Args:
         activations: What `record` returned, read at template tokens.
         domain: The domain; may be left out if one was recorded.
-        positions: Position, or positions to choose from. By default all template tokens recorded;
-            of a recording without any, all positions.
+        positions: Position, or positions to choose from. The default is all recorded template
+            tokens, or all positions if there are none.
         layers: Layers to choose from: a tuple of two fractions of the depth, the upper one
             exclusive, or a sequence of recorded layers. At least one fraction is a float:
             `(0.0, 1.0)` is the whole depth and `[0, 1]` the first two blocks.

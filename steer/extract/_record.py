@@ -47,33 +47,33 @@ def record(
     Positions are `template` (the response alone as the user's message, read at each template
     token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982), such a label,
     `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
-    response), or a function from an `Exchange` to the indices of the tokens to average. By default
-    `template` and `response_mean` are read: which of them steers differs between behaviours, and
-    `steer.select` chooses among all that were recorded.
+    response), or a function from an `Exchange` to the indices of the tokens to average. The
+    default reads `template` and `response_mean`, since behaviours differ in which of them steers;
+    `steer.select` chooses among all recorded positions.
 
-    A `steer.errors.DataWarning` says why a vector of these pairs may not steer what they are meant
-    for, where 20 pairs of a domain or more show it; `Activations.warnings` and the card repeat it.
+    A `steer.errors.DataWarning` lists problems of the pairs that weaken a vector, for domains of at
+    least 20 pairs; `Activations.warnings` and the card repeat them.
 
-    Float64 moments are kept: domains × positions × layers × d_model; with `keep="pairs"` also the
-    activations of every single pair in float32, which `reliability`, some views and methods such as
-    PCA need. What texts of one forward share at their start is computed once.
+    The result holds float64 moments, domains × positions × layers × d_model, and with
+    `keep="pairs"` also the activations of single pairs in float32, which `reliability`, some views
+    and methods such as PCA need. Texts of one forward share the computation of a common prefix.
 
     Args:
-        model: The model, in evaluation mode and not steered; it is left as it was.
+        model: The model, in evaluation mode and not steered; it is not changed.
         pairs: The pairs.
         at: One position or several.
-        layers: Layers wanted (block outputs, 0-based), all by default. Nothing after the last
-            is computed.
-        keep: `means`, or `pairs` to keep the activations of single pairs as well: 8 bytes ×
-            pairs × positions × layers × d_model.
+        layers: Layers to record (block outputs, 0-based), all by default. The forward stops after
+            the last one.
+        keep: `means`, or `pairs` to keep the activations of single pairs as well, which take 8
+            bytes × pairs × positions × layers × d_model.
         progress: Whether to show a progress bar, if the output is a terminal.
-        max_tokens: Tokens of one forward; a longer text runs alone. By default 1024 on a CPU,
-            where larger ones leave the caches, and 8192 elsewhere.
+        max_tokens: Tokens per forward; a longer text runs alone. The default is 1024 on a CPU,
+            where larger batches exceed the caches, and 8192 elsewhere.
         packing: Whether to pack texts into one row; None packs where the model can
             (see `packing_report`).
 
     Returns:
-        The moments, and the pairs if they are kept.
+        The moments, and the single pairs if they are kept.
 
     Raises:
         RecordingError: No pairs, an unknown position or layer, a model in training mode, a text

@@ -104,12 +104,12 @@ class Pairs(Shown, Sequence[Pair]):
         - ``"whole_text"``: two texts that share a beginning, cut in front of the word in which
           they first differ; the space before that word goes with the answers.
 
-        Columns ``domain`` and ``system`` (a system message) are read where they exist. Columns
-        that change what a model reads and that a pair does not carry are refused where they are
-        filled: ``tools``, ``documents``, ``chat_template_kwargs``, ``history``, ``tool_calls``,
+        Columns ``domain`` and ``system`` (a system message) are read if they exist. A row is
+        refused if it fills a column that changes the text for the model and has no place in a
+        pair: ``tools``, ``documents``, ``chat_template_kwargs``, ``history``, ``tool_calls``,
         ``reasoning_content``, ``system_prompt``, ``system_message``, and images, videos and audio.
-        Other columns are left alone. Messages of a prompt keep the fields that chat templates read
-        (``tool_calls``, ``reasoning_content``, …). Text is taken to the letter: nothing is trimmed.
+        Other columns are ignored. Messages of a prompt keep the fields that chat templates read
+        (``tool_calls``, ``reasoning_content``, …). Text is kept verbatim: nothing is trimmed.
 
         Args:
             source: A ``.jsonl``, ``.json``, ``.csv`` (each also ``.gz``) or ``.parquet`` file;
@@ -120,10 +120,10 @@ class Pairs(Shown, Sequence[Pair]):
             columns: Our name → the name in the source: ``{"prompt": "my_question"}``; our names
                 are prompt, chosen, rejected, system and domain.
             split: The split of a data set that has several.
-            limit: The largest number of pairs; rows after them are not looked at.
-            on_bad: What happens to a row that can be read but is no valid pair: ``"error"``
-                raises, ``"report"`` leaves it out, warns with the number of such rows and lists
-                them in ``rejected_rows``. Damaged files raise in both cases.
+            limit: The largest number of pairs; later rows are not read.
+            on_bad: How to treat a readable row that is no valid pair: ``"error"`` raises,
+                ``"report"`` leaves it out, warns with the number of such rows and lists them in
+                ``rejected_rows``. Damaged files always raise.
 
         Returns:
             The pairs, in the order of the source.
@@ -200,12 +200,12 @@ class Pairs(Shown, Sequence[Pair]):
         return {name: self._with(pairs) for name, pairs in found.items()}
 
     def split(self, *parts: float, seed: int = 0) -> tuple["Pairs", ...]:
-        """Divide the pairs, the same on every machine and whatever their order.
+        """Split the pairs reproducibly on every machine, whatever their order.
 
         Without sizes the parts are 60, 20 and 20 percent, for a recording, for `select` and for
         its test: `train, held_out, test = pairs.split()`. Every part has its share of every
-        domain, up to rounding, and pairs with the same prompt stay together. Sizes are therefore
-        exact where no prompt repeats, else as near as whole prompts allow.
+        domain, up to rounding, and pairs with the same prompt stay together. Sizes are exact if no
+        prompt repeats, otherwise as close as whole prompts allow.
 
         >>> pairs = Pairs.of(Pair(f"{n}?", "No.", "Yes.") for n in range(10))
         >>> [len(part) for part in pairs.split(0.8, 0.2)], [len(part) for part in pairs.split(7)]
