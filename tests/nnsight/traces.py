@@ -199,7 +199,7 @@ REFUSED: dict[str, tuple[type[SteerError], str, Any]] = {
     "nothing": (CompositionError, "cannot be steered with", lambda m: apply(None, m)),  # type: ignore[arg-type]
     "model": (ArchitectureError, "nnsight runs", lambda _: apply(KNOBS, None, 1.0)),
     "plain model": (ArchitectureError, "nnsight runs", lambda m: injection(KNOBS, m._module, 1.0)),
-    "lengths": (ScopeError, "must be non-negative integers", lambda m: apply(MIXED, m, prompt_lengths="ab")),  # type: ignore[arg-type]
+    "lengths": (ScopeError, "non-negative", lambda m: apply(MIXED, m, prompt_lengths="ab")),  # type: ignore[arg-type]
     "fractions": (ScopeError, r"\[5.5\]", lambda m: apply(MIXED, m, prompt_lengths=[5.5])),  # type: ignore[list-item]
     "negative": (ScopeError, r"\[-1\]", lambda m: apply(MIXED, m, prompt_lengths=[-1])),
     "one length": (ScopeError, "int 5", lambda m: apply(MIXED, m, prompt_lengths=5)),  # type: ignore[arg-type]
