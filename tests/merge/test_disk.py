@@ -438,7 +438,7 @@ def test_numbers_of_libraries_are_coefficients(tmp_path: Path, kind: Any) -> Non
 # -- memory ------------------------------------------------------------------------------------
 
 _PEAK = """
-import re, sys, threading, time
+import re, sys, threading
 import torch
 from pathlib import Path
 from steer.merge import merge_checkpoint
@@ -449,18 +449,17 @@ def anonymous():
 
 base, part, small, small_part, out = sys.argv[1:]
 merge_checkpoint(small, [(small_part, 0.3)], out + "-warm", progress=False)
-before, peak, done = anonymous(), 0, False
+before, peak, done = anonymous(), 0, threading.Event()
 
 def watch():
     global peak
-    while not done:
+    while not done.wait(0.002):
         peak = max(peak, anonymous())
-        time.sleep(0.002)
 
 thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 merge_checkpoint(base, [(part, 0.3)], out, progress=False)
-done = True
+done.set()
 thread.join()
 print((peak - before) * 1024)
 """
@@ -487,7 +486,7 @@ def pair(folder: Path, form: str, **sizes: int) -> tuple[Path, Path]:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 @pytest.mark.parametrize("form", ["checkpoint", "dense vector file"])
 def test_anonymous_memory_is_at_most_two_of_the_largest_tensors(tmp_path: Path, form: str) -> None:
-    base, part = pair(tmp_path / "large", form, vocab=65536, width=512)
+    base, part = pair(tmp_path / "large", form, vocab=16384, width=512)
     small = pair(tmp_path / "small", form)
     largest = max(t.numel() * 2 for t in tensors(base).values())
     arguments = [str(p) for p in (base, part, *small, tmp_path / "out")]
@@ -495,7 +494,7 @@ def test_anonymous_memory_is_at_most_two_of_the_largest_tensors(tmp_path: Path, 
         [sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert largest == 2**26
+    assert largest == 2**24
     assert int(done.stdout.split()[-1]) <= 2 * largest
     assert (tmp_path / "out/model.safetensors").stat().st_size > largest
 
