@@ -88,7 +88,7 @@ class DataScorer:
         self._asked = [p for prompts, kinds in texts.values() for p in [*prompts] * len(kinds)]
         self._given = [t for _, kinds in texts.values() for each in kinds.values() for t in each]
         self._options: dict[str, Any] = {"max_tokens": max_tokens, "foreseen": foreseen}
-        self._gated: dict[int, tuple[Composition, Scorer]] = {}
+        self._known: dict[int, tuple[Composition, Scorer]] = {}
 
     def __call__(
         self, knobs: Sequence[Knob], step: Done = lambda n: None, *, finite: bool = False
@@ -103,19 +103,20 @@ class DataScorer:
 
         found = torch.empty(len(knobs), sum(self._sizes), dtype=torch.float64)
         for composition, rows, places in joined(knobs):
-            scored = self._scorer(composition)(rows, done)
+            own = composition is knobs[places[0]][0]
+            scored = self._scorer(composition, keep=own)(rows, done)
             self.way = scored.way
             found[places] = reduced(scored.logprobs, self._reduce, finite=finite).to(found)
         named = zip(self._kinds.items(), found.split(self._sizes, dim=1), strict=True)
         return {on: own.unflatten(1, (len(kinds), -1)) for (on, kinds), own in named}
 
-    def _scorer(self, composition: Composition) -> Scorer:
-        """Return what scores the answers; behind a gate the one that knows earlier calls."""
-        if id(composition) in self._gated:
-            return self._gated[id(composition)][1]
+    def _scorer(self, composition: Composition, *, keep: bool) -> Scorer:
+        """Return the scorer of a composition; one that is kept knows its earlier calls."""
+        if id(composition) in self._known:
+            return self._known[id(composition)][1]
         scorer = Scorer(self._model, composition, self._asked, self._given, **self._options)
-        if composition.gate is not None:
-            self._gated[id(composition)] = composition, scorer
+        if keep:
+            self._known[id(composition)] = composition, scorer
         return scorer
 
     def numbers(self, scores: Scores, setting: int) -> Measured:
