@@ -49,7 +49,7 @@ def test_one_item_has_no_interval_and_says_so():
     assert found.value == 2.0
     assert all(map(math.isnan, found.interval))
     assert "no interval" in repr(found)
-    assert "<td>–</td>" in found._repr_html_()
+    assert ">–</td>" in found._repr_html_()
 
 
 def test_what_cannot_be_averaged_is_refused():
@@ -132,4 +132,4 @@ def test_shares_print_as_tables_too():
     assert change.rows[0]["value"] == 0.25
     assert "75.0%" in str(share)
     assert "+25.0%" in repr(change)
-    assert "<td>0.75</td>" in share._repr_html_()
+    assert ">0.75</td>" in share._repr_html_()
