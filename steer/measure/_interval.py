@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from steer.show import Result, Row
@@ -155,6 +156,7 @@ class ShareChange(Result):
         return f"ShareChange({self}, n={self.n})"
 
 
+@lru_cache(maxsize=4096)  # scipy takes a millisecond, and n items have n + 1 shares
 def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a share.
 
