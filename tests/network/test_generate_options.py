@@ -12,7 +12,7 @@ from transformers.generation import utils as generation_utils
 
 import steer
 from steer.algebra import DomainGate
-from steer.errors import CompositionError, TextError
+from steer.errors import ArgumentError, CompositionError, TextError
 from steer.network import encode_prompt
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -68,7 +68,7 @@ def test_what_is_no_gate_is_refused():
         steer.compose(gate=vector)
     with pytest.raises(CompositionError, match="no tensor"):
         DomainGate(("a",), [[1.0, 2.0]], 0)
-    with pytest.raises(CompositionError, match="share"):
+    with pytest.raises(ArgumentError, match="accuracy"):
         DomainGate(("a",), torch.ones(1, 2), 0, accuracy=7.0)
 
 
