@@ -61,12 +61,12 @@ class Evaluator:
                 expected="a finite log-probability of every token",
                 do="look at the model's logits; load it in bfloat16 or float32",
             )
-        self.costs(tries)
-        return [self._result(one, found, own) for one, found in zip(tries, scores, strict=True)]
+        whole = zip(tries, scores, self.costs(tries), strict=True)
+        return [self._result(one, found, cost, own) for one, found, cost in whole]
 
     def partly(self, one: Try, scores: Scores) -> SettingResult:
         """Return the result of a setting on some pairs; it is incomplete and never chosen."""
-        return self._result(one, scores, None)
+        return self._result(one, scores, self._costs.get(_key(one)), None)
 
     def scores(self, tries: Sequence[Try], sizes: Sizes) -> list[Scores]:
         """Return the scores of the first pairs of each domain; only unknown ones are measured."""
@@ -133,10 +133,13 @@ class Evaluator:
         return found
 
     def _result(
-        self, one: Try, scores: Scores, before: Mapping[str, Numbers] | None
+        self,
+        one: Try,
+        scores: Scores,
+        cost: SideEffect | None,
+        before: Mapping[str, Numbers] | None,
     ) -> SettingResult:
-        candidate, coefficients = one
-        cost, measured = self._costs.get(_key(one)), self._numbers(scores)
+        (candidate, coefficients), measured = one, self._numbers(scores)
         own = {name: measured[name] for name in self.moved}
         drops = [
             before[name]["accuracy"] - numbers["accuracy"]
