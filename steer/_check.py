@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from importlib import import_module
+from importlib.util import find_spec
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -130,21 +130,21 @@ def as_layers(layers: Iterable[int]) -> tuple[int, ...]:
     return known
 
 
-def installed(package: str, extra: str, what: str) -> Any:
-    """Return a package of an optional extra.
+def need(what: str, *packages: str, extra: str = "") -> None:
+    """Refuse an operation whose optional packages are not installed.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: One is missing.
     """
-    try:
-        return import_module(package)
-    except ImportError as error:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        wanted = f"residual-steer[{extra}]" if extra else missing[0]
         raise MissingExtraError(
-            f"{what} needs {package}",
+            f"{what} needs {' and '.join(missing)}",
             found="it is not installed",
-            expected=f"the extra {extra!r}",
-            do=f"pip install 'residual-steer[{extra}]'",
-        ) from error
+            expected=f"the extra {extra!r}" if extra else f"the package {missing[0]}",
+            do=f"pip install {wanted!r}" if extra else f"pip install {wanted}",
+        )
 
 
 def _as_float(value: Any) -> float:

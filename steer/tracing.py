@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from steer._check import need
 from steer.algebra import CoefficientsLike, Composition, Part, Vector, as_composition
 from steer.algebra._coefficients import given
 from steer.engine._nnsight import NNsightEngine
@@ -21,7 +22,7 @@ from steer.errors import ArchitectureError, CapabilityError, CompositionError, R
 from steer.model import Model
 from steer.model._loading.load import load_tokenizer, loading
 from steer.model._loading.location import located
-from steer.model._loading.options import need, shared_options
+from steer.model._loading.options import shared_options
 from steer.network import find_architecture
 
 Injection = Callable[[Any], dict[int, Float[Tensor, "batch pos d_model"]]]

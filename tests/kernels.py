@@ -12,19 +12,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 NUMERICAL = (
-    *(
-        "laws",
-        "architecture",
-        "engine",
-        "conformance",
-        "text",
-        "extract",
-        "recording",
-        "choosing",
-        "selection",
-    ),
-    *("strength", "evaluate", "measure", "view", "alignment", "merge", "tune", "demo", "store"),
-    *("report", "console", "nnsight", "oracle", "loading", "models", "attacks", "real"),
+    *("laws", "network", "engine", "conformance", "extract", "selection", "measure", "view"),
+    *("alignment", "merge", "demo", "demo_model", "store", "show", "report", "console"),
+    *("nnsight", "oracle", "model", "models", "attacks", "real"),
 )
 KERNELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {

@@ -8,8 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steer._check import need
 from steer.errors import AlignmentError
-from steer.model._loading.options import need
 from steer.network._checkpoint import ADAPTER_CONFIG
 from steer.store import read_file
 

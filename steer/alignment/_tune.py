@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
+from steer._check import need
 from steer.engine import unsteered
 from steer.engine._base import in_place
 from steer.errors import ArgumentError, FileError, PairsError
 from steer.model import Model, check_model
-from steer.model._loading.options import need
 from steer.model._random_state import random_state_put_back
 from steer.network import render
 from steer.network._thinking import before_and_answer

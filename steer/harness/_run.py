@@ -128,7 +128,7 @@ def run_harness(
 
 
 def _check_model(model: Model, composition: Composition | None) -> None:
-    _check.installed("lm_eval", "eval", "an evaluation harness")
+    _check.need("an evaluation harness", "lm_eval", extra="eval")
     check_model(model)
     in_place(model.engine, "a harness")
     if composition is not None and composition.per_row:

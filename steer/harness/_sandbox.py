@@ -22,7 +22,8 @@ write(word)
 
 def check_sandbox(tasks: Sequence[str]) -> None:
     """Refuse tasks that run programs where Inspect or a container engine is missing."""
-    _check.installed("inspect_ai", "inspect", f"running the programs of {' and '.join(tasks)}")
+    programs = f"running the programs of {' and '.join(tasks)}"
+    _check.need(programs, "inspect_ai", extra="inspect")
     try:
         for command in (["docker", "version"], ["docker", "compose", "version"]):
             subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -60,9 +59,8 @@ def test_without_inspect_programs_are_refused_by_the_name_of_the_extra(
 
 
 def test_without_a_container_engine_programs_are_refused_and_it_is_said_how_to_enable_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_docker: None
+    tmp_path: Path, no_docker: None
 ) -> None:
-    monkeypatch.setitem(sys.modules, "inspect_ai", ModuleType("inspect_ai"))
     with pytest.raises(CapabilityError, match=r"humaneval_chat[\s\S]*docs.docker.com"):
         harness(files.write(tmp_path), "humaneval_chat", allowed=True)
 

@@ -5,8 +5,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from steer._check import need
 from steer.measure._judge.verdicts import error_line
-from steer.model._loading.options import need
 
 _MEBIBYTE = 2**20
 _LONGEST = 8 * _MEBIBYTE  # bytes of a reply

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from steer._check import need
 from steer.errors import CheckpointError
-from steer.model._loading.options import check_precisions, need, placed, said
+from steer.model._loading.options import check_precisions, placed, said
 from steer.network._checkpoint import ADAPTER_CONFIG, CONFIG, TOKENIZERS
 
 

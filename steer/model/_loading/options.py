@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from steer.errors import CapabilityError, MissingExtraError
+from steer._check import need
+from steer.errors import CapabilityError
 
 PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
     {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
@@ -98,20 +99,6 @@ def check_precisions(options: Mapping[str, Any]) -> None:
                 expected=f"auto | {' | '.join(PRECISIONS)}, or one of torch's of these names",
                 do="leave it out for the model's own",
             )
-
-
-def need(what: str, *packages: str, extra: str = "") -> None:
-    """Refuse an operation whose packages are not installed."""
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            f"{what} needs {' and '.join(missing)}",
-            found="it is not installed",
-            expected=f"the extra {extra!r}" if extra else f"the package {missing[0]}",
-            do=f"pip install {f'residual-steer[{extra}]'!r}"
-            if extra
-            else f"pip install {missing[0]}",
-        )
 
 
 def unknown_option(name: str, value: object) -> CapabilityError:
