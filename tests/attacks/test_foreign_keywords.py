@@ -69,7 +69,7 @@ def test_compose_takes_vectors_and_a_gate():
 @pytest.mark.parametrize("name", ["max_new_tokens", "max_length"])
 @pytest.mark.parametrize("value", ["5", 2.5, True, [5]])
 def test_a_number_of_tokens_is_a_whole_number(lm, name, value):
-    with pytest.raises(TextError, match=f"{name} is no number"):
+    with pytest.raises(TextError, match=f"{name} must be an integer"):
         lm.generate("the sea", **{name: value})
 
 
