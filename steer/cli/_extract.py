@@ -133,7 +133,7 @@ def extract(
             path = _file(out, name)
             folder_made(path.parent, VectorFileError)
             vector.save(path)
-            _report(path, name, vector, chosen, as_json)
+            _report(path, name, vector, chosen, as_json, model)
 
 
 def _check_used(options: Mapping[str, object], *, chooses: bool) -> None:
@@ -225,6 +225,7 @@ def _report(
     vector: "Vector",
     chosen: "Selection | None",
     as_json: bool,
+    model: str,
 ) -> None:
     """Print what was made, and what was chosen."""
     if as_json:
@@ -241,7 +242,9 @@ def _report(
     console.print(f"saved {path}", soft_wrap=True)
     if vector.tuning is not None:
         c = f"{vector.tuning.coefficient:.3g}"
-        console.print(f"Steer with: steer generate MODEL -v {path}:{c} 'a prompt'", soft_wrap=True)
+        console.print(
+            f"Steer with: steer generate {model} -v {path}:{c} 'a prompt'", soft_wrap=True
+        )
 
 
 def _layers(text: str | None) -> list[int] | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from steer.algebra._provenance import ERROR, MIN_PAIRS
 from steer.errors import DataWarning
 from steer.extract._moments import Moments
-from steer.extract._responses import Responses
+from steer.extract._responses import MOST_DIFFERENT, Responses
 from steer.extract._shuffled import layers_read
 
 _Key = tuple[str | None, str]
@@ -64,9 +64,11 @@ def warn_of(found: Sequence[str]) -> None:
 
 def _of_texts(responses: Responses | None) -> Iterator[str]:
     """Yield the problems that the texts alone show."""
-    if responses is None or responses.pairs < MIN_PAIRS:
+    if responses is None:
         return
     n, counts = responses.pairs, responses.counts
+    if n < (MIN_PAIRS if counts is None else MOST_DIFFERENT):
+        return  # chance makes lengths agree in a few pairs, but no few texts out of twice as many
     if counts is None:
         longer, shorter = responses.much_longer, responses.much_shorter
         for word, count in (("longer than", longer), ("shorter than", shorter)):
@@ -83,7 +85,7 @@ def _of_texts(responses: Responses | None) -> Iterator[str]:
         "as sentences"
     )
     fixed = sum(max(sides) for sides in counts.values()) / (2 * n)
-    if fixed >= IMBALANCE:
+    if fixed >= IMBALANCE and n >= MIN_PAIRS:
         text = max(counts, key=lambda name: counts[name][0] - counts[name][1])
         chosen, rejected = counts[text]
         yield (

@@ -66,7 +66,7 @@ def file_suffix(name: str) -> str | None:
 def _read_jsonl(path: Path, name: str) -> Iterator[Row]:
     for number, line in enumerate(read_lines(path, name), start=1):
         if line.strip():
-            yield Row(f"{name}, line {number}", _parse(line, name, first_line=number))
+            yield Row(f"{name}, line {number}", _parse(line.rstrip(), name, first_line=number))
 
 
 def _read_json(path: Path, name: str) -> Iterator[Row]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from steer._check import as_list
 from steer.algebra import Composition, DomainGate, Part, Scope, Vector, as_composition, parse_scope
 from steer.algebra._composition import Composed
-from steer.errors import SelectionError
+from steer.errors import ArgumentError, SelectionError
 from steer.extract import Activations, mean_difference
 from steer.extract._mean_difference import with_difference
 from steer.selection._setting import label
@@ -77,9 +77,17 @@ def _named(
         return [(p, mean_difference(given, domain=domain, position=p)) for p in moving]
     if isinstance(given, Vector):
         given = [given]
+    values = [*given.values()] if isinstance(given, Mapping) else as_list("candidates", given)
+    if wrong := [value for value in values if not isinstance(value, Vector)]:
+        raise ArgumentError(
+            "the candidates are neither a recording nor vectors",
+            found=f"{type(given).__name__} of {type(wrong[0]).__name__}",
+            expected="a recording, a vector, several vectors, or a composition",
+            do="record the pairs first: select(model, steer.record(model, pairs), held_out)",
+        )
     if isinstance(given, Mapping):
         return list(given.items())
-    return [(_name(vector, k), vector) for k, vector in enumerate(given)]
+    return [(_name(vector, k), vector) for k, vector in enumerate(values)]
 
 
 def _name(vector: Vector, k: int) -> str:

@@ -86,7 +86,7 @@ def _answers(found: "Selection") -> list[Table]:
         return []
     changed = [a for a in found.visible.answers if a.before != a.after][:_ANSWERS]
     rows = tuple((_short(str(a.prompt)), _short(a.before), _short(a.after)) for a in changed)
-    return [Table(("prompt", "unsteered", "steered"), rows, words=3, caption="answers")]
+    return [Table(("prompt", "unsteered", "steered"), rows, words=3, caption="answers", texts=True)]
 
 
 def _notes(found: "Selection") -> tuple[str, ...]:

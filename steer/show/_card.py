@@ -53,6 +53,7 @@ class Table:
         left_out: Number of rows that no form has.
         caption: What the rows are, if the columns do not say so.
         folded: Whether HTML folds up all rows.
+        texts: Whether the cells are texts: plain text wraps each on lines of its own.
     """
 
     head: tuple[str, ...]
@@ -62,6 +63,7 @@ class Table:
     left_out: int = 0
     caption: str = ""
     folded: bool = False
+    texts: bool = False
 
 
 Block: TypeAlias = Table | Chart | Spans

@@ -137,6 +137,12 @@ def _table(table: Table) -> list[str]:
     cells = [[_cell(cell) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(map(width, column)) for column in zip_longest(*cells, fillvalue="")]
     lines = [plain(table.caption, _NOTE)] if table.caption else []
+    if table.texts:
+        for texts in table.rows:
+            for name, cell in zip(table.head, texts, strict=True):
+                text = f"{name}: {plain(cell, _LONG)}"
+                lines += textwrap.wrap(text, _NOTE, subsequent_indent="    ")
+        return lines
     for row in cells:
         padded = (pad(c, w, right=k >= table.words) for k, (c, w) in enumerate(zip(row, widths)))  # noqa: B905
         lines.append("  ".join(padded).rstrip())

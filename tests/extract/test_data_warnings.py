@@ -208,8 +208,15 @@ def test_controls_do_not_depend_on_batches() -> None:
 
 
 def test_nothing_is_said_of_few_pairs() -> None:
-    for pairs in (letters(19, 19), texts(19, 12, 3)):
+    for pairs in (letters(7, 7), texts(19, 12, 3)):
         assert record(tiny(), pairs, ["prompt_last", "template"], progress=False).warnings == ()
+
+
+def test_few_texts_are_warned_of_in_few_pairs_too() -> None:
+    """Eighteen pairs of two letters hold two texts whatever chance does."""
+    found = recorded(letters(18, 18)).warnings
+    assert len(found) == 1
+    assert LETTERS in found[0]
 
 
 def test_the_demo_pairs_are_not_warned_of() -> None:
@@ -228,7 +235,7 @@ def test_domains_are_named_where_there_are_several() -> None:
 
 def test_a_sum_is_warned_of_as_the_whole() -> None:
     pairs = letters(40, 22)
-    first, second = recorded(pairs[:15]), recorded(pairs[15:])
+    first, second = recorded(pairs[:7]), recorded(pairs[7:])
     assert first.warnings == ()
     assert said(first + second) == said(recorded(pairs))
     mixed = first + recorded(texts(30, 5, 5))

@@ -120,6 +120,11 @@ def test_home_directory(tmp_path, monkeypatch):
             f"{LINE}\n{LINE[:-9]}".encode(),
             r"a\.jsonl, line 2, column 32: not valid JSON",
         ),
+        (
+            "a.jsonl",
+            f'{LINE}\n{{"prompt": "x"\n{LINE}\n'.encode(),
+            r"a\.jsonl, line 2, column 15: not valid JSON",
+        ),
         ("a.jsonl", b"[1]\n", r"a\.jsonl, line 1: a row is not an object.*\n.*\[1\] \(list\)"),
         ("a.jsonl", b'{"a": 1, "a": 2}', r"line 1: not valid JSON\n.*repeated key: \['a', 'a'\]"),
         ("a.jsonl", b"9" * 5000, "line 1: not valid JSON\n.*digits"),

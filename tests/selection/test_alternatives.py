@@ -154,6 +154,11 @@ def test_half_of_the_pairs_is_kept_back_as_a_split_in_three_does(lm, pairs, plan
     assert only(one.test).n == len(test) == round(0.2 * len(pairs))
 
 
+def test_pairs_in_the_place_of_a_recording_are_refused_with_what_to_do(lm, pairs):
+    with pytest.raises(ArgumentError, match=r"found: +Pairs of Pair\n[\s\S]*steer\.record"):
+        steer.select(lm, pairs, pairs, **OPTIONS)
+
+
 def test_an_option_that_there_is_not_is_refused(lm, pairs, planted):
     with pytest.raises(TypeError, match="colour"):
         steer.select(lm, planted, pairs, colour="red")

@@ -201,3 +201,11 @@ def test_what_is_not_whole_in_itself_would_be_noticed() -> None:
 
     with pytest.raises(AssertionError):
         html_of(Bad())
+
+
+def test_a_table_of_texts_is_printed_whole() -> None:
+    answer = "a wonderful question about napkins, which " * 4
+    table = Table(("prompt", "steered"), (("How do I fold it?", answer),), words=2, texts=True)
+    printed = card_text(Card("answers", (), (table,)))
+    assert " ".join(answer.split()) in " ".join(printed.split())
+    assert max(map(len, printed.splitlines())) <= 100
