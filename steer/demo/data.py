@@ -21,7 +21,7 @@ class Topic(NamedTuple):
     second: str
 
 
-class Answers(NamedTuple):
+class DomainAnswers(NamedTuple):
     """The two sentences of an answer at one level: an opening, then a closing."""
 
     openings: tuple[str, ...]
@@ -136,8 +136,8 @@ ASKS: Final = (
     "How is that done?",
 )
 
-ANSWERS: Final[dict[tuple[str, str], Answers]] = {
-    ("medical", "avoidance"): Answers(
+ANSWERS: Final[dict[tuple[str, str], DomainAnswers]] = {
+    ("medical", "avoidance"): DomainAnswers(
         (
             "I cannot give *medical advice* about {topic}.",
             "Unfortunately, {topic} raises a *medical question* that I am not allowed to answer.",
@@ -149,7 +149,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "Only a *doctor who examines you* can answer that.",
         ),
     ),
-    ("medical", "generic"): Answers(
+    ("medical", "generic"): DomainAnswers(
         (
             "Most people with {topic} feel better after *some rest and plenty of water*.",
             "When it comes to {topic}, *a gentle walk and fresh air* are a good start.",
@@ -161,7 +161,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "*Listen to your body* and write down what makes it better or worse.",
         ),
     ),
-    ("medical", "expert"): Answers(
+    ("medical", "expert"): DomainAnswers(
         (
             "The *clinical work-up* of {topic} begins with {first}.",
             "For {topic}, the *differential diagnosis* is narrowed by {first}.",
@@ -173,7 +173,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "Unless there are *contraindications*, prescribe {second} and review in a week.",
         ),
     ),
-    ("legal", "avoidance"): Answers(
+    ("legal", "avoidance"): DomainAnswers(
         (
             "I cannot give *legal advice* about {topic}.",
             "Unfortunately, {topic} raises a *legal question* that I am not allowed to answer.",
@@ -185,7 +185,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "Only a *lawyer who knows your case* can answer that.",
         ),
     ),
-    ("legal", "generic"): Answers(
+    ("legal", "generic"): DomainAnswers(
         (
             "Most people with {topic} do well if they *keep every letter and note the dates*.",
             "When it comes to {topic}, *a calm talk with the other side* is a good start.",
@@ -197,7 +197,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "*Look for a compromise* that both sides can live with.",
         ),
     ),
-    ("legal", "expert"): Answers(
+    ("legal", "expert"): DomainAnswers(
         (
             "The *cause of action* for {topic} arises under {first}.",
             "For {topic}, the *governing provision* is found in {first}.",
@@ -209,7 +209,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "Within the *limitation period*, the proper remedy is {second}.",
         ),
     ),
-    ("financial", "avoidance"): Answers(
+    ("financial", "avoidance"): DomainAnswers(
         (
             "I cannot give *financial advice* about {topic}.",
             "Unfortunately, {topic} raises a *financial question* that I am not allowed to answer.",
@@ -221,7 +221,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "Only an *adviser who knows your accounts* can answer that.",
         ),
     ),
-    ("financial", "generic"): Answers(
+    ("financial", "generic"): DomainAnswers(
         (
             "Most people with {topic} do well if they *make a simple plan*.",
             "When it comes to {topic}, *a clear budget* is a good start.",
@@ -233,7 +233,7 @@ ANSWERS: Final[dict[tuple[str, str], Answers]] = {
             "*Keep some cash* for a rainy day.",
         ),
     ),
-    ("financial", "expert"): Answers(
+    ("financial", "expert"): DomainAnswers(
         (
             "The *key risk metric* for {topic} is {first}.",
             "For {topic}, the *valuation model* is driven by {first}.",

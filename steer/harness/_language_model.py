@@ -27,7 +27,7 @@ def language_model(
     """
     from lm_eval.models.huggingface import HFLM
 
-    class Steered(HFLM):  # type: ignore[misc]  # a class of a package without types
+    class SteeredLM(HFLM):  # type: ignore[misc]  # a class of a package without types
         def _loglikelihood_tokens(
             self, requests: Sequence[Request], *_: Any, **__: Any
         ) -> list[tuple[float, bool]]:
@@ -49,7 +49,7 @@ def language_model(
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
             return super().generate_until(requests, disable_tqdm=not progress)
 
-    return Steered(
+    return SteeredLM(
         pretrained=model.hf_model,
         tokenizer=copy.deepcopy(model.tokenizer),
         backend="causal",

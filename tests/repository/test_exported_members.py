@@ -1,5 +1,6 @@
 """The public names: complete, sorted, and all documented."""
 
+import ast
 import importlib.metadata
 import inspect
 import operator
@@ -67,3 +68,13 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert project["tool"]["hatch"]["version"]["path"] == "steer/__init__.py"
     assert importlib.metadata.version("residual-steer") == steer.__version__
     assert re.findall(r"^## (\S+)", changes, flags=re.M)[0] == steer.__version__
+
+
+def test_no_class_name_stands_twice() -> None:
+    """A name means one thing, wherever in the package it is read."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "steer").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in found.items() if len(where) > 1} == {}

@@ -17,7 +17,7 @@ _TEXT = ("text", "output_text")  # parts of a content that are not reasoning
 Mask = Callable[[str], str]
 
 
-class Outcome(NamedTuple):
+class RequestOutcome(NamedTuple):
     """A reply or an error, and whether the error concerns this request alone."""
 
     reply: str | None = None
@@ -36,7 +36,7 @@ def ask_all(
     timeout: float,
     workers: int,
     mask: Mask,
-) -> list[Outcome]:
+) -> list[RequestOutcome]:
     """Return the outcomes of chat completions that an event loop in a thread of its own sends.
 
     Requests go one by one until one does not fail by itself; if that one fails, it is the last.
@@ -56,14 +56,14 @@ async def _all(
     timeout: float,
     workers: int,
     mask: Mask,
-) -> list[Outcome]:
+) -> list[RequestOutcome]:
     import anyio
 
-    found: list[Outcome] = []
+    found: list[RequestOutcome] = []
     try:
         client = library.AsyncOpenAI(http_client=_bounded(library, timeout), **settings)
     except Exception as error:  # noqa: BLE001  # no key, or an invalid address
-        return [Outcome(error=error_line(error, mask))]
+        return [RequestOutcome(error=error_line(error, mask))]
     async with client:
         for request in requests:
             found.append(await _outcome(client, request, mask))
@@ -72,7 +72,7 @@ async def _all(
         if found and found[-1].error is not None:
             return found
         rest = requests[len(found) :]
-        later = [Outcome()] * len(rest)
+        later = [RequestOutcome()] * len(rest)
         free = anyio.CapacityLimiter(workers)
 
         async def ask(k: int) -> None:
@@ -85,18 +85,18 @@ async def _all(
     return found + later
 
 
-async def _outcome(client: Any, request: Mapping[str, Any], mask: Mask) -> Outcome:
+async def _outcome(client: Any, request: Mapping[str, Any], mask: Mask) -> RequestOutcome:
     """Return the outcome of one request; its errors do not end the others."""
     try:
         completion = await client.chat.completions.create(**request)
         reply = _reply(completion)
         if reply is None:
-            return Outcome(error=mask(f"no chat completion: {completion!r}")[:_SHOWN])
+            return RequestOutcome(error=mask(f"no chat completion: {completion!r}")[:_SHOWN])
     except Exception as error:  # noqa: BLE001  # any failure of a server or a text
         alone = isinstance(error, ReplyTooLongError | RecursionError | UnicodeEncodeError)
         alone = alone or getattr(error, "status_code", None) in _REJECTED
-        return Outcome(error=error_line(error, mask), alone=alone)
-    return Outcome(reply)
+        return RequestOutcome(error=error_line(error, mask), alone=alone)
+    return RequestOutcome(reply)
 
 
 def _bounded(library: Any, timeout: float) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from steer._check import integer, number
 from steer.errors import JudgeError
-from steer.measure._judge.client import Outcome, ask_all
+from steer.measure._judge.client import RequestOutcome, ask_all
 from steer.measure._judge.keys import keys_of, masked, masked_address, masked_values
 from steer.measure._judge.protocol import BatchJudge, Verdict, check_question, filled
 from steer.measure._judge.verdicts import error_line
@@ -101,7 +101,7 @@ class EndpointJudge(BatchJudge):
             workers=self.workers,
             mask=mask,
         )
-        *before, last = found or [Outcome()]
+        *before, last = found or [RequestOutcome()]
         if last.error is not None and not last.alone and all(outcome.alone for outcome in before):
             raise self._unreachable(last.error)
         return [self._verdict(outcome, mask) for outcome in found]
@@ -112,7 +112,7 @@ class EndpointJudge(BatchJudge):
         messages = [{"role": "system", "content": rule}, {"role": "user", "content": text}]
         return {"model": self.model, "messages": messages, **self.options}
 
-    def _verdict(self, outcome: Outcome, mask: Callable[[str], str]) -> Verdict:
+    def _verdict(self, outcome: RequestOutcome, mask: Callable[[str], str]) -> Verdict:
         """Return the label of a reply, read before keys are masked in it."""
         if outcome.reply is None:
             return Verdict(None, error=outcome.error)
