@@ -183,7 +183,9 @@ class Selection(Result):
                 f"{self._at(beyond)} reaches {beyond.objective:.4g} at {name} "
                 f"{getattr(beyond, name):.3g}."
             )
-        if not self.active:
+        if not self.active and self.screened is not None and self.limits.kl is not None:
+            text += f" Each was as strong as the KL budget of {self.limits.kl:g} allows, or weaker."
+        elif not self.active:
             text += " No limit is active."
         second = self.second
         if second is not None and not self.preferred:

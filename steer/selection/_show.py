@@ -94,6 +94,11 @@ def _notes(found: "Selection") -> tuple[str, ...]:
     notes += [f"{name}: {e}" for name, e in list(found.evidence.items())[:_DOMAINS]]
     if found.back is not None:
         notes += [f"{name}, turned back: {r.evidence}" for name, r in found.back.items()]
+    if backwards := [name for name, c in found.coefficients.items() if c < 0]:
+        notes.append(
+            f"The coefficient of {', '.join(backwards[:_DOMAINS])} is negative: the vector is used "
+            "backwards."
+        )
     if found.visible is not None:
         notes.append(str(found.visible))
     if not found.likelihood_effect:

@@ -58,6 +58,12 @@ def test_the_planted_layer_is_chosen_and_beats_the_baselines(lm, pairs, planted)
     assert choice.vector.layers == (3,)
 
 
+def test_a_vector_that_is_used_backwards_is_said_to_be(lm, pairs, planted):
+    for vector, coefficient in ((planted, 1.0), (-planted, -1.0)):
+        choice = steer.select(lm, vector, pairs, coefficients=(coefficient,), **OPTIONS)
+        assert ("is negative: the vector is used backwards" in repr(choice)) == (coefficient < 0)
+
+
 def test_a_choice_is_steered_with_saved_and_tabled_as_a_selection_is(lm, pairs, planted, tmp_path):
     gate = steer.domain_gate(lm, {"letters": ["a b c", "b a c"], "other": ["x y", "y z"]}, layer=0)
     options = {"operator": "ablate", "scope": "response", "coefficients": (0.5, 0.75)}

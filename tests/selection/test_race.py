@@ -256,6 +256,7 @@ def test_an_equal_seed_gives_an_equal_race(
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.filterwarnings("ignore::steer.errors.DataWarning")  # letters
 def test_a_recording_is_a_set_of_alternatives_without_positions_that_see_nothing(
     lm: steer.Model,
 ) -> None:
@@ -548,6 +549,7 @@ def test_a_pair_is_scored_once_at_a_setting(
     assert len(seen) == len({*seen})
 
 
+@pytest.mark.filterwarnings("ignore::steer.errors.DataWarning")  # letters
 def test_palrs_own_rule_stands_beside_the_choice_at_the_same_budget(lm: steer.Model) -> None:
     recording = steer.record(lm, letter_pairs(12), at=["template", "response_mean"], progress=False)
     held_out, test = letter_pairs(60)[12:].split(0.5, 0.5)
