@@ -120,6 +120,7 @@ def test_a_vector_made_with_arguments_is_refused_without_them() -> None:
         model().steered(vector, 1.0)
 
 
+@pytest.mark.filterwarnings("ignore::steer.errors.DataWarning")  # two words
 def test_every_rendering_passes_the_arguments() -> None:
     lm = model(NEEDY, mark="x")
     with pytest.raises(TextError, match="rendered without"):
