@@ -1,5 +1,6 @@
 """Pairs whose chosen answers are of one letter and rejected ones of another, for tiny models."""
 
+import torch
 from torch import Tensor
 
 import steer
@@ -28,3 +29,10 @@ def planted(lm: steer.Model, token: str = " b", away: str = " c") -> steer.Vecto
     """A vector at the last layer that prefers one letter to another."""
     v = towards(lm, token, away)
     return steer.Vector.of({3: 20 * v / v.norm()})
+
+
+def noise_and_planted(lm: steer.Model) -> dict[str, steer.Vector]:
+    """A vector of noise at every layer, and the planted one."""
+    generator = torch.Generator().manual_seed(0)
+    noise = {k: torch.randn(lm.d_model, generator=generator) for k in range(lm.n_layers)}
+    return {"noise": steer.Vector.of(noise), "planted": planted(lm)}

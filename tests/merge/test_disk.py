@@ -1,69 +1,25 @@
-"""Merging from disk to disk: the same bytes but for the merged tensors, in bounded memory."""
+"""Merging from disk to disk: the same bytes but for the merged tensors."""
 
-import hashlib
 import json
-import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from steer import Model, Vector, alignment_vector
-from steer.algebra import Dense, Direction, LowRank, Provenance, Residual, Weight
-from steer.errors import CheckpointError, FitError, MergeError, VectorFileError
-from steer.merge import _disk as disk
+from steer.algebra import Dense, Weight
+from steer.errors import MergeError
 from steer.merge import merge_checkpoint, merger_of
 from steer.merge._rounding import Difference, rounded
 from steer.network import Checkpoint
 from tests.cli.run import steer
 from tests.merge import exact
-from tests.store.samples import forged, join, split
+from tests.merge.checkpoints import BF16, saved, tensors, weight_vector
 from tests.tiny import tiny_model, tiny_tokenizer
-
-BF16 = torch.bfloat16
-
-
-def saved(folder: Path, family: str = "llama", *, noise: float = 0.0, **options: Any) -> Path:
-    """A checkpoint in shards with its tokenizer; with noise, one aligned with the plain one."""
-    model = tiny_model(family, dtype=BF16, **options)
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_((torch.randn(p.shape, generator=generator) * noise).to(p.dtype))
-    model.save_pretrained(folder, max_shard_size="40KB")
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
-def tensors(folder: Path) -> dict[str, Tensor]:
-    checkpoint = Checkpoint.open(folder)
-    return {name: checkpoint.tensor(name).clone() for name in checkpoint.names}
-
-
-def weight_vector(folder: Path, coefficient: float = 0.05, seed: int = 3) -> Vector:
-    """A low-rank term for each matrix of the model and a dense one for all else."""
-    generator = torch.Generator().manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    terms: dict[Any, Any] = {}
-    for name, p in model.named_parameters():
-        if p.ndim == 2:
-            B = torch.randn(p.shape[0], 2, generator=generator) * coefficient
-            A = torch.randn(2, p.shape[1], generator=generator)
-            terms[Weight(name)] = LowRank(B, A)
-        else:
-            terms[Weight(name)] = Dense(torch.randn(p.shape, generator=generator) * coefficient)
-    return Vector(terms, Provenance(method="alignment_vector", domain="medical"))
-
-
-# -- what is written ---------------------------------------------------------------------------
 
 
 def test_two_checkpoints_merge_in_float64_and_are_cast_once(tmp_path: Path) -> None:
@@ -276,230 +232,6 @@ def test_other_names_for_the_same_parameters(tmp_path: Path) -> None:
     assert merged.keys() == plain.keys()
     for name, value in merged.items():
         assert torch.equal(value, right[f"transformer.{name}"])
-
-
-# -- what is refused ---------------------------------------------------------------------------
-
-
-def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
-    base = saved(tmp_path / "base")
-    (tmp_path / "out").mkdir()
-    merge_checkpoint(base, [], tmp_path / "out", progress=False)
-    before = sorted(p.name for p in (tmp_path / "out").iterdir())
-    for target in (tmp_path / "out", base, base / "config.json"):
-        with pytest.raises(MergeError, match="the target is in use"):
-            merge_checkpoint(base, [], target, progress=False)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == before
-    with pytest.raises(MergeError, match="parent folder"):
-        merge_checkpoint(base, [], tmp_path / "no/where", progress=False)
-
-
-@pytest.mark.parametrize(
-    ("error", "raised"),
-    [(OSError("disk full"), MergeError), (KeyboardInterrupt(), KeyboardInterrupt)],
-)
-def test_a_failure_leaves_nothing_behind(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: BaseException,
-    raised: type[BaseException],
-) -> None:
-    base, aligned = saved(tmp_path / "base"), saved(tmp_path / "aligned", noise=0.01)
-    write, calls = disk._write_shard, iter(range(100))
-
-    def failing(*args: Any) -> None:
-        if next(calls) == 2:
-            raise error
-        write(*args)
-
-    monkeypatch.setattr(disk, "_write_shard", failing)
-    with pytest.raises(raised):
-        merge_checkpoint(base, [(aligned, 0.3)], tmp_path / "out", progress=False)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["aligned", "base"]
-
-
-def test_a_disk_too_small_is_noticed_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = saved(tmp_path / "base")
-    usage = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(MergeError, match="does not fit on the disk"):
-        merge_checkpoint(base, [], tmp_path / "out", progress=False)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["base"]
-
-
-def test_residual_sites_are_refused(tmp_path: Path) -> None:
-    base = saved(tmp_path / "base")
-    mixed = weight_vector(base) + Vector({Residual(1): Direction(torch.ones(32))})
-    with pytest.raises(MergeError, match="residual site"):
-        merge_checkpoint(base, [(mixed, 1.0)], tmp_path / "out", progress=False)
-
-
-def test_a_vector_of_another_model_is_refused(tmp_path: Path) -> None:
-    base, other = saved(tmp_path / "base"), saved(tmp_path / "other", width=64)
-    with pytest.raises(FitError, match="does not fit"):
-        merge_checkpoint(base, [(weight_vector(other), 1.0)], tmp_path / "out", progress=False)
-
-
-def test_checkpoints_of_different_shapes_are_refused_with_every_name(tmp_path: Path) -> None:
-    base, other = saved(tmp_path / "base"), saved(tmp_path / "other", vocab=136)
-    with pytest.raises(MergeError, match=r"embed_tokens.weight: \(128, 32\) and \(136, 32\)"):
-        merge_checkpoint(base, [(other, 1.0)], tmp_path / "out", progress=False)
-    fewer = saved(tmp_path / "fewer", layers=3)
-    with pytest.raises(MergeError, match=r"layers.3.\S+: missing in the aligned"):
-        merge_checkpoint(base, [(fewer, 1.0)], tmp_path / "out", progress=False)
-    with pytest.raises(MergeError, match=r"layers.3.\S+: missing in the base"):
-        merge_checkpoint(fewer, [(base, 1.0)], tmp_path / "out", progress=False)
-
-
-def test_quantised_and_foreign_inputs_are_refused(tmp_path: Path) -> None:
-    base, other = saved(tmp_path / "base"), saved(tmp_path / "other")
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(
-        json.dumps({**config, "quantization_config": {"quant_method": "fp8"}})
-    )
-    with pytest.raises(MergeError, match="quantised"):
-        merge_checkpoint(base, [(other, 1.0)], tmp_path / "out", progress=False)
-    with pytest.raises(MergeError, match="quantised"):
-        merge_checkpoint(other, [(base, 1.0)], tmp_path / "out", progress=False)
-    (tmp_path / "text").write_text("no vector")
-    with pytest.raises(VectorFileError):
-        merge_checkpoint(base, [(tmp_path / "text", 1.0)], tmp_path / "out", progress=False)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError):
-        merge_checkpoint(base, [(tmp_path / "empty", 1.0)], tmp_path / "out", progress=False)
-
-
-def test_a_damaged_vector_file_is_refused(tmp_path: Path) -> None:
-    base, path = saved(tmp_path / "base"), tmp_path / "v.safetensors"
-    weight_vector(base).save(path)
-    data = bytearray(path.read_bytes())
-    data[-3] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(VectorFileError, match="damaged"):
-        merge_checkpoint(base, [(path, 1.0)], tmp_path / "out", progress=False)
-
-
-def test_a_vector_file_with_nan_is_refused_though_the_checksums_fit(tmp_path: Path) -> None:
-    base, path = saved(tmp_path / "base"), tmp_path / "v.safetensors"
-    weight_vector(base).save(path)
-    header, body = split(path.read_bytes())
-    name, entry = next((n, e) for n, e in header.items() if n != "__metadata__")
-    start, stop = entry["data_offsets"]
-    values = struct.pack("<f", float("nan")) + body[start + 4 : stop]
-    data = join(header, body[:start] + values + body[stop:])
-
-    def digest(document: dict[str, Any]) -> None:
-        document["tensors"][name]["sha256"] = hashlib.sha256(values).hexdigest()
-
-    path.write_bytes(forged(data, digest))
-    with pytest.raises(VectorFileError, match=r"v\.safetensors: a tensor holds NaN"):
-        merge_checkpoint(base, [(path, 1.0)], tmp_path / "out", progress=False)
-    assert not (tmp_path / "out").exists()
-
-
-def test_too_large_a_coefficient_is_refused_with_the_tensors_name(tmp_path: Path) -> None:
-    base = saved(tmp_path / "base")
-    with pytest.raises(MergeError, match=r"\S+.weight: a merged weight is not finite"):
-        merge_checkpoint(base, [(weight_vector(base), 1e39)], tmp_path / "out", progress=False)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "coefficient", ["1", True, None, float("nan"), float("inf"), 10**400, 1j, [1.0], b"1"]
-)
-def test_a_coefficient_that_is_no_number_is_refused(tmp_path: Path, coefficient: Any) -> None:
-    base = saved(tmp_path / "base")
-    with pytest.raises(MergeError, match="a coefficient must be a finite number"):
-        merge_checkpoint(
-            base, [(weight_vector(base), coefficient)], tmp_path / "out", progress=False
-        )
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("wrong", [None, 0.5, ("a", 1.0, 2.0), (0.5, "folder"), "ab", {}])
-def test_what_is_no_pair_is_refused(tmp_path: Path, wrong: Any) -> None:
-    base = saved(tmp_path / "base")
-    with pytest.raises(MergeError, match="a part to merge must be a pair"):
-        merge_checkpoint(base, [wrong], tmp_path / "out", progress=False)
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.int64, np.float64, torch.tensor])
-def test_numbers_of_libraries_are_coefficients(tmp_path: Path, kind: Any) -> None:
-    base = saved(tmp_path / "base")
-    parts = [(weight_vector(base), 2)]
-    merge_checkpoint(base, parts, tmp_path / "plain", progress=False)
-    merge_checkpoint(base, [(parts[0][0], kind(2))], tmp_path / "out", progress=False)
-    for name, value in tensors(tmp_path / "plain").items():
-        assert torch.equal(tensors(tmp_path / "out")[name], value)
-
-
-# -- memory ------------------------------------------------------------------------------------
-
-_PEAK = """
-import re, sys, threading
-import torch
-from pathlib import Path
-from steer.merge import merge_checkpoint
-torch.set_num_threads(1)
-
-def anonymous():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-
-base, part, small, small_part, out = sys.argv[1:]
-merge_checkpoint(small, [(small_part, 0.3)], out + "-warm", progress=False)
-before, peak, done = anonymous(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.wait(0.002):
-        peak = max(peak, anonymous())
-
-thread = threading.Thread(target=watch, daemon=True)
-thread.start()
-merge_checkpoint(base, [(part, 0.3)], out, progress=False)
-done.set()
-thread.join()
-print((peak - before) * 1024)
-"""
-
-
-def pair(folder: Path, form: str, **sizes: int) -> tuple[Path, Path]:
-    """A checkpoint in one file, and what is merged into it: a checkpoint, or a dense vector."""
-    model = tiny_model("llama", dtype=BF16, layers=1, **sizes)
-    model.save_pretrained(folder / "base")
-    generator = torch.Generator().manual_seed(0)
-    noise = {n: torch.randn(p.shape, generator=generator) for n, p in model.named_parameters()}
-    if form == "dense vector file":
-        part = folder / "v.safetensors"
-        Vector({Weight(n): Dense(t * 0.01) for n, t in noise.items()}).save(part)
-        return folder / "base", part
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.add_((noise[name] * 0.001).to(BF16))
-    model.save_pretrained(folder / "aligned")
-    return folder / "base", folder / "aligned"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
-@pytest.mark.parametrize("form", ["checkpoint", "dense vector file"])
-def test_anonymous_memory_is_at_most_two_of_the_largest_tensors(tmp_path: Path, form: str) -> None:
-    base, part = pair(tmp_path / "large", form, vocab=16384, width=512)
-    small = pair(tmp_path / "small", form)
-    largest = max(t.numel() * 2 for t in tensors(base).values())
-    arguments = [str(p) for p in (base, part, *small, tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert largest == 2**24
-    assert int(done.stdout.split()[-1]) <= 2 * largest
-    assert (tmp_path / "out/model.safetensors").stat().st_size > largest
-
-
-# -- command line ------------------------------------------------------------------------------
 
 
 def test_the_command_line_writes_the_same_folder(tmp_path: Path) -> None:

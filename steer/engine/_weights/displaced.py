@@ -5,6 +5,7 @@ coefficients: y + Σ_k c_k B_k (A_k x). Modules that read the same tensor (queri
 gate and up) share the product with A.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -47,7 +48,7 @@ def patches(units: Sequence[HookSite], strengths: Strengths) -> list[tuple[nn.Mo
     return found
 
 
-class Displaced(Uncopied):
+class Displaced(Uncopied, ABC):
     """The forward of a module whose parameter is displaced where coefficients are not zero."""
 
     _position = 1  # the dimension of the output that counts tokens
@@ -72,10 +73,11 @@ class Displaced(Uncopied):
         quiet = spread(strength.quiet(y), moved.shape[:-1], call, self._position)
         return torch.where(quiet, y, moved)
 
+    @abstractmethod
     def _moved(
         self, y: Tensor, strength: Strength, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Tensor:
-        raise NotImplementedError
+        """Return the output displaced in every row."""
 
 
 class Product:
