@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from steer._check import as_list
+from steer._progress import progress_bar
 from steer.algebra import (
     Dense,
     LowRank,
@@ -150,11 +151,8 @@ class _Difference:
 
     def terms(self, *, progress: bool) -> Iterator[tuple[Site, Term, TensorRow]]:
         """Yield the parameters that differ, each in its form, one in memory at a time."""
-        from tqdm.auto import tqdm
-
         some = False
-        hidden = None if progress else True  # None hides the bar unless the output is a terminal
-        for name in tqdm(self.shapes, desc="difference", unit="tensor", disable=hidden):
+        for name in progress_bar(self.shapes, progress=progress, desc="difference", unit="tensor"):
             taken = self._taken(name)
             if taken is not None:
                 some = True

@@ -9,6 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
+from steer._progress import progress_bar
 from steer.cli._common import (
     AsJson,
     Device,
@@ -140,15 +141,16 @@ def _written(
 ) -> list[str]:
     """Return answers from a fresh seed, while a bar counts tokens."""
     import torch
-    from tqdm.auto import tqdm
     from transformers import StoppingCriteriaList
 
     from steer.model._random_state import random_state_put_back
 
     batches = -(-len(texts) // (options.get("batch_size") or len(texts)))
-    longest, hidden = batches * options["max_new_tokens"], None if progress else True
+    longest = batches * options["max_new_tokens"]
     with (
-        tqdm(total=longest, desc="answers", unit="token", leave=False, disable=hidden) as bar,
+        progress_bar(
+            progress=progress, total=longest, desc="answers", unit="token", leave=False
+        ) as bar,
         random_state_put_back(),
     ):
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer._check import integer
+from steer._progress import progress_bar
 from steer.algebra import DomainGate
 from steer.engine import unsteered
 from steer.errors import CompositionError
@@ -122,11 +123,8 @@ def last_prompt_activations(
 
 
 def _bar(doing: str, texts: Sequence[Sequence[Prompt]], progress: bool) -> Any:
-    """Return a progress bar over prompts, hidden where the output is no terminal."""
-    from tqdm.auto import tqdm
-
-    hidden = None if progress else True
-    return tqdm(total=sum(map(len, texts)), desc=doing, unit="prompt", disable=hidden)
+    """Return a progress bar over prompts."""
+    return progress_bar(progress=progress, total=sum(map(len, texts)), desc=doing, unit="prompt")
 
 
 def _by_domain(prompts: PromptsByDomain) -> dict[str, list[Prompt]]:

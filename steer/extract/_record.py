@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from steer._check import as_layers, integer, one_of
+from steer._progress import progress_bar
 from steer.engine import unsteered
 from steer.engine._base import check_evaluating, in_place
 from steer.engine._layout import Place, unique_tokens
@@ -216,10 +217,9 @@ def _shown(
     batches: Iterator[list[Unit]], units: Sequence[Unit], progress: bool
 ) -> Iterator[list[Unit]]:
     """Yield batches under a progress bar that counts pairs and disappears at the end."""
-    from tqdm import tqdm
-
-    hidden = None if progress else True  # None: hidden where the output is no terminal
-    with tqdm(total=len(units), desc="recording", unit="pair", leave=False, disable=hidden) as bar:
+    with progress_bar(
+        progress=progress, total=len(units), desc="recording", unit="pair", leave=False
+    ) as bar:
         for batch in batches:
             yield batch
             bar.update(len(batch))

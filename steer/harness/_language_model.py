@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from steer._progress import progress_bar
 from steer.engine import Batch
 from steer.errors import HarnessError, ScopeError
 from steer.model import Model
@@ -88,7 +88,8 @@ def scored(
         tuple(length for _, length in shared),
     )
     answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-    with tqdm(total=len(requests), desc=f"{label}: likelihoods", disable=not progress) as bar:
+    doing = f"{label}: likelihoods"
+    with progress_bar(progress=progress, total=len(requests), desc=doing) as bar:
         for piece in batch.pieces(_TOKENS):
             logits = model.engine.forward(piece).logits
             for row, at in zip(logits, piece.rows or range(len(groups)), strict=True):

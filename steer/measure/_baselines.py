@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from steer._progress import progress_bar
 from steer.algebra import (
     Composition,
     Dense,
@@ -171,7 +171,7 @@ def baselines(
         conditions["tuned"] = (tuned, None, ())
     preferences: dict[str, Preference] = {}
     answers: dict[str, list[str]] = {}
-    bar = tqdm(conditions.items(), desc="baselines", disable=None if progress else True)
+    bar = progress_bar(conditions.items(), progress=progress, desc="baselines")
     for name, (lm, steering, before) in bar:
         with nullcontext() if steering is None else lm.steered(steering):
             preferences[name] = preference(lm, pairs, reduce=reduce, prefix=before)

@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from steer._progress import progress_bar
 from steer.algebra import CoefficientsLike, as_composition
 from steer.algebra._coefficients import coefficient_rows
 from steer.algebra._composition import Steerable
@@ -233,7 +233,7 @@ def off_target(
     found = preferences(model, knobs, parts, reduce, max_tokens, progress=progress)
     judged: list[dict[str, Judged]] = [{} for _ in settings]
     if judges:
-        for k, row in enumerate(tqdm(settings, desc="answers", disable=None if progress else True)):
+        for k, row in enumerate(progress_bar(settings, progress=progress, desc="answers")):
             with model.steered(composition, row):
                 texts = model.generate([p.prompt for own in parts.values() for p in own], **options)
             judged[k] = _judged(texts, parts, judges, labels)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from steer._check import integer
+from steer._progress import progress_bar
 from steer.algebra import Composition, Scope, as_composition
 from steer.algebra._composition import Steerable
 from steer.engine import unsteered
@@ -104,7 +104,9 @@ def sweep(
                 max_tokens = max_tokens or fastest_tokens(model.architecture)
             saved = stack.enter_context(closing(Saved(save, mark, measure, max_tokens)))
             measured, max_tokens = dict(saved.measured), saved.head["max_tokens"]
-        bar = tqdm(total=len(settings), initial=len(measured), desc="sweep", disable=not progress)
+        bar = progress_bar(
+            progress=progress, total=len(settings), initial=len(measured), desc="sweep"
+        )
         stack.enter_context(bar)
         for place in dict.fromkeys(places):
             own = [k for k, other in enumerate(places) if other == place]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from steer._progress import progress_bar
 from steer.algebra import Composition, Residual
 from steer.engine import unsteered
 from steer.errors import SelectionError
@@ -177,8 +177,7 @@ def preferences(
 ) -> list[dict[str, Preference]]:
     """Return for each setting the preference on each domain; SelectionError if it is not finite."""
     score = DataScorer(model, data, reduce, max_tokens=max_tokens)
-    off = None if progress else True
-    with tqdm(total=len(knobs), desc="likelihoods", disable=off) as bar:
+    with progress_bar(progress=progress, total=len(knobs), desc="likelihoods") as bar:
         scores = score(knobs, bar.update, finite=True)
     tied = {on: (t[:, 0] == t[:, 1]).all(dim=0).tolist() for on, t in scores.items()}
     pairs = ((p, same) for on, part in data.items() for p, same in zip(part, tied[on], strict=True))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from steer._progress import progress_bar
 from steer.algebra import Vector
 from steer.errors import CheckpointError, MergeError
 from steer.merge._parts import Mergeable, TensorDeltas, deltas_of, opened, paired
@@ -137,10 +138,7 @@ def _refused(path: Path, found: str) -> CheckpointError:
 
 
 def _write_shards(base: Checkpoint, deltas: TensorDeltas, folder: Path, *, progress: bool) -> None:
-    from tqdm.auto import tqdm
-
-    hidden = None if progress else True  # None: hidden where the output is no terminal
-    with tqdm(total=len(base), desc="merging", unit="tensor", disable=hidden) as bar:
+    with progress_bar(progress=progress, total=len(base), desc="merging", unit="tensor") as bar:
         for name in base.files:
             with open(base.folder / name, "rb") as source, open(folder / name, "xb") as target:
                 _write_shard(base, deltas, source, target, bar)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from steer._check import integer
+from steer._progress import progress_bar
 from steer.algebra import Composition, as_composition, get_operator
 from steer.algebra._composition import Steerable
 from steer.engine import unsteered
@@ -128,7 +128,7 @@ def report(
     if chosen is not None:
         steps[1] = ("choice", lambda: chosen)
     found: list[Section] = []
-    with tqdm(steps, disable=not progress) as bar:
+    with progress_bar(steps, progress=progress) as bar:
         for name, measure in bar:
             bar.set_description(name)
             result = measure()

@@ -5,9 +5,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tqdm.auto import tqdm
-
 from steer._check import number
+from steer._progress import progress_bar
 from steer.algebra import as_composition, inner
 from steer.algebra._composition import Steerable
 from steer.engine import unsteered
@@ -82,7 +81,7 @@ def calibrate(
             do="calibrate(model, vector, kl=…), or a composition at knobs(1.0)",
         )
     low, high = kl * (1 - tolerance), kl * (1 + tolerance)
-    with tqdm(desc="calibrate", unit="coefficient", disable=None if progress else True) as bar:
+    with progress_bar(progress=progress, desc="calibrate", unit="coefficient") as bar:
 
         def measure(tried: Mapping[str, float]) -> dict[str, float]:
             row = tuple((own * tried[""])[0].tolist())
@@ -265,7 +264,7 @@ def compare_at_kl(
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
     coefficients, knobs = {}, []
     options = {"neutral": text, "most": most, "tolerance": tolerance}
-    for name, what in tqdm(candidates.items(), desc="compare", disable=None if progress else True):
+    for name, what in progress_bar(candidates.items(), progress=progress, desc="compare"):
         c = calibrate(model, what, kl, **options, progress=False)  # type: ignore[arg-type]
         composition = as_composition(what)
         coefficients[name] = c

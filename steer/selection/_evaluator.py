@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from steer._progress import progress_bar
 from steer.errors import SelectionError
 from steer.measure import NeutralText
 from steer.measure._reduce import Reduce
@@ -90,8 +90,9 @@ class Evaluator:
             self._scorers[spans] = DataScorer(self.model, new, self.reduce)
         knobs = [self._knob(one, sign) for sign in self.signs for one in group]
         label = f"{sum(stop - start for _, start, stop in spans)} pairs"
-        hidden = not self._progress
-        with tqdm(total=len(group), desc=label, unit="setting", disable=hidden) as bar:
+        with progress_bar(
+            progress=self._progress, total=len(group), desc=label, unit="setting"
+        ) as bar:
             ends, count = len(self.signs), 0
 
             def step(n: int) -> None:

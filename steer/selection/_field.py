@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from tqdm.auto import tqdm
-
+from steer._progress import progress_bar
 from steer.algebra import Composition
 from steer.algebra._coefficients import number
 from steer.errors import SelectionError
@@ -120,8 +119,8 @@ class Field:
         Args:
             total: How many there are; None shows no bar.
         """
-        hidden = total is None or not self.progress
-        self._bar = tqdm(total=total, desc="select", unit="setting", disable=hidden)
+        progress = total is not None and self.progress
+        self._bar = progress_bar(progress=progress, total=total, desc="select", unit="setting")
         return self._bar
 
     def evaluate(

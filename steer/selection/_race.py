@@ -10,6 +10,7 @@ from time import perf_counter
 import torch
 from tqdm.auto import tqdm
 
+from steer._progress import progress_bar
 from steer.algebra import get_operator
 from steer.errors import SelectionError
 from steer.measure import judge_answers
@@ -282,8 +283,9 @@ def _calibrated(
             start = abs(first) if math.isfinite(first) else most / 16
             if most > 0:
                 starts[k, sign] = field.candidates[k], sign * start, most
-    hidden = not field.progress
-    with tqdm(total=len(starts), desc="calibrate", unit="candidate", disable=hidden) as bar:
+    with progress_bar(
+        progress=field.progress, total=len(starts), desc="calibrate", unit="candidate"
+    ) as bar:
         found = spend(field.evaluator, starts, kl, lambda n: bar.update(n - bar.n))
     entries = []
     for (k, _), (c, spent) in found.items():

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from steer._progress import progress_bar
 from steer.algebra import Composition, Residual, Weight, as_composition
 from steer.algebra._site import EMBED
 from steer.engine import Batch, HooksEngine
@@ -134,8 +134,9 @@ def _slopes(
     scope = next(iter(candidates[0].composition.parts.values())).scope
     weights = _on_weights(candidates)
     slopes = torch.zeros(len(candidates), len(scores), len(batch.ids), dtype=torch.float64)
-    shown = None if progress else True
-    with tqdm(total=len(batch.ids), desc=f"screen: {what}", unit="text", disable=shown) as bar:
+    with progress_bar(
+        progress=progress, total=len(batch.ids), desc=f"screen: {what}", unit="text"
+    ) as bar:
         for found in text_gradients(model.architecture, batch, layers, scope, scores, weights):
             for k, one in enumerate(found):
                 slopes[:, k, one.row] = _of_text(candidates, one, layers, weights)

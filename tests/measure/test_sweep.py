@@ -252,7 +252,8 @@ def test_the_bar_moves_while_settings_are_computed_together(monkeypatch) -> None
             moved.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(sys.modules["steer.measure._run"], "tqdm", Bar)
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     sweep(model(), vector(1), pairs(), torch.linspace(0, 1, 60), max_tokens=64)
     assert sum(moved) == 60
     assert max(moved) < 40

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from dataclasses import replace
 
 import pytest
@@ -199,7 +200,10 @@ def test_what_overflows_or_has_no_objective_is_never_chosen(lm, knobs, asked, ho
         choose(lm, huge, asked, objective=lambda measured: "good", **options)
 
 
-def test_the_bar_knows_how_many_settings_there_are(lm, knobs, asked, capsys) -> None:
+def test_the_bar_knows_how_many_settings_there_are(lm, knobs, asked, capsys, monkeypatch) -> None:
+    choose(lm, knobs, asked, progress=True, neutral=None, budget=6)
+    assert capsys.readouterr().err == "", "a bar was written where nobody watches"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     choose(lm, knobs, asked, progress=True, neutral=None)
     assert "25/25" in capsys.readouterr().err
     choose(lm, knobs, asked, progress=True, neutral=None, budget=6)
