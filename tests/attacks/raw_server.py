@@ -17,8 +17,12 @@ def completion(content: str) -> bytes:
 
 
 def head(length: int, *lines: str, status: str = "200 OK") -> bytes:
-    """The head of a reply whose body has that many bytes."""
-    fields = [f"HTTP/1.1 {status}", "content-type: application/json", *lines]
+    """The head of a reply whose body has that many bytes, the last one of its connection.
+
+    Without `connection: close` a client may send its next request on a connection that the server
+    is closing, and read a reset.
+    """
+    fields = [f"HTTP/1.1 {status}", "content-type: application/json", "connection: close", *lines]
     return "\r\n".join([*fields, f"content-length: {length}", "", ""]).encode()
 
 
