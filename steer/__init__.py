@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         mean_difference,
         packing_report,
         palrs,
+        preference_gradient,
         record,
         routing_accuracy,
     )
@@ -105,6 +106,7 @@ __all__ = [
     "packing_report",
     "palrs",
     "preference",
+    "preference_gradient",
     "preference_tune",
     "record",
     "routing_accuracy",
@@ -131,6 +133,7 @@ _NAMES = {
         "mean_difference",
         "packing_report",
         "palrs",
+        "preference_gradient",
         "record",
         "routing_accuracy",
     ),
