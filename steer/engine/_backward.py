@@ -48,8 +48,7 @@ class Backward:
         if torch.compiler.is_compiling():
             return
         for steering in self._stack():
-            if steering.merging is not None:
-                steering.merging.check()
+            steering.merging.check()
         self._graded, self._again, self._inner = torch.is_grad_enabled(), False, False
         if not self._graded and _inside_checkpoint():
             _warn_of_reentrant()
@@ -69,7 +68,7 @@ class Backward:
             return [
                 (steering, steering.composition)
                 for steering in self._stack()
-                if again or steering.merging is not None or (inner and steering.patches)
+                if again or steering.merging.names or (inner and steering.patches)
             ]
 
         if was := needed():

@@ -55,7 +55,7 @@ class HooksEngine(Engine):
             if any(isinstance(site, Weight) for site in composition.sites):
                 with injector.without_hooks():
                     found = plan(composition, self.architecture, weights)
-            merging = Merging(self.architecture.model, found.merged) if found.merged else None
+            merging = Merging(self.architecture.model, found.merged)
             steering = Steering(composition, found.units, injector, markers, merging, weights)
             steering.enter()
             undo.pop_all()

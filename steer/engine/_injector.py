@@ -223,8 +223,7 @@ class Injector:
         for steering in stack:
             for module, patch in steering.patches:
                 replace(module, "forward", patch(module.forward), self._restore.append)
-            if steering.merging is not None:
-                guard(model, steering.merging.names, self._restore.append)
+            guard(model, steering.merging.names, self._restore.append)
         for layer in sorted({layer for steering in stack for layer in steering.layers}):
             block = self._blocks[max(layer, 0)]()
             if block is not None:

@@ -47,7 +47,7 @@ class Steering:
         units: Sequence[HookSite],
         home: Home,
         markers: Mapping[str, Marker],
-        merging: Merging | None,
+        merging: Merging,
         weights: WeightMode,
     ) -> None:
         self.composition, self.weights = composition, weights
@@ -84,9 +84,8 @@ class Steering:
             undo.callback(self._home.settle)
             undo.callback(self._home.leave, self)
             self._home.enter(self)
-            if self.merging is not None:
-                undo.callback(self.merging.leave)
-                self.merging.enter(self.composition)
+            undo.callback(self.merging.leave)
+            self.merging.merge(self.composition)
             undo.pop_all()
 
     @outliving()
@@ -95,9 +94,8 @@ class Steering:
         check_held(composition, self._held)
         before = self.composition
         with ExitStack() as undo:
-            if self.merging is not None:
-                undo.callback(self.merging.update, before)
-                self.merging.update(composition)
+            undo.callback(self.merging.merge, before)
+            self.merging.merge(composition)
             undo.callback(self._write, before)
             self._write(composition)
             undo.pop_all()
@@ -107,8 +105,7 @@ class Steering:
         """Stop injecting; a second call does nothing."""
         with ExitStack() as leaving:  # all of it, also if a part of it fails
             leaving.callback(self._home.settle)
-            if self.merging is not None:
-                leaving.callback(self.merging.leave)
+            leaving.callback(self.merging.leave)
             leaving.callback(self._home.leave, self)
 
     # -- at work ---------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def _write_shard(
     for name, entry in sorted(table.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
         if added := deltas.get(name):
-            for _, block in rounded_blocks(base.tensor(name), added, name=name):
+            for block in rounded_blocks(base.tensor(name), added, name=name):
                 target.write(tensor_bytes(block))
         else:
             _copy(source, begin + start, stop - start, target)
@@ -200,13 +200,6 @@ def _check_target(target: Path) -> None:
             found="a folder that is not empty" if target.is_dir() else "a file",
             expected="a new or empty folder",
             do="choose another folder, or remove this one",
-        )
-    if not target.parent.is_dir():
-        raise MergeError(
-            f"{target}: its parent folder does not exist",
-            found=f"no folder {target.parent}",
-            expected="a folder to write into",
-            do=f"mkdir -p {target.parent}",
         )
 
 

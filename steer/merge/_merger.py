@@ -5,14 +5,12 @@ import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from steer.algebra import Term
-from steer.errors import BusyModelError, MergeError
-from steer.merge._parameters import Mark, check_disjoint, check_writable
-from steer.merge._pristine import Pristine, Spill, secured
-from steer.merge._rounding import rounded, rounded_blocks
+from steer.errors import MergeError
+from steer.merge._parameters import Merged, check_disjoint, check_writable
+from steer.merge._pristine import secured
 
 Deltas = Sequence[tuple[str, Term, float]]
 
@@ -21,18 +19,11 @@ _MERGERS: "weakref.WeakKeyDictionary[nn.Module, Merger]" = weakref.WeakKeyDictio
 
 
 def merger_of(model: nn.Module) -> "Merger":
-    """Return the one merger of a model; it is created on first use.
-
-    Args:
-        model: The causal model, or a PEFT wrapper around it.
-    """
+    """Return the one merger of a causal model, inside a PEFT wrapper or not; made on first use."""
     inner = getattr(model, "get_base_model", None)
     model = inner() if callable(inner) else model
     with _LOCK:
-        merger = _MERGERS.get(model)
-        if merger is None:
-            merger = _MERGERS[model] = Merger(model)
-        return merger
+        return _MERGERS.get(model) or _MERGERS.setdefault(model, Merger(model))
 
 
 class Merger:
@@ -50,86 +41,51 @@ class Merger:
     A write by anyone else to a merged parameter (an optimizer, a conversion) belongs neither to the
     pristine value nor to a setting. The next change or `check` refuses it; when the last setting
     leaves, it is dropped with a warning.
-
-    Args:
-        model: The causal model.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = weakref.ref(model)
-        self._entries: dict[object, tuple[tuple[str, Term, float], ...]] = {}
-        self._pristine: dict[str, Pristine] = {}
-        self._marks: dict[str, Mark] = {}
-        self._unfinished: set[str] = set()  # hold neither their setting nor pristine values
-        self._owner: int | None = None
+        self._entries: dict[object, Deltas] = {}
+        self._merged: dict[str, Merged] = {}
         self._lock = threading.Lock()
-
-    @property
-    def disk_bytes(self) -> int:
-        """The current size in bytes of the temporary files that hold pristine weights."""
-        spills = {id(p.source): p.source for p in self._pristine.values()}
-        return sum(spill.size for spill in spills.values() if isinstance(spill, Spill))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters that hold merged values, including those that could not be restored."""
-        return tuple(self._pristine)
+        return tuple(self._merged)
 
-    def enter(self, key: object, deltas: Deltas) -> None:
-        """Merge a setting.
-
-        Args:
-            key: Identifies the setting for `update` and `leave`.
-            deltas: Tuples of a parameter name, a term of its shape, and a coefficient; terms with
-                the same name add up.
+    def merge(self, key: object, deltas: Deltas) -> None:
+        """Merge a setting: terms by parameter name; those of an earlier one of this key go.
 
         Raises:
-            MergeError: The key is in use, a parameter does not exist, cannot be written or was
-                changed while it was merged, a term does not fit, or a sum exceeds the range of the
-                parameter's dtype. The model is unchanged then.
-            BusyModelError: Another thread has merged into this model.
+            MergeError: A parameter does not exist, cannot be written or was changed while it was
+                merged, a term does not fit, or a sum exceeds the range of the parameter's dtype.
+                The model is unchanged then.
         """
+        deltas = tuple(deltas)
         with self._lock:
-            self._claim()
-            if key in self._entries:
-                raise MergeError(
-                    "this setting is merged already",
-                    found=f"the key {key!r}",
-                    expected="a key that is not in use",
-                    do="call update, or leave first",
-                )
-            self._change(key, tuple(deltas))
-
-    def update(self, key: object, deltas: Deltas) -> None:
-        """Replace the deltas of a setting.
-
-        Args:
-            key: The key given to `enter`.
-            deltas: As for `enter`.
-
-        Raises:
-            MergeError: As for `enter`, or there is no such key. The model is unchanged then.
-            BusyModelError: As for `enter`.
-        """
-        with self._lock:
-            self._claim()
-            if key not in self._entries:
-                raise MergeError(
-                    "there is no such setting to update",
-                    found=f"the key {key!r}",
-                    expected=f"one of {list(self._entries)!r}",
-                    do="call enter first",
-                )
-            self._change(key, tuple(deltas))
+            before = self._entries.get(key, ())
+            touched = _names((*before, *deltas))
+            unfinished = any(m.unfinished for n, m in self._merged.items() if n in touched)
+            if deltas == before and not unfinished:
+                return
+            self._refuse_changed(touched)
+            try:
+                self._secure(touched)
+                self._entries[key] = deltas
+                self._write(touched)
+            except BaseException:
+                self._entries[key] = before
+                self._write([name for name in touched if name in self._merged])
+                raise
+            finally:
+                self._release()
 
     def leave(self, key: object) -> None:
         """Take a setting out; does nothing if it is not merged or the model is gone.
 
         A parameter that was converted to another dtype meanwhile gets its pristine value in that
         dtype. Other writes to merged parameters are dropped with a warning.
-
-        Args:
-            key: The key given to `enter`.
 
         Raises:
             MergeError: The checkpoint with the pristine weights was written to, or a parameter was
@@ -142,112 +98,73 @@ class Merger:
                 return
             names = _names(self._entries[key])
             dropped = self._foreign(names)
+            del self._entries[key]
             try:
-                self._entries.pop(key)
                 self._write(names)
             except MergeError:
                 raise
             except BaseException:  # an interrupt: write again, then pass it on
-                self._entries.pop(key, None)
                 self._write(names)
                 raise
             finally:
                 self._release()
         if dropped:
-            warnings.warn(_dropped(dropped), stacklevel=2)
+            warnings.warn(
+                f"{len(dropped)} parameter(s), such as {dropped[0]}, were written to while they "
+                "were merged. The writes are dropped and the unmerged values restored. To train a "
+                "model while it is steered, use weights='hook', which leaves parameters unchanged.",
+                stacklevel=2,
+            )
 
     def check(self) -> None:
         """Refuse to continue if anyone else has changed a merged parameter.
 
         It reads values only where address or version changed, so it is cheap before every forward.
-
-        Raises:
-            MergeError: A merged parameter was written to, or converted.
         """
-        touched = [name for name, mark in self._marks.items() if not mark.untouched]
+        touched = [name for name, merged in self._merged.items() if not merged.untouched]
         if touched:
             with self._lock:
                 self._refuse_changed(touched)
-                parameters = dict(self._alive().named_parameters())
-                self._marks |= {name: Mark.of(parameters[name]) for name in touched}
+                parameters = self._parameters()
+                for name in touched:
+                    self._merged[name].note(parameters[name])
 
-    def _claim(self) -> None:
-        me = threading.get_ident()
-        if self._entries and self._owner != me:
-            raise BusyModelError(
-                "another thread has merged into this model",
-                found=f"thread {self._owner}",
-                expected="one thread per merged model",
-                do="use one copy of the model per thread",
-            )
-        self._owner = me
-
-    def _change(self, key: object, deltas: tuple[tuple[str, Term, float], ...]) -> None:
-        """Replace one entry and rewrite its parameters; on any error, restore the state before."""
-        before = self._entries.get(key)
-        touched = _names((*(before or ()), *deltas))
-        if deltas == before and self._unfinished.isdisjoint(touched):
-            return
-        self._refuse_changed(touched)
-        try:
-            self._secure(touched)
-            self._entries[key] = deltas
-            self._write(touched)
-        except BaseException:
-            self._entries.pop(key, None)
-            if before is not None:
-                self._entries[key] = before
-            self._write([name for name in touched if name in self._pristine])
-            raise
-        finally:
-            self._release()
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        model = self._model()
+        return {} if model is None else dict(model.named_parameters())
 
     def _secure(self, names: Iterable[str]) -> None:
         """Save the values of parameters that are not merged yet."""
-        model = self._alive()
-        parameters = dict(model.named_parameters())
-        new = [name for name in names if name not in self._pristine]
-        check_writable(model, parameters, new)
-        held = [name for name in self._pristine if name in parameters]
-        check_disjoint({name: parameters[name] for name in (*held, *new)})
-        self._pristine |= secured(model, {name: parameters[name] for name in new})
+        parameters = self._parameters()
+        names = [name for name in names if name not in self._merged]
+        check_writable(parameters, names)
+        check_disjoint({n: p for n, p in parameters.items() if n in self._merged or n in names})
+        for name, pristine in secured(self._model(), {n: parameters[n] for n in names}).items():
+            self._merged[name] = Merged(name, pristine, parameters[name])
 
     def _write(self, names: Sequence[str]) -> None:
         """Write pristine values plus all entries; after all parameters, raise the first error."""
-        parameters = dict(self._alive().named_parameters())
+        parameters = self._parameters()
         errors = []
-        self._unfinished.update(names)
+        for name in names:
+            self._merged[name].unfinished = True
         for name in names:
             try:
-                self._write_one(name, parameters.get(name))
+                self._merged[name].write(parameters.get(name), self._added_to(name))
             except MergeError as error:
                 errors.append(error)
-            else:
-                self._unfinished.discard(name)
-        done = [name for name in names if name in parameters and name not in self._unfinished]
-        self._marks |= {name: Mark.of(parameters[name]) for name in done}
         if errors:
             raise errors[0]
 
     def _changed(self, names: Iterable[str]) -> list[str]:
         """Return the parameters whose merged values anyone else has changed."""
-        model = self._model()
-        parameters = {} if model is None else dict(model.named_parameters())
-        known = self._marks.keys() & self._pristine.keys() & parameters.keys()
-        marked = [name for name in names if name in known]
-        return [name for name in marked if not self._holds(name, parameters[name])]
-
-    def _holds(self, name: str, parameter: Tensor) -> bool:
-        """Return whether a parameter holds its merged values; after a write, compare all."""
-        mark, pristine = self._marks[name], self._pristine[name].checked()
-        if parameter.shape != pristine.shape or not mark.holds(parameter):
-            return False
-        if not mark.written(parameter):
-            return True
-        with torch.no_grad():
-            expected = torch.empty_like(parameter, device="cpu")
-            _fill(expected, pristine, self._deltas_at(name), name)
-            return torch.equal(expected, parameter.detach().cpu())
+        parameters = self._parameters()
+        known = [name for name in names if name in self._merged and name in parameters]
+        return [
+            name
+            for name in known
+            if self._merged[name].changed(parameters[name], self._added_to(name))
+        ]
 
     def _refuse_changed(self, names: Iterable[str]) -> None:
         if changed := self._changed(names):
@@ -261,82 +178,24 @@ class Merger:
             )
 
     def _foreign(self, names: Iterable[str]) -> list[str]:
-        """Return the parameters with values that anyone else has written."""
+        """Return the parameters with values of their own dtype that anyone else has written."""
         try:
             changed = self._changed(names)
         except MergeError:  # the unmerged weights are lost; restoring them raises
             return []
-        get = self._alive().get_parameter
-        return [name for name in changed if get(name).dtype == self._pristine[name].tensor.dtype]
+        parameters = self._parameters()
+        return [n for n in changed if parameters[n].dtype == self._merged[n].pristine.tensor.dtype]
 
-    def _deltas_at(self, name: str) -> list[tuple[Term, float]]:
+    def _added_to(self, name: str) -> list[tuple[Term, float]]:
         entries = self._entries.values()
         return [(term, c) for own in entries for other, term, c in own if other == name]
 
-    def _write_one(self, name: str, parameter: Tensor | None) -> None:
-        pristine = self._pristine[name].checked()
-        deltas = self._deltas_at(name)
-        if (
-            parameter is None
-            or parameter.shape != pristine.shape
-            or (deltas and parameter.dtype != pristine.dtype)
-        ):
-            raise _converted(name, parameter, pristine)
-        with torch.inference_mode(parameter.is_inference()), torch.no_grad():
-            _fill(parameter.detach(), pristine, deltas, name)
-
     def _release(self) -> None:
         """Drop pristine values that were restored and that no entry needs."""
+        self._entries = {key: deltas for key, deltas in self._entries.items() if deltas}
         needed = {name for deltas in self._entries.values() for name, _, _ in deltas}
-        needed |= self._unfinished
-        self._pristine = {name: p for name, p in self._pristine.items() if name in needed}
-        self._marks = {name: mark for name, mark in self._marks.items() if name in needed}
-
-    def _alive(self) -> nn.Module:
-        model = self._model()
-        if model is None:
-            raise MergeError(
-                "the model is gone",
-                found="a merger whose model was deleted",
-                expected="a model that lives as long as its settings",
-                do="keep a reference to the model",
-            )
-        return model
-
-
-def _dropped(names: Sequence[str]) -> str:
-    return (
-        f"{len(names)} parameter(s), such as {names[0]}, were written to while they were merged. "
-        "The writes are dropped and the unmerged values restored. To train a model while it is "
-        "steered, use weights='hook', which leaves parameters unchanged."
-    )
+        self._merged = {n: m for n, m in self._merged.items() if n in needed or m.unfinished}
 
 
 def _names(deltas: Iterable[tuple[str, Term, float]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, _, _ in deltas))
-
-
-def _fill(
-    parameter: Tensor, pristine: Tensor, deltas: Sequence[tuple[Term, float]], name: str
-) -> None:
-    """Write pristine values plus deltas into a parameter, block by block if it is contiguous."""
-    if not any(coefficient for _, coefficient in deltas):
-        parameter.copy_(pristine)
-    elif parameter.is_contiguous():
-        flat = parameter.view(-1)
-        for start, block in rounded_blocks(pristine, deltas, name=name):
-            flat[start : start + len(block)].copy_(block)
-    else:
-        parameter.copy_(rounded(pristine, deltas, name=name))
-
-
-def _converted(name: str, parameter: Tensor | None, pristine: Tensor) -> MergeError:
-    here = "no such parameter"
-    if parameter is not None:
-        here = f"shape {tuple(parameter.shape)}, {parameter.dtype}"
-    return MergeError(
-        f"{name}: the model was changed while it was merged",
-        found=here,
-        expected=f"shape {tuple(pristine.shape)}, {pristine.dtype}",
-        do="convert or resize the model before merging, or load it again",
-    )

@@ -1,75 +1,90 @@
-"""Parameters that merging writes in place: which can be written, and whether anyone else did."""
+"""Parameters that are merged into: which can be, and whether anyone else wrote to them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Int
+from torch import Tensor
 
+from steer.algebra import Term
 from steer.errors import MergeError
+from steer.merge._pristine import Pristine
+from steer.merge._rounding import fill
 from steer.network._fingerprint import sampled
 from steer.network._parameters.layout import FLOATS
 
+Added = Sequence[tuple[Term, float]]
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Mark:
-    """The state of a parameter just after it was merged, to detect writes by others.
+
+class Merged:
+    """A parameter that is merged into: its pristine values, and its state when it was written.
 
     The version counter of torch counts in-place operations. Writes that bypass it (`.data`, kernels
-    of other libraries) show in a sample of the values, and a conversion in a new address: the mark
-    keeps the memory alive, so that nothing else can take that address.
+    of other libraries) show in a sample of the values, and a conversion in a new address: the
+    memory is kept alive, so that nothing else can take that address.
     """
 
-    parameter: Tensor
-    version: int | None
-    memory: Tensor
-    sample: bytes
+    def __init__(self, name: str, pristine: Pristine, parameter: Tensor) -> None:
+        self.name, self.pristine = name, pristine
+        self.unfinished = False  # whether it holds neither its setting nor pristine values
+        self.note(parameter)
 
-    @classmethod
-    def of(cls, parameter: Tensor) -> "Mark":
-        """Return the mark of a parameter as it is now."""
-        memory = parameter.detach()
-        return cls(parameter, _version(parameter), memory, sampled(memory))
+    def note(self, parameter: Tensor) -> None:
+        """Remember a parameter as it is now."""
+        self._parameter, self._memory = parameter, parameter.detach()
+        self._version, self._sample = _version(parameter), sampled(self._memory)
 
     @property
     def untouched(self) -> bool:
-        """Whether address and version are unchanged; no value is read."""
-        p = self.parameter
-        return p.data_ptr() == self.memory.data_ptr() and _version(p) == self.version
+        """Whether address and version are those of the last write; no value is read."""
+        p = self._parameter
+        return p.data_ptr() == self._memory.data_ptr() and _version(p) == self._version
 
-    def holds(self, parameter: Tensor) -> bool:
-        """Return whether a parameter has the dtype and the sampled values of the mark."""
-        same_dtype = parameter.dtype == self.memory.dtype
-        return same_dtype and sampled(parameter.detach()) == self.sample
+    def changed(self, parameter: Tensor, added: Added) -> bool:
+        """Return whether anyone else has changed the values; after a write, compare all."""
+        pristine, values = self.pristine.checked(), parameter.detach()
+        same = values.shape == pristine.shape and values.dtype == self._memory.dtype
+        if not same or sampled(values) != self._sample:
+            return True
+        if parameter is self._parameter and _version(parameter) == self._version:
+            return False
+        expected = torch.empty_like(values, device="cpu")
+        fill(expected, pristine, added, self.name)
+        return not torch.equal(expected, values.cpu())
 
-    def written(self, parameter: Tensor) -> bool:
-        """Return whether the version counter shows a write since, or the parameter is another."""
-        return parameter is not self.parameter or _version(parameter) != self.version
+    def write(self, parameter: Tensor | None, added: Added) -> None:
+        """Write the pristine values plus what is added; none is added to a converted parameter."""
+        pristine = self.pristine.checked()
+        if (
+            parameter is None
+            or parameter.shape != pristine.shape
+            or (added and parameter.dtype != pristine.dtype)
+        ):
+            here = parameter is not None and f"shape {tuple(parameter.shape)}, {parameter.dtype}"
+            raise MergeError(
+                f"{self.name}: the model was changed while it was merged",
+                found=here or "no such parameter",
+                expected=f"shape {tuple(pristine.shape)}, {pristine.dtype}",
+                do="convert or resize the model before merging, or load it again",
+            )
+        with torch.inference_mode(parameter.is_inference()), torch.no_grad():
+            fill(parameter.detach(), pristine, added, self.name)
+        self.note(parameter)
+        self.unfinished = False
 
 
 def _version(parameter: Tensor) -> int | None:
     return None if parameter.is_inference() else parameter._version
 
 
-def same_bits(left: Tensor, right: Tensor) -> bool:
-    """Return whether two tensors have the same dtype, shape and bits."""
-    if left.dtype != right.dtype or left.shape != right.shape:
-        return False
-    bits = (tensor.detach().cpu().reshape(-1).view(torch.uint8) for tensor in (left, right))
-    return torch.equal(*bits)
-
-
-def check_writable(
-    model: nn.Module, parameters: Mapping[str, Tensor], names: Sequence[str]
-) -> None:
+def check_writable(parameters: Mapping[str, Tensor], names: Sequence[str]) -> None:
     """Refuse parameters that do not exist or whose values cannot be written."""
     for name in names:
-        if name not in parameters:
-            raise _unknown(model, name)
-        parameter = parameters[name]
-        found = None
-        if parameter.is_meta:
+        parameter, found = parameters.get(name), None
+        if parameter is None:
+            found = "no such parameter, or one that is tied to another name"
+        elif parameter.is_meta:
             found = "no data: it is offloaded, or on the meta device"
         elif parameter.dtype not in FLOATS or type(parameter.data) is not Tensor:
             found = f"{type(parameter.data).__name__} of {parameter.dtype}"
@@ -82,64 +97,29 @@ def check_writable(
             )
 
 
-def _unknown(model: nn.Module, name: str) -> MergeError:
-    every = dict(model.named_parameters(remove_duplicate=False))
-    if name in every:
-        tied = next(other for other, p in model.named_parameters() if p is every[name])
-        return MergeError(
-            f"{name} is tied to {tied}",
-            found=f"a delta for {name}",
-            expected="tied weights once, under the first of their names",
-            do=f"put the delta at {tied}; it acts wherever the parameter is used",
-        )
-    return MergeError(
-        f"the model has no parameter {name}",
-        found=f"{len(every)} parameters, such as {', '.join(list(every)[:3])}",
-        expected="a name from model.named_parameters()",
-        do="check that the vector was made for this model",
-    )
-
-
 def check_disjoint(parameters: Mapping[str, Tensor]) -> None:
     """Refuse parameters that share memory: writing one would change the other."""
-    groups: dict[tuple[str, int], list[str]] = {}
+    groups: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for name, p in parameters.items():
         if p.numel():
             key = (str(p.device), p.untyped_storage().data_ptr())
-            groups.setdefault(key, []).append(name)
-    for names in groups.values():
-        own = sorted(names, key=lambda name: parameters[name].storage_offset())
-        apart = all(_end(parameters[a]) <= _start(parameters[b]) for a, b in pairwise(own))
-        if not apart or not all(parameters[name].is_contiguous() for name in own):
-            _check_elements(parameters, own)
-
-
-def _start(p: Tensor) -> int:
-    return int(p.storage_offset()) * p.element_size()
-
-
-def _end(p: Tensor) -> int:
-    last = sum((size - 1) * stride for size, stride in zip(p.shape, p.stride(), strict=True))
-    return (int(p.storage_offset()) + last + 1) * p.element_size()
-
-
-def _check_elements(parameters: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Refuse parameters of one storage that hold an element of it twice."""
-    first = parameters[names[0]]
-    taken = torch.zeros(first.untyped_storage().nbytes() // first.element_size(), dtype=torch.bool)
-    count = 0
-    for name in names:
-        p = parameters[name]
-        expanded = any(
-            size > 1 and stride == 0 for size, stride in zip(p.shape, p.stride(), strict=True)
-        )
-        if not expanded:
-            taken.as_strided(p.shape, p.stride(), p.storage_offset()).fill_(True)
-        count += p.numel()
-        if expanded or int(taken.sum()) != count:
+            groups.setdefault(key, []).append((p.data_ptr(), name))
+    for members in groups.values():
+        own = [parameters[name] for _, name in sorted(members)]
+        apart = all(a.data_ptr() + a.nbytes <= b.data_ptr() for a, b in pairwise(own))
+        if apart and all(p.is_contiguous() for p in own):
+            continue
+        taken = torch.cat([_elements(p) for p in own])
+        if len(taken.unique()) < len(taken):
             raise MergeError(
-                f"{name} shares memory with another parameter, or with itself",
-                found=f"shape {tuple(p.shape)}, strides {p.stride()}",
+                f"{members[-1][1]} shares memory with another parameter, or with itself",
+                found=f"{len(taken)} elements of {', '.join(name for _, name in members)}",
                 expected="elements of its own, or one parameter object for tied weights",
                 do="clone the parameter, or tie it by assigning the same nn.Parameter",
             )
+
+
+def _elements(p: Tensor) -> Int[Tensor, " element"]:
+    """Return where each element of a tensor lies in its storage."""
+    every = torch.arange(p.untyped_storage().nbytes() // p.element_size())
+    return every.as_strided(p.shape, p.stride(), p.storage_offset()).reshape(-1)

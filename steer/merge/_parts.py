@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from steer.algebra import Vector, Weight, compose
 from steer.algebra._coefficients import number
 from steer.algebra._file.file import inspect_header
 from steer.errors import CheckpointError, CompositionError, MergeError
-from steer.merge._parameters import same_bits
+from steer.merge._pristine import same_bits
 from steer.merge._rounding import Delta, Difference
 from steer.network import Checkpoint
 from steer.network._compatibility import (
@@ -36,26 +37,17 @@ def paired(parts: Sequence[tuple[Given, float]]) -> list[tuple[Given, float]]:
 
 def _pair(part: object) -> tuple[Given, float]:
     pair = tuple(part) if isinstance(part, tuple | list) else ()
-    if len(pair) != 2 or not isinstance(pair[0], Vector | str | Path):
-        raise MergeError(
-            "a part to merge must be a pair",
-            found=f"{type(part).__name__} {part!r}"[:120],
-            expected="a vector, a file, a folder or an id, and its coefficient",
-            do="pass pairs: merge_checkpoint(model, [(vector, 0.8)], out)",
-        )
-    given, coefficient = pair
-    try:
-        found = number(coefficient)
-    except CompositionError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise MergeError(
-            "a coefficient must be a finite number",
-            found=f"{type(coefficient).__name__} {coefficient!r}"[:120],
-            expected="a finite number",
-            do="pass a number such as 0.8; strings are not converted",
-        )
-    return given, found
+    with suppress(CompositionError):
+        if len(pair) == 2 and isinstance(pair[0], Given):
+            coefficient = number(pair[1])
+            if math.isfinite(coefficient):
+                return pair[0], coefficient
+    raise MergeError(
+        "a part to merge must be a pair with a finite number",
+        found=f"{type(part).__name__} {part!r}"[:120],
+        expected="a vector, a file, a folder or an id, and its coefficient",
+        do="pass pairs: merge_checkpoint(model, [(vector, 0.8)], out); strings are not converted",
+    )
 
 
 def opened(part: Given) -> Mergeable:

@@ -1,8 +1,8 @@
 """The unmerged weights of a merged model, kept in mapped files.
 
 A parameter with the bits of the checkpoint that it was loaded from needs no copy. The others go to
-one temporary file per entry. It has no name, so that the system
-frees its space however the process ends.
+one temporary file per entry. It has no name, so that the system frees its space however the process
+ends.
 """
 
 import logging
@@ -13,15 +13,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor, nn
 
 from steer.errors import CheckpointError, MergeError
-from steer.merge._parameters import same_bits
 from steer.network import Checkpoint
-from steer.store import accessing
 from steer.store._container import tensor_bytes
 
 _LOG = logging.getLogger(__name__)
@@ -61,34 +58,37 @@ class Stamp:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Spill:
-    """A temporary file of some bytes."""
-
-    size: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class Pristine:
     """The unmerged values of a parameter: a view of a mapped file."""
 
     tensor: Tensor
-    source: Stamp | Spill
+    stamp: Stamp | None = None  # of a checkpoint
 
     def checked(self) -> Tensor:
         """Return the values, after checking that the file was not written to."""
-        if isinstance(self.source, Stamp):
-            self.source.check()
+        if self.stamp is not None:
+            self.stamp.check()
         return self.tensor
 
 
-def secured(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
+def same_bits(left: Tensor, right: Tensor) -> bool:
+    """Return whether two tensors have the same dtype, shape and bits."""
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    bits = (tensor.detach().cpu().reshape(-1).view(torch.uint8) for tensor in (left, right))
+    return torch.equal(*bits)
+
+
+def secured(model: nn.Module | None, parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
     """Return the current values of parameters, kept in files."""
     found = _in_checkpoint(model, parameters)
     rest = {name: p for name, p in parameters.items() if name not in found}
     return {**found, **(_spilled(rest) if rest else {})}
 
 
-def _in_checkpoint(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
+def _in_checkpoint(
+    model: nn.Module | None, parameters: Mapping[str, Tensor]
+) -> dict[str, Pristine]:
     """Return the parameters whose bits are those of the model's checkpoint."""
     folder = _folder(model)
     if folder is None:
@@ -110,7 +110,7 @@ def _in_checkpoint(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[s
     return found
 
 
-def _folder(model: nn.Module) -> Path | None:
+def _folder(model: nn.Module | None) -> Path | None:
     """Return the local folder that a model was loaded from, if its configuration names one."""
     config = getattr(model, "config", None)
     name = getattr(config, "_name_or_path", None)
@@ -131,35 +131,22 @@ def _folder(model: nn.Module) -> Path | None:
 
 def _spilled(parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
     """Write parameters to a temporary file and map it."""
-    offsets, size = {}, 0
-    for name, p in parameters.items():
-        offsets[name] = size
-        size += -(-max(p.numel() * p.element_size(), 1) // _ALIGNMENT) * _ALIGNMENT
-    with accessing("the folder for temporary files", MergeError):
-        folder = tempfile.gettempdir()
-        if shutil.disk_usage(folder).free < size:
-            raise _no_space(folder, size)
-    _LOG.info("keeping %d unmerged weights in a temporary file of %d bytes", len(offsets), size)
+    folder, size = tempfile.gettempdir(), sum(p.nbytes for p in parameters.values())
+    if shutil.disk_usage(folder).free < size:
+        raise _no_space(folder, size)
+    _LOG.info("keeping %d unmerged weights in a file of %d bytes", len(parameters), size)
+    offsets = {}
     try:
         with tempfile.TemporaryFile(prefix="steer-") as file:
-            _write(file, parameters, offsets, size)
-            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+            for name, parameter in parameters.items():
+                offsets[name] = file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
+                file.write(tensor_bytes(parameter))
+            file.truncate(file.tell() + 1)  # nothing of length 0 can be mapped
+            file.flush()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise _no_space(folder, size) from error
-    spill = Spill(size)
-    return {
-        name: Pristine(_view(mapped, offsets[name], p), spill) for name, p in parameters.items()
-    }
-
-
-def _write(
-    file: IO[bytes], parameters: Mapping[str, Tensor], offsets: Mapping[str, int], size: int
-) -> None:
-    for name, parameter in parameters.items():
-        file.seek(offsets[name])
-        file.write(tensor_bytes(parameter))
-    file.truncate(size)
-    file.flush()
+    return {name: Pristine(_view(mapped, offsets[name], p)) for name, p in parameters.items()}
 
 
 def _view(mapped: mmap.mmap, offset: int, like: Tensor) -> Tensor:

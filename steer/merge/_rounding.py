@@ -10,7 +10,6 @@ from torch import Tensor
 
 from steer.algebra import Dense, LowRank, Term
 from steer.errors import MergeError
-from steer.network._parameters.layout import FLOATS
 
 _BLOCK = 2**16  # elements: half a MB in float64, which stays in the cache
 
@@ -36,16 +35,28 @@ def rounded(
 ) -> Float[Tensor, "..."]:
     """Return what `rounded_blocks` yields as one new tensor on the CPU, of the base's shape."""
     out = torch.empty(base.shape, dtype=base.dtype)
-    flat = out.view(-1)
-    for start, block in rounded_blocks(base, deltas, name=name):
-        flat[start : start + len(block)] = block
+    fill(out, base, deltas, name)
     return out
+
+
+def fill(
+    out: Float[Tensor, "..."], base: Tensor, deltas: Sequence[tuple[Delta, float]], name: str
+) -> None:
+    """Write what `rounded_blocks` yields into a tensor, block by block if it is contiguous."""
+    if not any(coefficient for _, coefficient in deltas):
+        out.copy_(base)
+    elif out.is_contiguous():
+        blocks = rounded_blocks(base, deltas, name=name)
+        for part, block in zip(out.view(-1).split(_BLOCK), blocks, strict=False):
+            part.copy_(block)
+    else:
+        out.copy_(rounded(base, deltas, name=name))
 
 
 def rounded_blocks(
     base: Float[Tensor, "..."], deltas: Sequence[tuple[Delta, float]], *, name: str = "a parameter"
-) -> Iterator[tuple[int, Float[Tensor, " element"]]]:
-    r"""Yield base + Σ λ·Δ in flat blocks on the CPU, each with the index of its first element.
+) -> Iterator[Float[Tensor, " element"]]:
+    r"""Yield base + Σ λ·Δ in flat blocks on the CPU.
 
     .. math:: W' = \operatorname{cast}(W + \sum_k \lambda_k \Delta_k)
 
@@ -55,12 +66,10 @@ def rounded_blocks(
     only, the blocks have the bits of the base.
 
     Raises:
-        MergeError: The dtype is not a float of 16 to 64 bits, a shape differs, a coefficient or an
-            element is not finite, or a sum exceeds the largest number of the dtype.
+        MergeError: A shape differs, or a sum is not finite in the dtype of the base.
     """
-    _check(base, deltas, name)
+    readers = [(c, _reader(delta, base, name)) for delta, c in deltas if c]
     flat = base.detach().cpu().reshape(-1)
-    readers = [(coefficient, _reader(delta)) for delta, coefficient in deltas if coefficient]
     for start in range(0, len(flat), _BLOCK):
         block = flat[start : start + _BLOCK]
         if readers:
@@ -69,16 +78,25 @@ def rounded_blocks(
                 total.add_(read(start, start + len(block)).mul_(coefficient))
             block = total.to(base.dtype)
             _check_finite(block, total, name)
-        yield start, block
+        yield block
 
 
-def _reader(delta: Delta) -> Callable[[int, int], Float[Tensor, " element"]]:
+def _reader(
+    delta: Delta, base: Tensor, name: str
+) -> Callable[[int, int], Float[Tensor, " element"]]:
     """Return a function that gives a range of a delta's elements as a new float64 tensor."""
+    if delta.shape != tuple(base.shape):
+        raise MergeError(
+            f"{name}: a delta has another shape",
+            found=f"shape {delta.shape}",
+            expected=f"shape {tuple(base.shape)}",
+            do="check that the vector was made for this model",
+        )
     match delta:
         case Dense(W):
             return _flat(W)
-        case Difference(aligned, base):
-            minuend, subtrahend = _flat(aligned), _flat(base)
+        case Difference(aligned, minus):
+            minuend, subtrahend = _flat(aligned), _flat(minus)
             return lambda start, stop: minuend(start, stop).sub_(subtrahend(start, stop))
         case LowRank(B, A):
             return _rows(B.cpu().double(), A.cpu().double())
@@ -107,31 +125,6 @@ def _rows(
         return product[start - first * width : stop - first * width]
 
     return read
-
-
-def _check(base: Tensor, deltas: Sequence[tuple[Delta, float]], name: str) -> None:
-    if base.dtype not in FLOATS or base.is_meta:
-        raise MergeError(
-            f"{name} cannot be merged into",
-            found="no data (meta device)" if base.is_meta else f"dtype {base.dtype}",
-            expected="bfloat16, float16, float32 or float64, in memory",
-            do="load the model unquantised and not offloaded, or steer without merging",
-        )
-    for delta, coefficient in deltas:
-        if delta.shape != tuple(base.shape):
-            raise MergeError(
-                f"{name}: a delta has another shape",
-                found=f"shape {delta.shape}",
-                expected=f"shape {tuple(base.shape)}",
-                do="check that the vector was made for this model",
-            )
-        if not math.isfinite(coefficient):
-            raise MergeError(
-                f"{name}: a coefficient is not finite",
-                found=coefficient,
-                expected="a finite number",
-                do="check how the coefficient was computed",
-            )
 
 
 def _check_finite(merged: Tensor, total: Tensor, name: str) -> None:

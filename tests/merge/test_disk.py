@@ -113,7 +113,7 @@ def test_a_vector_on_disk_is_the_vector_in_memory(tmp_path: Path, family: str) -
         for v, c in ((vector, 0.3), (parts[1][0], -0.2))
         for site, term in v.terms.items()
     ]
-    merger_of(model).enter("a", deltas)
+    merger_of(model).merge("a", deltas)
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=BF16)
     for (name, p), (other, q) in zip(
         model.named_parameters(), again.named_parameters(), strict=True

@@ -29,7 +29,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
         with pytest.raises(MergeError, match="the target is in use"):
             merge_checkpoint(base, [], target, progress=False)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == before
-    with pytest.raises(MergeError, match="parent folder"):
+    with pytest.raises(MergeError, match="cannot be accessed"):
         merge_checkpoint(base, [], tmp_path / "no/where", progress=False)
 
 
@@ -150,7 +150,7 @@ def test_too_large_a_coefficient_is_refused_with_the_tensors_name(tmp_path: Path
 )
 def test_a_coefficient_that_is_no_number_is_refused(tmp_path: Path, coefficient: Any) -> None:
     base = saved(tmp_path / "base")
-    with pytest.raises(MergeError, match="a coefficient must be a finite number"):
+    with pytest.raises(MergeError, match="a pair with a finite number"):
         merge_checkpoint(
             base, [(weight_vector(base), coefficient)], tmp_path / "out", progress=False
         )
@@ -160,7 +160,7 @@ def test_a_coefficient_that_is_no_number_is_refused(tmp_path: Path, coefficient:
 @pytest.mark.parametrize("wrong", [None, 0.5, ("a", 1.0, 2.0), (0.5, "folder"), "ab", {}])
 def test_what_is_no_pair_is_refused(tmp_path: Path, wrong: Any) -> None:
     base = saved(tmp_path / "base")
-    with pytest.raises(MergeError, match="a part to merge must be a pair"):
+    with pytest.raises(MergeError, match="a pair with a finite number"):
         merge_checkpoint(base, [wrong], tmp_path / "out", progress=False)
 
 

@@ -1,6 +1,5 @@
 """Merging in memory: always from the pristine base, and back to it bit for bit."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +8,8 @@ import torch
 from torch import nn
 
 from steer.algebra import Dense
-from steer.errors import BusyModelError, MergeError
-from steer.merge import _merger as merger_module
+from steer.errors import MergeError
+from steer.merge import _parameters as written
 from steer.merge import merger_of
 from steer.merge._rounding import rounded
 from tests.merge.parameters import LAMBDAS, Deltas, bits, deltas_for, same
@@ -23,10 +22,10 @@ def test_ten_switches_and_leaving_give_the_base(family: str, dtype: torch.dtype)
     model = tiny_model(family, layers=2, dtype=dtype)
     base, merger = bits(model), merger_of(model)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    merger.enter("a", deltas_for(model, 0.1))
+    merger.merge("a", deltas_for(model, 0.1))
     for coefficient in LAMBDAS:
         deltas = deltas_for(model, coefficient)
-        merger.update("a", deltas)
+        merger.merge("a", deltas)
         for name, term, c in deltas:
             expected = rounded(start[name], [(term, c)])
             assert torch.equal(model.get_parameter(name), expected)
@@ -41,8 +40,8 @@ def test_settings_add_up_and_leave_in_any_order() -> None:
     base, merger = bits(model), merger_of(model)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     first, second = deltas_for(model, 0.3), deltas_for(model, -0.7, seed=1)[:5]
-    merger.enter("a", first)
-    merger.enter("b", second)
+    merger.merge("a", first)
+    merger.merge("b", second)
     for (name, one, c), (_, two, d) in zip(first, second, strict=False):
         assert torch.equal(model.get_parameter(name), rounded(start[name], [(one, c), (two, d)]))
     merger.leave("a")
@@ -57,7 +56,7 @@ def test_names_objects_storage_and_gradients_stay() -> None:
     model = tiny_model("llama")
     before = {name: (p, p.data_ptr(), p.requires_grad) for name, p in model.named_parameters()}
     keys, attributes = list(model.state_dict()), dict(model.__dict__)
-    merger_of(model).enter("a", deltas_for(model, 0.3))
+    merger_of(model).merge("a", deltas_for(model, 0.3))
     assert list(model.state_dict()) == keys
     assert dict(model.__dict__) == attributes
     for name, p in model.named_parameters():
@@ -72,7 +71,7 @@ def test_a_tied_weight_changes_at_both_uses() -> None:
     embedding = model.get_input_embeddings().weight
     ids = torch.tensor([[3, 4, 5]])
     delta = Dense(torch.full_like(embedding, 0.1))
-    merger_of(model).enter("a", [("model.embed_tokens.weight", delta, 1.0)])
+    merger_of(model).merge("a", [("model.embed_tokens.weight", delta, 1.0)])
     assert model.get_output_embeddings().weight is embedding
     with torch.no_grad():
         merged = model(ids).logits
@@ -80,8 +79,8 @@ def test_a_tied_weight_changes_at_both_uses() -> None:
         untied.load_state_dict(model.state_dict())
         torch.testing.assert_close(merged, untied(ids).logits)
     merger_of(model).leave("a")
-    with pytest.raises(MergeError, match=r"lm_head.weight is tied to model.embed_tokens.weight"):
-        merger_of(model).enter("a", [("lm_head.weight", delta, 1.0)])
+    with pytest.raises(MergeError, match=r"lm_head.weight cannot be merged"):
+        merger_of(model).merge("a", [("lm_head.weight", delta, 1.0)])
 
 
 # -- errors ------------------------------------------------------------------------------------
@@ -94,15 +93,15 @@ def test_a_failed_entry_changes_nothing() -> None:
     last, term, _ = deltas[-1]
     overflowing: Deltas = [*deltas[:-1], (last, term, 1e9)]
     with pytest.raises(MergeError, match=f"{last}: a merged weight is not finite"):
-        merger.enter("a", overflowing)
+        merger.merge("a", overflowing)
     assert same(bits(model), base)
     assert merger.names == ()
-    merger.enter("a", deltas)
+    merger.merge("a", deltas)
     merged = bits(model)
     with pytest.raises(MergeError, match="not finite"):
-        merger.update("a", overflowing)
+        merger.merge("a", overflowing)
     with pytest.raises(MergeError, match="not finite"):
-        merger.enter("b", overflowing)
+        merger.merge("b", overflowing)
     assert same(bits(model), merged)
     merger.leave("a")
     assert same(bits(model), base)
@@ -112,12 +111,12 @@ def test_a_failed_entry_changes_nothing() -> None:
 def test_an_interruption_in_the_middle(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama", dtype=torch.bfloat16)
     base, merger = bits(model), merger_of(model)
-    merger.enter("other", deltas_for(model, 0.2, seed=2))
+    merger.merge("other", deltas_for(model, 0.2, seed=2))
     begun = bits(model)
     if when != "enter":
-        merger.enter("a", deltas_for(model, 0.3))
+        merger.merge("a", deltas_for(model, 0.3))
     before = bits(model)
-    fill = merger_module._fill
+    fill = written.fill
     calls = iter(range(1000))
 
     def interrupted(*args: Any) -> None:
@@ -126,12 +125,12 @@ def test_an_interruption_in_the_middle(when: str, monkeypatch: pytest.MonkeyPatc
         fill(*args)
 
     actions: dict[str, Callable[[], None]] = {
-        "enter": lambda: merger.enter("a", deltas_for(model, 0.3)),
-        "update": lambda: merger.update("a", deltas_for(model, 0.4)),
+        "enter": lambda: merger.merge("a", deltas_for(model, 0.3)),
+        "update": lambda: merger.merge("a", deltas_for(model, 0.4)),
         "leave": lambda: merger.leave("a"),
     }
     with monkeypatch.context() as patch:
-        patch.setattr(merger_module, "_fill", interrupted)
+        patch.setattr(written, "fill", interrupted)
         with pytest.raises(KeyboardInterrupt):
             actions[when]()
     assert same(bits(model), begun if when == "leave" else before)
@@ -159,21 +158,8 @@ def test_what_does_not_fit_is_refused_with_its_name(
     model = tiny_model("llama")
     base, deltas = bits(model), wrong(model)
     with pytest.raises(MergeError, match=deltas[0][0]):
-        merger_of(model).enter("a", [*deltas_for(model, 0.3)[:2], *deltas])
+        merger_of(model).merge("a", [*deltas_for(model, 0.3)[:2], *deltas])
     assert same(bits(model), base)
-
-
-def test_keys_are_used_once_and_known() -> None:
-    model = tiny_model("llama")
-    merger = merger_of(model)
-    merger.enter("a", deltas_for(model, 0.3))
-    with pytest.raises(MergeError, match="merged already"):
-        merger.enter("a", [])
-    with pytest.raises(MergeError, match="no such setting"):
-        merger.update("b", [])
-    merger.leave("b")
-    merger.leave("a")
-    merger.leave("a")
 
 
 def test_quantised_and_offloaded_parameters_are_refused() -> None:
@@ -182,7 +168,7 @@ def test_quantised_and_offloaded_parameters_are_refused() -> None:
     model.register_parameter("m", nn.Parameter(torch.ones(4, device="meta")))
     for name, match in (("q", "int8"), ("m", "offloaded")):
         with pytest.raises(MergeError, match=match):
-            merger_of(model).enter("a", [(name, Dense(torch.ones(4)), 1.0)])
+            merger_of(model).merge("a", [(name, Dense(torch.ones(4)), 1.0)])
 
 
 def test_a_model_converted_meanwhile_is_merged_no_further_and_put_back() -> None:
@@ -190,10 +176,10 @@ def test_a_model_converted_meanwhile_is_merged_no_further_and_put_back() -> None
     expected = {
         k: v.clone() for k, v in tiny_model("llama").to(torch.bfloat16).state_dict().items()
     }
-    merger_of(model).enter("a", deltas_for(model, 0.3))
+    merger_of(model).merge("a", deltas_for(model, 0.3))
     model.to(torch.bfloat16)
     with pytest.raises(MergeError, match="changed while it was merged"):
-        merger_of(model).update("a", deltas_for(model, 0.4))
+        merger_of(model).merge("a", deltas_for(model, 0.4))
     merger_of(model).leave("a")
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
     assert merger_of(model).names == ()
@@ -203,7 +189,7 @@ def test_a_parameter_resized_meanwhile_does_not_keep_others_from_being_put_back(
     model = tiny_model("llama")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     deltas = deltas_for(model, 0.3)
-    merger_of(model).enter("a", deltas)
+    merger_of(model).merge("a", deltas)
     resized = deltas[0][0]
     owner, _, attribute = resized.rpartition(".")
     setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(torch.zeros(3)))
@@ -237,7 +223,7 @@ def test_strides_and_shared_storage_are_kept() -> None:
     strides = [p.stride() for p in model.parameters()]
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     deltas = deltas_for(model, 0.3)
-    merger_of(model).enter("a", deltas)
+    merger_of(model).merge("a", deltas)
     for name, term, c in deltas:
         assert torch.equal(model.get_parameter(name), rounded(start[name], [(term, c)]))
     assert [p.stride() for p in model.parameters()] == strides
@@ -253,12 +239,12 @@ def test_parameters_that_overlap_are_refused() -> None:
     model.register_parameter("wide", nn.Parameter(torch.ones(1).expand(4)))
     one = Dense(torch.ones(8))
     with pytest.raises(MergeError, match="shares memory"):
-        merger_of(model).enter("k", [("a", one, 1.0), ("b", one, 1.0)])
+        merger_of(model).merge("k", [("a", one, 1.0), ("b", one, 1.0)])
     with pytest.raises(MergeError, match="shares memory"):
-        merger_of(model).enter("k", [("wide", Dense(torch.ones(4)), 1.0)])
-    merger_of(model).enter("k", [("a", one, 1.0)])
+        merger_of(model).merge("k", [("wide", Dense(torch.ones(4)), 1.0)])
+    merger_of(model).merge("k", [("a", one, 1.0)])
     with pytest.raises(MergeError, match="shares memory"):
-        merger_of(model).enter("l", [("b", one, 1.0)])
+        merger_of(model).merge("l", [("b", one, 1.0)])
     merger_of(model).leave("k")
     assert torch.equal(whole, torch.arange(12.0))
 
@@ -266,7 +252,7 @@ def test_parameters_that_overlap_are_refused() -> None:
 def test_a_graph_from_before_does_not_survive_silently() -> None:
     model = nn.Linear(3, 3)
     loss = model(model(torch.ones(1, 3))).sum()
-    merger_of(model).enter("a", [("weight", Dense(torch.ones(3, 3)), 1.0)])
+    merger_of(model).merge("a", [("weight", Dense(torch.ones(3, 3)), 1.0)])
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
     merger_of(model).leave("a")
@@ -279,32 +265,10 @@ def test_inference_mode(outer: bool, born: bool) -> None:
         model = nn.Linear(3, 3)
     base = bits(model)
     with torch.inference_mode(outer):
-        merger_of(model).enter("a", [("weight", Dense(torch.ones(3, 3)), 0.5)])
+        merger_of(model).merge("a", [("weight", Dense(torch.ones(3, 3)), 0.5)])
         assert not same(bits(model), base)
         merger_of(model).leave("a")
     assert same(bits(model), base)
-
-
-def test_another_thread_is_refused() -> None:
-    model, other = tiny_model("llama"), tiny_model("llama")
-    merger = merger_of(model)
-    merger.enter("a", deltas_for(model, 0.3))
-    caught: list[BaseException] = []
-
-    def work() -> None:
-        for action in (merger.enter, merger.update):
-            try:
-                action("a", deltas_for(model, 0.3))
-            except BusyModelError as error:
-                caught.append(error)
-        merger_of(other).enter("a", deltas_for(other, 0.3))
-        merger_of(other).leave("a")
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert len(caught) == 2
-    merger.leave("a")
 
 
 def test_a_model_that_is_gone_takes_its_merger_along() -> None:
@@ -314,7 +278,7 @@ def test_a_model_that_is_gone_takes_its_merger_along() -> None:
     model = nn.Linear(3, 3)
     merger = merger_of(model)
     assert merger_of(model) is merger
-    merger.enter("a", [("weight", Dense(torch.ones(3, 3)), 0.5)])
+    merger.merge("a", [("weight", Dense(torch.ones(3, 3)), 0.5)])
     gone = weakref.ref(model)
     del model
     gc.collect()

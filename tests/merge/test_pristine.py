@@ -25,11 +25,14 @@ def loaded(folder: Path, family: str = "llama", **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_the_checkpoint_serves_if_its_bits_are_the_models(tmp_path: Path, family: str) -> None:
+def test_the_checkpoint_serves_if_its_bits_are_the_models(
+    tmp_path: Path, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
     model = loaded(tmp_path, family)
     base, merger = bits(model), merger_of(model)
-    merger.enter("a", deltas_for(model, 0.3))
-    assert merger.disk_bytes == 0
+    with caplog.at_level(logging.INFO, logger="steer.merge"):
+        merger.merge("a", deltas_for(model, 0.3))
+    assert "unmerged weights in a file" not in caplog.text
     merger.leave("a")
     assert same(bits(model), base)
 
@@ -45,33 +48,35 @@ def test_what_differs_from_the_checkpoint_is_kept_in_a_file(
         model.get_parameter(name)[3, 4] += 1.0
     base, merger = bits(model), merger_of(model)
     with caplog.at_level(logging.INFO, logger="steer.merge"):
-        merger.enter("a", deltas_for(model, 0.3))
+        merger.merge("a", deltas_for(model, 0.3))
     size = model.get_parameter(name).numel() * 2
-    assert size <= merger.disk_bytes < size + 64
-    assert f"temporary file of {merger.disk_bytes} bytes" in caplog.text
+    assert f"1 unmerged weights in a file of {size} bytes" in caplog.text
     assert os.listdir(tmp_path / "temporary") == []  # it has no name: no crash leaves it behind
     merger.leave("a")
-    assert merger.disk_bytes == 0
     assert same(bits(model), base)
 
 
-def test_another_dtype_than_the_checkpoints_is_kept_in_a_file(tmp_path: Path) -> None:
+def test_another_dtype_than_the_checkpoints_is_kept_in_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tiny_model("llama", dtype=torch.float32).save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     base, merger = bits(model), merger_of(model)
-    merger.enter("a", deltas_for(model, 0.3))
-    assert merger.disk_bytes >= sum(p.numel() * 2 for p in model.parameters())
+    with caplog.at_level(logging.INFO, logger="steer.merge"):
+        merger.merge("a", deltas_for(model, 0.3))
+    size = sum(p.numel() * 2 for p in model.parameters())
+    assert f"in a file of {size} bytes" in caplog.text
     merger.leave("a")
     assert same(bits(model), base)
 
 
 def test_a_checkpoint_written_to_in_place_is_noticed(tmp_path: Path) -> None:
     model = loaded(tmp_path)
-    merger_of(model).enter("a", deltas_for(model, 0.3))
+    merger_of(model).merge("a", deltas_for(model, 0.3))
     with open(tmp_path / "model.safetensors", "r+b") as file:
         file.truncate(1000)
     with pytest.raises(MergeError, match="written to"):
-        merger_of(model).update("a", deltas_for(model, 0.4))
+        merger_of(model).merge("a", deltas_for(model, 0.4))
     with pytest.raises(MergeError, match="written to"):
         merger_of(model).leave("a")
     assert merger_of(model).names == tuple(name for name, _ in model.named_parameters())
@@ -86,7 +91,7 @@ def test_a_lost_shard_keeps_no_other_parameter_from_being_put_back(tmp_path: Pat
     base, merger = bits(model), merger_of(model)
     files = Checkpoint.open(tmp_path).files
     shard, lost = next((f, names) for f, names in files.items() if spilled not in names)
-    merger.enter("a", deltas_for(model, 0.3))
+    merger.merge("a", deltas_for(model, 0.3))
     os.utime(tmp_path / shard, ns=(0, 0))  # as if it had been written to
     with pytest.raises(MergeError, match="written to"):
         merger.leave("a")
@@ -94,9 +99,9 @@ def test_a_lost_shard_keeps_no_other_parameter_from_being_put_back(tmp_path: Pat
     left = bits(model)
     assert all(torch.equal(left[name], base[name]) for name in base if name not in lost)
     with pytest.raises(MergeError, match="written to"):
-        merger.enter("b", [(name, Dense(torch.ones(32)), 1.0) for name in lost if "norm" in name])
+        merger.merge("b", [(name, Dense(torch.ones(32)), 1.0) for name in lost if "norm" in name])
     rest = [delta for delta in deltas_for(model, 0.3) if delta[0] not in lost]
-    merger.enter("b", rest)
+    merger.merge("b", rest)
     merger.leave("b")
     assert all(torch.equal(bits(model)[name], base[name]) for name in base if name not in lost)
 
@@ -105,11 +110,11 @@ def test_settings_that_exceed_the_dtype_alone_keep_no_other_from_being_put_back(
     model = tiny_model("llama", dtype=torch.float16)
     base, merger = bits(model), merger_of(model)
     first, name = "model.embed_tokens.weight", "model.norm.weight"
-    merger.enter("down", [(name, Dense(torch.full((32,), -6e4)), 1.0)])
-    merger.enter("up", [(name, Dense(torch.full((32,), 6e4)), 1.0)])
-    merger.enter("down too", [(name, Dense(torch.full((32,), -6e4)), 1.0)])
+    merger.merge("down", [(name, Dense(torch.full((32,), -6e4)), 1.0)])
+    merger.merge("up", [(name, Dense(torch.full((32,), 6e4)), 1.0)])
+    merger.merge("down too", [(name, Dense(torch.full((32,), -6e4)), 1.0)])
     noise = Dense(torch.ones(128, 32))
-    merger.update("up", [(name, Dense(torch.full((32,), 6e4)), 1.0), (first, noise, 1.0)])
+    merger.merge("up", [(name, Dense(torch.full((32,), 6e4)), 1.0), (first, noise, 1.0)])
     with pytest.raises(MergeError, match=f"{name}: a merged weight is not finite"):
         merger.leave("up")
     assert torch.equal(bits(model)[first], base[first])
@@ -122,10 +127,10 @@ def test_settings_that_exceed_the_dtype_alone_keep_no_other_from_being_put_back(
 def test_a_checkpoint_replaced_or_removed_does_no_harm(tmp_path: Path) -> None:
     model = loaded(tmp_path)
     base = bits(model)
-    merger_of(model).enter("a", deltas_for(model, 0.3))
+    merger_of(model).merge("a", deltas_for(model, 0.3))
     (tmp_path / "other").write_bytes(b"another file")
     os.replace(tmp_path / "other", tmp_path / "model.safetensors")
-    merger_of(model).update("a", deltas_for(model, 0.4))
+    merger_of(model).merge("a", deltas_for(model, 0.4))
     shutil.rmtree(tmp_path)
     merger_of(model).leave("a")
     assert same(bits(model), base)
@@ -137,6 +142,6 @@ def test_a_full_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=100)
     monkeypatch.setattr(pristine_module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(MergeError, match="cannot be kept on disk"):
-        merger_of(model).enter("a", deltas_for(model, 0.3))
+        merger_of(model).merge("a", deltas_for(model, 0.3))
     assert same(bits(model), base)
     assert merger_of(model).names == ()

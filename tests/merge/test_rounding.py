@@ -231,8 +231,6 @@ def test_a_sum_beyond_the_largest_number_is_refused(dtype: torch.dtype) -> None:
         (torch.ones(2), torch.ones(2), math.nan),
         (torch.ones(2), torch.ones(2), math.inf),
         (torch.ones(2), torch.ones(3), 0.5),
-        (torch.ones(2, dtype=torch.int8), torch.ones(2), 0.5),
-        (torch.ones(2, device="meta"), torch.ones(2), 0.5),
     ],
 )
 def test_what_cannot_be_merged_is_refused(base: Tensor, delta: Tensor, coefficient: float) -> None:

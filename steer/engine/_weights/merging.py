@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from steer.algebra import Composition, Term
+from steer.algebra import Composition
 from steer.engine._patches import Uncopied, Undo, replace
 from steer.engine._weights.plan import WeightTerm
 from steer.engine._weights.uses import owners
@@ -19,24 +19,17 @@ _WRITERS = ("save_pretrained", "push_to_hub")
 
 
 class Merging:
-    """The merged weight sites of one active composition."""
+    """The merged weight sites of one active composition, which may have none."""
 
     def __init__(self, model: nn.Module, entries: Sequence[WeightTerm]) -> None:
         self._merger = merger_of(model)
         self._entries = entries
+        self.names = tuple(dict.fromkeys(entry.name for entry in entries))
 
-    def enter(self, composition: Composition) -> None:
-        """Merge a setting."""
-        self._merger.enter(self, self._deltas(composition))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parameters that are merged into."""
-        return tuple(dict.fromkeys(entry.name for entry in self._entries))
-
-    def update(self, composition: Composition) -> None:
-        """Merge other coefficients instead; if that fails, nothing changes."""
-        self._merger.update(self, self._deltas(composition))
+    def merge(self, composition: Composition) -> None:
+        """Merge a setting, in place of an earlier one; if that fails, nothing changes."""
+        c = composition.coefficients[0].tolist()
+        self._merger.merge(self, [(e.name, e.term, c[e.column]) for e in self._entries])
 
     def check(self) -> None:
         """Raise if something else has written to the merged weights."""
@@ -46,10 +39,6 @@ class Merging:
         """Take them out again, bit for bit."""
         self._merger.leave(self)
 
-    def _deltas(self, composition: Composition) -> list[tuple[str, Term, float]]:
-        c = composition.coefficients[0].tolist()
-        return [(e.name, e.term, c[e.column]) for e in self._entries]
-
 
 def guard(model: nn.Module, names: Sequence[str], undo: Undo) -> None:
     """Guard merged parameters until the functions given to `undo` are called.
@@ -58,7 +47,7 @@ def guard(model: nn.Module, names: Sequence[str], undo: Undo) -> None:
     reached; the writers of `transformers` also, since they make folders and repositories first.
     Loading is guarded at the modules around them too, before anything else is loaded.
     """
-    for writer in _WRITERS:
+    for writer in _WRITERS if names else ():
         if hasattr(model, writer):
             replace(model, writer, _WRITING, undo)
     held, inside = owners(model), dict[str, list[str]]()
