@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo model test test-kernels lint types unit docs notebook models browser bench newcomer demo-model vectors clean
+.PHONY: help setup demo model test test-kernels lint types unit docs notebook models browser bench study newcomer demo-model vectors clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -56,6 +56,10 @@ browser: $(INSTALLED)  ## look at a report, and at the console in JupyterLab, in
 
 bench: $(INSTALLED)  ## speed and memory against peers, in an environment of its own
 	$(MAKE) -C tests/bench run PYTHON=$(abspath $(BIN)/python)
+
+study: $(INSTALLED) model  ## measure what docs/study lacks, on the real model; takes CPU-hours; DATA=FOLDER of published pairs
+	$(BIN)/python -m notebooks.study make $(if $(DATA),--data $(DATA),cheerful terse formal avoidance)
+	$(BIN)/python -m notebooks.study test $(if $(DATA),--data $(DATA),cheerful terse formal avoidance)
 
 newcomer: $(INSTALLED)  ## the quick start in a fresh environment, timed
 	$(BIN)/python -m tests.newcomer
