@@ -155,6 +155,7 @@ _MODULES = {
     *_NAMES,
     "console",
     "demo",
+    "exchange",
     "harness",
     "report",
     "tracing",

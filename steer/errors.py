@@ -17,7 +17,7 @@
     ├── SteeringError       a call inside ``steered()`` cannot be steered as asked
     │   ├── RowsError       coefficient rows and prompts differ in number
     │   └── ScopeError      the scope needs to know where the prompt ends
-    ├── CapabilityError     this engine or architecture cannot do what was asked
+    ├── CapabilityError     this engine, architecture or file format cannot do what was asked
     ├── BusyModelError      another thread is steering this model
     ├── CheckpointError     weights on disk cannot be read, or are not those of a model
     ├── AlignmentError      the difference of two models cannot be taken
@@ -146,7 +146,7 @@ class ScopeError(SteeringError, ValueError):
 
 
 class CapabilityError(SteerError, NotImplementedError):
-    """This engine or architecture cannot do what was asked."""
+    """This engine, architecture or file format cannot do what was asked."""
 
 
 class BusyModelError(SteerError, RuntimeError):

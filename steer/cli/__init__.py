@@ -11,6 +11,7 @@ from steer.cli._common import plain_console
 from steer.cli._console import console
 from steer.cli._demo import demo
 from steer.cli._eval import evaluate
+from steer.cli._exchange import export, import_vector
 from steer.cli._extract import extract
 from steer.cli._generate import generate
 from steer.cli._inspect import inspect, methods
@@ -30,6 +31,7 @@ for command in (
     check,
     console,
     demo,
+    export,
     extract,
     generate,
     inspect,
@@ -39,6 +41,7 @@ for command in (
 ):
     app.command()(command)
 app.command("eval")(evaluate)
+app.command("import")(import_vector)
 
 
 def main() -> None:

@@ -24,8 +24,9 @@ def inspect(
 
 
 def methods() -> None:
-    """List the extraction methods, reading positions and operators."""
+    """List the extraction methods, reading positions, operators and exchange formats."""
     from steer.algebra import operators
+    from steer.exchange import formats
     from steer.extract import POSITIONS
     from steer.extract import methods as known
     from steer.extract._positions import DEFAULT_AT
@@ -34,4 +35,5 @@ def methods() -> None:
     table.add_row("method", ", ".join(known()), "mean_difference")
     table.add_row("at", ", ".join(POSITIONS), ", ".join(DEFAULT_AT))
     table.add_row("operator", ", ".join(operators()), "add")
+    table.add_row("format", ", ".join(formats()), "by the file's ending")
     plain_console().print(table)

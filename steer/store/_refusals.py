@@ -9,11 +9,7 @@ _KINDS = {
     "steer.activations": ("a file of recorded activations", "Activations"),
 }
 _BEGINNINGS = (
-    (
-        b"GGUF",
-        "a GGUF file",
-        "read it elsewhere, then Vector.of({layer: tensor})",
-    ),
+    (b"GGUF", "a GGUF file", "read a control vector with steer.exchange.read(path)"),
     (b"PK\x03\x04", "a zip archive, as torch.save writes", "pickles are never read"),
     *((bytes([0x80, p]), "a pickle", "pickles are never read") for p in (2, 3, 4, 5)),
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),

@@ -7,7 +7,8 @@ import sys
 from tests.repository.blocks import ROOT
 
 _NAME = re.compile(r"\bsteer(?:\.[A-Za-z]\w*)+")
-_KEYS = {"steer.vector", "steer.activations"}  # of the metadata of files
+_GGUF = ("operation", "hook_point", "scope", "domain", "coefficient", "method")
+_KEYS = {"steer.vector", "steer.activations", *(f"steer.{key}" for key in _GGUF)}  # in files
 _CHECK = """
 import importlib, itertools, os, sys
 import steer

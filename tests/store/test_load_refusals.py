@@ -69,7 +69,7 @@ FOREIGN = {
     "torch.save": (torch_file(), "a zip archive"),
     "zip": (zip_file(), "a zip archive"),
     **{f"pickle {p}": (pickle.dumps({"v": [1] * 99}, p), "a pickle") for p in (2, 3, 4, 5)},
-    "gguf": (b"GGUF\x03\x00\x00\x00" + bytes(64), "Vector.of({layer: tensor})"),
+    "gguf": (b"GGUF\x03\x00\x00\x00" + bytes(64), "steer.exchange.read(path)"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "numpy": (b"\x93NUMPY\x01\x00v\x00" + bytes(64), "a NumPy array"),
     "html": (b"<!DOCTYPE html><html></html>", "an HTML or XML page"),

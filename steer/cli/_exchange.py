@@ -1,0 +1,84 @@
+"""`steer export` and `steer import`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steer.cli._common import plain_console
+from steer.cli._composed import composed, file_and_coefficients
+from steer.errors import ArgumentError
+
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--with", help="NAME=VALUE, an option of the format; may be given several times."),
+]
+
+
+def export(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="FILE, or FILE:COEF of one or several vectors that are added up."),
+    ],
+    out: Annotated[Path, typer.Argument(help="The file to write; a folder for some formats.")],
+    to: Annotated[
+        str | None, typer.Option(help="The format; by default the one that OUT's ending means.")
+    ] = None,
+    everywhere: Annotated[
+        bool,
+        typer.Option(help="Write vectors that were tuned for some tokens only: others steer all."),
+    ] = False,
+    options: Options = None,
+) -> None:
+    """Write a vector, or the sum of several, to a file of another library."""
+    from steer.algebra import Composition, Scope, Vector
+    from steer.exchange import write
+
+    what: Vector | Composition
+    if len(files) == 1 and file_and_coefficients(files[0])[1] is None:
+        what = vector = Vector.load(files[0])
+        if everywhere and vector.tuning is not None:
+            what = replace(vector, tuning=replace(vector.tuning, scope=Scope()))
+    else:
+        setting = composed(files, gate=False)
+        assert setting is not None  # there is at least one file
+        parts = {d: replace(part, scope=Scope()) for d, part in setting.parts.items()}
+        what = replace(setting, parts=parts) if everywhere else setting
+    write(what, out, to, **_values(options))
+    plain_console().print(f"written: {out}", soft_wrap=True)
+
+
+def import_vector(
+    file: Annotated[Path, typer.Argument(help="A file of another library; a folder for some.")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    origin: Annotated[
+        str | None,
+        typer.Option("--from", help="The format; by default the one that FILE's ending means."),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Domain of the vector.")] = None,
+    options: Options = None,
+) -> None:
+    """Write a file of another library as a vector file; nothing in it is executed."""
+    from steer.exchange import read
+
+    vector = read(file, origin, domain=domain, **_values(options))
+    vector.save(out)
+    plain_console().print(vector, soft_wrap=True)
+    plain_console().print(f"saved {out}", soft_wrap=True)
+
+
+def _values(options: list[str] | None) -> dict[str, object]:
+    """Return the options of a format: whole numbers as numbers, everything else as text."""
+    values: dict[str, object] = {}
+    for option in options or ():
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise ArgumentError(
+                "an option has no value",
+                found=f"--with {option}",
+                expected="--with NAME=VALUE",
+                do="write for instance --with layer=14",
+            )
+        values[name] = int(value) if value.lstrip("-").isdecimal() else value
+    return values

@@ -1,0 +1,197 @@
+"""The registry of exchange formats: a format is one value, in a file of its own."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from steer._check import one_of
+from steer.algebra import LowRank, Residual, Term, Vector, Weight
+from steer.algebra._registry import Registry
+from steer.errors import ArgumentError, CapabilityError
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """An exchange format: how it is read and written, and what a file of it can carry.
+
+    A vector that the format cannot carry is refused before `write` is called.
+
+    Args:
+        name: Its name, as `steer.exchange.write` and the command line take it.
+        what: What reads such files, in a few words.
+        suffixes: Endings of file names that mean this format; none for one that must be named.
+        write: `write(vector, path, **options)` writes a file whole or not at all. None if the
+            format is only read.
+        read: `read(path, **options)` returns the vector of a file that nobody vouches for. None
+            if the format is only written.
+        terms: What it carries: `directions` at residual sites, or `factors`, low-rank terms of
+            weights.
+        lowest: The lowest layer that it carries; −1 is the embedding output.
+        single: Whether a file holds one layer alone.
+        dtype: Precision of its values.
+        keeps: What of a vector's records comes back: `domain`, `coefficient`.
+    """
+
+    name: str
+    what: str
+    suffixes: tuple[str, ...] = ()
+    write: Callable[..., None] | None = None
+    read: Callable[..., Vector] | None = None
+    terms: Literal["directions", "factors"] = "directions"
+    lowest: int = 0
+    single: bool = False
+    dtype: torch.dtype = torch.float32
+    keeps: tuple[str, ...] = ()
+
+    def check(self, vector: Vector) -> None:
+        """Refuse a vector that a file of this format cannot carry.
+
+        Args:
+            vector: The vector to be written.
+
+        Raises:
+            CapabilityError: It holds other sites or terms, a layer that is too low, or several
+                layers where a file holds one.
+        """
+        for site, term in vector.terms.items():
+            if not self._takes(site, term):
+                kind = type(term).__name__.lower()
+                raise self.refused(f"{site}, a {kind} term", self._expected(), self._instead(site))
+        low = [layer for layer in vector.layers if layer < self.lowest]
+        if low:
+            raise self.refused(
+                f"a direction at layer {low[0]}",
+                f"layers from {self.lowest}, outputs of blocks counted from 0",
+                f"leave it out: vector[{self.lowest}:]",
+            )
+        if self.single and len(vector.terms) > 1:
+            raise self.refused(
+                f"{len(vector.terms)} layers", "one layer in each file", "write vector[layer]"
+            )
+
+    def refused(self, found: object, expected: str, do: str) -> CapabilityError:
+        """Return the error for what a file of this format cannot carry.
+
+        Args:
+            found: What the vector holds.
+            expected: What the format carries instead.
+            do: What the user can do about it.
+        """
+        return CapabilityError(
+            f"the format {self.name!r} cannot carry this", found=found, expected=expected, do=do
+        )
+
+    def options(self, action: Literal["write", "read"]) -> Mapping[str, inspect.Parameter]:
+        """Return the options of writing or reading, by name.
+
+        Args:
+            action: `write` or `read`.
+
+        Raises:
+            CapabilityError: The format is not written, or not read.
+        """
+        function = self.write if action == "write" else self.read
+        if function is None:
+            able = "read" if action == "write" else "written"
+            raise CapabilityError(
+                f"the format {self.name!r} cannot be {'written' if able == 'read' else 'read'}",
+                found=f"a format that is only {able}",
+                expected=" | ".join(n for n in formats() if getattr(get_format(n), action)),
+                do="name another format",
+            )
+        parameters = inspect.signature(function).parameters
+        return {n: p for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    def _takes(self, site: object, term: Term) -> bool:
+        if self.terms == "directions":
+            return isinstance(site, Residual)
+        return isinstance(site, Weight) and isinstance(term, LowRank)
+
+    def _expected(self) -> str:
+        if self.terms == "directions":
+            return "directions at residual sites"
+        return "low-rank terms at weight sites"
+
+    def _instead(self, site: object) -> str:
+        if self.terms == "directions":
+            return "write vector.residual; the format 'peft' carries low-rank weights"
+        if isinstance(site, Residual):
+            return "write vector.weight; other formats carry directions"
+        return "reduce it first: steer.low_rank(vector, rank=16)"
+
+
+_FORMATS: Registry[Format] = Registry(
+    "an exchange format", ArgumentError, register="register_format"
+)
+
+
+def register_format(format: Format) -> Format:
+    """Register an exchange format under its name.
+
+    Args:
+        format: The format.
+
+    Returns:
+        The same format. Registering it again, as when a notebook cell is run twice, replaces the
+        old one.
+
+    Raises:
+        ArgumentError: The name is taken.
+    """
+    functions = [function for function in (format.write, format.read) if function is not None]
+    _FORMATS.add(format.name, format, *functions)
+    return format
+
+
+def formats() -> tuple[str, ...]:
+    """Return the names of all exchange formats, sorted."""
+    return _FORMATS.names()
+
+
+def get_format(name: str) -> Format:
+    """Return an exchange format by its name.
+
+    Args:
+        name: One of `formats()`.
+
+    Raises:
+        ArgumentError: There is none of that name.
+    """
+    return _FORMATS.get(name)
+
+
+def format_of(path: Path, name: str | None) -> Format:
+    """Return the format of a name, or the one that the ending of a file means."""
+    if name is not None:
+        return get_format(name)
+    known = [get_format(other) for other in formats()]
+    meant = [format for format in known if path.name.lower().endswith(format.suffixes or ("/",))]
+    if len(meant) != 1:
+        raise ArgumentError(
+            f"{path}: the name does not tell the format",
+            found=" and ".join(format.name for format in meant) or f"the ending {path.suffix!r}",
+            expected=" | ".join(format.name for format in (meant or known)),
+            do="name the format: format='…', or --to and --from on the command line",
+        )
+    return meant[0]
+
+
+def checked_options(
+    format: Format, action: Literal["write", "read"], options: Mapping[str, object]
+) -> None:
+    """Refuse options that a format does not have, and the lack of one that it needs."""
+    known = format.options(action)
+    for name in options:
+        one_of(f"an option of {format.name}", name, known)
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in options]
+    if missing:
+        raise ArgumentError(
+            f"the format {format.name!r} needs an option that is not given",
+            found=f"options {sorted(options)}",
+            expected=" and ".join(missing),
+            do=f"pass {missing[0]}=…, or --with {missing[0]}=… on the command line",
+        )
