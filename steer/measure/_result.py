@@ -12,8 +12,8 @@ from steer.measure._grid import Setting
 from steer.show import Card, Curves, Result
 from steer.show._card import number
 from steer.show._chart import Point
-from steer.show._result import whole
 from steer.show._rows import table_of
+from steer.show._shown import whole
 
 if TYPE_CHECKING:
     import datasets

@@ -3,9 +3,7 @@
 from steer.show._card import Bar, Card, Table
 from steer.show._chart import Bars, Chart, Curves, Matrix, Series, Spans
 from steer.show._html import card_html
-from steer.show._result import Result, Row
-from steer.show._shown import Shown
-from steer.show._text import card_text
+from steer.show._shown import Result, Row, Shown
 
 __all__ = [
     "Bar",
@@ -21,5 +19,4 @@ __all__ = [
     "Spans",
     "Table",
     "card_html",
-    "card_text",
 ]

@@ -6,7 +6,7 @@ Cards and report pages draw a chart as SVG (`_svg`), terminals as block characte
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 Point: TypeAlias = tuple[float, float] | tuple[float, float, float, float]
@@ -105,9 +105,7 @@ class Curves:
         """The series with their colours."""
         given = {n: s if isinstance(s, Series) else Series(s) for n, s in self.series.items()}
         return {
-            name: one
-            if one.hue is not None
-            else Series(one.points, one.joined, one.hollow, k, one.faint)
+            name: one if one.hue is not None else replace(one, hue=k)
             for k, (name, one) in enumerate(given.items())
         }
 

@@ -4,7 +4,8 @@ Text and axes take the colour of the page around them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from steer.show._card import Bar
 from steer.show._chart import Bars, Chart, Curves, Matrix, Point, Series
@@ -12,6 +13,7 @@ from steer.show._look import DASHES, PALETTE, category, diverging, hexadecimal, 
 from steer.show._markup import text
 from steer.show._scale import Scale, around
 
+_Look = dict[str, str | float]
 _CELL_WIDTH, _CELL_HEIGHT = 110.0, 12.0
 _BARS_WIDTH, _BARS_HEIGHT, _LEFT, _FOOT, _TOP = 330.0, 84.0, 46.0, 16.0, 8.0
 _WIDTH, _HEIGHT = 400.0, 226.0
@@ -37,18 +39,20 @@ def bar_svg(bar: Bar) -> str:
     middle, says = _CELL_HEIGHT / 2, f"{bar.value:.4g}"
     if bar.ends is not None and all(map(math.isfinite, bar.ends)):
         low, high = (bar.share(v) * _CELL_WIDTH for v in bar.ends)
-        drawn = (
-            _line(0, middle, _CELL_WIDTH, middle, 0.25)
-            + f"<line x1='{low:.1f}' y1='{middle:g}' x2='{high:.1f}' y2='{middle:g}' "
-            f"stroke='{PALETTE[0]}' stroke-width='3' stroke-opacity='.55'/>"
-            f"<circle cx='{at:.1f}' cy='{middle:g}' r='3.5' fill='{PALETTE[0]}'/>"
-        )
+        look: _Look = {"stroke": PALETTE[0], "stroke_width": 3, "stroke_opacity": 0.55}
+        parts = [
+            _line(0.0, middle, _CELL_WIDTH, middle, 0.25),
+            _tag("line", x1=low, y1=middle, x2=high, y2=middle, **look),
+            _tag("circle", cx=at, cy=middle, r=3.5, fill=PALETTE[0]),
+        ]
         says += f", interval {bar.ends[0]:.4g} to {bar.ends[1]:.4g}"
     else:
         hue = PALETTE[1] if bar.value < 0 else PALETTE[0]
-        drawn = _rectangle(min(zero, at), 2, abs(at - zero), _CELL_HEIGHT - 4, hue)
-        drawn += _line(zero, 0, zero, _CELL_HEIGHT, 0.5)
-    return _picture(_CELL_WIDTH, _CELL_HEIGHT, [drawn], says)
+        parts = [
+            _box(min(zero, at), 2.0, abs(at - zero), _CELL_HEIGHT - 4, hue),
+            _line(zero, 0.0, zero, _CELL_HEIGHT, 0.5),
+        ]
+    return _picture(_CELL_WIDTH, _CELL_HEIGHT, parts, says)
 
 
 def chart_svg(chart: Chart) -> str:
@@ -63,42 +67,45 @@ def _bars(chart: Bars) -> str:
     low, high = chart.shown
     if not 0 < high - low < math.inf or sum(map(math.isfinite, values)) < 2:
         return ""
-    up = Scale(low, high, _BARS_HEIGHT - _FOOT, _TOP)
-    step = min((_BARS_WIDTH - _LEFT) / len(values), 26.0)
-    base = up(chart.base)
-    parts = [_line(_LEFT, base, _LEFT + step * len(values), base, 0.5)]
+    foot, step = _BARS_HEIGHT - _FOOT, min((_BARS_WIDTH - _LEFT) / len(values), 26.0)
+    y = Scale(low, high, foot, _TOP)
+    base, x = y(chart.base), [_LEFT + k * step for k in range(len(values) + 1)]
+    parts = [_line(_LEFT, base, x[-1], base, 0.5)]
     for k, value in enumerate(values):
         if not math.isfinite(value):
             continue
         hue = PALETTE[1] if k == chart.marked else PALETTE[0]
         hue = chart.colours[k] if chart.colours else hue
-        at, x = up(min(max(value, low), high)), _LEFT + k * step
-        outline = " stroke='currentColor' stroke-opacity='.4'" if chart.colours else ""
-        name = f"<title>{text(f'{chart.labels[k]}: {value:.4g}')}</title>"
-        top, tall = min(at, base), abs(at - base)
-        parts.append(_rectangle(x + step * 0.1, top, step * 0.8, tall, hue, name, outline))
-        if not low <= value <= high:
-            edge = _TOP - 1 if value > high else _BARS_HEIGHT - _FOOT + 8
-            parts.append(_write(x + step / 2, edge, "▲" if value > high else "▼"))
-    parts += [_write(_LEFT - 5, up(v) + 3, _tick(v), "end") for v in sorted({low, high})]
+        top, bottom = sorted((y(min(max(value, low), high)), base))
+        says = f"{chart.labels[k]}: {value:.4g}"
+        edge = 0.4 if chart.colours else 0.0
+        parts.append(_box(x[k] + step * 0.1, top, step * 0.8, bottom - top, hue, says, edge))
+        if value > high:
+            parts.append(_write(x[k] + step / 2, _TOP - 1, "▲"))
+        elif value < low:
+            parts.append(_write(x[k] + step / 2, foot + 8, "▼"))
+    parts += [_write(_LEFT - 5, y(v) + 3, _tick(v), "end") for v in sorted({low, high})]
     if chart.split is not None and chart.split[0] < len(values):
-        at = _LEFT + chart.split[0] * step
-        parts.append(_line(at, _TOP, at, _BARS_HEIGHT - _FOOT, 0.6, "4 3"))
+        at = x[chart.split[0]]
+        parts.append(_line(at, _TOP, at, foot, 0.6, "4 3"))
         parts.append(_write(at + 3, _BARS_HEIGHT - 3, f"{chart.split[1]} →", "start"))
     else:
-        for k in sorted({0, len(values) - 1} if chart.marked is None else {chart.marked}):
-            label = chart.labels[k][:12]
-            parts.append(_write(_LEFT + (k + 0.5) * step, _BARS_HEIGHT - 3, label))
+        named = sorted({0, len(values) - 1}) if chart.marked is None else [chart.marked]
+        labels = [(x[k] + step / 2, chart.labels[k][:12]) for k in named]
+        parts += [_write(at, _BARS_HEIGHT - 3, label) for at, label in labels]
     said = chart.caption + (f" by {chart.along}" if chart.along else "")
     said += f" (first {len(values)})" if len(values) < len(chart.values) else ""
     return _figure(said, _picture(_BARS_WIDTH, _BARS_HEIGHT, parts, said))
 
 
 def _curves(chart: Curves) -> str:
-    drawn = {n: s for n, s in list(chart.drawn.items())[:_MOST_SERIES] if s.points}
-    every = [p for one in drawn.values() for p in _thinned(one.points) if math.isfinite(p[0])]
-    finite = [p for p in every if math.isfinite(p[1])]
-    if len({p[0] for p in finite}) < 2:
+    drawn = {
+        name: replace(one, points=one.points[:: max(1, -(-len(one.points) // _MOST_POINTS))])
+        for name, one in list(chart.drawn.items())[:_MOST_SERIES]
+        if one.points
+    }
+    every = [p for one in drawn.values() for p in one.points if math.isfinite(p[0])]
+    if len({p[0] for p in every if math.isfinite(p[1])}) < 2:
         return ""
     x, y = _scales(chart, every)
     parts = [*_grid(chart, x, y, sorted({p[0] for p in every}))]
@@ -109,7 +116,8 @@ def _curves(chart: Curves) -> str:
     title = f" · {chart.title}" if chart.title else ""
     said = f"{chart.caption} against {chart.along}{title}{also}"
     picture = _picture(_WIDTH, _HEIGHT, parts, f"{said}: {', '.join(drawn)}")
-    return _figure(said, picture, _legend({n: s for n, s in drawn.items() if n}))
+    legend = " ".join(_legend(name, one) for name, one in drawn.items() if name)
+    return _figure(said, picture, legend)
 
 
 def _scales(chart: Curves, points: Sequence[Point]) -> tuple[Scale, Scale]:
@@ -118,116 +126,84 @@ def _scales(chart: Curves, points: Sequence[Point]) -> tuple[Scale, Scale]:
     low, high = around([v for p in points for v in p[1:]])
     least, most = chart.limits
     low, high = low if least is None else least, high if most is None else most
-    left, right = around(places, 0.03)
-    if chart.root:
-        left, right = 0.0, 1.08 * max(places)
+    left, right = (0.0, 1.08 * max(places)) if chart.root else around(places, 0.03)
     return (
         Scale(left, right, _LEFT, _WIDTH - 8, chart.root),
         Scale(low, high if high > low else low + 1, _HEIGHT - 34, _TOP + 6),
     )
 
 
-def _grid(chart: Curves, x: Scale, y: Scale, places: Sequence[float]) -> list[str]:
-    """Return the axes with their ticks and labels, and what is highlighted on them."""
+def _grid(chart: Curves, x: Scale, y: Scale, places: Sequence[float]) -> Iterator[str]:
+    """Yield the axes with their ticks and labels, and what is highlighted on them."""
+    yield _line(x.start, y.start, x.end, y.start, 0.6)
+    yield _line(x.start, y.start, x.start, y.end, 0.6)
     whole = places[:: max(1, -(-len(places) // 12))]
-    parts = [
-        _line(x.start, y.start, x.end, y.start, 0.6),
-        _line(x.start, y.start, x.start, y.end, 0.6),
-    ]
     for value in whole if chart.whole else x.ticks:
-        parts.append(_line(x(value), y.start, x(value), y.end, 0.13))
-        parts.append(_write(x(value), y.start + 13, _tick(value)))
+        yield _line(x(value), y.start, x(value), y.end, 0.13)
+        yield _write(x(value), y.start + 13, _tick(value))
     for value in y.ticks:
-        parts.append(_line(x.start, y(value), x.end, y(value), 0.13))
-        parts.append(_write(x.start - 5, y(value) + 3, _tick(value), "end"))
+        yield _line(x.start, y(value), x.end, y(value), 0.13)
+        yield _write(x.start - 5, y(value) + 3, _tick(value), "end")
     along = f"{chart.along}, square-root scale" if chart.root else chart.along
-    parts.append(_write((x.start + x.end) / 2, _HEIGHT - 5, along))
+    yield _write((x.start + x.end) / 2, _HEIGHT - 5, along)
     if chart.level is not None:
-        parts.append(_line(x.start, y(chart.level), x.end, y(chart.level), 0.6, "2 3"))
+        yield _line(x.start, y(chart.level), x.end, y(chart.level), 0.6, "2 3")
     if chart.marked is not None:
         at = x(chart.marked)
-        parts.append(_line(at, y.start, at, y.end, 0.6, "4 3"))
-        side = "end" if at > 0.8 * _WIDTH else "start"
-        if chart.marked_name:
-            parts.append(
-                _write(at + (-4 if side == "end" else 4), y.end + 4, chart.marked_name, side)
-            )
-    return parts
+        yield _line(at, y.start, at, y.end, 0.6, "4 3")
+        side, room = ("end", -4) if at > 0.8 * _WIDTH else ("start", 4)
+        yield _write(at + room, y.end + 4, chart.marked_name, side)
 
 
-def _series(name: str, one: Series, chart: Curves, x: Scale, y: Scale) -> list[str]:
-    """Return band, lines and markers of a series, and crosses where it is not finite."""
-    points = _thinned(one.points)
-    parts, run = [_band(one, points, x, y)], []
-    for point in [*points, (math.nan, math.nan)]:
+def _series(name: str, one: Series, chart: Curves, x: Scale, y: Scale) -> Iterator[str]:
+    """Yield band, lines and markers of a series, and crosses where it is not finite."""
+    sure = [p for p in one.points if len(p) == 4 and all(map(math.isfinite, p))]
+    if len(sure) > 1:
+        edges = [(p[0], p[2]) for p in sure] + [(p[0], p[3]) for p in reversed(sure)]
+        band = _through((x(a), y(b)) for a, b in edges)
+        yield _tag("polygon", points=band, fill=category(one.hue or 0)[0], fill_opacity=0.18)
+    run: list[tuple[float, float]] = []
+    spots: dict[str, str] = {}  # where several points share a spot, the last one is drawn
+    for point in [*one.points, (math.nan, math.nan)]:
         if all(map(math.isfinite, point[:2])):
-            run.append(f"{x(point[0]):.1f},{y(point[1]):.1f}")
+            at = x(point[0]), y(point[1])
+            hollow = one.hollow or (one.joined and point[0] == chart.marked)
+            says = f"{name} {point[0]:.4g}: {point[1]:.4g}".strip()
+            spots[_through([at])] = _marker(*at, one, hollow, says)
+            run.append(at)
             continue
         if one.joined and len(run) > 1:
-            parts.append(_path(" ".join(run), one))
+            yield _path(run, one)
         run = []
         if math.isfinite(point[0]):
-            parts.append(_write(x(point[0]), y.start - 3, "×"))
-    spots: dict[tuple[str, str], str] = {}
-    for point in points:
-        if all(map(math.isfinite, point[:2])):
-            says = text(f"{name} {point[0]:.4g}: {point[1]:.4g}".strip())
-            hollow = one.hollow or (one.joined and point[0] == chart.marked)
-            at = x(point[0]), y(point[1])
-            spots[f"{at[0]:.1f}", f"{at[1]:.1f}"] = _marker(*at, one, hollow, says)
-    return [*parts, *([] if one.faint else spots.values())]
+            yield _write(x(point[0]), y.start - 3, "×")
+    if not one.faint:
+        yield from spots.values()
 
 
-def _thinned(points: Sequence[Point]) -> Sequence[Point]:
-    """Return every so many points, where they are too dense."""
-    return points[:: max(1, -(-len(points) // _MOST_POINTS))]
-
-
-def _look(one: Series) -> tuple[str, str, str]:
-    colour, marker, line = category(one.hue or 0)
-    return colour, marker, DASHES[line]
-
-
-def _band(one: Series, points: Sequence[Point], x: Scale, y: Scale) -> str:
-    sure = [p for p in points if len(p) == 4 and all(map(math.isfinite, p))]
-    if len(sure) < 2:
-        return ""
-    edges = [(p[0], p[2]) for p in sure] + [(p[0], p[3]) for p in reversed(sure)]
-    around_it = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in edges)
-    return f"<polygon points='{around_it}' fill='{_look(one)[0]}' fill-opacity='.18'/>"
-
-
-def _path(through: str, one: Series) -> str:
-    colour, _, dashes = _look(one)
-    opacity = " stroke-opacity='.6'" if one.faint else ""
-    return (
-        f"<polyline points='{through}' fill='none' stroke='{colour}' stroke-width='1.6' "
-        f"stroke-dasharray='{dashes}'{opacity}/>"
-    )
+def _path(places: Iterable[tuple[float, float]], one: Series) -> str:
+    colour, _, line = category(one.hue or 0)
+    look: _Look = {"stroke": colour, "stroke_width": 1.6, "stroke_dasharray": DASHES[line]}
+    faint = 0.6 if one.faint else ""
+    return _tag("polyline", points=_through(places), fill="none", stroke_opacity=faint, **look)
 
 
 def _marker(x: float, y: float, one: Series, hollow: bool, says: str = "") -> str:
-    colour, marker, _ = _look(one)
+    colour, marker, _ = category(one.hue or 0)
     size = 1.5 if hollow and one.joined else 0.9
-    look = f"fill='{'none' if hollow else colour}' stroke='{colour}' stroke-width='1.2'"
-    look += f" class='steer-series{' steer-hollow' * hollow}'"
-    title = f"<title>{says}</title>" if says else ""
+    look: _Look = {"fill": "none" if hollow else colour, "stroke": colour, "stroke_width": 1.2}
+    look["class"] = "steer-hollow" if hollow else ""
+    inside = _tag("title", text(says)) if says else ""
     if marker not in _CORNERS:
-        return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{3 * size:.1f}' {look}>{title}</circle>"
-    corners = " ".join(f"{x + size * a:.1f},{y + size * b:.1f}" for a, b in _CORNERS[marker])
-    return f"<polygon points='{corners}' {look}>{title}</polygon>"
+        return _tag("circle", inside, cx=x, cy=y, r=3 * size, **look)
+    corners = _through((x + size * a, y + size * b) for a, b in _CORNERS[marker])
+    return _tag("polygon", inside, points=corners, **look)
 
 
-def _legend(series: dict[str, Series]) -> str:
-    keys = []
-    for name, one in series.items():
-        drawn = _path("0,5 24,5", one) if one.joined else ""
-        drawn += "" if one.faint else _marker(12, 5, one, one.hollow)
-        keys.append(
-            f"<span class='steer-key'><svg width='24' height='10' aria-hidden='true'>{drawn}</svg> "
-            f"{text(_short(name))}</span>"
-        )
-    return " ".join(keys)
+def _legend(name: str, one: Series) -> str:
+    drawn = _path([(0, 5), (24, 5)], one) if one.joined else ""
+    drawn += "" if one.faint else _marker(12, 5, one, one.hollow)
+    return _key(f"{_icon(24, drawn)} {text(_short(name))}")
 
 
 def _matrix(chart: Matrix) -> str:
@@ -238,47 +214,34 @@ def _matrix(chart: Matrix) -> str:
     wide, tall = max(22.0, 6.2 * longest + 8) if texts else 16.0, 22.0 if texts else 16.0
     left = 14 + 6.0 * max(len(_short(name)) for name in (*chart.rows, chart.down))
     order = range(len(chart.rows))[:: -1 if chart.upwards else 1]
+    x, y = ([start + k * size for k in range(n)] for start, size, n in
+            ((left, wide, len(chart.columns)), (32, tall, len(chart.rows))))  # fmt: skip
     parts = [_write(left - 6, 12, f"{chart.down} ↓" if chart.down else "", "end")]
     parts.append(_write(left, 12, f"{chart.across} →" if chart.across else "", "start"))
     fits = max(2, int(wide / 6))
-    for j, name in enumerate(chart.columns):
-        parts.append(_write(left + (j + 0.5) * wide, 27, _short(name, fits)))
-    for line, i in enumerate(order):
-        y = 32 + line * tall
-        parts.append(_write(left - 6, y + tall / 2 + 4, _short(chart.rows[i]), "end"))
+    for place, name in zip(x, chart.columns, strict=True):
+        parts.append(_write(place + wide / 2, 27, _short(name, fits)))
+    for top, i in zip(y, order, strict=True):
+        parts.append(_write(left - 6, top + tall / 2 + 4, _short(chart.rows[i]), "end"))
         for j, value in enumerate(chart.values[i]):
             if math.isfinite(value):
-                said = f"{chart.rows[i]}, {chart.columns[j]}: {value:.4g}"
-                content = texts[i][j] if texts else ""
-                place = left + j * wide, y, wide, tall
-                parts.append(_cell(*place, chart.share(value), content, said))
+                colour = diverging(chart.share(value))
+                says = f"{chart.rows[i]}, {chart.columns[j]}: {value:.4g}"
+                parts.append(_box(x[j], top, wide - 1, tall - 1, hexadecimal(colour), says, 0.2))
+                if texts:
+                    middle = x[j] + wide / 2, top + tall / 2 + 3
+                    parts.append(_write(*middle, texts[i][j], style=f"fill:{ink(colour)}"))
     width, height = left + len(chart.columns) * wide + 2, 34 + len(chart.rows) * tall
     said = f"{chart.caption} · {chart.title}" if chart.title else chart.caption
     return _figure(said, _picture(width, height, parts, said), _colour_key(chart))
 
 
-def _cell(
-    x: float, y: float, wide: float, tall: float, share: float, content: str, says: str
-) -> str:
-    colour = diverging(share)
-    name, outline = f"<title>{text(says)}</title>", " stroke='currentColor' stroke-opacity='.2'"
-    drawn = _rectangle(x, y, wide - 1, tall - 1, hexadecimal(colour), name, outline)
-    if content:
-        drawn += (
-            f"<text x='{x + wide / 2:.1f}' y='{y + tall / 2 + 3:.1f}' text-anchor='middle' "
-            f"style='fill:{ink(colour)}'>{text(content)}</text>"
-        )
-    return drawn
-
-
 def _colour_key(chart: Matrix) -> str:
     low, high = chart.limits
-    steps = [low + (high - low) * k / 8 for k in range(9)]
-    colours = [hexadecimal(diverging(chart.share(value))) for value in steps]
-    edge = " stroke='currentColor' stroke-opacity='.2'"
-    drawn = "".join(_rectangle(9 * k, 1, 9, 8, c, "", edge) for k, c in enumerate(colours))
-    key = f"<svg width='81' height='10' aria-hidden='true'>{drawn}</svg>"
-    return f"<span class='steer-key'>{_tick(low)} {key} {_tick(high)}</span>"
+    shares = [chart.share(low + (high - low) * k / 8) for k in range(9)]
+    colours = [hexadecimal(diverging(share)) for share in shares]
+    drawn = "".join(_box(9 * k, 1, 9, 8, c, edge=0.2) for k, c in enumerate(colours))
+    return _key(f"{_tick(low)} {_icon(81, drawn)} {_tick(high)}")
 
 
 def _figure(caption: str, picture: str, legend: str = "") -> str:
@@ -286,7 +249,15 @@ def _figure(caption: str, picture: str, legend: str = "") -> str:
     return f"<figure><figcaption>{text(caption)}</figcaption>{picture}{below}</figure>"
 
 
-def _picture(width: float, height: float, parts: Sequence[str], says: str) -> str:
+def _key(inside: str) -> str:
+    return f"<span class='steer-key'>{inside}</span>"
+
+
+def _icon(width: int, drawn: str) -> str:
+    return f"<svg width='{width}' height='10' aria-hidden='true'>{drawn}</svg>"
+
+
+def _picture(width: float, height: float, parts: Iterable[str], says: str) -> str:
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:g}' height='{height:g}' "
         f"viewBox='0 0 {width:g} {height:g}' role='img' aria-label='{text(says)}'>"
@@ -295,24 +266,31 @@ def _picture(width: float, height: float, parts: Sequence[str], says: str) -> st
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, opacity: float, dashes: str = "") -> str:
-    dashed = f" stroke-dasharray='{dashes}'" if dashes else ""
-    return (
-        f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' stroke='currentColor' "
-        f"stroke-opacity='{opacity:g}'{dashed}/>"
-    )
+    look: _Look = {"stroke": "currentColor", "stroke_opacity": opacity, "stroke_dasharray": dashes}
+    return _tag("line", x1=x1, y1=y1, x2=x2, y2=y2, **look)
 
 
-def _rectangle(
-    x: float, y: float, width: float, height: float, fill: str, inside: str = "", more: str = ""
+def _box(
+    x: float, y: float, width: float, height: float, fill: str, says: str = "", edge: float = 0.0
 ) -> str:
-    return (
-        f"<rect x='{x:.1f}' y='{y:.1f}' width='{width:.1f}' height='{height:.1f}' "
-        f"fill='{fill}'{more}>{inside}</rect>"
-    )
+    look: _Look = {"stroke": "currentColor", "stroke_opacity": edge} if edge else {}
+    inside = _tag("title", text(says)) if says else ""
+    return _tag("rect", inside, x=x, y=y, width=width, height=height, fill=fill, **look)
 
 
-def _write(x: float, y: float, content: str, anchor: str = "middle") -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}'>{text(content)}</text>"
+def _write(x: float, y: float, content: str, anchor: str = "middle", style: str = "") -> str:
+    return _tag("text", text(content), x=x, y=y, text_anchor=anchor, style=style) if content else ""
+
+
+def _through(places: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
+def _tag(name: str, inside: str = "", /, **look: str | float) -> str:
+    """Return an element with the attributes that are not empty."""
+    given = {key.replace("_", "-"): value for key, value in look.items() if value != ""}
+    said = (f" {k}='{round(v, 2) if isinstance(v, float) else v}'" for k, v in given.items())
+    return f"<{name}{''.join(said)}>{inside}</{name}>"
 
 
 def _tick(value: float) -> str:

@@ -1,35 +1,18 @@
-"""A card as lines of text, for `print` and wherever colours are not understood."""
+"""Texts, bars and charts as characters, for wherever pictures and colours are not understood."""
 
 import math
-import textwrap
 from collections.abc import Sequence
-from itertools import zip_longest
-from unicodedata import east_asian_width
 
-from steer.show._card import Bar, Card, Cell, Table
-from steer.show._chart import Bars, Chart, Curves, Spans, scale
+from steer.show._card import Bar
+from steer.show._chart import Bars, Chart, Curves, scale
 
 BAR = 12  # characters of a bar
 _WIDE = 48  # characters of a cell
-_LONG = 240  # characters of a fact
-_NOTE = 96  # characters of a note's line
 _FEWEST = 6  # values that make a picture
 _MOST = 64  # characters of a row of levels
 _SERIES = 4  # curves up to which all are shown, else none
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
-
-
-def card_text(card: Card) -> str:
-    """Return a card as text, without a final line break."""
-    lines = [plain(card.title, _LONG)]
-    names = max((width(name) for name, _ in card.facts), default=0)
-    lines += [f"  {pad(plain(n), names)}  {plain(value, _LONG)}" for n, value in card.facts]
-    for block in card.blocks:
-        lines += [f"  {line}" for line in _block(block)]
-    for note in card.notes:
-        lines += [f"  {line}" for line in textwrap.wrap(plain(note, 1000), _NOTE)]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def plain(text: object, most: int = _WIDE) -> str:
@@ -50,19 +33,6 @@ def readable(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001  # of another's class, and one value among many
         return f"{type(value).__name__} whose text cannot be read"
-
-
-def width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def pad(text: str, to: int, *, right: bool = False) -> str:
-    """Return a text with spaces up to a width."""
-    space = " " * (to - width(text))
-    return space + text if right else text + space
 
 
 def bar_text(bar: Bar) -> str:
@@ -121,34 +91,3 @@ def chart_lines(chart: Chart) -> list[tuple[str, str, str]]:
 def _range(values: Sequence[float]) -> str:
     finite = [v for v in values if math.isfinite(v)]
     return f"{min(finite):.3g} to {max(finite):.3g}"
-
-
-def _block(block: Table | Chart | Spans) -> list[str]:
-    if isinstance(block, Table):
-        return _table(block)
-    lines = [] if isinstance(block, Spans) else chart_lines(block)
-    names = max((width(name) for name, _, _ in lines), default=0)
-    return [f"{pad(name, names)}  {row}  {ends}" for name, row, ends in lines]
-
-
-def _table(table: Table) -> list[str]:
-    if not table.rows:
-        return []
-    cells = [[_cell(cell) for cell in row] for row in (table.head, *table.rows)]
-    widths = [max(map(width, column)) for column in zip_longest(*cells, fillvalue="")]
-    lines = [plain(table.caption, _NOTE)] if table.caption else []
-    if table.texts:
-        for texts in table.rows:
-            for name, cell in zip(table.head, texts, strict=True):
-                text = f"{name}: {plain(cell, _LONG)}"
-                lines += textwrap.wrap(text, _NOTE, subsequent_indent="    ")
-        return lines
-    for row in cells:
-        padded = (pad(c, w, right=k >= table.words) for k, (c, w) in enumerate(zip(row, widths)))  # noqa: B905
-        lines.append("  ".join(padded).rstrip())
-    more = len(table.rest) + table.left_out
-    return [*lines, f"… {more} more rows"] if more else lines
-
-
-def _cell(cell: Cell) -> str:
-    return bar_text(cell) if isinstance(cell, Bar) else plain(cell)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import steer
 from steer.algebra import Dense, Provenance, Weight
-from steer.show import Bar, Bars, Card, Curves, Shown, Table, card_html, card_text
+from steer.show import Bar, Bars, Card, Curves, Shown, Table, card_html
+from steer.show._terminal import card_text
 from tests.show import nouns as values
 from tests.show.forms import bars, html_of, html_text, terminal
 
