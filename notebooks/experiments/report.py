@@ -12,7 +12,7 @@ from notebooks.experiments.search import COMBINATIONS
 from notebooks.experiments.study import Domains, Reached
 from steer.demo.data import DOMAINS, LEVELS
 from steer.show import Curves, Series
-from steer.view._drawing import figure_of
+from steer.view._base import figure_of
 
 PAPER = (
     ("combinations of three levels in three domains reached", "22 of 27"),
@@ -165,7 +165,13 @@ def draw(found: Domains, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     rows = [[_dose(found, kind, domain) for domain in DOMAINS] for kind in ("weights", "residual")]
-    figure_of(rows, legend="judged level").savefig(path, dpi=150)
+    figure = figure_of(rows)
+    for ax in figure.axes:
+        ax.get_legend().remove()
+        ax.label_outer()
+    names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*names, title="judged level", loc="outside right center")
+    figure.savefig(path, dpi=150)
 
 
 def _dose(found: Domains, kind: str, domain: str) -> Curves:

@@ -14,7 +14,7 @@ from steer.errors import FileError, MissingExtraError
 from steer.selection import HeldOutResult
 from steer.show import Curves, Series
 from steer.store import folder_made
-from steer.view._drawing import figure_of
+from steer.view._base import figure_of
 
 _SAMPLES = 2  # questions shown with their answers, of each behaviour
 _BAR = 5  # characters of a full bar

@@ -89,8 +89,34 @@ def record(
         PairsError: Some pairs name a domain and others none.
     """
     check_model(model)
-    in_place(model.engine, "recording")
     unsteered(model.engine, "record")
+    found = recorded(
+        model,
+        pairs,
+        at,
+        layers=layers,
+        keep=keep,
+        progress=progress,
+        max_tokens=max_tokens,
+        packing=packing,
+    )
+    warn_of(found.warnings)
+    return found
+
+
+def recorded(
+    model: Model,
+    pairs: Iterable[Pair],
+    at: At,
+    *,
+    layers: Sequence[int] | None = None,
+    keep: Literal["means", "pairs"] = "means",
+    progress: bool = True,
+    max_tokens: int | None = None,
+    packing: bool | None = None,
+) -> Activations:
+    """Record as `record` does, but with whatever steers the model, and without warnings."""
+    in_place(model.engine, "recording")
     pairs = as_pairs(pairs)
     architecture = model.architecture
     wanted = _checked(architecture, pairs, layers)
@@ -112,7 +138,7 @@ def record(
         _take(moments, kept, batch, positions, _read(batch, read))
     _check_finite(moments, wanted)
     parts = pairs.by_domain()
-    found = Activations(
+    return Activations(
         {(d, p): moments[d, p] for d in domains for p in positions},
         wanted,
         {domain: (part.fingerprint,) for domain, part in parts.items()},
@@ -121,8 +147,6 @@ def record(
         None if kept is None else {key: first.join(*rest) for key, (first, *rest) in kept.items()},
         {d: Responses.of((p.chosen, p.rejected) for p in part) for d, part in parts.items()},
     )
-    warn_of(found.warnings)
-    return found
 
 
 def packing_report(model: Model, longest: int = 32) -> Packing:

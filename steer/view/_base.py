@@ -1,13 +1,12 @@
 """The base class of views: a result with charts, which matplotlib plots."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steer._check import one_of
+from steer._check import need, one_of
 from steer.show import Card, Chart, Result
 from steer.show._rows import table_of
-from steer.view._drawing import figure_of, plotting
 
 
 class View(Result):
@@ -34,13 +33,21 @@ class View(Result):
             MissingExtraError: matplotlib is not installed.
             ArgumentError: There is no such panel.
         """
-        panels = self.panels
+        charts = list(self.panels.values())
         if panel is not None:
-            one_of("panel", panel, panels)
-        if ax is not None:
-            plotting().draw_into(ax, panels[panel or next(iter(panels))])
-            return ax.figure
-        return figure_of([[panels[panel]] if panel else list(panels.values())])
+            charts = [self.panels[one_of("panel", panel, self.panels)]]
+        return figure_of([charts], ax)
 
     def _card(self) -> Card:
         return Card(self.title, (), (*self.panels.values(), table_of(self.rows)))
+
+
+def figure_of(rows: Sequence[Sequence[Chart]], ax: Any = None) -> Any:
+    """Return a matplotlib figure with axes for each chart, or draw the first into given axes."""
+    need("a picture", "matplotlib", extra="plot")
+    from steer.view._picture import draw, draw_into
+
+    if ax is None:
+        return draw(rows)
+    draw_into(ax, rows[0][0])
+    return ax.figure

@@ -25,30 +25,23 @@ def directions(
     A vector of one layer has that direction at every layer asked for; one of several layers has
     at each layer its own; of activations it is the difference of means.
     """
-    if isinstance(what, Activations):
-        rows = what.of(domain, position).difference
-        have = {layer: rows[k] for k, layer in enumerate(what.layers)}
-    else:
-        have = {layer: what.direction(layer).double().cpu() for layer in what.layers}
-    if not have:
+    known = what.layers
+    if not known:
         raise RecordingError(
             "there is no direction at a layer",
             found="weight sites alone",
             expected="a vector with residual sites",
             do="look at weights with spectrum, and at what they do to the stream with displacement",
         )
-    wanted = tuple(have) if layers is None else as_layers(layers)
-    if len(have) == 1 and isinstance(what, Vector):
-        have = dict.fromkeys((*wanted, *have), next(iter(have.values())))
-    missing = [layer for layer in wanted if layer not in have]
-    if missing or not wanted:
-        raise RecordingError(
-            "there is no direction at a layer",
-            found=f"layers {missing or list(wanted)} asked for",
-            expected=f"some of {list(have)}",
-            do="leave layers out, or extract a vector at these layers",
-        )
-    rows = torch.stack([have[layer].double() for layer in wanted])
+    if isinstance(what, Activations):
+        rows = what.of(domain, position).difference
+    else:
+        rows = torch.stack([what.direction(layer).double().cpu() for layer in known])
+    wanted = known if layers is None else as_layers(layers)
+    if len(known) == 1 and isinstance(what, Vector):
+        known, rows = wanted, rows.expand(len(wanted), -1)
+    places = places_of("there is no direction at a layer", wanted, known)
+    rows = rows[places]
     if width is not None and rows.shape[1] != width:
         raise FitError(
             "the direction does not fit this model",
@@ -81,3 +74,21 @@ def position_of(what: Vector | Activations, position: str | None) -> str:
         return what.position(position)
     known = what.provenance.arguments.get("position", "template[-1]")
     return position if position is not None else str(known)
+
+
+def recorded_at(activations: Activations, layers: Sequence[int]) -> list[int]:
+    """Return where some layers stand among those of a recording."""
+    return places_of("these layers were not recorded", layers, activations.layers)
+
+
+def places_of(what: str, layers: Sequence[int], known: Sequence[int]) -> list[int]:
+    """Return where some layers stand among those that there are; `what` is said if one does not."""
+    missing = [layer for layer in layers if layer not in known]
+    if missing or not layers:
+        raise RecordingError(
+            what,
+            found=f"layers {missing or list(layers)} asked for",
+            expected=f"some of {list(known)}",
+            do="leave layers out, name others, or record and extract these as well",
+        )
+    return [known.index(layer) for layer in layers]

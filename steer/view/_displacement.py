@@ -1,9 +1,9 @@
 """What a vector does to the residual stream, and how that compares with a residual direction."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from steer._check import as_list, one_of
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
-from steer.errors import CompositionError, SelectionError
+from steer.errors import CompositionError
 from steer.extract import Activations
 from steer.measure import Estimate
-from steer.measure._estimate import jackknife, mean_of
+from steer.measure._estimate import jackknife, mean_of, within
 from steer.model import Model, check_model, exchange_batch, prompt_batch
 from steer.pairs import Prompt
 from steer.show import Chart, Curves, Row, Series
@@ -56,8 +56,8 @@ class Displacement(View):
     def relative(self) -> tuple[Estimate, ...]:
         """At each layer the length of each text's displacement relative to its stream's."""
         shares = self.moved.norm(dim=-1) / self.norm
-        found = [mean_of("‖displacement‖/‖h‖", column) for column in shares.T]
-        return tuple(replace(e, interval=(max(e.interval[0], 0.0), e.interval[1])) for e in found)
+        found = (mean_of("‖displacement‖/‖h‖", column) for column in shares.T)
+        return tuple(within(e, 0.0, math.inf) for e in found)
 
     @property
     def common(self) -> Float[Tensor, " layer"]:
@@ -71,33 +71,30 @@ class Displacement(View):
         """At each layer the cosine of the mean displacement with what it is compared with."""
         if self.against is None:
             return ()
-        n = len(self.moved)
         found = []
-        for layer, along in enumerate(self.against):
-            rows = self.moved[:, layer]
-            left = (rows.sum(dim=0) - rows) / max(n - 1, 1)
-            found.append(
-                jackknife(
-                    "cosine", _cosine(rows.mean(dim=0), along), _cosines(left, along), (-1, 1)
-                )
-            )
+        for rows, along in zip(self.moved.unbind(1), self.against, strict=True):
+            left = (rows.sum(dim=0) - rows) / max(len(rows) - 1, 1)
+            value = float(_cosines(rows.mean(dim=0), along))
+            found.append(jackknife("cosine", value, _cosines(left, along), (-1, 1)))
         return tuple(found)
 
     @property
     def rows(self) -> list[Row]:
         """One row per layer: relative length, common share, and the cosine with its interval."""
-        rows: list[Row] = []
-        cosines = self.cosine
-        for layer, (size, common) in enumerate(zip(self.relative, self.common, strict=True)):
-            row = {
+        cosines = [columns("cosine", e) for e in self.cosine] or [{} for _ in self.common]
+        return [
+            {
                 "layer": layer,
                 "‖moved‖/‖h‖": size.value,
                 "low": size.interval[0],
                 "high": size.interval[1],
-                "common": float(common),
+                "common": common,
+                **cosine,
             }
-            rows.append(row | (columns("cosine", cosines[layer]) if cosines else {}))
-        return rows
+            for layer, (size, common, cosine) in enumerate(
+                zip(self.relative, self.common.tolist(), cosines, strict=True)
+            )
+        ]
 
     @property
     def title(self) -> str:
@@ -165,8 +162,9 @@ def displacement(
         The displacements.
 
     Raises:
-        ArgumentError: An argument has the wrong type, or `tokens` is not one of the options.
-        SelectionError: There are no prompts, `tokens` needs responses, or the stream is not finite.
+        ArgumentError: An argument has the wrong type, there are no prompts, or `tokens` is not one
+            of the options, or needs responses.
+        SelectionError: The stream is not finite.
         CompositionError: Coefficients with one row for each prompt.
         SteeringError: The model is steered with one row for each prompt.
         RecordingError: There is no direction to compare with at some layer.
@@ -182,94 +180,63 @@ def displacement(
             do="call displacement once for each setting",
         )
     check_one_setting(model)
-    prompts = as_list("prompts", prompts)
-    one_of("tokens", tokens, get_args(Tokens))
-    responses = None if responses is None else as_list("responses", responses)
-    for response in responses or ():
-        check_kind("a response", response, str)
-    if not len(prompts) or (responses is None and tokens in ("response", "all")):
-        raise SelectionError(
-            "there is nothing to read",
-            found=f"{len(prompts)} prompts, tokens={tokens!r}, "
-            f"{'no' if responses is None else len(responses)} responses",
-            expected="at least one prompt, and responses for tokens='response' or 'all'",
-            do="pass responses, for instance what model.generate returned",
-        )
+    prompts = as_list("prompts", prompts, least=1)
+    known = get_args(Tokens) if responses is not None else ("last_prompt", "prompt")
+    one_of("tokens", tokens, known, do="pass responses to read tokens of them")
+    if responses is None:
+        batch = prompt_batch(model.chat, prompts)
+    else:
+        responses = as_list("responses", responses)
+        for response in responses:
+            check_kind("a response", response, str)
+        batch = exchange_batch(model.chat, prompts, responses)
+    spans = [_span(tokens, start) for start in batch.prompt_lengths]
+    token = 4 * model.n_layers * model.d_model  # bytes
+    count = max(1, _AT_ONCE // (token * max(map(len, batch.ids))))
+
+    def read() -> tuple[Tensor, Tensor]:
+        return _means(model, prompts, responses, spans, count)
+
     along = None
     if against is not None:
         check_kind("against", against, Vector, Activations)
         every, width = range(model.n_layers), model.d_model
         along = directions(against, every, domain, position, width=width)[1]
-    texts = _texts(model, prompts, responses, tokens)
-    before, norm = _means(model, prompts, responses, texts)
+    before, norm = read()
     with steering:
-        after, _ = _means(model, prompts, responses, texts)
+        after, _ = read()
     check_finite("the stream", before, after)
     return Displacement(after - before, norm, along, tokens, _named(against))
 
 
-class _Text(NamedTuple):
-    """A text to read: how many tokens it has, and which of them are read."""
-
-    length: int
-    span: slice
-
-
-def _texts(
-    model: Model, prompts: Sequence[Prompt], responses: Sequence[str] | None, tokens: Tokens
-) -> list[_Text]:
-    """Return how long each text is, and which of its tokens are read."""
-    if responses is None:
-        batch = prompt_batch(model.chat, prompts)
-    else:
-        batch = exchange_batch(model.chat, prompts, responses)
-    span = {
-        "last_prompt": lambda start: slice(start - 1, start),
-        "prompt": lambda start: slice(0, start),
-        "response": lambda start: slice(start, None),
-        "all": lambda start: slice(0, None),
-    }[tokens]
-    both = zip(batch.ids, batch.prompt_lengths, strict=True)
-    return [_Text(len(ids), span(start)) for ids, start in both]
-
-
-def _parts(texts: Sequence[_Text], most: int) -> Iterator[slice]:
-    """Yield texts that hold together at most so many tokens, one text at least."""
-    start, held = 0, 0
-    for k, text in enumerate(texts):
-        if k > start and held + text.length > most:
-            yield slice(start, k)
-            start, held = k, 0
-        held += text.length
-    yield slice(start, len(texts))
+def _span(tokens: Tokens, start: int) -> slice:
+    """Return which tokens of a text to read, if the response begins at `start`."""
+    first = {"last_prompt": start - 1, "response": start}.get(tokens, 0)
+    return slice(first, start if tokens in ("last_prompt", "prompt") else None)
 
 
 def _means(
     model: Model,
     prompts: Sequence[Prompt],
     responses: Sequence[str] | None,
-    texts: Sequence[_Text],
+    spans: Sequence[slice],
+    count: int,
 ) -> tuple[Float[Tensor, "pair layer d_model"], Float[Tensor, "pair layer"]]:
-    """Return the mean stream and the mean length of the stream over some tokens of each text."""
+    """Return mean and mean length of the stream over some tokens, of `count` texts at a time."""
     means, norms = [], []
-    token = 4 * model.n_layers * model.architecture.d_model  # bytes
-    for part in _parts(texts, _AT_ONCE // token):
+    for start in range(0, len(prompts), count):
+        part = slice(start, start + count)
         rows = model.activations(prompts[part], None if responses is None else responses[part])
-        for row, text in zip(rows, texts[part], strict=True):
-            stream = row[:, text.span].double().cpu()
+        for row, span in zip(rows, spans[part], strict=True):
+            stream = row[:, span].double().cpu()
             means.append(stream.mean(dim=1))
             norms.append(stream.norm(dim=-1).mean(dim=1))
     return torch.stack(means), torch.stack(norms)
 
 
-def _cosines(rows: Tensor, along: Tensor) -> Tensor:
+def _cosines(rows: Float[Tensor, "*pair d_model"], along: Tensor) -> Float[Tensor, "*pair"]:
     lengths = rows.norm(dim=-1) * along.norm()
-    return (rows @ along) / torch.where(lengths > 0, lengths, torch.nan)
-
-
-def _cosine(row: Tensor, along: Tensor) -> float:
-    value = float(_cosines(row[None], along))
-    return value if math.isnan(value) else max(-1.0, min(1.0, value))
+    return ((rows @ along) / torch.where(lengths > 0, lengths, torch.nan)).clamp(-1.0, 1.0)
 
 
 def _named(against: Vector | Activations | None) -> str:

@@ -11,17 +11,15 @@ from torch.autograd.functional import jvp
 
 from steer._check import as_integer, as_list, integer, one_of
 from steer.algebra import Vector
-from steer.errors import RecordingError, SelectionError
 from steer.extract import Activations
 from steer.model import Model, check_model
 from steer.pairs import Prompt
-from steer.show import Chart, Matrix, Row
+from steer.show import Chart, Row
 from steer.view._base import View
-from steer.view._charts import around_zero, matrix
+from steer.view._charts import around_zero, near
 from steer.view._checks import check_finite, check_kind
-from steer.view._directions import directions
-from steer.view._far import near
-from steer.view._tokens import short, tokens_of
+from steer.view._directions import directions, recorded_at
+from steer.view._tokens import Ranked, ranked, ranked_matrix, ranked_rows, tokens_of
 
 Path = Literal["direct", "model"]
 
@@ -62,36 +60,16 @@ class Lens(View):
         """
         return self._ends(layer, largest=False)
 
-    def _ends(self, layer: int, *, largest: bool) -> list[tuple[str, float]]:
+    def _ends(self, layer: int, *, largest: bool) -> Ranked:
         one_of("layer", as_integer(layer), self.layers)
         row = self.effects[self.layers.index(layer)]
-        found = row.topk(self.k, largest=largest)
-        pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
-        return [(self.tokens[token], value) for token, value in pairs]
-
-    def _limits(self) -> tuple[float, float]:
-        """Return the ends of the colours, which hold all effects shown but those far out."""
-        ends = [self.effects.topk(self.k, largest=up).values for up in (True, False)]
-        shown = torch.cat(ends).flatten()
-        return around_zero(shown[near(shown.abs())])
+        return ranked(row, self.tokens, self.k, largest=largest)
 
     @property
     def rows(self) -> list[Row]:
         """One row per layer and rank: a token promoted and one suppressed, each with its slope."""
-        return [
-            {
-                "layer": layer,
-                "rank": rank,
-                "promoted": up,
-                "rise": rise,
-                "suppressed": down,
-                "fall": fall,
-            }
-            for layer in self.layers
-            for rank, ((up, rise), (down, fall)) in enumerate(
-                zip(self.promoted(layer), self.suppressed(layer), strict=True), start=1
-            )
-        ]
+        names = "promoted", "rise", "suppressed", "fall"
+        return ranked_rows(self.layers, names, self.promoted, self.suppressed)
 
     @property
     def title(self) -> str:
@@ -101,23 +79,16 @@ class Lens(View):
 
     @property
     def panels(self) -> Mapping[str, Chart]:
-        """The tokens promoted most, and those suppressed most."""
-        return {name: self._chart(name) for name in ("promoted", "suppressed")}
-
-    def _chart(self, name: str) -> Matrix:
-        found = [getattr(self, name)(layer) for layer in self.layers]
-        return matrix(
-            "logit per unit of coefficient",
-            [[value for _, value in row] for row in found],
-            map(str, self.layers),
-            [str(rank + 1) for rank in range(self.k)],
-            self._limits(),
-            texts=[[short(token) for token, _ in row] for row in found],
-            down="added after block",
-            across="rank",
-            upwards=True,
-            title=name,
-        )
+        """The tokens promoted and suppressed most; effects far out are off the scale."""
+        ends = [self.effects.topk(self.k, largest=up).values for up in (True, False)]
+        shown = torch.cat(ends).flatten()
+        limits = around_zero(shown[near(shown.abs())])
+        caption, down = "logit per unit of coefficient", "added after block"
+        lists = {"promoted": self.promoted, "suppressed": self.suppressed}
+        return {
+            name: ranked_matrix(caption, self.layers, of, limits, down=down, title=name)
+            for name, of in lists.items()
+        }
 
 
 def lens(
@@ -158,46 +129,30 @@ def lens(
         The effect on every token.
 
     Raises:
-        ArgumentError: An argument has the wrong type, or `path` or `k` is out of range.
-        SelectionError: There are no prompts, activations for `path="model"`, or an effect that is
-            not finite.
+        ArgumentError: An argument has the wrong type, there are no prompts, `k` is out of range, or
+            `path` is no path, or `model` with activations.
+        SelectionError: An effect is not finite.
         RecordingError: No such layer, domain or position.
         FitError: The vector has another width than the model.
     """
     check_model(model)
     check_kind("vector", vector, Vector)
-    one_of("path", path, get_args(Path))
+    paths = ("direct",) if isinstance(at, Activations) else get_args(Path)
+    one_of("path", path, paths, do="with activations only 'direct'; for 'model' pass prompts")
     integer("k", k, least=1)
     wanted, along = directions(vector, layers, width=model.d_model)
-    if not isinstance(at, Activations):
-        at = as_list("prompts", at)
-    if not isinstance(at, Activations) and len(at):
-        where = f"the last token of {len(at)} prompts"
-        if path == "model":
-            effects = _through_model(model, wanted, along, at)
-        else:
-            rows = model.activations(at, layers=wanted)
-            effects = _direct(model, torch.stack([row[:, -1] for row in rows], dim=1), along)
-    elif isinstance(at, Activations) and path == "direct":
-        moments = at.of(domain, position)
-        if missing := [layer for layer in wanted if layer not in at.layers]:
-            raise RecordingError(
-                "the activations lack a layer",
-                found=f"layers {missing} asked for",
-                expected=f"some of {list(at.layers)}",
-                do="record these layers, or name others: layers=[…]",
-            )
-        rows_of = [at.layers.index(layer) for layer in wanted]
-        mean = (moments.mean_chosen + moments.mean_rejected)[rows_of, None] / 2
-        where = f"the mean activation at {at.position(position)}"
-        effects = _direct(model, mean, along)
+    if isinstance(at, Activations):
+        moments, where = at.of(domain, position), f"the mean activation at {at.position(position)}"
+        means = (moments.mean_chosen + moments.mean_rejected) / 2
+        effects = _direct(model, means[recorded_at(at, wanted), None], along)
     else:
-        raise SelectionError(
-            "the derivative needs a stream to be taken at",
-            found=f"{type(at).__name__} for path {path!r}",
-            expected="at least one prompt; activations for 'direct' only",
-            do="pass prompts",
-        )
+        prompts = as_list("prompts", at, least=1)
+        where = f"the last token of {len(prompts)} prompts"
+        if path == "model":
+            effects = _through_model(model, wanted, along, prompts)
+        else:
+            rows = model.activations(prompts, layers=wanted)
+            effects = _direct(model, torch.stack([row[:, -1] for row in rows], dim=1), along)
     check_finite("the effect", effects)
     tokens = tokens_of(model)
     return Lens(effects[:, : len(tokens)], tokens, wanted, path, where, min(k, len(tokens)))

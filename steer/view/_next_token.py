@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -11,11 +12,11 @@ from steer._check import as_integer, integer, one_of
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
 from steer.model import Model, check_model
 from steer.pairs import Prompt
-from steer.show import Chart, Curves, Matrix, Row
+from steer.show import Chart, Curves, Row
 from steer.view._base import View
-from steer.view._charts import LAYER, matrix, zipped
+from steer.view._charts import LAYER, zipped
 from steer.view._checks import check_finite, check_kind
-from steer.view._tokens import short, tokens_of
+from steer.view._tokens import Ranked, ranked, ranked_matrix, ranked_rows, tokens_of
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -39,7 +40,7 @@ class NextToken(View):
         """KL(after ‖ before) at each layer, in nats."""
         return (self.after.exp() * (self.after - self.before)).sum(dim=-1)
 
-    def top(self, when: str, layer: int) -> list[tuple[str, float]]:
+    def top(self, when: str, layer: int) -> Ranked:
         """Return the likeliest tokens with their probabilities.
 
         Args:
@@ -51,34 +52,16 @@ class NextToken(View):
         """
         one_of("reading", when, ("before", "after"))
         one_of("layer", as_integer(layer), range(len(self.before)))
-        found = (self.before if when == "before" else self.after)[layer].exp().topk(self.k)
-        return [
-            (self._token(t), p)
-            for t, p in zip(found.indices.tolist(), found.values.tolist(), strict=True)
-        ]
-
-    def _token(self, index: int) -> str:
-        return self.tokens[index] if index < len(self.tokens) else f"<{index}>"
+        held = self.before if when == "before" else self.after
+        return ranked(held[layer].exp(), self.tokens, self.k)
 
     @property
     def rows(self) -> list[Row]:
         """One row per layer and rank: token and probability before and after, and the KL."""
-        kl = self.kl.tolist()
-        return [
-            {
-                "layer": layer,
-                "rank": rank,
-                "before": old,
-                "p before": p,
-                "after": new,
-                "p after": q,
-                "KL (nats)": kl[layer],
-            }
-            for layer in range(len(self.before))
-            for rank, ((old, p), (new, q)) in enumerate(
-                zip(self.top("before", layer), self.top("after", layer), strict=True), start=1
-            )
-        ]
+        kl, names = self.kl.tolist(), ("before", "p before", "after", "p after")
+        before, after = partial(self.top, "before"), partial(self.top, "after")
+        found = ranked_rows(range(len(kl)), names, before, after)
+        return [row | {"KL (nats)": kl[row["layer"]]} for row in found]
 
     @property
     def title(self) -> str:
@@ -93,29 +76,21 @@ class NextToken(View):
     @property
     def panels(self) -> Mapping[str, Chart]:
         """The likeliest tokens before, those after, and the KL between both by layer."""
-        kl = Curves(
-            "KL(after ‖ before) (nats)",
-            LAYER,
-            {"": zipped(range(len(self.before)), self.kl)},
-            limits=(0.0, None),
-            whole=True,
-        )
-        return {"before": self._chart("before"), "after": self._chart("after"), "KL": kl}
-
-    def _chart(self, when: str) -> Matrix:
-        rows = [self.top(when, layer) for layer in range(len(self.before))]
-        return matrix(
-            "probability",
-            [[p for _, p in row] for row in rows],
-            map(str, range(len(rows))),
-            [str(rank + 1) for rank in range(self.k)],
-            (0.0, 1.0),
-            texts=[[short(token) for token, _ in row] for row in rows],
-            down="layer",
-            across="rank",
-            upwards=True,
-            title=when,
-        )
+        layers = range(len(self.before))
+        found: dict[str, Chart] = {
+            when: ranked_matrix(
+                "probability",
+                layers,
+                partial(self.top, when),
+                (0.0, 1.0),
+                down="layer",
+                title=when,
+            )
+            for when in ("before", "after")
+        }
+        points = {"": zipped(layers, self.kl)}
+        label = "KL(after ‖ before) (nats)"
+        return found | {"KL": Curves(label, LAYER, points, limits=(0.0, None), whole=True)}
 
 
 def next_token(

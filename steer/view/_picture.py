@@ -1,14 +1,16 @@
 """Charts drawn by matplotlib, in figures that belong to no window.
 
-This module imports matplotlib; `steer.view._drawing` imports it inside a function.
+This module imports matplotlib; `steer.view._base` imports it inside a function.
 """
 
 import io
 import math
 import os
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -65,33 +67,15 @@ class Picture(Figure):
         return out.getvalue()
 
 
-def draw(rows: Sequence[Sequence[Chart]], *, legend: str | None = None) -> Picture:
-    """Return a figure with a row of axes for each row of charts.
-
-    With `legend`, its title, the charts share axes and one legend at the right.
-    """
-    flat = [chart for row in rows for chart in row]
-    widths = [max(size(row[k])[0] for row in rows) for k in range(len(rows[0]))]
-    heights = [max(size(chart)[1] for chart in row) for row in rows]
-    room = 0.0 if legend is None else 1.2
-    figure = Picture(figsize=(sum(widths) + room, sum(heights)), layout="constrained")
-    shared = legend is not None
-    grid = figure.subplots(
-        len(rows),
-        len(rows[0]),
-        squeeze=False,
-        width_ratios=widths,
-        height_ratios=heights,
-        sharex=shared,
-        sharey=shared,
-    )
-    for chart, ax in zip(flat, grid.flat, strict=True):
-        draw_into(ax, chart, legend=legend is None)
-        if shared:
-            ax.label_outer()
-    if legend is not None:
-        handles, names = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, names, title=legend or None, loc="outside right center")
+def draw(rows: Sequence[Sequence[Chart]]) -> Picture:
+    """Return a figure with a row of axes for each row of charts."""
+    sizes = np.array([[size(chart) for chart in row] for row in rows])
+    widths, heights = sizes[:, :, 0].max(axis=0), sizes[:, :, 1].max(axis=1)
+    figure = Picture(figsize=(widths.sum(), heights.sum()), layout="constrained")
+    ratios = {"width_ratios": widths, "height_ratios": heights}
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, **ratios)
+    for chart, ax in zip(chain.from_iterable(rows), grid.flat, strict=True):
+        draw_into(ax, chart)
     return figure
 
 
@@ -114,13 +98,13 @@ def _below(chart: Curves) -> bool:
     return len(chart.series) > 4 or not all(one.joined for one in chart.drawn.values())
 
 
-def draw_into(ax: Any, chart: Chart, *, legend: bool = True) -> None:
+def draw_into(ax: Any, chart: Chart) -> None:
     """Draw a chart into matplotlib axes."""
     if isinstance(chart, Bars):
         _bars(ax, chart)
     elif isinstance(chart, Curves):
         _curves(ax, chart)
-        if legend and ax.get_legend_handles_labels()[1]:
+        if ax.get_legend_handles_labels()[1]:
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15), "ncols": 2}
             ax.legend(fontsize=7, **(below if _below(chart) else {}))
     else:

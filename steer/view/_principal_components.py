@@ -173,7 +173,7 @@ def principal_components(
         float(variance.sum()),
         torch.arange(2 * n) < n,
         found.domains * 2,
-        found.layers[0],
+        int(layer),
         position,
     )
 

@@ -1,10 +1,17 @@
-"""Tokens as text that can be seen: spaces and line breaks have a sign."""
+"""Tokens as text that can be seen, and the tokens with the largest values, layer by layer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
 
 from steer.model import Model
+from steer.show import Matrix, Row
+from steer.view._charts import matrix
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+Ranked = list[tuple[str, float]]
 
 
 def tokens_of(model: Model, ids: Sequence[int] | None = None) -> tuple[str, ...]:
@@ -26,6 +33,52 @@ def visible(text: str) -> str:
     return "".join(_SIGNS.get(c, c if c.isprintable() else f"\\u{ord(c):04x}") for c in text)
 
 
-def short(token: str) -> str:
-    """Return a token cut to nine characters, for a cell of a matrix."""
+def ranked(
+    values: Float[Tensor, " vocab"], tokens: Sequence[str], k: int, *, largest: bool = True
+) -> Ranked:
+    """Return the tokens with the largest or smallest values, and these."""
+    found = values.topk(k, largest=largest)
+    return [
+        (tokens[t] if t < len(tokens) else f"<{t}>", value)
+        for t, value in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    ]
+
+
+def ranked_rows(
+    layers: Iterable[int],
+    names: tuple[str, str, str, str],
+    first: Callable[[int], Ranked],
+    second: Callable[[int], Ranked],
+) -> list[Row]:
+    """Return one row per layer and rank: the token and value of both lists, under four names."""
+    return [
+        dict(zip(("layer", "rank", *names), (layer, rank, *one, *other), strict=True))
+        for layer in layers
+        for rank, (one, other) in enumerate(zip(first(layer), second(layer), strict=True), start=1)
+    ]
+
+
+def ranked_matrix(
+    caption: str,
+    layers: Sequence[int],
+    of: Callable[[int], Ranked],
+    limits: tuple[float, float],
+    **options: Any,
+) -> Matrix:
+    """Return the tokens of each layer on the colours of their values, the last layer on top."""
+    rows = [of(layer) for layer in layers]
+    return matrix(
+        caption,
+        [[value for _, value in row] for row in rows],
+        map(str, layers),
+        [str(rank + 1) for rank in range(len(rows[0]))],
+        limits,
+        texts=[[_short(token) for token, _ in row] for row in rows],
+        across="rank",
+        upwards=True,
+        **options,
+    )
+
+
+def _short(token: str) -> str:
     return token if len(token) <= 9 else f"{token[:8]}…"

@@ -18,9 +18,9 @@ from steer.show import Bars, Card, Chart, Row, Spans
 from steer.show._look import Rgb, diverging, hexadecimal
 from steer.show._rows import table_of
 from steer.view._base import View
+from steer.view._charts import near
 from steer.view._checks import check_finite, check_kind
 from steer.view._directions import directions, unit
-from steer.view._far import near
 from steer.view._tokens import tokens_of, visible
 
 _ROOM = 0.08  # of the axis, above and below what is drawn

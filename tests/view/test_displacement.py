@@ -5,7 +5,7 @@ import torch
 
 import steer
 from steer import view
-from steer.errors import RecordingError, SelectionError
+from steer.errors import ArgumentError, RecordingError
 from steer.model import prompt_batch
 from steer.view._displacement import Tokens
 from tests.view.setting import AT, LAYER, activations, asked, everywhere, model, palrs, weights
@@ -83,7 +83,7 @@ def test_few_streams_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = view.displacement(lm, weights(), prompts, 0.7)
     lengths = [len(prompt_batch(lm.tokenizer, [prompt]).ids[0]) for prompt in prompts]
     token = 4 * lm.n_layers * lm.architecture.d_model
-    for most in (1, max(lengths[:-1]) * 2 * token):
+    for most in (1, max(lengths) * 2 * token):
         sizes: list[int] = []
         handle = lm.architecture.blocks[0].register_forward_hook(
             lambda _, args, __, sizes=sizes: sizes.append(args[0].shape[0] * args[0].shape[1])
@@ -105,9 +105,9 @@ def test_the_table_computes_the_cosines_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nothing_to_read_or_to_compare_with_is_an_error() -> None:
-    with pytest.raises(SelectionError, match="nothing to read"):
+    with pytest.raises(ArgumentError, match="prompts is too short"):
         view.displacement(model(), weights(), [])
-    with pytest.raises(SelectionError, match="no responses"):
+    with pytest.raises(ArgumentError, match="pass responses"):
         view.displacement(model(), weights(), asked(), tokens="response")
     with pytest.raises(RecordingError, match="no direction at a layer"):
         view.displacement(model(), weights(), asked(), against=everywhere()[1:3])

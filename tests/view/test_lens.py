@@ -8,7 +8,7 @@ from torch import Tensor
 
 import steer
 from steer import view
-from steer.errors import SelectionError
+from steer.errors import ArgumentError
 from steer.model import prompt_batch
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.view.setting import AT, activations, asked, everywhere, last_block, model, next_logits
@@ -123,7 +123,7 @@ def test_the_table_has_the_ends_in_order() -> None:
 
 
 def test_there_must_be_something_to_differentiate_at() -> None:
-    with pytest.raises(SelectionError, match="at least one prompt"):
+    with pytest.raises(ArgumentError, match="prompts is too short"):
         view.lens(model(), everywhere(), [])
-    with pytest.raises(SelectionError, match="Activations"):
+    with pytest.raises(ArgumentError, match="only 'direct'"):
         view.lens(model(), everywhere(), activations(), position=AT, path="model")

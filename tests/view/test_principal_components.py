@@ -53,7 +53,7 @@ def test_points_name_domain_and_side() -> None:
 def test_there_must_be_two_components() -> None:
     with pytest.raises(ArgumentError, match="components=1"):
         view.principal_components(model(), held_out(), layer=LAYER, components=1)
-    with pytest.raises(RecordingError, match="layers cannot be read"):
+    with pytest.raises(RecordingError, match="no such layer"):
         view.principal_components(model(), held_out(), layer=99)
 
 

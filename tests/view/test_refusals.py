@@ -167,12 +167,16 @@ def test_a_model_that_overflows_is_not_looked_at() -> None:
             call()
     with lm.steered(far, 3.0):
         for call in (
-            lambda: view.separation(lm, v, held_out()),
-            lambda: view.principal_components(lm, held_out(), layer=LAYER),
             lambda: view.lens(lm, v, asked()),
             lambda: view.trajectory(lm, v[LAYER], asked()[0], "No ."),
         ):
             with pytest.raises(SelectionError, match="overflowed"):
+                call()
+        for call in (
+            lambda: view.separation(lm, v, held_out()),
+            lambda: view.principal_components(lm, held_out(), layer=LAYER),
+        ):
+            with pytest.raises(RecordingError, match="not finite"):
                 call()
 
 
@@ -201,7 +205,7 @@ def test_a_direction_of_length_0_separates_nothing() -> None:
 
 
 def test_layers_that_are_not_there_are_named_beside_those_that_are() -> None:
-    with pytest.raises(RecordingError, match=r"layers \[99\](.|\n)*from 0 to 5"):
+    with pytest.raises(RecordingError, match=r"99(.|\n)*from 0 to 5"):
         view.separation(model(), palrs(), held_out(), layers=[99])
     with pytest.raises(RecordingError, match=r"layers \[99\](.|\n)*some of \[0, 1, 2, 3, 4, 5\]"):
         view.separation(model(), everywhere(), held_out(), layers=[99])

@@ -110,13 +110,19 @@ def test_a_vector_of_one_layer_is_read_where_it_stands_or_where_asked() -> None:
         view.separation(lm, everywhere()[1:3], held_out(), layers=[1, 5])
 
 
+def test_layers_are_read_in_the_order_asked_for() -> None:
+    lm, there = model(), [4, 1]
+    found = view.separation(lm, everywhere(), held_out(), layers=there)
+    whole = view.separation(lm, everywhere(), held_out())
+    assert found.layers == (4, 1)
+    torch.testing.assert_close(found.chosen, whole.chosen[:, there])
+
+
 def test_nothing_to_read_is_an_error() -> None:
     lm = model()
-    with pytest.raises(RecordingError, match="nothing to read"):
+    with pytest.raises(RecordingError, match="no pairs"):
         view.separation(lm, palrs(), steer.Pairs.of([]))
-    with pytest.raises(RecordingError, match="layers cannot be read"):
-        view.separation(lm, palrs(), held_out(), layers=[4, 1])
-    with pytest.raises(RecordingError, match="no such position"):
+    with pytest.raises(RecordingError, match="no such token"):
         view.separation(lm, palrs(), held_out(), position="template[-9]")
 
 

@@ -129,7 +129,7 @@ def test_no_window_is_opened_and_a_notebook_shows_the_figure() -> None:
 
 
 def test_plotting_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "steer.view._picture", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     found = made("dose_response")
     with pytest.raises(MissingExtraError, match=r"residual-steer\[plot\]"):
         found.plot()
