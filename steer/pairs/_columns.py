@@ -9,6 +9,7 @@ from steer.pairs._conversation import is_filled
 from steer.pairs._pair import shown
 
 FIELDS = ("prompt", "chosen", "rejected", "system", "domain")
+_ANSWERS = ("chosen", "rejected")
 PROMPT_ALIAS = "question"
 ANSWER_ALIASES = (
     ("answer_matching_behavior", "answer_not_matching_behavior"),
@@ -50,9 +51,14 @@ class Fields:
         return self.values[field]
 
     def note(self) -> str:
-        """Return ``" (chosen is column 'matching')"`` for renamed columns, else nothing."""
-        renamed = [f"{f} is column {c!r}" for f, c in self.names.items() if f != c]
-        return f" ({', '.join(renamed)})" if renamed else ""
+        """Return which columns were renamed, and which look like a field that is missing."""
+        said = [f"{f} is column {c!r}" for f, c in self.names.items() if f != c]
+        said += [
+            f"column {name!r} is not read; is it {_hint(self.columns, field)}?"
+            for field in FIELDS
+            if field not in self.names and (name := _alike(field, self.columns))
+        ]
+        return f" ({', '.join(said)})" if said else ""
 
 
 def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
@@ -78,7 +84,7 @@ def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
         names.setdefault("prompt", PROMPT_ALIAS)
     if "chosen" not in names and "rejected" not in names:
         names.update(_answer_names(known, taken))
-    for field in ("chosen", "rejected"):
+    for field in _ANSWERS:
         if field not in names:
             raise missing_field(field, known)
     for column, do in _NOT_CARRIED.items():
@@ -98,22 +104,32 @@ def missing_field(field: str, known: tuple[str, ...], column: str | None = None)
         f"field '{column or field}' is missing",
         found=f"columns {list(known)}",
         expected=f"a column '{column}' for {field}" if column else f"a column '{field}'",
-        do=f'add it, or say which column it is: columns={{"{field}": ...}}',
+        do=f"add it, or say which column it is: {_hint(known, field)}",
     )
 
 
+def _hint(known: tuple[str, ...], *fields: str) -> str:
+    """Return the argument that names the columns of some fields, as far as they look like them."""
+    alike = {field: _alike(field, known) for field in fields}
+    said = (f'"{f}": {"..." if name is None else repr(name)}' for f, name in alike.items())
+    return f"columns={{{', '.join(said)}}}"
+
+
+def _alike(field: str, known: tuple[str, ...]) -> str | None:
+    """Return a column that is called like a field up to capitals and spaces."""
+    names = (field, PROMPT_ALIAS) if field == "prompt" else (field,)
+    return next((name for name in known if name.strip().lower() in names), None)
+
+
 def _answer_names(known: tuple[str, ...], taken: set[str]) -> dict[str, str]:
-    free = [name for name in known if name not in taken]
-    whole = [pair for pair in ANSWER_ALIASES if pair[0] in free and pair[1] in free]
+    free = {*known} - taken
+    whole = [pair for pair in ANSWER_ALIASES if free.issuperset(pair)]
     if len(whole) == 1:
-        return dict(zip(("chosen", "rejected"), whole[0], strict=True))
-    half = [pair for pair in ANSWER_ALIASES if (pair[0] in free) != (pair[1] in free)]
+        return dict(zip(_ANSWERS, whole[0], strict=True))
+    half = [pair for pair in ANSWER_ALIASES if len(free.intersection(pair)) == 1]
     if not whole and len(half) == 1:
-        field, column = next(
-            (field, name)
-            for field, name in zip(("chosen", "rejected"), half[0], strict=True)
-            if name not in free
-        )
+        lacking = zip(_ANSWERS, half[0], strict=True)
+        field, column = next(pair for pair in lacking if pair[1] not in free)
         raise missing_field(field, known, column)
     wanted = ["chosen and rejected", *(f"{a} and {b}" for a, b in ANSWER_ALIASES)]
     raise PairsError(
@@ -121,5 +137,5 @@ def _answer_names(known: tuple[str, ...], taken: set[str]) -> dict[str, str]:
         found=f"columns {list(known)}",
         expected=f"one set of answers ({'; '.join(wanted)}), as text or messages, and the prompt "
         "in a column prompt or question or at the beginning of both answers",
-        do='say which columns they are: columns={"prompt": ..., "chosen": ..., "rejected": ...}',
+        do=f"say which columns they are: {_hint(known, 'prompt', *_ANSWERS)}",
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from steer.errors import PairsError
 from steer.pairs._common_prefix import common_prefix_length
-from steer.pairs._pair import Message, shown, wrong_type
+from steer.pairs._pair import Message, about, shown, wrong_type
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _SPEAKER = {"Human": "user", "Assistant": "assistant"}
@@ -54,12 +54,7 @@ def read_messages(value: object, field: str) -> tuple[Message, ...]:
         try:
             messages.append(Message(item["role"], item["content"], more))
         except PairsError as error:
-            raise PairsError(
-                f"message {number} of field '{field}': {error.what}",
-                found=error.found,
-                expected=error.expected,
-                do=error.do,
-            ) from None
+            raise about(f"message {number} of field '{field}'", error) from None
     return tuple(messages)
 
 

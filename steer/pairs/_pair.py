@@ -131,6 +131,12 @@ def wrong_type(name: str, value: object, wanted: str) -> PairsError:
     )
 
 
+def about(where: str, error: PairsError, more: str = "") -> PairsError:
+    """Return an error that says where it happened, and what more can be done."""
+    what, do = f"{where}: {error.what}", f"{error.do}{more}"
+    return PairsError(what, found=error.found, expected=error.expected, do=do)
+
+
 def messages_of(prompt: Prompt) -> tuple[Message, ...]:
     """Return a prompt as messages: plain text is one user turn."""
     return (Message("user", prompt),) if isinstance(prompt, str) else prompt

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from steer._check import as_list
+from steer._check import as_list, integer, one_of
 from steer.errors import PairsError
-from steer.pairs._load import RejectedRow, Request, read_pairs
+from steer.pairs._columns import FIELDS
+from steer.pairs._load import RejectedRow, read_pairs
 from steer.pairs._pair import Pair, canonical, messages_of, shown
+from steer.pairs._shapes import SHAPES
 from steer.pairs._sources import open_source
 from steer.pairs._split import part_numbers
 from steer.show import Shown
@@ -132,9 +135,17 @@ class Pairs(Shown, Sequence[Pair]):
             ArgumentError: An unknown `shape`, `on_bad` or key of `columns`, or a `limit` below 1.
             PairsError: Source, row and field, what was found there and what is expected.
         """
-        request = Request(domain, shape, columns, limit, on_bad)
+        columns = columns or {}
+        for name in columns:
+            one_of("a key of columns", name, FIELDS, do='write columns={"prompt": "your name"}')
+        one_of("shape", shape, (None, *SHAPES), do="leave it out to find it from the rows")
+        one_of("on_bad", on_bad, ("error", "report"))
+        if limit is not None:
+            limit = min(integer("limit", limit, least=1), sys.maxsize)
         name, rows = open_source(source, split)
-        pairs, rejected = read_pairs(rows, name, request)
+        pairs, rejected = read_pairs(
+            rows, name, domain=domain, shape=shape, columns=columns, limit=limit, on_bad=on_bad
+        )
         if rejected:
             warnings.warn(
                 f"{name}: {len(rejected)} rows are not valid pairs and were left out; they are "

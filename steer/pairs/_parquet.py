@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer.pairs._lines import check_unique, empty, may_hold, too_much, unreadable
+from steer.pairs._lines import check_unique, empty, may_hold, reading, too_much
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,17 +18,19 @@ def read_parquet(path: Path, name: str) -> Iterator[dict[str, object]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    size = path.stat().st_size
-    if not size:
+    if not path.stat().st_size:
         raise empty(name)
-    try:
+    with reading(name, "a Parquet file", pa.ArrowException, OSError):
         with pq.ParquetFile(path) as file:
-            texts = _texts(file.metadata)
+            columns = map(file.metadata.schema.column, range(file.metadata.num_columns))
+            texts = [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and _is_text(c)]
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             check_unique(file.schema_arrow.names, name)
-            yield from _rows(file, name, may_hold(size))
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(name, error, "a Parquet file") from None
+            yield from _rows(file, name, may_hold(path))
+
+
+def _is_text(column: Any) -> bool:
+    return column.logical_type.type in ("STRING", "NONE")
 
 
 def _rows(file: Any, name: str, most: int) -> Iterator[dict[str, object]]:
@@ -45,16 +47,6 @@ def _rows(file: Any, name: str, most: int) -> Iterator[dict[str, object]]:
             if taken > most:
                 raise too_much(name, most)
             yield from batch.to_pylist()
-
-
-def _texts(metadata: Any) -> list[str]:
-    """Return the columns of texts by their paths."""
-    columns = [metadata.schema.column(k) for k in range(metadata.num_columns)]
-    return [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and _plain(c.logical_type)]
-
-
-def _plain(kind: Any) -> bool:
-    return kind.type in ("STRING", "NONE")
 
 
 def _size(array: "pa.Array") -> int:

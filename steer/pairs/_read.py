@@ -5,10 +5,10 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from steer.errors import PairsError
-from steer.pairs._lines import check_unique, read_lines, read_text
+from steer.pairs._lines import check_unique, read_lines
 from steer.pairs._pair import shown
 from steer.pairs._parquet import read_parquet
 
@@ -27,24 +27,13 @@ def numbered(rows: Iterable[object], name: str) -> Iterator[Row]:
 
 
 def read_file(path: Path, name: str) -> Iterator[Row]:
-    """Return the rows of a file, read by its suffix.
-
-    Args:
-        path: The file.
-        name: Its name as the caller wrote it, for errors.
-
-    Returns:
-        The rows; empty lines of JSON Lines and CSV are none.
-
-    Raises:
-        PairsError: The file is missing, unreadable, empty, damaged, not UTF-8, or of no known
-            kind.
-    """
+    """Return the rows of a file, read by its suffix; empty lines of JSON Lines and CSV are none."""
+    known = f"a file ending in {', '.join(_SUFFIXES)}"
     if not path.is_file():
         raise PairsError(
             f"{name} does not exist" if not path.exists() else f"{name} is not a file",
             found=f"no file {name}",
-            expected=f"a file ending in {', '.join(_SUFFIXES)}",
+            expected=known,
             do="check the path",
         )
     suffix = file_suffix(path.name)
@@ -52,7 +41,7 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
         raise PairsError(
             f"{name} is of no known kind",
             found=f"suffix {path.suffix!r}",
-            expected=f"a file ending in {', '.join(_SUFFIXES)}",
+            expected=known,
             do="rename or convert the file",
         )
     return _SUFFIXES[suffix](path, name)
@@ -70,7 +59,7 @@ def _read_jsonl(path: Path, name: str) -> Iterator[Row]:
 
 
 def _read_json(path: Path, name: str) -> Iterator[Row]:
-    rows = _parse(read_text(path, name), name)
+    rows = _parse("".join(read_lines(path, name)), name)
     if not isinstance(rows, list):
         keys = f"an object with the keys {list(rows)}" if isinstance(rows, dict) else shown(rows)
         raise PairsError(
@@ -85,42 +74,32 @@ def _read_json(path: Path, name: str) -> Iterator[Row]:
 def _read_csv(path: Path, name: str) -> Iterator[Row]:
     text = (part for line in read_lines(path, name) for part in io.StringIO(line, newline=""))
     reader = csv.reader(text, strict=True)
-    lines = _csv_lines(reader, name)
-    _, header = next(lines)
-    check_unique(header, name)
-    for number, cells in lines:
-        where = f"{name}, line {number}"
-        if len(cells) != len(header):
-            raise PairsError(
-                f"{where}: too {'many' if len(cells) > len(header) else 'few'} fields",
-                found=f"{len(cells)} fields: {shown(cells)}",
-                expected=f"{len(header)}: {shown(header)}",
-                do='put fields that hold a comma, a quote or a line end in "quotes"',
-            )
-        yield Row(where, dict(zip(header, cells, strict=True)))
-
-
-def _csv_lines(reader: Any, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not empty with the number of its first line."""
+    header: list[str] = []
     while True:
-        number = reader.line_num + 1
+        where = f"{name}, line {reader.line_num + 1}"
         try:
             cells = next(reader, None)
         except csv.Error as error:
             raise PairsError(
-                f"{name}, line {number}: not valid CSV",
+                f"{where}: not valid CSV",
                 found=str(error),
                 expected='fields separated by commas, in "quotes" where needed',
                 do="repair the file; JSON Lines has no such limits",
             ) from None
         if cells is None:
             return
-        if cells:
-            yield number, cells
-
-
-def _read_parquet(path: Path, name: str) -> Iterator[Row]:
-    return numbered(read_parquet(path, name), name)
+        if not header:
+            header = cells
+            check_unique(header, name)
+        elif cells and len(cells) != len(header):
+            raise PairsError(
+                f"{where}: too {'many' if len(cells) > len(header) else 'few'} fields",
+                found=f"{len(cells)} fields: {shown(cells)}",
+                expected=f"{len(header)}: {shown(header)}",
+                do='put fields that hold a comma, a quote or a line end in "quotes"',
+            )
+        elif cells:
+            yield Row(where, dict(zip(header, cells, strict=True)))
 
 
 def _parse(text: str, name: str, first_line: int = 1) -> object:
@@ -129,9 +108,8 @@ def _parse(text: str, name: str, first_line: int = 1) -> object:
         return json.loads(text, object_pairs_hook=_unique_object)
     except json.JSONDecodeError as error:
         where = f"{name}, line {first_line + error.lineno - 1}, column {error.colno}"
-        found, position = error.msg, error.pos
-        near = shown(text[max(0, position - 20) : position + 20])
-        found = f"{found}, near {near}"
+        near = text[max(0, error.pos - 20) : error.pos + 20]
+        found = f"{error.msg}, near {shown(near)}"
     except (ValueError, RecursionError) as error:
         found = str(error)
     raise PairsError(
@@ -157,5 +135,5 @@ _SUFFIXES: dict[str, Callable[[Path, str], Iterator[Row]]] = {
     ".json.gz": _read_json,
     ".csv": _read_csv,
     ".csv.gz": _read_csv,
-    ".parquet": _read_parquet,
+    ".parquet": lambda path, name: numbered(read_parquet(path, name), name),
 }

@@ -1,7 +1,6 @@
 """Row shapes: each reads the fields of a row as prompt, chosen and rejected."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from steer.errors import PairsError
@@ -19,21 +18,8 @@ from steer.pairs._pair import Message, Pair, Prompt, shown, wrong_type
 Parts = tuple[Prompt, str, str]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A row shape: its name, its description for errors, and its reader."""
-
-    name: str
-    looks: str
-    read: Callable[[Fields], Parts]
-
-
 def _text(fields: Fields) -> Parts:
-    return (
-        _string(fields, "prompt"),
-        _string(fields, "chosen"),
-        _string(fields, "rejected"),
-    )
+    return _string(fields, "prompt"), _string(fields, "chosen"), _string(fields, "rejected")
 
 
 def _messages(fields: Fields) -> Parts:
@@ -65,32 +51,13 @@ def _whole_text(fields: Fields) -> Parts:
     return part_texts(_string(fields, "chosen"), _string(fields, "rejected"))
 
 
-SHAPES: Mapping[str, Shape] = MappingProxyType(
+SHAPES: Mapping[str, tuple[Callable[[Fields], Parts], str]] = MappingProxyType(
     {
-        shape.name: shape
-        for shape in (
-            Shape("text", "prompt, chosen and rejected as text", _text),
-            Shape(
-                "messages",
-                "prompt as messages or text, chosen and rejected as one message or text",
-                _messages,
-            ),
-            Shape(
-                "whole_messages",
-                "chosen and rejected as whole conversations of messages",
-                _whole_messages,
-            ),
-            Shape(
-                "transcripts",
-                "chosen and rejected as whole transcripts, Human: ... Assistant: ...",
-                _transcripts,
-            ),
-            Shape(
-                "whole_text",
-                "chosen and rejected as whole texts with a shared beginning, no prompt",
-                _whole_text,
-            ),
-        )
+        "text": (_text, "prompt, chosen and rejected as text"),
+        "messages": (_messages, "prompt as messages or text, the answers as one message or text"),
+        "whole_messages": (_whole_messages, "chosen and rejected as conversations of messages"),
+        "transcripts": (_transcripts, "chosen and rejected as Human: ... Assistant: ..."),
+        "whole_text": (_whole_text, "chosen and rejected as texts that begin alike, no prompt"),
     }
 )
 
@@ -111,7 +78,7 @@ def find_shape(fields: Fields) -> str:
 
 def read_pair(fields: Fields, shape: str, domain: str | None) -> Pair:
     """Return the pair that a row of a known shape holds."""
-    prompt, chosen, rejected = SHAPES[shape].read(fields)
+    prompt, chosen, rejected = SHAPES[shape][0](fields)
     if domain is None and "domain" in fields:
         domain = fields["domain"]
     return Pair(_with_system(fields, prompt), chosen, rejected, domain)
@@ -168,15 +135,14 @@ def _answer(fields: Fields, field: str) -> str:
 
 
 def _string(fields: Fields, field: str) -> str:
-    if _kind(fields, field) != "str":
-        raise wrong_type(f"field '{field}'", fields[field], "text")
-    return str(fields[field])
+    value = fields[field]
+    if not isinstance(value, str):
+        raise wrong_type(f"field '{field}'", value, "text")
+    return str(value)
 
 
 def _kind(fields: Fields, field: str) -> str:
     value = fields[field]
-    if isinstance(value, str):
-        return "str"
-    if isinstance(value, list | tuple):
-        return "list"
-    raise wrong_type(f"field '{field}'", value, "text, or a list of messages")
+    if not isinstance(value, str | list | tuple):
+        raise wrong_type(f"field '{field}'", value, "text, or a list of messages")
+    return "str" if isinstance(value, str) else "list"

@@ -13,8 +13,7 @@ from steer.pairs._pair import shown
 from steer.pairs._read import Row, file_suffix, numbered, read_file
 from steer.store import path_of
 
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_LONGEST = 200  # characters of a name on the Hub, with room to spare
+_HUB_NAME = re.compile(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?")
 _FILES = 10_000  # of the directory of a data set
 _SAVED = ("state.json", "dataset_dict.json")
 
@@ -22,16 +21,18 @@ _SAVED = ("state.json", "dataset_dict.json")
 def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
     """Return the name of a source and its rows."""
     if isinstance(source, str | Path) and source != "":
-        path, kind = _looked_at(source)
-        if kind == "saved":
-            return _dataset_rows(_load_saved(path, str(source)), str(source), split)
-        if kind == "folder":
-            _check_folder(path, str(source))
-            return _dataset_rows(_load_named(str(path), split), str(source), None)
-        if kind == "name":
-            return _dataset_rows(_load_named(str(source), split), str(source), None)
-        _refuse_split(split, str(source))
-        return str(source), read_file(path, str(source))
+        name = str(source)
+        path = path_of(os.path.expanduser(path_of(source, PairsError)), PairsError)
+        there = os.path.lexists(path)
+        if there and any((path / file).is_file() for file in _SAVED):
+            return _dataset_rows(_loaded(name, "load_from_disk", str(path)), name, split)
+        if there and path.is_dir():
+            _check_folder(path, name)
+            return _dataset_rows(_loaded(name, "load_dataset", str(path), split=split), name, None)
+        if not there and isinstance(source, str) and _is_hub_name(name):
+            return _dataset_rows(_loaded(name, "load_dataset", name, split=split), name, None)
+        _refuse_split(split, name)
+        return name, read_file(path, name)
     if _is_dataset(source):
         return _dataset_rows(source, type(source).__name__, split)
     if isinstance(source, list | tuple):
@@ -43,24 +44,6 @@ def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
         expected="a path, the name of a data set, a datasets.Dataset, or a list of mappings",
         do="hand over rows as a list of dict; Pair objects go to Pairs.of",
     )
-
-
-def _looked_at(source: str | Path) -> tuple[Path, str]:
-    """Return the path of a source and its kind: `saved`, `folder`, `name` or `file`."""
-    try:
-        path = path_of(path_of(source, PairsError).expanduser(), PairsError)
-    except RuntimeError as error:  # there is no such user
-        raise PairsError(
-            "no file can have this name",
-            found=f"{shown(str(source))}: {error}",
-            expected="a file, a directory, or the name of a data set on the Hub",
-            do="write the path in full",
-        ) from None
-    if not os.path.lexists(path):
-        return path, "name" if isinstance(source, str) and _is_hub_name(source) else "file"
-    if any((path / file).is_file() for file in _SAVED):
-        return path, "saved"
-    return path, "folder" if path.is_dir() else "file"
 
 
 def _check_folder(path: Path, name: str) -> None:
@@ -77,7 +60,7 @@ def _check_folder(path: Path, name: str) -> None:
 
 def _is_hub_name(source: str) -> bool:
     looks = _HUB_NAME.fullmatch(source) is not None and file_suffix(source) is None
-    return looks and len(source) <= _LONGEST and ("/" in source or "." not in source)
+    return looks and ("/" in source or "." not in source)
 
 
 def _is_dataset(source: object) -> bool:
@@ -87,31 +70,25 @@ def _is_dataset(source: object) -> bool:
     return module is not None and isinstance(source, tuple(getattr(module, k) for k in kinds))
 
 
-def _load_saved(path: Path, name: str) -> Any:
+def _loaded(name: str, function: str, *arguments: Any, **options: Any) -> Any:
+    """Return what a function of `datasets` loads."""
     import datasets
 
     try:
-        return datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, error) from error
-
-
-def _load_named(name: str, split: str | None) -> Any:
-    import datasets
-
-    try:
-        return datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise _not_loaded(name, error) from error
-
-
-def _not_loaded(name: str, error: Exception) -> PairsError:
-    return PairsError(
-        f"the data set {name!r} cannot be loaded",
-        found=f"{type(error).__name__}: {error}",
-        expected="a file, a directory, or the name of a data set on the Hub",
-        do="check name, split and connection, or hand over what datasets.load_dataset returns",
-    )
+        return getattr(datasets, function)(*arguments, **options)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        datasets.exceptions.DatasetsError,
+    ) as error:
+        raise PairsError(
+            f"the data set {name!r} cannot be loaded",
+            found=f"{type(error).__name__}: {error}",
+            expected="a file, a directory, or the name of a data set on the Hub",
+            do="check name, split and connection, or hand over what datasets.load_dataset returns",
+        ) from error
 
 
 def _dataset_rows(data: Any, name: str, split: str | None) -> tuple[str, Iterable[Row]]:

@@ -24,7 +24,10 @@ def card_text(card: Card) -> str:
     """Return a card as text, without coloured spans and without a final line break."""
     plainly = replace(card, blocks=tuple(b for b in card.blocks if not isinstance(b, Spans)))
     out = io.StringIO()
-    Console(file=out, width=_ENDLESS, color_system=None).print(card_terminal(plainly))
+    console = Console(
+        file=out, width=_ENDLESS, color_system=None, force_terminal=False, force_jupyter=False
+    )
+    console.print(card_terminal(plainly))
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n"))
 
 

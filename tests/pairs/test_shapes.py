@@ -259,6 +259,24 @@ def test_the_error_says_which_column_a_field_came_from(tmp_path):
         Pairs.load(tmp_path / "a.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"Prompt": "Q", "chosen": "a", "rejected": "b"}, "\"prompt\": 'Prompt'"),
+        ({"Question ": "Q", "chosen": "a", "rejected": "b"}, "\"prompt\": 'Question '"),
+        ({"prompt": "Q", "chosen": "a", "Rejected": "b"}, "\"rejected\": 'Rejected'"),
+        (
+            {"Prompt": "Q", "Chosen": "a", "REJECTED": "b"},
+            "{\"prompt\": 'Prompt', \"chosen\": 'Chosen', \"rejected\": 'REJECTED'}",
+        ),
+    ],
+)
+def test_a_column_that_is_written_otherwise_is_named(row, named):
+    with pytest.raises(PairsError) as caught:
+        Pairs.load([row])
+    assert named in str(caught.value)
+
+
 def test_report_leaves_bad_rows_out_and_lists_them():
     bad = [PLAIN | {"chosen": ""}, {"prompt": "Q"}, {"chosen": "x a", "rejected": "x b"}]
     with pytest.warns(UserWarning, match=r"list of rows: 3 rows are not valid pairs"):

@@ -210,3 +210,9 @@ def test_a_table_of_texts_is_printed_whole() -> None:
     printed = card_text(Card("answers", (), (table,)))
     assert " ".join(answer.split()) in " ".join(printed.split())
     assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_the_text_is_no_output_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook rich displays what it prints, and leaves the file empty."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert card_text(Card("title", (("name", "value"),))) == "title\n  name  value"
