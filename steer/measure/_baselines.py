@@ -28,6 +28,7 @@ from steer.measure._judge.protocol import Judge
 from steer.measure._judge.result import Judged, Wanted, check_wanted, judge_answers
 from steer.measure._preference import Preference, preference, with_prefix
 from steer.measure._reduce import Reduce
+from steer.measure._scores import at, preferences
 from steer.model import Model
 from steer.pairs import Message, Pair, Pairs, as_pairs
 from steer.show import Result, Row
@@ -159,32 +160,48 @@ def baselines(
     pairs, shots = as_pairs(pairs), None if shots is None else as_pairs(shots, "shots")
     if judge is not None:
         check_wanted(judge, wanted, len(pairs))
-    composition = as_composition(what)
+    setting = as_composition(what)
     prefix = _prefix(instruction, shots, pairs)
-    conditions: dict[str, tuple[Model, Composition | None, Sequence[Message]]] = {
-        _STEERED: (model, composition, ()),
-        "unsteered": (model, None, ()),
-        "prompted": (model, None, prefix),
-        **{f"random {seed}": (model, random_like(composition, seed), ()) for seed in seeds},
-    }
+    random = {f"random {seed}": random_like(setting, seed) for seed in seeds}
+    found = conditions(model, setting, {"": pairs}, {"": prefix}, random, reduce, progress=progress)
+    measured = {name: by_domain[""] for name, by_domain in found.items()}
     if tuned is not None:
-        conditions["tuned"] = (tuned, None, ())
-    preferences: dict[str, Preference] = {}
-    answers: dict[str, list[str]] = {}
-    bar = progress_bar(conditions.items(), progress=progress, desc="baselines")
-    for name, (lm, steering, before) in bar:
-        with nullcontext() if steering is None else lm.steered(steering):
-            preferences[name] = preference(lm, pairs, reduce=reduce, prefix=before)
-            if judge is not None:
-                asked = [with_prefix(before, pair.prompt) for pair in pairs]
-                answers[name] = lm.generate(asked, **options)
-    if judge is None:
-        return Baselines(preferences, {})
-    prompts = [pair.prompt for pair in pairs]
-    judged = {
-        name: judge_answers(judge, prompts, texts, wanted=wanted) for name, texts in answers.items()
+        measured["tuned"] = preference(tuned, pairs, reduce=reduce)
+    judged: dict[str, Judged] = {}
+    if judge is not None:
+        prompts = [pair.prompt for pair in pairs]
+        knobs = {_STEERED: setting, **random}
+        answers = {}
+        for name in progress_bar(measured, progress=progress, desc="answers"):
+            before = prefix if name == "prompted" else ()
+            lm = model if name != "tuned" or tuned is None else tuned
+            with lm.steered(knobs[name]) if name in knobs else nullcontext():
+                answers[name] = lm.generate([with_prefix(before, p) for p in prompts], **options)
+        judged = {n: judge_answers(judge, prompts, a, wanted=wanted) for n, a in answers.items()}
+    return Baselines(measured, judged)
+
+
+def conditions(
+    model: Model,
+    setting: Composition,
+    parts: Mapping[str, Pairs],
+    prefixes: Mapping[str, Sequence[Message]],
+    others: Mapping[str, Composition],
+    reduce: Reduce,
+    *,
+    progress: bool = False,
+) -> dict[str, dict[str, Preference]]:
+    """Return the preference on each domain: steered, unsteered, prompted, and by other vectors."""
+    knobs = {_STEERED: setting, "unsteered": setting(0.0), **others}
+    rows = [at(one) for one in knobs.values()]
+    steered, base, *rest = preferences(model, rows, parts, reduce, progress=progress)
+    asked = {
+        name: Pairs.of(replace(p, prompt=with_prefix(prefix, p.prompt)) for p in parts[name])
+        for name, prefix in prefixes.items()
     }
-    return Baselines(preferences, judged)
+    (prompted,) = preferences(model, [at(setting(0.0))], asked, reduce) if asked else ({},)
+    found = {_STEERED: steered, "unsteered": base, "prompted": prompted}
+    return found | dict(zip(others, rest, strict=True))
 
 
 def _prefix(instruction: str | None, shots: Pairs | None, pairs: Pairs) -> tuple[Message, ...]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from steer.errors import SelectionError
 from steer.measure._data import Likelihood, Measured
+from steer.measure._dose import charts_of
 from steer.measure._grid import Setting
 from steer.show import Card, Curves, Result
 from steer.show._card import number
-from steer.show._chart import Point
 from steer.show._rows import table_of
 from steer.show._shown import whole
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 20  # rows shown
-_READ = 2000  # settings that curves are drawn of
+_CHARTS = 3  # charts shown
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -103,6 +103,11 @@ class Sweep(Result):
             by: dict(zip(self.measured[k], values[k], strict=True)),
         }
 
+    @property
+    def charts(self) -> list[Curves]:
+        """What each number does as the coefficient of one domain is turned alone."""
+        return list(charts_of(self.rows, self.domains))
+
     def to_dataset(self) -> "datasets.Dataset":
         """Return the rows as a Hugging Face data set."""
         from datasets import Dataset
@@ -125,17 +130,16 @@ class Sweep(Result):
         if not rows:
             return Card(said)
         facts = [("domains", ", ".join(self.domains))]
-        names = [name for numbers in self.measured[0].values() for name in numbers if name != "n"]
-        drawn = next((n for n in ("accuracy", "value", *names) if n in names), None)
-        if drawn == "accuracy":  # of which more is better
+        names = {name for numbers in self.measured[0].values() for name in numbers}
+        if "accuracy" in names:  # of which more is better
             with suppress(SelectionError):  # it is finite nowhere
-                facts.append(("best", _said(self.best(drawn))))
+                facts.append(("best", _said(self.best("accuracy"))))
         lost = sum(any(x != x for n in m.values() for x in n.values()) for m in self.measured)
         if lost:
             why = ": the model overflows there" if likelihood else ""
             facts.append(("not finite", f"{lost} settings{why}"))
-        curves = _curves(self, drawn) if drawn else ()
-        return Card(said, tuple(facts), (*curves, table_of(rows, shown=_SHOWN, none="own")))
+        table = table_of(rows, shown=_SHOWN, none="own")
+        return Card(said, tuple(facts), (*self.charts[:_CHARTS], table))
 
 
 def _said(best: Mapping[str, Any]) -> str:
@@ -146,24 +150,3 @@ def _said(best: Mapping[str, Any]) -> str:
         if isinstance(found, Mapping):
             said.append(f"{name} " + ", ".join(f"{on} {number(x)}" for on, x in found.items()))
     return ", ".join(said)
-
-
-def _curves(sweep: Sweep, name: str) -> tuple[Curves, ...]:
-    """Return one curve for each domain of the data and layer, where one coefficient varies."""
-    settings = sweep.settings[:_READ]
-    columns = zip(*(s.coefficients for s in settings), strict=True)
-    varying = [k for k, column in enumerate(columns) if len({*column}) > 1]
-    together = all(len({s.coefficients[k] for k in varying}) <= 1 for s in settings)
-    if not varying or not together:
-        return ()
-    series: dict[str, list[Point]] = {}
-    layers, scopes = ({getattr(s, kind) for s in settings} for kind in ("layer", "scope"))
-    for setting, measured in zip(settings, sweep.measured[:_READ], strict=True):
-        for on, numbers in measured.items():
-            words = [on] * (len(measured) > 1) + [f"layer {setting.layer}"] * (len(layers) > 1)
-            words += [str(setting.scope)] * (len(scopes) > 1)
-            at, up = setting.coefficients[varying[0]], float(numbers[name])
-            series.setdefault(" ".join(words), []).extend([(at, up)] if up == up else [])
-    along = ", ".join(sweep.domains[k] for k in varying)
-    ordered = {key: tuple(sorted(points)) for key, points in series.items()}
-    return (Curves(name, f"coefficient of {along}", ordered, 0.0),)

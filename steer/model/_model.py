@@ -19,7 +19,7 @@ from steer.engine import Batch, Engine, HooksEngine
 from steer.engine._base import WeightMode
 from steer.engine._branches.scores import token_logprobs
 from steer.engine._patches import unwrapped
-from steer.errors import RecordingError, SelectionError, TextError
+from steer.errors import ArgumentError, RecordingError, TextError
 from steer.model._batch import check_lengths, exchange_batch, in_order, prompt_batch
 from steer.model._generation import answers, check_one_answer
 from steer.model._loading.load import check_loaded, load_model, load_tokenizer
@@ -436,10 +436,10 @@ def check_model(model: object) -> None:
         model: What was given.
 
     Raises:
-        SelectionError: It is something else.
+        ArgumentError: It is something else.
     """
     if not isinstance(model, Model):
-        raise SelectionError(
+        raise ArgumentError(
             "the first argument is no model",
             found=f"{type(model).__module__}.{type(model).__name__}",
             expected="a steer.Model, and after it what it works on",

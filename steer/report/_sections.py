@@ -1,6 +1,6 @@
 """The section of each kind of result. Another one is a function here and a line in the table."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from steer.show import Card, Result, Table
 from steer.show._html import card_body
 from steer.show._markup import escaped
 from steer.show._rows import table_of
-from steer.view import DoseResponse, View, dose_response, interference
+from steer.view import DoseResponse, View, interference
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,43 +66,10 @@ def _charts(view: View) -> Card:
 
 
 def _sweep(result: Sweep) -> Card:
-    """Return a chart for each domain's coefficient, layer, scope and measured number."""
-    found = list(_curves(result))
-    if not found:
-        return Card("In no setting of this sweep is one domain turned alone, with finite numbers.")
-    charts = [replace(c.panels["curves"], title=where) for where, c in found]
-    rows = [
-        {"turned": f"{curves.coefficient}{', ' * bool(where)}{where}", **row}
-        for where, curves in found
-        for row in curves.rows
-    ]
-    return Card("", (), (*charts, table_of(rows, folded=2000, folded_up=True)))
-
-
-def _curves(result: Sweep) -> Iterator[tuple[str, DoseResponse]]:
-    """Yield where in the model it is and the dose-response, for each place and domain."""
-    places: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
-    for row in result.rows:
-        if all(value == value for value in row.values()):
-            places.setdefault((row["layer"], row["scope"]), []).append(row)
-    for at, rows in places.items():
-        named = zip(("layer", "scope"), at, strict=True)
-        where = ", ".join(f"{kind} {value}" for kind, value in named if value is not None)
-        for domain in result.domains:
-            others = [f"coefficient.{d}" for d in result.domains if d != domain]
-            alone = [row for row in rows if not any(row[name] for name in others)]
-            if len({row[f"coefficient.{domain}"] for row in alone}) > 1:
-                for names in _numbers(alone[0]):
-                    yield where, dose_response(alone, names, coefficient=domain)
-
-
-def _numbers(row: Mapping[str, Any]) -> list[list[str]]:
-    """Return the names of the numbers that are drawn, those of one chart together."""
-    if "accuracy" in row:
-        return [["accuracy"]]
-    shares = [name for name in row if f"{name}.low" in row]
-    known = {"layer", "scope", "on", "n"}
-    return [shares] if shares else [[n] for n in row if n not in known and "coefficient." not in n]
+    """Return all charts of a sweep, and its table."""
+    charts = result.charts
+    said = "" if charts else "In no setting is one domain turned alone, with finite numbers."
+    return Card(said, (), (*charts, table_of(result.rows, folded=2000, folded_up=True)))
 
 
 def _off_target(result: OffTarget) -> Card:

@@ -7,18 +7,10 @@ from typing import Any
 
 from steer._check import as_list
 from steer.errors import SelectionError
-from steer.show import Chart, Curves, Result, Row
+from steer.measure._dose import Point, dose_chart, dose_curves, ends_of, measure_of
+from steer.show import Chart, Result, Row
 from steer.view._base import View
 from steer.view._rows import column, ends, rows_of
-
-_ENDS = {"value": ("low", "high"), "accuracy": ("low", "high")}
-_UNITS = {
-    "accuracy": "accuracy (share)",
-    "margin": "margin (nats)",
-    "likelihood": "log-probability (nats)",
-}
-_SHARES = ("accuracy (share)", "share")
-Point = tuple[float, float, float, float]  # coefficient, value, low, high
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -56,17 +48,7 @@ class DoseResponse(View):
     @property
     def panels(self) -> Mapping[str, Chart]:
         """All curves, with intervals as bands; crosses at the foot where a value is not finite."""
-        places = [point[0] for points in self.curves.values() for point in points]
-        return {
-            "curves": Curves(
-                self.measure,
-                f"{self.coefficient} (dimensionless)",
-                self.curves,
-                marked=0.0 if min(places) <= 0.0 <= max(places) else None,
-                marked_name="unsteered",
-                limits=(-0.03, 1.03) if self.measure in _SHARES else (None, None),
-            )
-        }
+        return {"curves": dose_chart(self.curves, self.measure, self.coefficient)}
 
 
 def _lost(points: Sequence[Point]) -> list[float]:
@@ -111,26 +93,17 @@ def dose_response(
         )
     along = _column(rows, coefficient)
     wanted = _values(rows, values)
-    points = {name: _points(rows, along, name) for name in wanted}
-    many = len({str(row.get("on")) for row in rows}) > 1
-    curves: dict[str, list[Point]] = {}
-    for k, row in enumerate(rows):
-        for name in wanted:
-            parts = [str(row.get("on"))] if many else []
-            parts += [name] if len(wanted) > 1 or not many else []
-            curves.setdefault(", ".join(parts), []).append(points[name][k])
+    column(rows, along)  # refuses what is no number, as the next lines do
+    for name in wanted:
+        column(rows, name, finite=False)
+        for end in ends_of(name):
+            ends(rows, end)
+    parts = ["on"] if len({str(row.get("on")) for row in rows}) > 1 else []
+    curves = dose_curves(rows, along, wanted, parts)
     _check_single(curves, along)
-    measure = _UNITS.get(wanted[0], wanted[0]) if len(wanted) == 1 else "share"
+    measure = measure_of(wanted)
     measure = str(rows[0]["measure"]) if measure == "value" and "measure" in rows[0] else measure
-    ordered = {name: tuple(sorted(points)) for name, points in curves.items()}
-    return DoseResponse(ordered, measure, along.replace("coefficient.", "coefficient of "))
-
-
-def _points(rows: Sequence[Mapping[str, Any]], along: str, name: str) -> list[Point]:
-    """Return the points of one number, in the order of the rows."""
-    low, high = _ENDS.get(name, (f"{name}.low", f"{name}.high"))
-    numbers = (column(rows, along), column(rows, name, finite=False))
-    return list(zip(*numbers, ends(rows, low), ends(rows, high), strict=True))
+    return DoseResponse(curves, measure, along.replace("coefficient.", "coefficient of "))
 
 
 def _column(rows: Sequence[Mapping[str, Any]], wanted: str | None) -> str:
@@ -156,7 +129,7 @@ def _values(rows: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] | Non
     have = list(rows[0])
     if wanted is None:
         names = [name for name in have if f"{name}.low" in have]
-        names = names or [name for name in _ENDS if name in have]
+        names = names or [name for name in ("value", "accuracy") if name in have]
     else:
         names = [wanted] if isinstance(wanted, str) else as_list("values", wanted)
     missing = [name for name in names if name not in have]

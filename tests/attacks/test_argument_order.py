@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import steer
-from steer.errors import SelectionError
+from steer.errors import ArgumentError
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PAIRS = steer.Pairs.of([steer.Pair("Q", "a", "b"), steer.Pair("R", "a", "b")])
@@ -34,6 +34,6 @@ CALLS: dict[str, Callable[[Any, Any], object]] = {
 def test_a_model_comes_first(name: str) -> None:
     lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
     for first in (PAIRS, lm.hf_model, "demo", None):
-        with pytest.raises(SelectionError, match="first argument is no model") as caught:
+        with pytest.raises(ArgumentError, match="first argument is no model") as caught:
             CALLS[name](first, lm)
         assert type(first).__name__ in str(caught.value)

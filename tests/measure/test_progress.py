@@ -36,7 +36,7 @@ def lm():
 @pytest.mark.parametrize(
     ("called", "call"),
     [
-        ("baselines", lambda lm, **how: baselines(lm, VECTOR, PAIRS, instruction="be", **how)),
+        ("likelihoods", lambda lm, **how: baselines(lm, VECTOR, PAIRS, instruction="be", **how)),
         ("likelihoods", lambda lm, **how: off_target(lm, VECTOR, PAIRS, **how)),
         (
             "answers",

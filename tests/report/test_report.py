@@ -161,14 +161,15 @@ def test_a_sweep_in_which_nothing_is_turned_alone_says_so() -> None:
     assert "In no setting" in Report.of(swept).html
 
 
-def test_layers_have_a_picture_each() -> None:
+def test_layers_have_a_curve_each() -> None:
     vector = steer.Vector.of({2: torch.ones(128), 3: torch.ones(128)})
     data = unseen().of_domain("legal")
     swept = sweep(model(), vector, data, (-1.0, 0.0), layers=[2, 3], progress=False)
     html = Report.of(swept).html
-    assert html.count("<figure>") == 2
-    assert "layer 2" in html
-    assert "layer 3" in html
+    assert html.count("<figure>") == 1
+    (chart,) = swept.charts
+    assert list(chart.series) == ["layer 2", "layer 3"]
+    assert all(name in html for name in chart.series)
 
 
 def test_the_front_is_what_no_setting_betters() -> None:
@@ -324,8 +325,9 @@ def test_an_operator_of_strengths_is_not_turned_below_zero() -> None:
         max_new_tokens=4,
         progress=False,
     )
-    shown = read(body(found, "Dose-response")).words
-    assert not re.search(r"-\d", shown)
+    charts = re.sub("<table.*?</table>", "", body(found, "Dose-response"), flags=re.DOTALL)
+    assert not re.search(r"-\d", read(charts).words)
+    assert re.search(r"0\.25", read(charts).words)
     assert read(body(found, "Examples")).count("th") == 4, "prompt, unsteered, half, whole"
 
 

@@ -122,7 +122,7 @@ def test_large_activations_are_read_at_some_layers_only(monkeypatch: pytest.Monk
 
 
 def test_a_sweep_is_drawn_against_its_coefficient() -> None:
-    assert html_of(values.sweep()).count("<circle") == 9
+    assert html_of(values.sweep()).count("<circle") == 9 + 1, "each setting, and the legend"
     assert "… 11 more rows" in repr(values.sweep(31))
 
 
