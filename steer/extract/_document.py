@@ -1,27 +1,18 @@
 """The description in the header of a file of recorded activations: its schema and its checks."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Self
 
-from torch import Tensor
+from pydantic import model_validator
 
-from steer.algebra._file.document import ModelRecord, model_members, model_of
+from steer.algebra._file.document import ModelRecord
 from steer.extract._activations import Activations
-from steer.extract._file import MOMENTS, PAIRS, SHUFFLED, VERSION, dtype_of, name_of
+from steer.extract._file import MOMENTS, VERSION
 from steer.extract._responses import MOST_DIFFERENT, Responses
 from steer.extract._shuffled import CONTROLS, layers_read
-from steer.store._described import describe_tensor
 from steer.store._refusals import wrong
-from steer.store._schema import (
-    Array,
-    Count,
-    Positive,
-    Record,
-    TensorRecord,
-    Text,
-    by_name,
-    validated,
-)
+from steer.store._schema import Array, Count, Description, Positive, Record, Text, validated
 
 
 class CountRecord(Record):
@@ -40,6 +31,28 @@ class ResponsesRecord(Record):
     much_shorter: Count
     counts: Array[CountRecord] | None
 
+    @model_validator(mode="after")
+    def _check_sums(self) -> Self:
+        longer, shorter = self.much_longer, self.much_shorter
+        if longer + shorter > self.pairs:
+            names = "much_longer and much_shorter"
+            raise wrong(names, f"{longer} and {shorter}", f"at most {self.pairs} in all")
+        if self.counts is not None:
+            sums = [sum(c.chosen for c in self.counts), sum(c.rejected for c in self.counts)]
+            texts = [entry.text for entry in self.counts]
+            ordered = texts == sorted(set(texts)) and len(texts) <= MOST_DIFFERENT
+            if sums != [self.pairs, self.pairs] or not ordered:
+                each = f"{self.pairs} times chosen and rejected in all"
+                expected = f"up to {MOST_DIFFERENT} sorted texts, {each}"
+                raise wrong("counts", f"{len(texts)} texts, {sums} in all", expected)
+        return self
+
+    @property
+    def responses(self) -> Responses:
+        """The counts."""
+        counts = {entry.text: (entry.chosen, entry.rejected) for entry in self.counts or ()}
+        return Responses(self.pairs, self.much_longer, self.much_shorter, counts or None)
+
 
 class DomainRecord(Record):
     """A domain, the fingerprints of its recordings, and the counts over its responses."""
@@ -47,6 +60,14 @@ class DomainRecord(Record):
     domain: Text | None
     recordings: Array[Text]
     responses: ResponsesRecord | None
+
+    @model_validator(mode="after")
+    def _check_recordings(self) -> Self:
+        marks = self.recordings
+        if not marks or marks != sorted(set(marks)):
+            expected = "different fingerprints, ascending, at least one"
+            raise wrong("recordings", f"{len(marks)} fingerprints", expected)
+        return self
 
 
 class MomentsRecord(Record):
@@ -58,24 +79,96 @@ class MomentsRecord(Record):
     halves: Array[Count]
     signs: Array[int] | None
 
+    @model_validator(mode="after")
+    def _check_sums(self) -> Self:
+        count, halves, signs = self.pairs, self.halves, self.signs
+        if len(halves) != 2 or sum(halves) != count:
+            raise wrong("halves", halves, f"two numbers that add up to {count} pairs")
+        sums = signs is None or all(abs(n) <= count and not (n - count) % 2 for n in signs)
+        if signs is not None and not (len(signs) == CONTROLS and sums):
+            expected = f"{CONTROLS} sums of {count} labels, each 1 or -1"
+            raise wrong("signs", f"{len(signs)} numbers, {signs[:4]} first", expected)
+        return self
 
-class RecordingRecord(Record):
-    """The whole description; `tensors` is validated entry by entry."""
 
-    format_version: Positive
+class RecordingRecord(Description):
+    """The whole description."""
+
     model: ModelRecord | None
     path: Text
     layers: Array[Count]
     domains: Array[DomainRecord]
     moments: Array[MomentsRecord]
-    tensors: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, value: Any) -> Any:
+        """Return a description of format version 1 with the members that version 2 added."""
+        if not isinstance(value, dict) or value.get("format_version") != 1:
+            return value
+        added = {}
+        for name, member in (("domains", "responses"), ("moments", "signs")):
+            items = value.get(name)
+            if isinstance(items, list):
+                added[name] = [{**i, member: None} if isinstance(i, dict) else i for i in items]
+        return value | added
+
+    @property
+    def keeps_pairs(self) -> bool:
+        """Whether there are tensors of single pairs."""
+        return self.format_version > 1 and "pairs.0" in self.tensors
+
+    @model_validator(mode="after")
+    def _check_entries(self) -> Self:
+        """Refuse layers that are no ascending ones of the model, and entries named twice."""
+        layers, model = self.layers, self.model
+        if not layers or layers != sorted(set(layers)):
+            raise wrong("layers", layers, "different layers, ascending, at least one")
+        if model is not None and layers[-1] >= model.n_layers:
+            raise wrong("layers", f"layer {layers[-1]}", f"layers below {model.n_layers}")
+        domains = [part.domain for part in self.domains]
+        if len(domains) != len(set(domains)):
+            raise wrong("domains", f"{domains}"[:80], "each domain once")
+        keys = [(entry.domain, entry.position) for entry in self.moments]
+        expected = {(domain, position) for domain in domains for _, position in keys}
+        if not keys or len(keys) != len(set(keys)) or set(keys) != expected:
+            raise wrong("moments", f"{len(keys)} entries", "each domain at each position once")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tensors(self) -> Self:
+        """Refuse tensors whose names, dtypes and shapes are not those of the moments."""
+        entries, layers = self.moments, len(self.layers)
+        width = self.tensors["second"].shape[-1] if "second" in self.tensors else 0
+        stack = (len(entries), layers)
+        wanted = {name: ("F64", [*stack, width]) for name in MOMENTS}
+        wanted["norm"] = ("F64", [*stack])
+        for k, entry in enumerate(entries):
+            if entry.signs is not None:
+                few = len(layers_read(layers))
+                wanted[f"shuffled.{k}"] = ("F64", [CONTROLS, few, width])
+            if self.keeps_pairs:
+                wanted[f"pairs.{k}"] = ("F32", [2, entry.pairs, layers, width])
+        found = {name: (info.dtype, info.shape) for name, info in self.tensors.items()}
+        missing, unknown = sorted(wanted.keys() - found), sorted(found.keys() - wanted)
+        if missing or unknown:
+            said = f"missing {missing}, unknown {unknown[:5]}"
+            raise wrong("tensors", said, f"{list(wanted)}"[:200])
+        for name, (dtype, shape) in wanted.items():
+            if found[name] != (dtype, shape):
+                said = "dtype {0[0]!r:.80}, shape {0[1]}".format(found[name])
+                raise wrong(f"tensors.{name}", said, f"dtype {dtype}, shape {shape}")
+        if self.model is not None and width != self.model.d_model:
+            expected = f"the model's d_model, {self.model.d_model}"
+            raise wrong("tensors", f"width {width}", expected)
+        return self
 
 
-def described(activations: Activations, tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    """Return the description of a recording, after checking it."""
+def described(activations: Activations, tensors: Mapping[str, object]) -> dict[str, object]:
+    """Return the description of a recording whose tensors are described already."""
     raw: dict[str, object] = {
         "format_version": VERSION,
-        "model": model_members(activations.model),
+        "model": activations.model and asdict(activations.model),
         "path": activations.path,
         "layers": list(activations.layers),
         "domains": [
@@ -96,48 +189,10 @@ def described(activations: Activations, tensors: Mapping[str, Tensor]) -> dict[s
             }
             for (domain, position), m in activations.moments.items()
         ],
-        "tensors": {name: describe_tensor(tensor) for name, tensor in tensors.items()},
+        "tensors": dict(tensors),
     }
-    read_document(raw)
+    validated(RecordingRecord, "", raw)
     return raw
-
-
-def read_document(
-    value: dict[str, Any],
-) -> tuple[dict[str, Any], list[MomentsRecord], dict[str, TensorRecord]]:
-    """Return the fields of `Activations` without tensors, the moments, and the tensors' records."""
-    record = validated(RecordingRecord, "", _upgraded(value))
-    layers, model = tuple(record.layers), record.model
-    if not layers or list(layers) != sorted(set(layers)):
-        raise wrong("layers", list(layers), "different layers, ascending, at least one")
-    if model is not None and layers[-1] >= model.n_layers:
-        raise wrong("layers", f"layer {layers[-1]}", f"layers below {model.n_layers}")
-    _check_domains(record.domains)
-    _check_moments(record)
-    infos = by_name(TensorRecord, "tensors", record.tensors)
-    width = _check_tensors(infos, record)
-    if model is not None and width != model.d_model:
-        raise wrong("tensors", f"width {width}", f"the model's d_model, {model.d_model}")
-    fields = {
-        "layers": layers,
-        "recordings": {part.domain: tuple(part.recordings) for part in record.domains},
-        "model": model_of(model),
-        "path": record.path,
-        "responses": {p.domain: _counted(p.responses) for p in record.domains if p.responses},
-    }
-    return fields, record.moments, infos
-
-
-def _upgraded(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a description of format version 1 with the members that version 2 added."""
-    if value.get("format_version") != 1:
-        return value
-    added = {}
-    for name, member in (("domains", "responses"), ("moments", "signs")):
-        items = value.get(name)
-        if isinstance(items, list):
-            added[name] = [{**i, member: None} if isinstance(i, dict) else i for i in items]
-    return value | added
 
 
 def _responses(found: Responses | None) -> dict[str, object] | None:
@@ -145,77 +200,6 @@ def _responses(found: Responses | None) -> dict[str, object] | None:
         return None
     counts = found.counts
     listed = counts and [{"text": t, "chosen": a, "rejected": b} for t, (a, b) in counts.items()]
-    return {
-        "pairs": found.pairs,
-        "much_longer": found.much_longer,
-        "much_shorter": found.much_shorter,
-        "counts": listed,
+    return {name: getattr(found, name) for name in ResponsesRecord.model_fields} | {
+        "counts": listed
     }
-
-
-def _counted(record: ResponsesRecord) -> Responses:
-    """Return counts over responses, whose numbers must add up."""
-    pairs, longer, shorter = record.pairs, record.much_longer, record.much_shorter
-    if longer + shorter > pairs:
-        names = "much_longer and much_shorter"
-        raise wrong(names, f"{longer} and {shorter}", f"at most {pairs} in all")
-    if record.counts is None:
-        return Responses(pairs, longer, shorter, None)
-    counts = {entry.text: (entry.chosen, entry.rejected) for entry in record.counts}
-    sums = [sum(sides) for sides in zip(*counts.values(), strict=True)]
-    texts = [entry.text for entry in record.counts]
-    if sums != [pairs, pairs] or texts != sorted(set(texts)) or len(texts) > MOST_DIFFERENT:
-        expected = f"up to {MOST_DIFFERENT} sorted texts, {pairs} times chosen and rejected in all"
-        raise wrong("counts", f"{len(texts)} texts, {sums} in all", expected)
-    return Responses(pairs, longer, shorter, counts)
-
-
-def _check_domains(domains: list[DomainRecord]) -> None:
-    known = set()
-    for part in domains:
-        if part.domain in known:
-            raise wrong("domains", f"{part.domain!r} twice"[:80], "each domain once")
-        known.add(part.domain)
-        marks = part.recordings
-        if not marks or marks != sorted(set(marks)):
-            expected = "different fingerprints, ascending, at least one"
-            raise wrong("recordings", f"{len(marks)} fingerprints", expected)
-
-
-def _check_moments(record: RecordingRecord) -> None:
-    for entry in record.moments:
-        count, halves, signs = entry.pairs, entry.halves, entry.signs
-        if len(halves) != 2 or sum(halves) != count:
-            raise wrong("halves", halves, f"two numbers that add up to {count} pairs")
-        sums = signs is None or all(abs(n) <= count and not (n - count) % 2 for n in signs)
-        if signs is not None and not (len(signs) == CONTROLS and sums):
-            expected = f"{CONTROLS} sums of {count} labels, each 1 or -1"
-            raise wrong("signs", f"{len(signs)} numbers, {signs[:4]} first", expected)
-    keys = [(entry.domain, entry.position) for entry in record.moments]
-    expected_keys = {(part.domain, position) for part in record.domains for _, position in keys}
-    if not keys or len(keys) != len(set(keys)) or set(keys) != expected_keys:
-        raise wrong("moments", f"{len(keys)} entries", "each domain at each position once")
-
-
-def _check_tensors(infos: Mapping[str, TensorRecord], record: RecordingRecord) -> int:
-    """Raise unless names, dtypes and shapes are those of the moments; return the width."""
-    entries, layers = record.moments, len(record.layers)
-    shapes: dict[str, tuple[int, ...]] = {name: (len(entries), layers) for name in MOMENTS}
-    kept = record.format_version > 1 and name_of(PAIRS, 0) in infos
-    for k, entry in enumerate(entries):
-        if entry.signs is not None:
-            shapes[name_of(SHUFFLED, k)] = (CONTROLS, len(layers_read(layers)))
-        if kept:
-            shapes[name_of(PAIRS, k)] = (2, entry.pairs, layers)
-    missing, unknown = (sorted(a.keys() - b.keys()) for a, b in ((shapes, infos), (infos, shapes)))
-    if missing or unknown:
-        raise wrong("tensors", f"missing {missing}, unknown {unknown[:5]}", f"{list(shapes)}"[:200])
-    width = infos["second"].shape[-1:]
-    for name, info in infos.items():
-        if info.dtype != dtype_of(name):
-            found = f"dtype {info.dtype!r}"[:80]
-            raise wrong(f"tensors.{name}", found, f"dtype {dtype_of(name)}")
-        wanted = (*shapes[name], *(() if name == "norm" else width))
-        if tuple(info.shape) != wanted or len(width) != 1:
-            raise wrong(f"tensors.{name}", f"shape {tuple(info.shape)}", f"shape {wanted}")
-    return width[0]

@@ -9,7 +9,7 @@ from typing import Any
 from steer._check import as_list
 from steer.algebra import Vector, Weight, compose
 from steer.algebra._coefficients import number
-from steer.algebra._file.file import inspect_header
+from steer.algebra._file.file import FORMAT_VERSION, KEY
 from steer.errors import CheckpointError, CompositionError, MergeError
 from steer.merge._pristine import same_bits
 from steer.merge._rounding import Delta, Difference
@@ -23,7 +23,7 @@ from steer.network._compatibility import (
 from steer.network._fingerprint import config_info, text_marks, tokenizer_in
 from steer.network._parameters.layout import FLOATS, Layout, aliases_of, layout_of, listed
 from steer.store import path_of
-from steer.store._described import about, check_tensor
+from steer.store._described import check_tensor, reading
 
 Given = Vector | str | Path
 Mergeable = Vector | Checkpoint
@@ -62,15 +62,17 @@ def mapped_vector(path: Path) -> Vector:
     """Return a validated vector whose tensors are views of the mapped file."""
     from safetensors import safe_open
 
-    from steer.algebra._file.document import build_vector, read_document
+    from steer.algebra._file.document import VectorRecord, build_vector
 
-    document = read_document(inspect_header(path))
     tensors = {}
-    with about(path), safe_open(path, framework="pt") as file:
-        for name, info in document.tensors.items():
+    with (
+        reading(path, KEY, FORMAT_VERSION, VectorRecord) as found,
+        safe_open(path, framework="pt") as file,
+    ):
+        for name, info in found.record.tensors.items():
             tensors[name] = file.get_tensor(name)
             check_tensor(name, tensors[name], info.sha256)
-        return build_vector(document, tensors)
+        return build_vector(found.record, tensors)
 
 
 def deltas_of(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from steer.algebra import Composition, ModelInfo, Vector, tensors
-from steer.algebra._file.layout import values_checksum
+from steer.algebra._file.file import values_checksum
 from steer.pairs import Pairs
 from steer.show import Card, Result, Row
 from steer.show._rows import table_of

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from steer.store._paths import ErrorKind, accessing, folder_made, target_of
@@ -44,12 +43,7 @@ class AtomicFile:
                 shutil.copymode(self._target, self._temporary)
             os.replace(self._temporary, self._target)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError):  # commit has flushed and synced it
             self.file.close()
         with contextlib.suppress(OSError):
@@ -72,12 +66,7 @@ class AtomicFolder:
         with accessing(self._target, self._error):
             os.replace(self.path, self._target)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -7,8 +7,9 @@ builds anything, and nothing is unpickled.
 import contextlib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,7 +29,9 @@ from steer.store._paths import PathLike, accessing, file_size, path_of, readable
 from steer.store._refusals import damaged
 
 if TYPE_CHECKING:
-    from steer.store._schema import TensorRecord
+    from steer.store._schema import Description
+
+_R = TypeVar("_R", bound="Description")
 
 
 @contextlib.contextmanager
@@ -45,63 +48,51 @@ def about(path: PathLike) -> Iterator[None]:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class DescribedFile(Generic[_R]):
+    """An open file whose description was checked, and agrees with its container."""
+
+    record: _R
+    _file: BinaryIO
+    _container: Container
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors, checksums and values checked."""
+        tensors = {}
+        for name, info in self.record.tensors.items():
+            tensors[name] = read_tensor(self._file, self._container.entries[name])
+            check_tensor(name, tensors[name], info.sha256)
+        return tensors
+
+
 @contextlib.contextmanager
-def opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a `.safetensors` file; yield it with its length in bytes."""
-    with readable(path, VectorFileError, kind="a .safetensors file") as file:
-        yield file, file_size(file)
-
-
-def read_description(
-    file: BinaryIO, size: int, key: str, version: int
-) -> tuple[dict[str, Any], Container]:
-    """Return the description under a metadata key, its digest checked, and the container."""
-    from steer.store._schema import validated
-
-    container = read_container(file, size, key=key)
-    text = container.metadata[key]
-    value = validated(dict[str, Any], "the description", strict_json.loads(text))
-    check_version(value, version)
-    if container.metadata.get(_digest_key(key)) != _digest(text):
-        raise damaged(
-            f"a description with SHA-256 {_digest(text)}", f"the {_digest_key(key)} beside it"
-        )
-    return value, container
-
-
-def check_version(document: Mapping[str, object], known: int) -> int:
-    """Return the format version of a description, which must not be newer than the known one."""
+def reading(path: PathLike, key: str, version: int, kind: type[_R]) -> Iterator[DescribedFile[_R]]:
+    """Open a file with a description under a metadata key; errors begin with its name."""
     from steer.store._schema import Positive, validated
 
-    version: int = validated(Positive, "format_version", document.get("format_version"))
-    if version > known:
-        raise VectorFileError(
-            "the file was written by a newer version of this library",
-            found=f"format version {version}",
-            expected=f"format version {known}",
-            do="upgrade: pip install --upgrade residual-steer",
-        )
-    return version
-
-
-def check_described(container: Container, infos: "Mapping[str, TensorRecord]") -> None:
-    """Raise unless the tensors of a container are those of its description."""
-    described = {name: (info.dtype, tuple(info.shape)) for name, info in infos.items()}
-    contained = {name: (entry.dtype, entry.shape) for name, entry in container.entries.items()}
-    if described != contained:
-        differing = sorted(set(described.items()) ^ set(contained.items()))[:4]
-        raise damaged(f"tensors that differ from their description: {differing}", "the same")
-
-
-def read_tensors(
-    file: BinaryIO, container: Container, infos: "Mapping[str, TensorRecord]"
-) -> dict[str, Tensor]:
-    """Return the tensors of a description, checksums and values checked."""
-    tensors = {}
-    for name, info in infos.items():
-        tensors[name] = read_tensor(file, container.entries[name])
-        check_tensor(name, tensors[name], info.sha256)
-    return tensors
+    with about(path), readable(path, VectorFileError, kind="a .safetensors file") as file:
+        container = read_container(file, file_size(file), key=key)
+        text = container.metadata[key]
+        value = validated(dict[str, Any], "the description", strict_json.loads(text))
+        found: int = validated(Positive, "format_version", value.get("format_version"))
+        if found > version:
+            raise VectorFileError(
+                "the file was written by a newer version of this library",
+                found=f"format version {found}",
+                expected=f"format version {version}",
+                do="upgrade: pip install --upgrade residual-steer",
+            )
+        if container.metadata.get(_digest_key(key)) != _digest(text):
+            raise damaged(
+                f"a description with SHA-256 {_digest(text)}", f"the {_digest_key(key)} beside it"
+            )
+        record = validated(kind, "", value)
+        described = {name: (t.dtype, tuple(t.shape)) for name, t in record.tensors.items()}
+        contained = {name: (e.dtype, e.shape) for name, e in container.entries.items()}
+        if described != contained:
+            differing = sorted(set(described.items()) ^ set(contained.items()))[:4]
+            raise damaged(f"tensors that differ from their description: {differing}", "the same")
+        yield DescribedFile(record, file, container)
 
 
 def check_tensor(name: str, tensor: Tensor, sha256: str) -> None:
@@ -124,13 +115,23 @@ def described_header(
     return header_bytes({key: text, _digest_key(key): _digest(text)}, tensors, size=size)
 
 
-def write_tensors(path: PathLike, header: bytes, tensors: Mapping[str, Tensor]) -> None:
-    """Write a file whole or not at all."""
-    with AtomicFile(path, VectorFileError) as out:
-        out.write(header)
-        for tensor in tensors.values():
-            out.write(tensor_bytes(tensor))
-        out.commit()
+def save_described(
+    path: PathLike,
+    key: str,
+    tensors: Mapping[str, Tensor],
+    describe: Callable[[Mapping[str, object]], object],
+) -> None:
+    """Write tensors and what `describe` says of them to a file, whole or not at all."""
+    with about(path):
+        for name, tensor in tensors.items():
+            check_storable(name, tensor)
+        infos = {name: describe_tensor(tensor) for name, tensor in tensors.items()}
+        header = described_header(key, describe(infos), tensors)
+        with AtomicFile(path, VectorFileError) as out:
+            out.write(header)
+            for tensor in tensors.values():
+                out.write(tensor_bytes(tensor))
+            out.commit()
 
 
 def describe_tensor(tensor: Tensor, sha256: str | None = None) -> dict[str, object]:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from steer.errors import SteerError
 from steer.store._refusals import wrong
 
 MAX_DIMENSIONS = 16
@@ -81,6 +82,15 @@ class TensorRecord(Record):
     sha256: Text
 
 
+class Description(Record):
+    """What every description says: its version, and its tensors, of which one alone is refused."""
+
+    format_version: Positive
+    tensors: Annotated[
+        dict[str, TensorRecord], BeforeValidator(lambda t: by_name(TensorRecord, "tensors", t))
+    ]
+
+
 class TensorEntry(Record):
     """What the table of a container says about one tensor."""
 
@@ -95,6 +105,8 @@ def validated(kind: type[_T], where: str, value: object) -> _T:
         return _adapter(kind).validate_python(value)  # type: ignore[arg-type, no-any-return]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if isinstance(cause := first.get("ctx", {}).get("error"), SteerError):
+            raise cause from None  # raised by a check of the whole
         path = ".".join(map(str, first["loc"]))
         raise wrong(f"{where}.{path}".strip("."), _found(first), _expected(first)) from None
 

@@ -3,9 +3,10 @@
 import json
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, NoReturn
 
 from steer.errors import VectorFileError
+from steer.store._refusals import wrong
 
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63
@@ -18,48 +19,53 @@ def dumps(value: object) -> str:
         text = json.dumps(
             value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )
+        if loads(text) != value:
+            raise TypeError("an object with keys that are not strings")
     except (TypeError, ValueError, RecursionError) as error:
-        raise _not_json(str(error)) from error
-    if loads(text) != value:
-        raise _not_json("an object with keys that are not strings")
+        if isinstance(error, VectorFileError):
+            raise
+        raise VectorFileError(
+            "the description of the vector cannot be written as JSON",
+            found=error,
+            expected="strings, finite numbers, Booleans, None, and lists and dicts of these",
+            do="look at vector.provenance.arguments",
+        ) from error
     return text
 
 
 def loads(text: str) -> object:
     """Return the value of a JSON text."""
-    _check_size(text)
+    values = sum(text.count(separator) for separator in ",:[{")
+    if values > _MAX_SEPARATORS:  # refused before it is parsed: none of our files has so many
+        _refuse(f"{values} of the characters , : [ {{", f"at most {_MAX_SEPARATORS}")
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise _too_deep() from error
+    except RecursionError:
+        _too_deep()
     except ValueError as error:
         if isinstance(error, VectorFileError):
             raise
-        raise _bad(str(error), "JSON") from error
+        _refuse(str(error), "JSON")
     _check_values(value)
-    if "\\u" in text or not text.isascii():
-        _check_unicode(value)
+    try:
+        if "\\u" in text or not text.isascii():
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 20) : error.end + 20]
+        _refuse(f"half of a surrogate pair in {near!r}", "valid Unicode text")
     return value
-
-
-def _check_size(text: str) -> None:
-    """Refuse a text with more values than any of our files has, before it is parsed."""
-    found = sum(text.count(separator) for separator in ",:[{")
-    if found > _MAX_SEPARATORS:
-        raise _bad(f"{found} of the characters , : [ {{", f"at most {_MAX_SEPARATORS}")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, count in counts.items() if count > 1)
-        raise _bad(f"the key {twice!r} twice in one object", "each key once")
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        _refuse(f"the key {twice!r} twice in one object", "each key once")
     return result
 
 
 def _no_constant(name: str) -> object:
-    raise _bad(f"the number {name}", "finite numbers")
+    _refuse(f"the number {name}", "finite numbers")
 
 
 def _check_values(value: object) -> None:
@@ -74,41 +80,19 @@ def _check_values(value: object) -> None:
             elif kind is dict:
                 inner += item.values()
             elif kind is float and not math.isfinite(item):
-                raise _bad(f"the number {item}", "finite numbers")
+                _refuse(f"the number {item}", "finite numbers")
             elif kind is int and not -_MAX_INTEGER < item < _MAX_INTEGER:
                 found = f"an integer of {item.bit_length()} bits"
-                raise _bad(found, "integers below 2^63 in size")
+                _refuse(found, "integers below 2^63 in size")
         if not inner:
             return
         level = inner
-    raise _too_deep()
+    _too_deep()
 
 
-def _check_unicode(value: object) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        near = error.object[max(0, error.start - 20) : error.end + 20]
-        raise _bad(f"half of a surrogate pair in {near!r}", "valid Unicode text") from error
+def _too_deep() -> NoReturn:
+    _refuse("nested too deeply", f"at most {_MAX_DEPTH} levels")
 
 
-def _too_deep() -> VectorFileError:
-    return _bad("nested too deeply", f"at most {_MAX_DEPTH} levels")
-
-
-def _bad(found: str, expected: str) -> VectorFileError:
-    return VectorFileError(
-        "the JSON in the header cannot be used",
-        found=found,
-        expected=expected,
-        do="if you load: get the file again; if you save: correct the vector's records",
-    )
-
-
-def _not_json(found: str) -> VectorFileError:
-    return VectorFileError(
-        "the description of the vector cannot be written as JSON",
-        found=found,
-        expected="strings, finite numbers, Booleans, None, and lists and dicts of these",
-        do="look at vector.provenance.arguments",
-    )
+def _refuse(found: str, expected: str) -> NoReturn:
+    raise wrong("the JSON", found, expected)

@@ -11,7 +11,10 @@ import secrets
 import shutil
 from pathlib import Path
 
-from steer.store._lock import HAS_LOCKS, lock, lock_at_once
+try:
+    import fcntl
+except ImportError:  # a system without locks
+    fcntl = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"\.steer-[0-9a-f]{16}\.tmp")
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -35,7 +38,7 @@ def new_folder(folder: Path) -> tuple[Path, int | None]:
     while True:
         path = folder / _name()
         path.mkdir()
-        if not HAS_LOCKS:
+        if fcntl is None:
             return path, None
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDONLY)
@@ -50,7 +53,9 @@ def _name() -> str:
 
 def _claimed(path: Path, descriptor: int) -> bool:
     """Lock a new file; return False if another process removed it before that."""
-    lock(descriptor)
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
@@ -67,12 +72,12 @@ def clear(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if not HAS_LOCKS:  # such systems do not remove what is open
+    if fcntl is None:  # such systems do not remove what is open
         path.unlink()
         return
     descriptor = os.open(path, _OPEN)
     try:
-        lock_at_once(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if somebody writes it
         if path.is_dir():
             shutil.rmtree(path)
         else:

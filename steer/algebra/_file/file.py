@@ -1,38 +1,33 @@
-"""Writing and reading vector files."""
+"""Writing and reading vector files, whose tensors are named `resid_post.14.v`."""
 
+import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor
 
-from steer.algebra._file.layout import FORMAT_VERSION, KEY, named_tensors
+from steer.algebra._site import Site
+from steer.algebra._term import Dense, Direction, LowRank, Term, tensors
 from steer.algebra._vector import Vector
 from steer.store import PathLike
-from steer.store._container import Container
-from steer.store._described import (
-    about,
-    check_described,
-    check_storable,
-    describe_tensor,
-    described_header,
-    opened,
-    read_description,
-    read_tensors,
-    write_tensors,
-)
+from steer.store._container import tensor_bytes
+from steer.store._described import described_header, reading, save_described
 
-if TYPE_CHECKING:
-    from steer.algebra._file.document import Document
+FORMAT_VERSION = 1
+KEY = "steer.vector"
+CENTROIDS = "gate.centroids"
+KINDS: Mapping[str, type[Term]] = MappingProxyType(
+    {"direction": Direction, "low_rank": LowRank, "dense": Dense}
+)
+_BLOCK = 2**17  # elements hashed at once, as float64
 
 
 def save(vector: Vector, path: PathLike) -> None:
     """Write a vector to a `.safetensors` file, atomically; equal vectors give equal bytes."""
-    with about(path):
-        tensors = named_tensors(vector)
-        for name, tensor in tensors.items():
-            check_storable(name, tensor)
-        infos = {name: describe_tensor(tensor) for name, tensor in tensors.items()}
-        write_tensors(path, header_of(vector, tensors, infos), tensors)
+    from steer.algebra._file.document import described
+
+    save_described(path, KEY, named_tensors(vector), lambda infos: described(vector, infos))
 
 
 def header_of(
@@ -49,11 +44,10 @@ def header_of(
 
 def load(path: PathLike) -> Vector:
     """Read a vector from a file that `save` wrote; everything is validated before it is built."""
-    from steer.algebra._file.document import build_vector
+    from steer.algebra._file.document import VectorRecord, build_vector
 
-    with about(path), opened(path) as (file, size):
-        document, _, container = _header(file, size)
-        return build_vector(document, read_tensors(file, container, document.tensors))
+    with reading(path, KEY, FORMAT_VERSION, VectorRecord) as file:
+        return build_vector(file.record, file.tensors())
 
 
 def inspect_header(path: PathLike) -> dict[str, Any]:
@@ -68,14 +62,35 @@ def inspect_header(path: PathLike) -> dict[str, Any]:
     Raises:
         VectorFileError: As `Vector.load`, except for the values of the tensors.
     """
-    with about(path), opened(path) as (file, size):
-        return _header(file, size)[1]
+    from steer.algebra._file.document import VectorRecord
+
+    with reading(path, KEY, FORMAT_VERSION, VectorRecord) as file:
+        return file.record.model_dump()
 
 
-def _header(file: BinaryIO, size: int) -> "tuple[Document, dict[str, Any], Container]":
-    from steer.algebra._file.document import read_document
+def named_tensors(vector: Vector) -> dict[str, Tensor]:
+    """Return all tensors of a vector, gate included, in the order in which they are written.
 
-    value, container = read_description(file, size, KEY, FORMAT_VERSION)
-    document = read_document(value)
-    check_described(container, document.tensors)
-    return document, value, container
+    Wider elements come first, so that every tensor begins at a multiple of its element's size.
+    """
+    named = {
+        f"{site}.{part}": tensor
+        for site, term in vector.terms.items()
+        for part, tensor in tensors(term).items()
+    }
+    if vector.gate:
+        named[CENTROIDS] = vector.gate.centroids
+    return dict(sorted(named.items(), key=lambda item: (-item[1].element_size(), item[0])))
+
+
+def tensor_names(site: Site, kind: str) -> list[str]:
+    """Return the names of the tensors of a kind of term at a site."""
+    return [f"{site}.{part}" for part in KINDS[kind].__dataclass_fields__]
+
+
+def values_checksum(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's shape and numbers, independent of its dtype."""
+    digest = hashlib.sha256(repr(tuple(tensor.shape)).encode())
+    for block in tensor.detach().reshape(-1).split(_BLOCK):
+        digest.update(tensor_bytes(block.double()))
+    return digest.hexdigest()

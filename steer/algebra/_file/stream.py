@@ -1,13 +1,11 @@
 """Writing a vector file term by term, for vectors that do not fit into memory."""
 
 import hashlib
-from types import TracebackType
 
 import torch
 from torch import Tensor
 
-from steer.algebra._file.file import header_of
-from steer.algebra._file.layout import named_tensors, tensor_name
+from steer.algebra._file.file import header_of, named_tensors
 from steer.algebra._provenance import Provenance
 from steer.algebra._site import Site
 from steer.algebra._term import Term, tensors
@@ -64,7 +62,7 @@ class VectorWriter:
             if site in self._terms:
                 raise _misuse(f"{site} twice", "each site once")
             for part, tensor in sorted(tensors(term).items()):
-                name = tensor_name(site, part)
+                name = f"{site}.{part}"
                 check_storable(name, tensor)
                 data = tensor_bytes(tensor)
                 self._out.write(data)
@@ -90,13 +88,8 @@ class VectorWriter:
             self._out.write(header)
             self._out.commit()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._out.__exit__(kind, error, traceback)
+    def __exit__(self, *error: object) -> None:
+        self._out.__exit__(*error)
 
 
 def _shape_of(tensor: Tensor) -> Tensor:
