@@ -10,8 +10,7 @@ from steer.algebra import ModelInfo
 from steer.errors import RecordingError
 from steer.extract._data_checks import problems
 from steer.extract._file import load_recording, save_recording
-from steer.extract._kept import KeptPairs
-from steer.extract._moments import Moments
+from steer.extract._moments import KeptPairs, Moments
 from steer.extract._responses import Responses
 from steer.show import Shown
 
@@ -200,7 +199,7 @@ class Activations(Shown):
     def _card(self) -> "Card":
         from steer.extract._card import activations_card
 
-        return activations_card(self.moments, self.layers, self.model, self.path, self.warnings)
+        return activations_card(self)
 
 
 def _check_alike(left: Activations, right: Activations) -> None:

@@ -6,27 +6,25 @@ more, of evenly spaced layers.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from steer.algebra import ModelInfo
 from steer.algebra._cards.vectors import model_fact
 from steer.extract._moments import Moments
 from steer.show import Card, Curves, Table
 from steer.show._card import Cells, ranges
 from steer.show._chart import Point
 
+if TYPE_CHECKING:
+    from steer.extract._activations import Activations
+
 _BUDGET = 2**20  # entries [layer d_model] that are read
 _ROWS = 24
 _HEAD = ("domain", "position", "pairs", "split-half", "‖difference‖/‖h‖", "error/norm")
 
 
-def activations_card(
-    moments: Mapping[tuple[str | None, str], Moments],
-    layers: Sequence[int],
-    model: ModelInfo | None,
-    path: str,
-    warnings: Sequence[str] = (),
-) -> Card:
+def activations_card(activations: "Activations") -> Card:
     """Return the card of recorded activations."""
+    moments, layers, model = activations.moments, activations.layers, activations.model
     shown = dict(list(moments.items())[:_ROWS])
     width = next(iter(moments.values())).second.shape[-1] if moments else 0
     most = max(_BUDGET // max(len(shown) * width, 1), 1)
@@ -41,41 +39,31 @@ def activations_card(
         curves.append(Curves(caption, "layer", series))
     first = next((position for _, position in moments), None)
     pairs = sum(m.count for (_, position), m in moments.items() if position == first)
-    said = f"{pairs} pairs · layers {ranges(layers)} · d_model {width} · {path}"
+    said = f"{pairs} pairs · layers {ranges(layers)} · d_model {width} · {activations.path}"
     facts = [("model", model_fact(model))] if model else []
     if step > 1:
         facts.append(("shown of", f"{len(taken)} of {len(layers)} layers, evenly spaced"))
     table = Table(_HEAD, tuple(rows), words=2, left_out=len(moments) - len(shown),
                   caption="median over layers")  # fmt: skip
-    notes = tuple(f"Warning: {problem}." for problem in warnings)
+    notes = tuple(f"Warning: {problem}." for problem in activations.warnings)
     return Card(f"Activations · {said}", tuple(facts), (*curves, table), notes)
 
 
 _Columns = tuple[list[float], list[float], list[float]]
 
 
-def _measured(moments: Moments, taken: Sequence[int]) -> _Columns:
+def _measured(m: Moments, taken: Sequence[int]) -> _Columns:
     """Return split-half cosine, relative size and relative error at some layers."""
-    at = slice(taken[0], None, taken[1] - taken[0]) if len(taken) > 1 else slice(*_one(taken))
-    count = moments.count
-    part = Moments(
-        count,
-        moments.mean_chosen[at],
-        moments.mean_rejected[at],
-        moments.second[at],
-        (moments.halves[0][at], moments.halves[1][at]),
-        moments.half_counts,
-        moments.norm[at],
+    rows = list(taken)
+    mean_chosen, mean_rejected, second, norm, even, odd = (
+        tensor[rows] for tensor in (m.mean_chosen, m.mean_rejected, m.second, m.norm, *m.halves)
     )
+    part = Moments(m.count, mean_chosen, mean_rejected, second, (even, odd), m.half_counts, norm)
     size = part.difference.norm(dim=-1)
-    error = (part.second.sum(dim=-1) / (count - 1) / count).sqrt() if count > 1 else size * math.nan
-    columns = (part.split_half_cosine, size / part.norm, error / size)
+    error = part.standard_error.norm(dim=-1)
+    columns = (part.split_half_cosine, size / norm, error / size)
     cosine, relative, errors = (column.tolist() for column in columns)
     return cosine, relative, errors
-
-
-def _one(taken: Sequence[int]) -> tuple[int, int]:
-    return (taken[0], taken[0] + 1) if taken else (0, 0)
 
 
 def _row(key: tuple[str | None, str], count: int, columns: _Columns) -> Cells:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from steer.extract._kept import KeptPairs
-from steer.extract._moments import Moments
+from steer.extract._moments import KeptPairs, Moments
 from steer.extract._shuffled import Shuffled
 from steer.store import PathLike
 from steer.store._described import about, reading, save_described

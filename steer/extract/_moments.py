@@ -1,4 +1,4 @@
-"""Streaming first and second moments of paired activations, in float64.
+"""Streaming first and second moments of paired activations, in float64, and single pairs.
 
 Partial results are merged pairwise (Chan, Golub and LeVeque, 1983), so the result depends on the
 batches only up to rounding.
@@ -47,20 +47,15 @@ class Moments:
         norm: Float[Tensor, "pair layer"],
         numbers: list[int],
     ) -> "Moments":
-        """Return the moments of a batch of pairs, at least one.
+        """Return the moments of a batch of pairs, given mean ‖h‖ and the number of each pair.
 
-        Args:
-            chosen: `[pair layer d_model]`, in residual units.
-            rejected: `[pair layer d_model]`, in residual units.
-            norm: `[pair layer]`: mean ‖h‖ of each pair.
-            numbers: The number of each pair; even and odd ones make the halves, and random labels
-                are drawn by number.
+        Even and odd numbers make the halves, and random labels are drawn by number.
         """
         chosen, rejected = chosen.double(), rejected.double()
         difference = chosen - rejected
         mean = difference.mean(dim=0)
         half = [[i for i, n in enumerate(numbers) if n % 2 == odd] for odd in (0, 1)]
-        even, odd = (difference[h].mean(dim=0) if h else torch.zeros_like(mean) for h in half)
+        even, odd = (difference[h].sum(dim=0) / max(len(h), 1) for h in half)
         return cls(
             len(numbers),
             chosen.mean(dim=0),
@@ -76,9 +71,6 @@ class Moments:
         """Return the moments of both sets of pairs together.
 
         M2 = M2₁ + M2₂ + (mean₂ − mean₁)² n₁n₂/(n₁+n₂).
-
-        Args:
-            other: The moments of other pairs.
         """
         n1, n2 = self.count, other.count
         shift = other.difference - self.difference
@@ -127,3 +119,30 @@ class Moments:
 def _weighted(a: Tensor, b: Tensor, n: int, m: int) -> Tensor:
     """Return the mean of n values with mean a and m values with mean b."""
     return a if m == 0 else a + (b - a) * (m / (n + m))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KeptPairs:
+    """The residual stream of every pair of one domain at one position, in float32.
+
+    Args:
+        chosen: `[pair layer d_model]`, in residual units, in the order of the pairs.
+        rejected: The same of the rejected responses.
+    """
+
+    chosen: Float[Tensor, "pair layer d_model"]
+    rejected: Float[Tensor, "pair layer d_model"]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def difference(self) -> Float[Tensor, "pair layer d_model"]:
+        """Chosen − rejected of each pair, in float64."""
+        return self.chosen.double() - self.rejected.double()
+
+    def join(self, *others: "KeptPairs") -> "KeptPairs":
+        """Return these pairs followed by others."""
+        parts = (self, *others)
+        chosen = torch.cat([part.chosen for part in parts])
+        return KeptPairs(chosen, torch.cat([part.rejected for part in parts]))

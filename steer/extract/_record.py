@@ -16,8 +16,7 @@ from steer.engine._reading import Means, device_of, keep_freed_memory, read_pack
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
 from steer.extract._data_checks import warn_of
-from steer.extract._kept import KeptPairs
-from steer.extract._moments import Moments
+from steer.extract._moments import KeptPairs, Moments
 from steer.extract._positions import DEFAULT_AT, At, Unit, plan
 from steer.extract._responses import Responses
 from steer.model import Model, check_model
@@ -124,7 +123,6 @@ def recorded(
     domains: tuple[str | None, ...] = pairs.domains or (None,)
     positions, units = plan(model.chat, pairs, at)
     longest = max(len(ids) for unit in units for ids in unit.sequences)
-    _check_length(architecture, longest)
     if max_tokens is None:
         max_tokens = _MAX_TOKENS.get(device_of(architecture).type, _MAX_TOKENS_ELSEWHERE)
     max_tokens = integer("max_tokens", max_tokens, least=1)
@@ -134,8 +132,12 @@ def recorded(
     moments: dict[_Key, Moments] = {}
     kept: dict[_Key, list[KeptPairs]] | None = {} if keep == "pairs" else None
     keep_freed_memory()
-    for batch in _shown(_batches(units, limit, room), units, progress):
-        _take(moments, kept, batch, positions, _read(batch, read))
+    with progress_bar(
+        progress=progress, total=len(units), desc="recording", unit="pair", leave=False
+    ) as bar:
+        for batch in _batches(units, limit, room):
+            _take(moments, kept, batch, positions, _read(batch, read))
+            bar.update(len(batch))
     _check_finite(moments, wanted)
     parts = pairs.by_domain()
     return Activations(
@@ -184,17 +186,6 @@ def _checked(
     return tuple(sorted(set(wanted)))
 
 
-def _check_length(architecture: Architecture, longest: int) -> None:
-    limit = position_limit(architecture)
-    if limit is not None and longest > limit:
-        raise RecordingError(
-            "a text is longer than the model's positions",
-            found=f"{longest} tokens",
-            expected=f"at most {limit}",
-            do="leave the longest pairs out, or shorten them",
-        )
-
-
 def _reader(
     architecture: Architecture,
     layers: Sequence[int],
@@ -203,6 +194,14 @@ def _reader(
     packing: bool | None,
 ) -> tuple[str, Read]:
     """Return the name of the forward path, packed or padded with the reason, and its function."""
+    limit = position_limit(architecture)
+    if limit is not None and longest > limit:
+        raise RecordingError(
+            "a text is longer than the model's positions",
+            found=f"{longest} tokens",
+            expected=f"at most {limit}",
+            do="leave the longest pairs out, or shorten them",
+        )
     found = Packing(False, "asked for by packing=False", longest)
     if packing is not False:
         found = packing_of(architecture, longest)
@@ -235,18 +234,6 @@ def _batches(units: Sequence[Unit], max_tokens: int, room: int) -> Iterator[list
         batch.append(unit)
         tokens, places = tokens + more, places + len(unit.places)
     yield batch
-
-
-def _shown(
-    batches: Iterator[list[Unit]], units: Sequence[Unit], progress: bool
-) -> Iterator[list[Unit]]:
-    """Yield batches under a progress bar that counts pairs and disappears at the end."""
-    with progress_bar(
-        progress=progress, total=len(units), desc="recording", unit="pair", leave=False
-    ) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
 
 
 def _read(batch: Sequence[Unit], read: Read) -> Means:

@@ -54,11 +54,9 @@ class Responses:
         counts = None
         if self.counts is not None and other.counts is not None:
             both = {**self.counts, **other.counts}
-            none = (0, 0)
-            counts = _few({
-                text: _added(self.counts.get(text, none), other.counts.get(text, none))
-                for text in both
-            })  # fmt: skip
+            sides = [(self.counts.get(t, (0, 0)), other.counts.get(t, (0, 0))) for t in both]
+            sums = [(a + c, b + d) for (a, b), (c, d) in sides]
+            counts = _few(dict(zip(both, sums, strict=True)))
         return Responses(
             self.pairs + other.pairs,
             self.much_longer + other.much_longer,
@@ -73,7 +71,3 @@ def _compared(text: str) -> str:
 
 def _few(counts: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, int]] | None:
     return counts if len(counts) <= MOST_DIFFERENT else None
-
-
-def _added(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    return a[0] + b[0], a[1] + b[1]

@@ -30,7 +30,8 @@ class Shuffled:
         """Return the controls of a batch of pairs."""
         labels = torch.stack([_labels(n // _BLOCK)[n % _BLOCK] for n in numbers])
         few = difference[:, layers_read(difference.shape[1])]
-        return cls(_whole(labels.sum(dim=0)), torch.einsum("ps,pld->sld", labels, few))
+        signs = tuple(labels.sum(dim=0).int().tolist())
+        return cls(signs, torch.einsum("ps,pld->sld", labels, few))
 
     def join(self, other: "Shuffled") -> "Shuffled":
         """Return the controls of both sets of pairs together."""
@@ -60,7 +61,3 @@ def _labels(block: int) -> Float[Tensor, "pair setting"]:
     """Return the random labels of 1024 pairs."""
     generator = torch.Generator().manual_seed(block)
     return torch.randint(0, 2, (_BLOCK, CONTROLS), generator=generator).double() * 2 - 1
-
-
-def _whole(values: Tensor) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)

@@ -16,6 +16,7 @@ try:
 except ImportError:  # a system without locks
     fcntl = None  # type: ignore[assignment]
 
+_HAS_LOCKS = fcntl is not None
 _NAME = re.compile(r"\.steer-[0-9a-f]{16}\.tmp")
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -38,7 +39,7 @@ def new_folder(folder: Path) -> tuple[Path, int | None]:
     while True:
         path = folder / _name()
         path.mkdir()
-        if fcntl is None:
+        if not _HAS_LOCKS:
             return path, None
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDONLY)
@@ -53,7 +54,7 @@ def _name() -> str:
 
 def _claimed(path: Path, descriptor: int) -> bool:
     """Lock a new file; return False if another process removed it before that."""
-    if fcntl is not None:
+    if _HAS_LOCKS:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
@@ -72,7 +73,7 @@ def clear(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if fcntl is None:  # such systems do not remove what is open
+    if not _HAS_LOCKS:  # such systems do not remove what is open
         path.unlink()
         return
     descriptor = os.open(path, _OPEN)

@@ -10,8 +10,7 @@ import torch
 from steer.algebra import Vector
 from steer.errors import RecordingError
 from steer.extract import Activations, get_method
-from steer.extract._kept import KeptPairs
-from steer.extract._moments import Moments
+from steer.extract._moments import KeptPairs, Moments
 from steer.extract._registry import keep_for
 
 LAYERS, WIDTH, COUNT = (1, 2, 4, 7), 5, 9
