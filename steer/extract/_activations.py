@@ -1,10 +1,10 @@
 """Recorded activations: statistics of the residual stream over preference pairs."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from steer.algebra import ModelInfo
 from steer.errors import RecordingError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from steer.show import Card
 
 _Key = tuple[str | None, str]
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -70,19 +72,20 @@ class Activations(Shown):
         if not isinstance(other, Activations):
             return NotImplemented
         _check_alike(self, other)
-        moments, recordings = dict(self.moments), dict(self.recordings)
-        for key, found in other.moments.items():
-            moments[key] = moments[key].merge(found) if key in moments else found
-        for domain, marks in other.recordings.items():
-            recordings[domain] = tuple(sorted((*recordings.get(domain, ()), *marks)))
-        path = self.path if self.path == other.path else f"{self.path}; {other.path}"
         kept = None
         if self.kept is not None and other.kept is not None:
-            kept = dict(self.kept)
-            for key, pairs in other.kept.items():
-                kept[key] = kept[key].join(pairs) if key in kept else pairs
-        responses = _responses(self, other)
-        return Activations(moments, self.layers, recordings, self.model, path, kept, responses)
+            kept = _joined(self.kept, other.kept, KeptPairs.join)
+        unknown = {d for a in (self, other) for d in a.recordings if d not in a.responses}
+        responses = _joined(self.responses, other.responses, Responses.join)
+        return Activations(
+            _joined(self.moments, other.moments, Moments.merge),
+            self.layers,
+            _joined(self.recordings, other.recordings, lambda a, b: tuple(sorted((*a, *b)))),
+            self.model,
+            self.path if self.path == other.path else f"{self.path}; {other.path}",
+            kept,
+            {domain: found for domain, found in responses.items() if domain not in unknown},
+        )
 
     def __radd__(self, other: int) -> "Activations":
         return self if type(other) is int and other == 0 else NotImplemented  # sum() begins so
@@ -90,7 +93,12 @@ class Activations(Shown):
     @property
     def pairs_fingerprints(self) -> Mapping[str | None, str]:
         """SHA-256 of the pairs of each domain, or of the fingerprints of its recordings."""
-        return {domain: _joined(marks) for domain, marks in self.recordings.items()}
+        return {
+            domain: marks[0]
+            if len(marks) == 1
+            else hashlib.sha256("\n".join(marks).encode()).hexdigest()
+            for domain, marks in self.recordings.items()
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -209,7 +217,7 @@ def _check_alike(left: Activations, right: Activations) -> None:
         ("positions", left.positions, right.positions),
         ("layers", left.layers, right.layers),
         ("widths", _widths(left), _widths(right)),
-        ("content", _content(left), _content(right)),
+        ("content", *(f"means{' and pairs' * (a.kept is not None)}" for a in (left, right))),
     ):
         if a != b:
             raise RecordingError(
@@ -229,27 +237,16 @@ def _check_alike(left: Activations, right: Activations) -> None:
         )
 
 
-def _responses(left: Activations, right: Activations) -> dict[str | None, Responses]:
-    """Return the response counts of the domains for which all recordings have them."""
-    found = {}
-    for domain in (*left.recordings, *right.recordings):
-        parts = [a.responses.get(domain) for a in (left, right) if domain in a.recordings]
-        known = [part for part in parts if part is not None]
-        if len(known) == len(parts):
-            found[domain] = known[0] if len(known) == 1 else known[0].join(known[1])
-    return found
+def _joined(
+    left: Mapping[_K, _V], right: Mapping[_K, _V], join: Callable[[_V, _V], _V]
+) -> dict[_K, _V]:
+    """Return the items of both mappings; what both have is joined."""
+    both = {key: join(left[key], right[key]) for key in left if key in right}
+    return {**left, **right, **both}
 
 
 def _widths(activations: Activations) -> list[int]:
     return sorted({m.second.shape[-1] for m in activations.moments.values()})
-
-
-def _content(activations: Activations) -> str:
-    return "means" if activations.kept is None else "means and single pairs"
-
-
-def _joined(marks: tuple[str, ...]) -> str:
-    return marks[0] if len(marks) == 1 else hashlib.sha256("\n".join(marks).encode()).hexdigest()
 
 
 def _one(what: str, name: str | None, known: Sequence[str | None]) -> str | None:

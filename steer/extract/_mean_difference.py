@@ -82,6 +82,8 @@ def vector_of(
     stats: Mapping[int, LayerStats],
 ) -> Vector:
     """Return directions by layer as a vector in float32, with the provenance of a recording."""
+    from steer import __version__
+
     moments = activations.of(domain, position)
     terms: dict[Site, Term] = {Residual(k): Direction(v.float()) for k, v in directions.items()}
     own = {(domain, position): moments}
@@ -93,7 +95,7 @@ def vector_of(
         pairs=moments.count,
         pairs_fingerprint=activations.pairs_fingerprints.get(domain),
         model=activations.model,
-        version=_version(),
+        version=__version__,
     )
     return Vector(terms, provenance, stats)
 
@@ -130,9 +132,3 @@ def _stats(moments: Moments, row: int, factor: float) -> LayerStats:
         standard_error=None if math.isnan(error) else error,
         split_half_cosine=None if math.isnan(cosine) else cosine,
     )
-
-
-def _version() -> str:
-    from steer import __version__
-
-    return __version__

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from steer._check import as_integer, is_number, one_of
+from steer._check import as_layers, number, one_of
 from steer.algebra import Vector
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
@@ -21,7 +21,8 @@ def palrs(
     *,
     domain: str | None = None,
     positions: str | Sequence[str] | None = None,
-    layers: tuple[float, float] | Sequence[int] = (0.2, 0.8),
+    layers: Sequence[int] | None = None,
+    depth: tuple[float, float] = (0.2, 0.8),
     alignment: Alignment = "cosine",
     rescale: bool = True,
 ) -> Vector:
@@ -43,9 +44,8 @@ def palrs(
         domain: The domain; may be left out if one was recorded.
         positions: Position, or positions to choose from. The default is all recorded template
             tokens, or all positions if there are none.
-        layers: Layers to choose from: a tuple of two fractions of the depth, the upper one
-            exclusive, or a sequence of recorded layers. At least one fraction is a float:
-            `(0.0, 1.0)` is the whole depth and `[0, 1]` the first two blocks.
+        layers: Recorded layers to choose from; by default those within `depth`.
+        depth: The range of layers as two fractions of the model's depth, the upper one exclusive.
         alignment: `cosine` or `dot` product of r with μ⁺.
         rescale: Whether the vector gets the norm of the mean chosen activation.
 
@@ -54,9 +54,10 @@ def palrs(
         stands in its provenance.
 
     Raises:
-        RecordingError: No such domain or position, layers that were not recorded or that could
-            mean fractions as well, or no difference at all.
-        ArgumentError: An unknown alignment.
+        RecordingError: No such domain or position, layers that were not recorded, or no
+            difference at all.
+        ArgumentError: An unknown alignment, layers that are no integers, or fractions out of
+            [0, 1].
 
     Reference:
         arXiv 2509.23982; the choice of positions and layers follows 2406.11717.
@@ -65,7 +66,7 @@ def palrs(
     named = (positions,) if isinstance(positions, str) else positions
     template = tuple(filter(is_template_token, activations.positions))
     asked = template or activations.positions if named is None else tuple(named)
-    wanted = _wanted(activations, layers)
+    wanted = _wanted(activations, layers, depth)
     one_of("alignment", alignment, ("cosine", "dot"))
     best: tuple[float, str, int] | None = None
     for position in asked:
@@ -104,45 +105,20 @@ def _aligned(moments: Moments, row: int, alignment: Alignment) -> float:
     return dot / lengths if lengths > 0 else 0.0
 
 
-def _wanted(activations: Activations, layers: tuple[float, float] | Sequence[int]) -> list[int]:
-    """Return the recorded layers in a range of depths or a list of layers."""
-    if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
-        raise _unclear(layers)
-    whole = [as_integer(layer) for layer in layers]
-    two = isinstance(layers, tuple) and len(layers) == 2
-    if two and None in whole:
-        return _in_range(activations, *layers)
-    if two and set(whole) <= {0, 1}:
-        raise _unclear(layers)
-    if missing := [x for x, n in zip(layers, whole, strict=True) if n not in activations.layers]:
+def _wanted(
+    activations: Activations, layers: Sequence[int] | None, depth: tuple[float, float]
+) -> list[int]:
+    """Return the recorded layers to choose from."""
+    known = activations.layers
+    low, high = (number("depth", end, least=0, most=1) for end in depth)
+    blocks = activations.model.n_layers if activations.model else max(known) + 1
+    inside = [layer for layer in known if low <= layer / blocks < high]
+    wanted = inside if layers is None else sorted(set(as_layers(layers)))
+    if not wanted or not set(wanted) <= set(known):
         raise RecordingError(
             "these layers were not recorded",
-            found=f"{missing} in layers={layers!r}",
-            expected=f"some of the recorded layers {list(activations.layers)}",
-            do="name recorded layers, or record these as well",
-        )
-    return [layer for layer in activations.layers if layer in whole]
-
-
-def _in_range(activations: Activations, low: float, high: float) -> list[int]:
-    if not all(is_number(end) and 0 <= end <= 1 for end in (low, high)):
-        raise _unclear((low, high))
-    depth = activations.model.n_layers if activations.model else max(activations.layers) + 1
-    wanted = [layer for layer in activations.layers if low <= layer / depth < high]
-    if not wanted:
-        raise RecordingError(
-            "no recorded layer lies in the range",
-            found=f"layers={(low, high)!r} of {depth} blocks",
-            expected=f"a range that holds some of the recorded layers {list(activations.layers)}",
-            do="widen the range, or record more layers",
+            found=f"depth={depth!r} of {blocks} blocks" if layers is None else f"layers={layers!r}",
+            expected=f"some of the recorded layers {list(known)}",
+            do="name recorded layers, widen the range, or record more layers",
         )
     return wanted
-
-
-def _unclear(layers: object) -> RecordingError:
-    return RecordingError(
-        "these are no layers to choose from, or it is unclear which",
-        found=f"layers={layers!r}",
-        expected="a tuple of two fractions of the depth, one of them a float, or a list of layers",
-        do="write (0.0, 1.0) for the whole depth and [0, 1] for the first two blocks",
-    )

@@ -129,12 +129,16 @@ def test_cosine_and_dot_differ_in_their_choice() -> None:
 
 def test_palrs_stays_within_layers_and_positions() -> None:
     activations = made()
-    for layers, allowed in (((0.0, 0.5), (1, 2)), ((0.5, 1.0), (4, 7)), (range(1, 3), (1, 2))):
-        found = palrs(activations, positions=["y"], layers=layers)
+    for options, allowed in (
+        ({"depth": (0.0, 0.5)}, (1, 2)),
+        ({"depth": (0.5, 1)}, (4, 7)),
+        ({"layers": range(1, 3)}, (1, 2)),
+        ({"layers": (1, 7)}, (1, 7)),
+    ):
+        found = palrs(activations, positions=["y"], **options)  # type: ignore[arg-type]
         assert (found.provenance.arguments["position"], found.layers[0]) == best_by_hand(
             activations, ("y",), allowed, "cosine"
         )
-    assert palrs(activations, layers=(1, 7)).layers[0] in (1, 7), "two integers are two layers"
 
 
 @pytest.mark.parametrize("by", ["cosine", "dot"])
@@ -161,9 +165,9 @@ def test_palrs_knows_the_depth_of_the_model() -> None:
     activations = made()
     info = tiny().info
     deep = replace(activations, model=replace(info, n_layers=40))
-    with pytest.raises(RecordingError, match="no recorded layer"):
-        palrs(deep, layers=(0.2, 0.8))
-    assert palrs(deep, layers=(0.1, 0.8)).layers[0] in (4, 7)
+    with pytest.raises(RecordingError, match="of 40 blocks"):
+        palrs(deep)
+    assert palrs(deep, depth=(0.1, 0.8)).layers[0] in (4, 7)
 
 
 def test_palrs_refuses_what_it_cannot_choose_from() -> None:
@@ -177,25 +181,23 @@ def test_palrs_refuses_what_it_cannot_choose_from() -> None:
     assert "'x', 'y'" in str(caught.value)
 
 
-@pytest.mark.parametrize("layers", [(3, 5), [4, 99], range(2, 5), [-1], [1.5], ["1"], [True]])
+@pytest.mark.parametrize("layers", [(3, 5), [4, 99], range(2, 5), [-1], [0], []])
 def test_palrs_refuses_layers_that_were_not_recorded(layers: Any) -> None:
     with pytest.raises(RecordingError, match="not recorded") as caught:
         palrs(made(), layers=layers)
     assert "1, 2, 4, 7" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "layers", [4, 0.5, (0, 1), (1, 0), (0.2, 8), (-0.1, 0.5), (float("nan"), 1.0), "12", None, []]
-)
-def test_palrs_refuses_layers_of_no_or_of_two_meanings(layers: Any) -> None:
-    with pytest.raises(RecordingError, match="layers") as caught:
+@pytest.mark.parametrize("layers", [4, "12", [1.5], ["1"], [True]])
+def test_palrs_refuses_layers_that_are_none(layers: Any) -> None:
+    with pytest.raises(ArgumentError, match="layers must be"):
         palrs(made(), layers=layers)
-    assert "fractions" in str(caught.value)
 
 
-def test_palrs_reads_a_list_of_two_as_layers() -> None:
-    found = record(tiny(), some_pairs(4, (None,)), "response_mean", progress=False)
-    assert palrs(found, layers=[0, 1]).layers[0] in (0, 1)
+@pytest.mark.parametrize("depth", [(0.2, 8), (-0.1, 0.5), (float("nan"), 1.0), ("0", 1), (True, 1)])
+def test_palrs_refuses_depths_that_are_no_fractions(depth: Any) -> None:
+    with pytest.raises(ArgumentError, match="depth must be"):
+        palrs(made(), depth=depth)
 
 
 def test_a_position_is_named_where_there_are_several() -> None:
