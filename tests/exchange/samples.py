@@ -22,6 +22,7 @@ from steer.algebra import (
     compose,
 )
 from steer.exchange import Format
+from tests.tiny import tiny_model
 
 WIDTH = 8
 N_LAYERS = 8
@@ -70,11 +71,19 @@ def options(
 ) -> dict[str, Any]:
     """Return a value for each option that the format needs."""
     values: dict[str, Callable[[], Any]] = {
+        "base": lambda: base(tmp_path.parent / f"base of {tmp_path.name}"),
         "layer": lambda: vector.layers[0],
         "n_layers": lambda: N_LAYERS,
     }
     known = format.options(action).items()
     return {name: values[name]() for name, option in known if option.default is option.empty}
+
+
+def base(folder: Path) -> Path:
+    """Return the folder of a tiny model, which is written if it is not there."""
+    if not folder.exists():
+        tiny_model("llama", layers=2, width=WIDTH).save_pretrained(folder)
+    return folder
 
 
 def _factors(seed: int) -> dict[Weight, LowRank]:
