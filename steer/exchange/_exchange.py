@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _UNREADABLE = (
     ValueError,
     TypeError,
+    AttributeError,
     LookupError,
     ArithmeticError,
     RuntimeError,
@@ -46,6 +48,7 @@ _UNREADABLE = (
     OSError,
     struct.error,
     pickle.UnpicklingError,
+    zipfile.BadZipFile,
 )
 
 
@@ -142,7 +145,7 @@ def imported(
         )
     said = {name: value for name, value in hints.items() if value not in (None, "unknown")}
     made = Provenance(arguments=said, domain=domain)
-    terms: dict[Site, Term] = {Residual(n): Direction(v) for n, v in directions.items()}
+    terms: dict[Site, Term] = {Residual(n): Direction(v.detach()) for n, v in directions.items()}
     tuning = None
     if coefficient is not None or scope is not None:
         layer = next(iter(directions)) if len(directions) == 1 else None

@@ -12,6 +12,7 @@ from steer.algebra import (
     Direction,
     DomainGate,
     LowRank,
+    ModelInfo,
     Part,
     Provenance,
     Residual,
@@ -30,7 +31,8 @@ N_LAYERS = 8
 
 def carried(format: Format, seed: int = 0) -> Vector:
     """Return a vector of the kind that the format carries, with a domain and a coefficient."""
-    made = Provenance("mean_difference", domain="medical", version="0.1.0")
+    model = ModelInfo("tiny", None, N_LAYERS, WIDTH, "c", "t", "t")
+    made = Provenance("mean_difference", domain="medical", model=model, version="0.1.0")
     if format.terms == "factors":
         return Vector(_factors(seed), made)
     layers = [format.lowest + 2] if format.single else [format.lowest, format.lowest + 3]
@@ -73,7 +75,6 @@ def options(
     values: dict[str, Callable[[], Any]] = {
         "base": lambda: base(tmp_path.parent / f"base of {tmp_path.name}"),
         "layer": lambda: vector.layers[0],
-        "n_layers": lambda: N_LAYERS,
     }
     known = format.options(action).items()
     return {name: values[name]() for name, option in known if option.default is option.empty}
