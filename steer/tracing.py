@@ -5,25 +5,28 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from steer._check import need
+from steer._check import as_list, integer, need
 from steer.algebra import CoefficientsLike, Composition, Part, Vector, as_composition
 from steer.algebra._coefficients import given
 from steer.engine._nnsight import NNsightEngine
 from steer.engine._nnsight.body import inject
 from steer.engine._nnsight.program import CallSetting, edits_of, refuse
 from steer.engine._nnsight.traces import prepare
-from steer.errors import ArchitectureError, CapabilityError, CompositionError, RowsError, ScopeError
+from steer.errors import ArchitectureError, CapabilityError, RowsError
 from steer.model import Model
 from steer.model._loading.load import load_tokenizer, loading
 from steer.model._loading.location import located
 from steer.model._loading.options import shared_options
 from steer.network import find_architecture
+from steer.network._architecture.find import PartNames, part_names
+from steer.network._compatibility import check_residual
+from steer.network._fingerprint import model_info
 
 Injection = Callable[[Any], dict[int, Float[Tensor, "batch pos d_model"]]]
 
@@ -40,11 +43,8 @@ class TracedModel(Model):
             adds a padding token where it has none.
         remote: False runs it here. True sends every call to the server that nnsight is configured
             for, a URL to another; no weights are loaded then. `"local"` rehearses that here.
-        blocks: See `Model`.
-        final_norm: See `Model`.
-        unembedding: See `Model`.
-        embedding: See `Model`.
         chat_template_kwargs: See `Model`.
+        **parts: See `Model`.
 
     Raises:
         ArchitectureError: It is not a model of nnsight, or its parts are not found. Without weights
@@ -57,11 +57,8 @@ class TracedModel(Model):
         tokenizer: Any = None,
         *,
         remote: bool | str = False,
-        blocks: str | None = None,
-        final_norm: str | None = None,
-        unembedding: str | None = None,
-        embedding: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        **parts: Unpack[PartNames],
     ) -> None:
         skeleton = _module_of(language_model)
         if not remote:
@@ -74,13 +71,10 @@ class TracedModel(Model):
         super().__init__(
             skeleton,
             language_model.tokenizer if tokenizer is None else tokenizer,
-            blocks=blocks,
-            final_norm=final_norm,
-            unembedding=unembedding,
-            embedding=embedding,
             chat_template_kwargs=chat_template_kwargs,
             engine=lambda architecture: NNsightEngine(architecture, language_model, remote),
             verify=not elsewhere,
+            **parts,
         )
 
     @classmethod
@@ -89,10 +83,6 @@ class TracedModel(Model):
         name: str | Path,
         *,
         tokenizer: Any = None,
-        blocks: str | None = None,
-        final_norm: str | None = None,
-        unembedding: str | None = None,
-        embedding: str | None = None,
         device: str | int | torch.device | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         remote: bool | str = False,
@@ -103,31 +93,29 @@ class TracedModel(Model):
         Args:
             name: Hub id or directory; for a server, the id under which it holds the model.
             tokenizer: A tokenizer, if it is not the model's own.
-            blocks: See `Model`.
-            final_norm: See `Model`.
-            unembedding: See `Model`.
-            embedding: See `Model`.
             device: See `Model.from_pretrained`.
             chat_template_kwargs: See `Model`.
             remote: See `TracedModel`.
-            **kwargs: Passed on to `nnsight.TransformersModel` (`dtype`, `revision`, …).
+            **kwargs: Names of parts, see `Model`; the rest is passed on to
+                `nnsight.TransformersModel` (`dtype`, `revision`, …).
 
         Returns:
             The model, in evaluation mode.
 
         Raises:
             ArchitectureError: See `TracedModel`.
-            CapabilityError: An option, device or precision does not exist.
+            CapabilityError: An option or device does not exist.
+            ArgumentError: A precision does not exist.
             CheckpointError: There is no such model, or it cannot be loaded.
             TextError: Its tokenizer cannot be read.
         """
         from nnsight import TransformersModel
 
+        parts = part_names(kwargs)
         location = located(name, kwargs, device)
         if location.device is not None:
             need("a device for nnsight", "accelerate")
-        if tokenizer is None:
-            tokenizer = load_tokenizer(location)
+        tokenizer = load_tokenizer(location) if tokenizer is None else tokenizer
         own = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
         with loading(location):
             loaded = TransformersModel(
@@ -136,14 +124,7 @@ class TracedModel(Model):
         if remote:
             _take_generation_config(loaded._module, location.name, shared_options(location.options))
         return cls(
-            loaded,
-            tokenizer,
-            remote=remote,
-            blocks=blocks,
-            final_norm=final_norm,
-            unembedding=unembedding,
-            embedding=embedding,
-            chat_template_kwargs=chat_template_kwargs,
+            loaded, tokenizer, remote=remote, chat_template_kwargs=chat_template_kwargs, **parts
         )
 
 
@@ -175,10 +156,12 @@ def injection(
     Raises:
         ArchitectureError: The model is not one that nnsight runs.
         CapabilityError: The composition has weight sites or a gate.
-        CompositionError: Domains, coefficients and model do not go together.
+        CompositionError: Domains and coefficients do not go together.
+        FitError: A vector has another width than the model, or layers beyond it.
         RowsError: Coefficient rows and prompt lengths differ in number; the function raises it
             if the rows of the trace do.
-        ScopeError: A scope needs the prompts' lengths, or they are not numbers of tokens.
+        ArgumentError: The prompt lengths are not numbers of tokens.
+        ScopeError: A scope needs the prompts' lengths.
     """
     composition = as_composition(what)
     value = given(coefficients, by_domain, composition.domains, ("prompt_lengths",))
@@ -186,9 +169,12 @@ def injection(
         composition = composition(value)
     refuse(composition)
     _refuse_gate(composition)
-    lengths = None if prompt_lengths is None else _lengths(prompt_lengths)
-    rows = _rows(composition, lengths)
+    if prompt_lengths is not None:
+        counts = as_list("prompt_lengths", prompt_lengths)
+        prompt_lengths = [integer("prompt_lengths", count, least=0) for count in counts]
+    rows = _rows(composition, prompt_lengths)
     blocks = _blocks(model, composition)
+    lengths = None if prompt_lengths is None else torch.tensor(prompt_lengths)
     edits = edits_of([CallSetting(composition, composition.coefficients)], lengths, remote=True)
     placed = any(not part.scope.everything for part in composition.parts.values())
     prepare(True)
@@ -223,7 +209,9 @@ def apply(
         ArchitectureError: See `injection`.
         CapabilityError: See `injection`.
         CompositionError: See `injection`.
+        FitError: See `injection`.
         RowsError: The rows of the trace differ in number from coefficients or lengths.
+        ArgumentError: See `injection`.
         ScopeError: See `injection`.
     """
     push = injection(what, model, coefficients, prompt_lengths=prompt_lengths, **by_domain)
@@ -244,15 +232,9 @@ def _blocks(model: Any, composition: Composition) -> str:
         architecture = model.architecture
     else:
         architecture = find_architecture(_module_of(model), verify=False)
+    info = model_info(architecture.model, None, architecture)
     for domain, part in composition.parts.items():
-        width, top = part.vector.d_model, max(part.vector.layers, default=-1)
-        if width != architecture.d_model or top >= architecture.n_layers:
-            raise CompositionError(
-                f"the vector of domain {domain!r} does not fit this model",
-                found=f"width {width}, layers up to {top}",
-                expected=f"width {architecture.d_model}, layers to {architecture.n_layers - 1}",
-                do="extract the vector from this model",
-            )
+        check_residual(domain, part.vector, info)
     return architecture.names["blocks"]
 
 
@@ -269,24 +251,7 @@ def _module_of(model: Any) -> nn.Module:
     )
 
 
-def _lengths(given: Any) -> Int[Tensor, " row"]:
-    """Return the number of prompt tokens of each row."""
-    with suppress(TypeError, ValueError, RuntimeError):  # not numbers, or not a row of them
-        counts = torch.as_tensor(given)
-        whole = not (
-            counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool
-        )
-        if whole and counts.ndim == 1 and bool((counts >= 0).all()):
-            return counts
-    raise ScopeError(
-        "prompt_lengths must be non-negative integers",
-        found=f"{type(given).__name__} {given!r}"[:120],
-        expected="the number of prompt tokens of each row, padding not counted",
-        do="pass a list of integers: prompt_lengths=[11, 7]",
-    )
-
-
-def _rows(composition: Composition, lengths: Int[Tensor, " row"] | None) -> int | None:
+def _rows(composition: Composition, lengths: Sequence[int] | None) -> int | None:
     """Return how many rows a trace must have; None for any number."""
     rows = len(composition.coefficients) if composition.per_row else None
     if lengths is None:

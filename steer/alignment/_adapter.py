@@ -67,7 +67,7 @@ class _Adapter:
         for key in self.weights.names:
             name = key.removeprefix(_PREFIX)
             match = _FACTOR.fullmatch(name)
-            if match and _other_factor(key) not in self.weights:
+            if match and _other_factor(key) not in self.weights.names:
                 unknown.append(f"{key}: no factor {_OTHER[match['factor']]}")
             elif match is None or match["factor"] == "A":
                 use = f"{match['module']}.weight" if match else name.replace(".base_layer.", ".")

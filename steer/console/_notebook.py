@@ -3,17 +3,28 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from steer.console._html import message, text_column
+from steer._check import need
 from steer.console._knobs import Knob
 from steer.console._state import State
 from steer.console._worker import Worker
 from steer.console._writer import Writer
-from steer.errors import CompositionError, MissingExtraError
+from steer.show._markup import escaped
 
 _LONGEST = 4096  # tokens of an answer that can be asked for
 _WAITING = "Another console is answering with this model; this one comes next."
+_BOX = (
+    "border:1px solid var(--jp-border-color2,#bdbdbd);border-top:3px solid {colour};"
+    "border-radius:4px;padding:8px 12px;min-height:9em;line-height:1.5;"
+    "color:var(--jp-ui-font-color1,inherit);font-size:var(--jp-content-font-size1,14px)"
+)
+_COLOURS = {
+    "unsteered": "var(--jp-border-color1,#9e9e9e)",
+    "steered": "var(--jp-brand-color1,#1976d2)",
+}
+_TEXT = "margin-top:4px;white-space:pre-wrap;overflow-wrap:anywhere"
+_QUIET = "color:var(--jp-ui-font-color2,#616161);font-size:0.9em"
 
 
 class Console:
@@ -36,7 +47,9 @@ class Console:
     def __init__(
         self, writer: Writer, knobs: tuple[Knob, ...], prompt: str, max_new_tokens: int
     ) -> None:
-        w = _ipywidgets()
+        need("a console in a notebook", "ipywidgets", extra="notebook")
+        import ipywidgets as w
+
         wide = w.Layout(width="auto")
         self.sliders: Mapping[str, Any] = {knob.domain: _slider(w, knob) for knob in knobs}
         self.prompt = w.Textarea(
@@ -137,11 +150,11 @@ class Console:
         self.state = state
         if state.doing != "failed":
             self.error = None
-        self.unsteered.value = text_column("unsteered", "", state.unsteered, state)
+        self.unsteered.value = _column("unsteered", "", state.unsteered, state)
         knobs = ", ".join(f"{d} {c:+.3g}" for d, c in state.coefficients.items())
-        self.steered.value = text_column("steered", knobs, state.steered, state)
+        self.steered.value = _column("steered", knobs, state.steered, state)
         said = _WAITING if state.doing == "waiting" else state.error or state.note
-        self.message.value = message(said, bool(state.error))
+        self.message.value = _message(said, bool(state.error))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if self._closed:
@@ -154,24 +167,8 @@ class Console:
 
 
 def _slider(widgets: Any, knob: Knob) -> Any:
-    """Return a slider that refuses values that are not finite, and clips others to its ends."""
-    from traitlets import validate
-
-    class Slider(widgets.FloatSlider):  # type: ignore[misc]  # loaded when asked for
-        @validate("value")
-        def _validate_value(self, proposal: Any) -> float:
-            value: float = proposal["value"]
-            if not math.isfinite(value):
-                raise CompositionError(
-                    f"the knob of {knob.domain!r} cannot have this value",
-                    found=f"{value:g}",
-                    expected=f"a number from {self.min:g} to {self.max:g}",
-                    do="set a finite number; the slider stays where it was",
-                )
-            return float(min(max(value, self.min), self.max))
-
     decimals = max(2, -math.floor(math.log10(knob.step)))
-    return Slider(
+    return widgets.FloatSlider(
         value=knob.value,
         min=knob.low,
         max=knob.high,
@@ -183,14 +180,21 @@ def _slider(widgets: Any, knob: Knob) -> Any:
     )
 
 
-def _ipywidgets() -> Any:
-    try:
-        import ipywidgets
-    except ImportError as error:
-        raise MissingExtraError(
-            "a console in a notebook needs ipywidgets",
-            found="it is not installed",
-            expected="the extra 'notebook'",
-            do="pip install 'residual-steer[notebook]', or use `steer console` in a terminal",
-        ) from error
-    return ipywidgets
+def _column(which: Literal["unsteered", "steered"], setting: str, text: str, state: State) -> str:
+    """Return a text under its heading, with a cursor where more text comes."""
+    cursor = "▍" if state.doing == which else ""
+    head = f"<b>{which}</b> <span style='{_QUIET};margin-left:8px'>{escaped(setting)}</span>"
+    body = f"<div class='steer-{which}' style='{_TEXT}'>"
+    box = _BOX.format(colour=_COLOURS[which])
+    return f"<div style='{box}'>{head}{body}{escaped(text)}{cursor}</div></div>"
+
+
+def _message(said: str, wrong: bool) -> str:
+    """Return a message under the texts, in red if it reports an error; nothing if it is empty."""
+    if not said:
+        return ""
+    colour = "var(--jp-error-color1,#d32f2f)" if wrong else "inherit"
+    return (
+        f"<pre role='status' class='steer-message' style='color:{colour};"
+        f"white-space:pre-wrap'>{escaped(said)}</pre>"
+    )

@@ -11,11 +11,14 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from steer.console._lines import COMMANDS, Turned, read_line
-from steer.console._panes import one_after_the_other, side_by_side
 from steer.console._state import State
-from steer.console._writer import Writer
+from steer.console._writer import Show, Writer
 from steer.errors import SteerError
 from steer.show._markup import terminal_text
 
@@ -79,8 +82,8 @@ class Terminal:
         """Answer the prompt; Ctrl-C stops it."""
         state = replace(self._state, unsteered="", steered="", doing="nothing")
         shown = self._state.doing == "done"  # the unsteered text stands there
-        console = self._console
-        pane = side_by_side(console) if console.is_terminal else one_after_the_other(console, shown)
+        on = self._console
+        pane = _side_by_side(on) if on.is_terminal else _one_after_the_other(on, shown)
         with _interruptible() as stopped, pane as draw:
 
             def show(now: State) -> None:
@@ -145,3 +148,57 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _side_by_side(console: Console) -> Iterator[Show]:
+    """Draw both texts side by side on a terminal, again for every token."""
+    with Live(console=console, auto_refresh=False) as live:
+
+        def show(state: State) -> None:
+            grid = Table.grid(expand=True)
+            grid.add_column(ratio=1)
+            grid.add_column(ratio=1)
+            grid.add_row(
+                _panel("unsteered", state.unsteered, "none"),
+                _panel("steered", state.steered, "cyan"),
+            )
+            live.update(grid, refresh=True)
+
+        yield show
+
+
+def _panel(title: str, text: str, style: str) -> Panel:
+    return Panel(Text(terminal_text(text)), title=title, title_align="left", style=style)
+
+
+@contextmanager
+def _one_after_the_other(console: Console, shown: bool) -> Iterator[Show]:
+    """Write each text as it grows, to anything but a terminal; an unsteered one only if new."""
+    file = console.file
+    name = written = ""
+
+    def grow(which: str, text: str) -> None:
+        nonlocal name, written
+        text = terminal_text(text)
+        if which != name or not text.startswith(written):
+            file.write(f"\n{which}: " if name else f"{which}: ")
+            name, written = which, ""
+        file.write(text[len(written) :])
+        file.flush()
+        written = text
+
+    def show(state: State) -> None:
+        nonlocal shown
+        if not shown:
+            grow("unsteered", state.unsteered)
+        if state.steered or state.doing == "done":
+            shown = True
+            grow("steered", state.steered)
+
+    try:
+        yield show
+    finally:
+        if name:
+            file.write("\n")
+            file.flush()

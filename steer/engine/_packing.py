@@ -2,7 +2,7 @@
 
 import random
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,12 +13,12 @@ from steer.engine._attention import UnpackableError
 from steer.engine._layout import Place
 from steer.engine._reading import Means, dtype_of, read_packed, read_padded
 from steer.network import Architecture
+from steer.network._positions import config_value, position_limit, scaled_by_length
 
 _T = TypeVar("_T")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 LENGTH = 32  # tokens of the shortest trial; longer ones are multiples of it
 _FAILURES = (UnpackableError, RuntimeError, TypeError, ValueError, LookupError, AttributeError)
-_BY_LENGTH = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ _KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[object, Any]]" = weakref.Weak
 def known_of(architecture: Architecture) -> dict[Any, Any]:
     """Return the results of trials of a model in its present precision, device and mode."""
     parameter = next(architecture.embedding.parameters())
-    attention = _config_value(architecture, "_attn_implementation")
+    attention = config_value(architecture, "_attn_implementation")
     key = (parameter.dtype, parameter.device, attention, architecture.model.training)
     known: dict[Any, Any] = _KNOWN.setdefault(architecture.model, {}).setdefault(key, {})
     return known
@@ -107,38 +107,6 @@ def tolerance_of(architecture: Architecture) -> float:
 def distance(found: Tensor, expected: Tensor) -> float:
     """Return the largest difference, relative to the largest value expected."""
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-
-
-def scaled_by_length(architecture: Architecture, longest: int) -> bool:
-    """Return whether the positions of a sequence depend on the longest one beside it."""
-    fallback = _config_value(architecture, "max_position_embeddings") or 0
-    return any(
-        rope.get("rope_type") in _BY_LENGTH
-        and longest > (rope.get("original_max_position_embeddings") or fallback)
-        for rope in _ropes(architecture)
-    )
-
-
-def position_limit(architecture: Architecture) -> int | None:
-    """Return the number of positions of a model; None if there is no known limit."""
-    limit: int | None = _config_value(architecture, "max_position_embeddings")
-    grows = any(rope.get("rope_type") == "dynamic" for rope in _ropes(architecture))
-    return None if grows else limit
-
-
-def rotary(architecture: Architecture) -> bool:
-    """Return whether positions are rotations, so that texts beyond the limit still run."""
-    return any(_ropes(architecture))
-
-
-def _ropes(architecture: Architecture) -> list[Mapping[str, Any]]:
-    """Return the settings of rotary positions: one, or one for each kind of layer."""
-    rope = _config_value(architecture, "rope_parameters") or {}
-    return [rope, *(group for group in rope.values() if isinstance(group, dict))]
-
-
-def _config_value(architecture: Architecture, name: str) -> Any:
-    return getattr(getattr(architecture.body, "config", None), name, None)
 
 
 def _tried(architecture: Architecture, length: int) -> Packing:

@@ -11,7 +11,7 @@ from steer._progress import progress_bar
 from steer.engine import unsteered
 from steer.engine._base import check_evaluating, in_place
 from steer.engine._layout import Place, unique_tokens
-from steer.engine._packing import Packing, packing_of, position_limit, scaled_by_length
+from steer.engine._packing import Packing, packing_of
 from steer.engine._reading import Means, device_of, keep_freed_memory, read_packed, read_padded
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
@@ -21,6 +21,7 @@ from steer.extract._positions import DEFAULT_AT, At, Unit, plan
 from steer.extract._responses import Responses
 from steer.model import Model, check_model
 from steer.network import Architecture
+from steer.network._positions import position_limit, scaled_by_length
 from steer.pairs import Pair, Pairs, as_pairs
 
 _READ_BYTES = 32 * 2**20  # of averages held at once, before they are merged into the moments

@@ -138,7 +138,8 @@ def _refused(path: Path, found: str) -> CheckpointError:
 
 
 def _write_shards(base: Checkpoint, deltas: TensorDeltas, folder: Path, *, progress: bool) -> None:
-    with progress_bar(progress=progress, total=len(base), desc="merging", unit="tensor") as bar:
+    total = len(base.names)
+    with progress_bar(progress=progress, total=total, desc="merging", unit="tensor") as bar:
         for name in base.files:
             with open(base.folder / name, "rb") as source, open(folder / name, "xb") as target:
                 _write_shard(base, deltas, source, target, bar)

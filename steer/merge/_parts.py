@@ -146,9 +146,9 @@ def _of_checkpoint(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> Ma
     _check_float(aligned)
     twins = _twins(base, aligned)
     lines = [
-        f"{name}: {base.shape(name)} and {aligned.shape(twins[name])}"
+        f"{name}: {tuple(base.tensor(name).shape)} and {tuple(aligned.tensor(twins[name]).shape)}"
         for name in base.names
-        if name in twins and base.shape(name) != aligned.shape(twins[name])
+        if name in twins and base.tensor(name).shape != aligned.tensor(twins[name]).shape
     ]
     lines += [f"{name}: missing in the aligned checkpoint" for name in base.names - twins.keys()]
     lines += [
@@ -157,10 +157,10 @@ def _of_checkpoint(base: Checkpoint, aligned: Checkpoint, *, strict: bool) -> Ma
     floats = [
         name
         for name in twins
-        if base.dtype(name) in FLOATS and aligned.dtype(twins[name]) in FLOATS
+        if base.tensor(name).dtype in FLOATS and aligned.tensor(twins[name]).dtype in FLOATS
     ]
     lines += [
-        f"{name}: {base.dtype(name)} and {aligned.dtype(twins[name])} that differ"
+        f"{name}: {base.tensor(name).dtype} and {aligned.tensor(twins[name]).dtype} that differ"
         for name in twins.keys() - set(floats)
         if not same_bits(base.tensor(name), aligned.tensor(twins[name]))
     ]

@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from steer.engine import Batch
-from steer.engine._packing import position_limit, rotary
 from steer.errors import TextError
 from steer.network import Architecture, PromptLike, encode_exchange, encode_prompt
+from steer.network._positions import position_limit, rotary
 
 _T = TypeVar("_T")
 _REDIRECTED: ContextVar[Callable[[str], object] | None] = ContextVar("warnings", default=None)

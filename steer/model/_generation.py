@@ -24,18 +24,33 @@ def answers(
         options.setdefault("do_sample", False)
     batch = prompt_batch(lm.chat, prompts)
     default = getattr(lm.hf_model, "generation_config", None)
-    if stops := setting(options, default, "stop_strings"):
-        options.setdefault("tokenizer", lm.tokenizer)
+    if (stops := setting(options, default, "stop_strings")) is not None:
+        _check_stops(options.setdefault("tokenizer", lm.tokenizer), stops)
     new = new_tokens(options, default, max(map(len, batch.ids)))
     check_lengths(lm.architecture, batch, prompts, new, stacklevel=4)
     size = _rows_at_once(lm.engine, len(batch.ids), size, options)
     parts = [batch] if size >= len(batch.ids) else list(batch.parts(size))
     with known_options(options):
         rows = in_order([(part, lm.engine.generate(part, **options)) for part in parts])
-    if stops:
+    if stops is not None:
         rows = [stopped(lm.tokenizer, row, stops) for row in rows]
     texts = (lm.tokenizer.decode(row, skip_special_tokens=True) for row in rows)
     return [Continuation(text) for text in texts]
+
+
+def _check_stops(tokenizer: Any, stops: Any) -> None:
+    """Refuse stop strings that transformers cannot look for in the tokens of this tokenizer."""
+    from transformers import StopStringCriteria
+
+    try:
+        StopStringCriteria(tokenizer, stops)  # which transformers makes again, from its cache
+    except (ValueError, TypeError, AttributeError) as error:
+        raise TextError(
+            "generation cannot stop at these strings",
+            found=f"stop_strings={stops!r}, {type(tokenizer).__name__}: {error}"[:300],
+            expected="one string or several, and a tokenizer of subwords, not of whole words",
+            do='end at a token: eos_token_id=tokenizer("…", add_special_tokens=False)["input_ids"]',
+        ) from error
 
 
 def _rows_at_once(

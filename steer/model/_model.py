@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import torch
 from jaxtyping import Float
@@ -27,8 +27,9 @@ from steer.model._loading.location import located
 from steer.model._overrides import warn_of_tuning, with_own
 from steer.model._steered import Steered
 from steer.network import Architecture, Chat, PromptLike, find_architecture
+from steer.network._architecture.find import PartNames, part_names
 from steer.network._compatibility import check_vector_fits_model
-from steer.network._fingerprint import Marks, model_info, tokenizer_marks
+from steer.network._fingerprint import Marks, model_info, name_of, tokenizer_marks
 from steer.show import Shown
 
 if TYPE_CHECKING:
@@ -45,15 +46,13 @@ class Model(Shown):
     Args:
         hf_model: An `AutoModelForCausalLM`, or what wraps one (PEFT).
         tokenizer: Its tokenizer. Without one, only calls of `hf_model` itself can be steered.
-        blocks: Dotted name of the list of decoder blocks, if it is not found automatically.
-        final_norm: Dotted name of the norm after the last block, likewise.
-        unembedding: Dotted name of the unembedding, likewise.
-        embedding: Dotted name of the token embedding, likewise.
         chat_template_kwargs: JSON values that every rendering passes to the chat template
             (`enable_thinking`, `tools`, `documents`, …). They are part of its fingerprint.
         engine: Returns the engine that runs the model, given its parts.
         verify: Whether two short forwards check these parts, and that the model is causal. If not,
             only names and sizes are checked.
+        **parts: Dotted names of parts that are not found automatically: `blocks`, `final_norm`,
+            `unembedding`, `embedding`.
 
     Raises:
         ArchitectureError: It is not a model, or its parts are not found or do not give its logits.
@@ -66,13 +65,10 @@ class Model(Shown):
         hf_model: Any,
         tokenizer: Any = None,
         *,
-        blocks: str | None = None,
-        final_norm: str | None = None,
-        unembedding: str | None = None,
-        embedding: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         engine: Callable[[Architecture], Engine] = HooksEngine,
         verify: bool = True,
+        **parts: Unpack[PartNames],
     ) -> None:
         check_loaded(hf_model, tokenizer)
         self.hf_model = hf_model
@@ -80,14 +76,7 @@ class Model(Shown):
         self._arguments: Mapping[str, Any] = chat_template_kwargs or {}
         if chat_template_kwargs:
             self._arguments = self.chat.arguments
-        self.architecture: Architecture = find_architecture(
-            hf_model,
-            blocks=blocks,
-            final_norm=final_norm,
-            unembedding=unembedding,
-            embedding=embedding,
-            verify=verify,
-        )
+        self.architecture: Architecture = find_architecture(hf_model, verify=verify, **parts)
         self.engine = engine(self.architecture)
         self._info: tuple[Marks | None, ModelInfo] | None = None
 
@@ -97,10 +86,6 @@ class Model(Shown):
         name: str | Path,
         *,
         tokenizer: Any = None,
-        blocks: str | None = None,
-        final_norm: str | None = None,
-        unembedding: str | None = None,
-        embedding: str | None = None,
         device: str | int | torch.device | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -110,39 +95,29 @@ class Model(Shown):
         Args:
             name: Hub id, folder of a model or of a LoRA adapter, or a GGUF file.
             tokenizer: A tokenizer, if it is not the model's own.
-            blocks: See `Model`.
-            final_norm: See `Model`.
-            unembedding: See `Model`.
-            embedding: See `Model`.
             device: Where to load it: `"cpu"`, `"cuda:1"`, `"auto"`, …, as `device_map` takes it.
             chat_template_kwargs: See `Model`.
-            **kwargs: Passed on to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`,
-                `gguf_file`, `revision`, …). Options that locate files (`gguf_file`, `revision`,
-                `token`, `cache_dir`, `subfolder`, `local_files_only`, …) apply to the tokenizer
-                too.
+            **kwargs: Names of parts, see `Model`; the rest is passed on to
+                `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, `revision`, …).
+                Options that locate files (`gguf_file`, `revision`, `token`, `cache_dir`,
+                `subfolder`, `local_files_only`, …) apply to the tokenizer too.
 
         Returns:
             The model, in evaluation mode.
 
         Raises:
             ArchitectureError: See `Model`.
-            CapabilityError: An option, device or precision does not exist.
+            CapabilityError: An option or device does not exist.
+            ArgumentError: A precision does not exist.
             CheckpointError: The model does not exist, or it cannot be loaded.
             MissingExtraError: A GGUF file, an adapter or a device map needs a package.
             TextError: Its tokenizer cannot be read, or see `Model`.
         """
+        parts = part_names(kwargs)
         location = located(name, kwargs, device)
-        if tokenizer is None:
-            tokenizer = load_tokenizer(location)
-        return cls(
-            load_model(location),
-            tokenizer,
-            blocks=blocks,
-            final_norm=final_norm,
-            unembedding=unembedding,
-            embedding=embedding,
-            chat_template_kwargs=chat_template_kwargs,
-        )
+        tokenizer = load_tokenizer(location) if tokenizer is None else tokenizer
+        model = load_model(location)
+        return cls(model, tokenizer, chat_template_kwargs=chat_template_kwargs, **parts)
 
     @property
     def tokenizer(self) -> Any:
@@ -413,15 +388,13 @@ class Model(Shown):
         return found
 
     def _card(self) -> "Card":
-        from steer.network._architecture.show import model_card
+        from steer.model._card import model_card
 
-        info = None if self._info is None else self._info[1]
-        return model_card(repr(self), self.architecture, self.engine.name, info)
+        return model_card(self, None if self._info is None else self._info[1])
 
     def __repr__(self) -> str:
-        from steer.network._architecture.show import model_line
-
-        return model_line(type(self).__name__, self.architecture, self.engine.name)
+        name, size = name_of(self.architecture.model), f"{self.n_layers} layers × {self.d_model}"
+        return f"{type(self).__name__}({name!r}, {size}, engine {self.engine.name})"
 
 
 def _in_pieces(batch: Batch, read: Callable[[Batch], Sequence[_T]]) -> list[_T]:

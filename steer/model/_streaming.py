@@ -81,28 +81,15 @@ def stream(
 
     ends = end_tokens(options, lm.hf_model.generation_config)
     if stop is not None:
-        given = options.get("stopping_criteria") or ()
-        options["stopping_criteria"] = _criteria([*given, _Stop(stop)])
+
+        def stopped(ids: Tensor, scores: Any, **_: Any) -> Tensor:
+            return torch.full(ids.shape[:1], bool(stop()), device=ids.device)
+
+        options["stopping_criteria"] = [*(options.get("stopping_criteria") or ()), stopped]
     options["streamer"] = _Streamer(lm.tokenizer, ends, tell)
     answers: Any = lm.generate(prompts, batch_size=None, **options)
     tell([answers] if one else answers)
     return answers  # type: ignore[no-any-return]
-
-
-def _criteria(criteria: list[Any]) -> Any:
-    from transformers import StoppingCriteriaList
-
-    return StoppingCriteriaList(criteria)
-
-
-class _Stop:
-    """A stopping criterion that ends every row at once."""
-
-    def __init__(self, wanted: Callable[[], bool]) -> None:
-        self._wanted = wanted
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        return torch.full(input_ids.shape[:1], bool(self._wanted()), device=input_ids.device)
 
 
 class _Streamer:

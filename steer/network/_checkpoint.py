@@ -2,12 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from steer.errors import CheckpointError
@@ -74,37 +73,15 @@ class Checkpoint:
         return checkpoint
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> KeysView[str]:
         """The tensors' names, file by file."""
-        return tuple(self._file_of)
-
-    def dtype(self, name: str) -> torch.dtype:
-        """Return the dtype of a tensor, without reading its values.
-
-        Args:
-            name: Its name.
-
-        Raises:
-            CheckpointError: As for `tensor`.
-        """
-        return self.tensor(name).dtype
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor, without reading its values.
-
-        Args:
-            name: Its name.
-
-        Raises:
-            CheckpointError: As for `tensor`.
-        """
-        return tuple(self.tensor(name).shape)
+        return self._file_of.keys()
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor as a view of the mapped file; do not write to it.
 
-        Pages are read when they are accessed, and the system may drop them again, so they do not
-        count as memory of the process.
+        Pages are read when they are accessed, so the dtype and the shape cost nothing; the system
+        may drop them again, so they do not count as memory of the process.
 
         Args:
             name: Its name.
@@ -122,14 +99,9 @@ class Checkpoint:
             raise _unusable(self.folder, f"{name}: {error}", "a dtype of torch") from error
         return tensor
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._file_of
-
-    def __len__(self) -> int:
-        return len(self._file_of)
-
     def __repr__(self) -> str:
-        return f"Checkpoint({str(self.folder)!r}, {len(self)} tensors in {len(self.files)} files)"
+        size = f"{len(self.names)} tensors in {len(self.files)} files"
+        return f"Checkpoint({str(self.folder)!r}, {size})"
 
 
 def _opened(path: Path) -> Any:

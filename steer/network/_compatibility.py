@@ -39,7 +39,7 @@ def check_vector_fits_model(
     """Refuse a composition with widths, layers, weights or fingerprints that the model lacks."""
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     for domain, part in composition.parts.items():
-        _check_residual(domain, part.vector, info)
+        check_residual(domain, part.vector, info)
         _check_weights(domain, part.vector, info, parameters, model)
         _check_fingerprints(domain, part.vector, info, strict)
     gate = composition.gate
@@ -54,7 +54,8 @@ def check_vector_fits_model(
         )
 
 
-def _check_residual(domain: str, vector: Vector, info: ModelInfo) -> None:
+def check_residual(domain: str, vector: Vector, info: ModelInfo) -> None:
+    """Refuse a vector with another width than the model, or with layers beyond it."""
     width, top = vector.d_model, max(vector.layers, default=-1)
     if width is None or (width == info.d_model and top < info.n_layers):
         return

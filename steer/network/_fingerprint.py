@@ -79,12 +79,18 @@ def config_info(name: str, revision: str | None, config: Any, tokenizer: Any) ->
     return ModelInfo(name, revision, *sizes, config_fingerprint(text), *text_marks(tokenizer))
 
 
+def name_of(hf_model: Any) -> str:
+    """Return the name or path that a model was loaded from, else the name of its class."""
+    config = getattr(hf_model, "config", None)
+    return str(getattr(config, "_name_or_path", "") or type(hf_model).__name__)
+
+
 def model_info(hf_model: Any, tokenizer: Any, architecture: Architecture) -> ModelInfo:
     """Return the info of a loaded model."""
     hf_model = original(hf_model)
     config = hf_model.config
     return ModelInfo(
-        str(getattr(config, "_name_or_path", "") or type(hf_model).__name__),
+        name_of(hf_model),
         getattr(config, "_commit_hash", None),
         architecture.n_layers,
         architecture.d_model,

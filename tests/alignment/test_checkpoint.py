@@ -30,9 +30,9 @@ def test_a_sharded_checkpoint_gives_every_tensor_of_the_model(sharded: Path) -> 
     assert sorted(checkpoint.names) == sorted(state)
     assert {n for names in checkpoint.files.values() for n in names} == set(state)
     for name, value in state.items():
-        assert name in checkpoint
-        assert checkpoint.dtype(name) == value.dtype
-        assert checkpoint.shape(name) == tuple(value.shape)
+        assert name in checkpoint.names
+        assert checkpoint.tensor(name).dtype == value.dtype
+        assert checkpoint.tensor(name).shape == value.shape
         assert torch.equal(checkpoint.tensor(name), value)
 
 
@@ -42,13 +42,13 @@ def test_a_single_file_of_any_name_will_do(tmp_path: Path) -> None:
         folder.mkdir()
         save_file({"w": torch.arange(6.0).reshape(2, 3).to(torch.bfloat16)}, folder / name)
         checkpoint = Checkpoint.open(folder)
-        assert checkpoint.dtype("w") is torch.bfloat16
+        assert checkpoint.tensor("w").dtype is torch.bfloat16
         assert checkpoint.tensor("w").tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 
 
 def test_a_tensor_is_a_view_of_the_file(sharded: Path) -> None:
     checkpoint = Checkpoint.open(sharded)
-    name = checkpoint.names[0]
+    name = next(iter(checkpoint.names))
     again = Checkpoint.open(sharded)
     assert checkpoint.tensor(name).data_ptr() != again.tensor(name).data_ptr()
     assert checkpoint.tensor(name).data_ptr() == checkpoint.tensor(name).data_ptr()

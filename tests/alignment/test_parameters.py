@@ -43,7 +43,7 @@ def test_experts_are_joined_as_the_model_holds_them(tmp_path: Path) -> None:
     name = "model.layers.0.mlp.experts.gate_up_proj"
     assert set(layout.converters) == {name, "model.layers.0.mlp.experts.down_proj"}
     assert len(layout.sources[name]) == 8
-    assert name not in checkpoint
+    assert name not in checkpoint.names
 
 
 def test_names_without_the_base_model_s_prefix(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def adapter(folder: Path, **entries: Any) -> Path:
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
     (folder / "adapter_config.json").write_text(json.dumps(config | entries))
     name = "model.layers.0.self_attn.q_proj"
-    shape = Checkpoint.open(checkpoint()).shape(f"{name}.weight")
+    shape = Checkpoint.open(checkpoint()).tensor(f"{name}.weight").shape
     factors = {
         f"base_model.model.{name}.lora_A.weight": torch.ones(2, shape[1]),
         f"base_model.model.{name}.lora_B.weight": torch.ones(shape[0], 2),

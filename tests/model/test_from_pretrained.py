@@ -10,7 +10,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import steer
-from steer.errors import ArchitectureError, CapabilityError, CheckpointError, TextError
+from steer.errors import (
+    ArchitectureError,
+    ArgumentError,
+    CapabilityError,
+    CheckpointError,
+    TextError,
+)
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ASKED = ["Is the dose safe?", "What is the price of the bond?"]
@@ -62,7 +68,7 @@ def test_a_precision_may_be_named(folder, dtype):
 
 @pytest.mark.parametrize("dtype", ["float33", "Tensor", "int8", torch.int8, 16])
 def test_a_precision_that_is_none_is_refused_by_name(folder, dtype):
-    with pytest.raises(CapabilityError, match="bfloat16"):
+    with pytest.raises(ArgumentError, match="bfloat16"):
         steer.Model.from_pretrained(folder, dtype=dtype)
 
 
@@ -150,6 +156,11 @@ def test_a_damaged_folder_is_refused_by_name(folder, tmp_path, damage):
 def test_a_model_that_the_hub_does_not_give_is_refused_by_name():
     with pytest.raises(CheckpointError, match="nobody/nothing"):
         steer.Model.from_pretrained("nobody/nothing", local_files_only=True)
+
+
+def test_a_name_without_an_owner_that_the_hub_does_not_give_is_told_what_names_look_like():
+    with pytest.raises(CheckpointError, match=r"no folder of that name[\s\S]*owner/name"):
+        steer.Model.from_pretrained("smollm2", local_files_only=True)
 
 
 @pytest.mark.parametrize("given", ["owner/name", None, 3, tiny_tokenizer()])

@@ -150,3 +150,18 @@ def test_stop_strings_need_no_tokenizer_and_end_every_row_where_it_stops(lm):
     assert lm.generate(asked, generation_config=config) == found
     assert lm.generate(asked, max_new_tokens=24, stop_strings=stops, batch_size=2) == found
     assert lm.generate(ASKED, stop_strings=stops[0]).startswith(whole[0][:5])
+
+
+@pytest.mark.parametrize("stops", [[], [3]])
+def test_what_is_no_stop_string_is_refused_by_name(lm, stops):
+    with pytest.raises(TextError, match="cannot stop at these strings"):
+        lm.generate(ASKED, stop_strings=stops)
+
+
+def test_a_tokenizer_of_whole_words_stops_at_a_token_and_not_at_a_string():
+    toy = steer.demo.load_model()
+    with pytest.raises(TextError, match="eos_token_id"):
+        toy.generate("I have gout. Can you help?", stop_strings=["is"])
+    end = toy.tokenizer("is", add_special_tokens=False)["input_ids"]
+    answer = toy.generate("I have gout. Can you help?", max_new_tokens=40, eos_token_id=end)
+    assert "is" not in answer.split()

@@ -23,9 +23,11 @@ from steer.algebra import register_operator
 from steer.algebra._operator import ADD
 from steer.errors import (
     ArchitectureError,
+    ArgumentError,
     BusyModelError,
     CapabilityError,
     CompositionError,
+    FitError,
     RowsError,
     ScopeError,
     SteerError,
@@ -199,17 +201,17 @@ REFUSED: dict[str, tuple[type[SteerError], str, Any]] = {
     "nothing": (CompositionError, "cannot be steered with", lambda m: apply(None, m)),  # type: ignore[arg-type]
     "model": (ArchitectureError, "nnsight runs", lambda _: apply(KNOBS, None, 1.0)),
     "plain model": (ArchitectureError, "nnsight runs", lambda m: injection(KNOBS, m._module, 1.0)),
-    "lengths": (ScopeError, "non-negative", lambda m: apply(MIXED, m, prompt_lengths="ab")),  # type: ignore[arg-type]
-    "fractions": (ScopeError, r"\[5.5\]", lambda m: apply(MIXED, m, prompt_lengths=[5.5])),  # type: ignore[list-item]
-    "negative": (ScopeError, r"\[-1\]", lambda m: apply(MIXED, m, prompt_lengths=[-1])),
-    "one length": (ScopeError, "int 5", lambda m: apply(MIXED, m, prompt_lengths=5)),  # type: ignore[arg-type]
+    "lengths": (ArgumentError, "sequence", lambda m: apply(MIXED, m, prompt_lengths="ab")),  # type: ignore[arg-type]
+    "fractions": (ArgumentError, "=5.5", lambda m: apply(MIXED, m, prompt_lengths=[5.5])),  # type: ignore[list-item]
+    "negative": (ArgumentError, "=-1", lambda m: apply(MIXED, m, prompt_lengths=[-1])),
+    "one length": (ArgumentError, "int 5", lambda m: apply(MIXED, m, prompt_lengths=5)),  # type: ignore[arg-type]
     "lengths for rows": (
         RowsError,
         "4 rows of coefficients, 1 lengths",
         lambda m: apply(MIXED, m, ROWS, prompt_lengths=[11]),
     ),
-    "width": (CompositionError, "width 33", lambda m: apply(Vector.of({1: torch.ones(33)}), m)),
-    "layer": (CompositionError, "layers up to 4", lambda m: apply(cases.vector(4), m)),
+    "width": (FitError, "width 33", lambda m: apply(Vector.of({1: torch.ones(33)}), m)),
+    "layer": (FitError, "layers up to 4", lambda m: apply(cases.vector(4), m)),
     "domain": (CompositionError, "medicine", lambda m: apply(KNOBS, m, medicine=1.0)),
 }
 

@@ -86,12 +86,17 @@ def loading(location: Location) -> Iterator[None]:
 
 
 def _unloadable(location: Location, error: Exception) -> CheckpointError:
-    local = os.path.isdir(location.name)
+    advice = "fetch or write it again, into an empty folder"
+    if not os.path.isdir(location.name):
+        advice = "there is no folder of that name: check it, the network, and access to the Hub"
+        if "/" not in location.name:
+            advice += (
+                "; most ids are owner/name, as in HuggingFaceTB/SmolLM2-135M-Instruct; the demo "
+                "models are loaded by steer.demo.load_model() and steer.demo.smollm2.load()"
+            )
     return CheckpointError(
         f"{location.called}: this model cannot be loaded",
         found=said(error),
         expected="a causal language model of transformers, its weights and its tokenizer",
-        do="fetch or write it again, into an empty folder"
-        if local
-        else "there is no folder of that name: check it, the network, and your access to the Hub",
+        do=advice,
     )

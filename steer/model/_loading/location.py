@@ -39,18 +39,18 @@ def located(
         given, options["gguf_file"] = _split_file(given, options)
     file = options.get("gguf_file")
     called = given if file is None else str(Path(given) / file)
-    base = given
+    folder, base = Path(given, options.get("subfolder") or ""), given
     if os.path.isdir(given):
-        folder = Path(given, options.get("subfolder") or "")
         base = _base_of(folder) or given
-        _check_folder(folder, options, adapter=base != given)
+        if base == given:
+            _check_folder(folder, options)
     else:
         _check_id(given)
     if file is not None:
         need("reading a GGUF file", "gguf", "accelerate", extra="gguf")
         options.setdefault("quantization_config", _dequantised())
-    own = any(Path(given, options.get("subfolder") or "", f).is_file() for f in TOKENIZERS)
-    return Location(given, options, given if own or base == given else base, called, moved)
+    own = any((folder / file).is_file() for file in TOKENIZERS)
+    return Location(given, options, given if own else base, called, moved)
 
 
 def _name_of(name: object) -> str:
@@ -73,18 +73,12 @@ def _check_id(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        if os.sep not in name and "/" not in name:
-            raise CheckpointError(
-                "this is not the name of a model",
-                found=repr(name)[:200],
-                expected="the id of a model on the Hub, a folder, or a GGUF file",
-                do="an id is letters, digits, '-', '_' and '.', mostly after the name of its owner",
-            ) from error
         raise CheckpointError(
-            "there is no such folder or file",
+            "this is not the name of a model: there is no such folder or file",
             found=repr(name)[:200],
-            expected="a folder or GGUF file that is there, or the id of a model on the Hub",
-            do=f"check the path, which is relative to {Path.cwd()}; '~' is not expanded",
+            expected="a folder or GGUF file that is there, or the id of a model on the Hub: "
+            "letters, digits, '-', '_' and '.', after the name of its owner",
+            do=f"check a path, which is relative to {Path.cwd()}; '~' is not expanded",
         ) from error
 
 
@@ -99,51 +93,33 @@ def _dequantised() -> Any:
 def _split_file(name: str, options: Mapping[str, Any]) -> tuple[str, str]:
     """Return folder and name of a GGUF file that stands for its model."""
     folder, file = os.path.split(name)
-    if not file.lower().endswith(".gguf"):
+    if not file.lower().endswith(".gguf") or options.get("gguf_file") is not None:
         raise CheckpointError(
             "this is a file, and a model is a folder",
             found=name,
-            expected=f"the folder with {CONFIG}, weights and tokenizer; of files, GGUF alone",
+            expected=f"the folder with {CONFIG}, weights and tokenizer; of files, GGUF alone, "
+            "without gguf_file",
             do=f"pass {folder or '.'!r}; a vector file is read with steer.Vector.load",
-        )
-    if options.get("gguf_file") is not None:
-        raise CheckpointError(
-            "the GGUF file is named twice",
-            found=f"{name} and gguf_file={options['gguf_file']!r}",
-            expected="the file's path, or its folder and gguf_file",
-            do="leave out gguf_file",
         )
     return folder or ".", file
 
 
-def _check_folder(folder: Path, options: Mapping[str, Any], *, adapter: bool) -> None:
-    """Refuse a folder without a model, naming its contents."""
-    there = sorted(path.name for path in folder.glob("*.gguf")) if folder.is_dir() else []
+def _check_folder(folder: Path, options: Mapping[str, Any]) -> None:
+    """Refuse a folder without the model, naming its contents."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    ggufs = [name for name in names if name.endswith(".gguf")]
     file = options.get("gguf_file")
-    if file is not None:
-        if not (folder / str(file)).is_file():
-            raise CheckpointError(
-                "there is no such GGUF file",
-                found=f"gguf_file={file!r}; in {folder}: {', '.join(there[:8]) or 'none'}",
-                expected="the name of a GGUF file in that folder",
-                do="check the name",
-            )
+    wanted = CONFIG if file is None else str(file)
+    if (folder / wanted).is_file() or (file is None and options.get("config") is not None):
         return
-    if (folder / CONFIG).is_file() or adapter or options.get("config") is not None:
-        return
-    if there:
-        raise CheckpointError(
-            f"{folder}: this folder holds GGUF files, and none was chosen",
-            found=", ".join(there[:8]),
-            expected="one of them",
-            do=f"pass gguf_file={there[0]!r}, or the path of the file itself",
-        )
-    names = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else []
     raise CheckpointError(
-        f"{folder}: there is no model in this folder",
-        found=", ".join(names) or "nothing",
-        expected=f"{CONFIG} with weights beside it, a LoRA adapter, or GGUF files",
-        do="name the folder that model.save_pretrained(folder) wrote",
+        f"{folder}: there is no model in this folder"
+        + ("" if file is None else f" under gguf_file={file!r}"),
+        found=", ".join((ggufs or names)[:8]) or "nothing",
+        expected=f"{CONFIG} with weights beside it, a LoRA adapter, or a GGUF file that is named",
+        do=f"pass gguf_file={ggufs[0]!r}, or the path of the file itself"
+        if ggufs
+        else "name the folder that model.save_pretrained(folder) wrote",
     )
 
 

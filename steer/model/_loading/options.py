@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from steer._check import need
+from steer._check import need, one_of
 from steer.errors import CapabilityError
 
 PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
@@ -50,14 +50,15 @@ def shared_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def placed(options: dict[str, Any], device: str | int | torch.device | None) -> torch.device | None:
     """Enter a device into a model's options; return it where the model must be moved there."""
+    mapped = options.get("device_map")
     if device is None:
-        if isinstance(options.get("device_map"), str | int | float | torch.device):
-            _check_device(options["device_map"])
+        if isinstance(mapped, str | int | float | torch.device):
+            _check_device(mapped)
         return None
-    if options.get("device_map") is not None:
+    if mapped is not None:
         raise CapabilityError(
             "the device is given twice",
-            found=f"device={device!r} and device_map={options['device_map']!r}",
+            found=f"device={device!r} and device_map={mapped!r}",
             expected="one of both",
             do="leave out device_map; device takes what it takes",
         )
@@ -74,8 +75,7 @@ def _check_device(device: Any) -> torch.device | None:
     if device in _SPREAD:
         return None
     try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
+        return torch.empty(1, device=torch.device(device)).device
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise CapabilityError(
             "this device does not exist",
@@ -83,22 +83,14 @@ def _check_device(device: Any) -> torch.device | None:
             expected=f"cpu, cuda, cuda:1, mps, …, or {' | '.join(_SPREAD)}",
             do="leave it out for the default, or take one that torch has on this machine",
         ) from error
-    return found
 
 
 def check_precisions(options: Mapping[str, Any]) -> None:
     """Refuse a precision that no model can be loaded in."""
     for name in ("dtype", "torch_dtype"):
-        value = options.get(name)
-        if value is None or value == "auto" or isinstance(value, Mapping):
-            continue
-        if value not in PRECISIONS and value not in PRECISIONS.values():
-            raise CapabilityError(
-                "models cannot be loaded in this precision",
-                found=f"{name}={value!r}",
-                expected=f"auto | {' | '.join(PRECISIONS)}, or one of torch's of these names",
-                do="leave it out for the model's own",
-            )
+        value = options.get(name, "auto")
+        if not isinstance(value, Mapping):
+            one_of(name, value, (None, "auto", *PRECISIONS, *PRECISIONS.values()))
 
 
 def unknown_option(name: str, value: object) -> CapabilityError:

@@ -2,25 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from steer.network._architecture.head import LogitRule
-from steer.show import Shown
+from steer.network._architecture.tree import classes
+from steer.show import Card, Shown, Table
 
-if TYPE_CHECKING:
-    from steer.show import Card
+_ORDER = ("body", "embedding", "blocks", "final_norm", "projection", "unembedding")
+_RULES = 8  # of the logits, at most so many in a card
 
 
 def _in_dtype_of(module: nn.Module, x: Tensor) -> Tensor:
     """Return a float32 stream in the dtype of the module that reads it."""
     weight = next(module.parameters(), x)
     return x.to(weight.dtype) if weight.is_floating_point() else x
-
-
-_ORDER = ("body", "embedding", "blocks", "final_norm", "projection", "unembedding")
 
 
 def in_order(names: Mapping[str, str]) -> dict[str, str]:
@@ -79,7 +77,13 @@ class Architecture(Shown):
             logits = rule(logits)
         return cast(Tensor, logits)
 
-    def _card(self) -> "Card":
-        from steer.network._architecture.show import architecture_card
-
-        return architecture_card(self)
+    def _card(self) -> Card:
+        kinds = {"blocks": f"{self.n_layers} × {classes(self.blocks)}"}
+        rows = [
+            (part, name or ".", kinds.get(part) or type(getattr(self, part)).__name__)
+            for part, name in self.names.items()
+        ]
+        rows += [("logits", str(rule), "") for rule in self.logit_rules[:_RULES]]
+        size = f"{self.n_layers} layers × {self.d_model}, vocabulary {self.vocab:,}"
+        title = f"{type(self.model).__name__}: {size}"
+        return Card(title, (), (Table(("part", "at", "what"), tuple(rows), words=3),))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from steer.errors import ArchitectureError
 from steer.network._architecture.architecture import Architecture, in_order
 from steer.network._architecture.head import logit_rules, projection_of
 from steer.network._architecture.probe import original
-from steer.network._architecture.refused import instead_of_a_stream, no_single_stream
+from steer.network._architecture.refused import refused
 from steer.network._architecture.tree import (
     NO_NORM,
     Tree,
@@ -22,6 +22,21 @@ from steer.network._architecture.tree import (
 from steer.network._architecture.verify import verify_architecture
 
 _METHODS = {"embedding": "get_input_embeddings", "unembedding": "get_output_embeddings"}
+
+
+class PartNames(TypedDict, total=False):
+    """Dotted names of parts that are given by hand, as `find_architecture` takes them."""
+
+    blocks: str | None
+    final_norm: str | None
+    unembedding: str | None
+    embedding: str | None
+
+
+def part_names(options: dict[str, Any]) -> PartNames:
+    """Take the names of parts out of options that are otherwise passed on."""
+    names = {name: options.pop(name) for name in PartNames.__annotations__ if name in options}
+    return cast(PartNames, names)
 
 
 def find_architecture(
@@ -110,21 +125,19 @@ def _text_config(model: nn.Module) -> Any:
     """Return the text configuration of a model, or refuse one without sizes or with an encoder."""
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "get_text_config"):
-        raise _no_causal_lm(f"{type(model).__name__} without a Hugging Face config")
+        raise _no_causal_lm(model, f"{type(model).__name__} without a Hugging Face config")
     if getattr(config, "is_encoder_decoder", False):
-        raise _no_causal_lm(f"{type(model).__name__}, an encoder-decoder")
+        raise _no_causal_lm(model, f"{type(model).__name__}, an encoder-decoder")
     text = config.get_text_config(decoder=True)
     fields = ("num_hidden_layers", "hidden_size", "vocab_size")
     if missing := [f for f in fields if not isinstance(getattr(text, f, None), int)]:
-        found = f"{type(text).__name__} without {', '.join(missing)}"
-        if reason := instead_of_a_stream(model):
-            raise no_single_stream(model, reason, found)
-        raise _no_causal_lm(found)
+        raise _no_causal_lm(model, f"{type(text).__name__} without {', '.join(missing)}")
     return text
 
 
-def _no_causal_lm(found: str) -> ArchitectureError:
-    return ArchitectureError(
+def _no_causal_lm(model: nn.Module, found: str) -> ArchitectureError:
+    return refused(
+        model,
         "this is not a causal language model with one stack of decoder blocks",
         found=found,
         expected="a decoder-only model whose text config has num_hidden_layers, hidden_size and "
@@ -191,10 +204,9 @@ def _not_found(
     """Return the error if no list fits, or several fit and cannot be verified."""
     lists, kind = tree.lists(), type(tree.root).__name__
     found = lists_as_text({name: lists[name] for name in candidates} or lists)
-    if reason := instead_of_a_stream(tree.root):
-        return no_single_stream(tree.root, reason, found)
     near = sorted(lists, key=lambda name: (-_depth(tree.meeting(name, embedding)), _depth(name)))
-    return ArchitectureError(
+    return refused(
+        tree.root,
         f"the decoder blocks of {kind} are not found",
         found=found,
         expected=f"one nn.ModuleList of {_expected(config)} beside {embedding}",

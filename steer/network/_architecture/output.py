@@ -21,7 +21,13 @@ def block_output(out: Any) -> Float[Tensor, "batch pos d_model"]:
         return out
     if isinstance(out, tuple | list) and out and isinstance(out[0], Tensor):
         return out[0]
-    raise _unknown(out)
+    entries = f" of {[type(x).__name__ for x in out]}" if isinstance(out, tuple | list) else ""
+    raise ArchitectureError(
+        "a decoder block does not return a hidden state",
+        found=f"{type(out).__name__}{entries}",
+        expected="a tensor [batch, pos, d_model], or a tuple or list that starts with one",
+        do="name the list of decoder blocks by hand: find_architecture(model, blocks='…')",
+    )
 
 
 def replace_output(out: Any, h: Float[Tensor, "batch pos d_model"]) -> Any:
@@ -37,21 +43,7 @@ def replace_output(out: Any, h: Float[Tensor, "batch pos d_model"]) -> Any:
     Raises:
         ArchitectureError: `out` is neither a tensor nor a tuple or list that starts with one.
     """
-    if isinstance(out, Tensor):
+    if block_output(out) is out:
         return h
-    if isinstance(out, tuple | list) and out and isinstance(out[0], Tensor):
-        rest = [h, *out[1:]]
-        if hasattr(out, "_make"):  # a named tuple
-            return out._make(rest)
-        return type(out)(rest)
-    raise _unknown(out)
-
-
-def _unknown(out: Any) -> ArchitectureError:
-    entries = f" of {[type(x).__name__ for x in out]}" if isinstance(out, tuple | list) else ""
-    return ArchitectureError(
-        "a decoder block does not return a hidden state",
-        found=f"{type(out).__name__}{entries}",
-        expected="a tensor [batch, pos, d_model], or a tuple or list that starts with one",
-        do="name the list of decoder blocks by hand: find_architecture(model, blocks='…')",
-    )
+    rest = [h, *out[1:]]
+    return out._make(rest) if hasattr(out, "_make") else type(out)(rest)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from steer.errors import ArchitectureError
+from steer.network._architecture.refused import refused
 
 ROWS, TOKENS = 3, 4
 
@@ -40,7 +40,8 @@ def run(model: nn.Module, ids: Tensor, **inputs: Tensor) -> Float[Tensor, "batch
             raise TypeError(f"logits are a {type(logits).__name__}")
     except Exception as error:
         given = ", ".join(["input_ids=ids", *(f"{name}=…" for name in inputs), "use_cache=False"])
-        raise ArchitectureError(
+        raise refused(
+            model,
             f"{type(model).__name__} cannot be run on {ROWS} × {TOKENS} token ids",
             found=f"{type(error).__name__}: {error}",
             expected=f"model({given}) gives logits",

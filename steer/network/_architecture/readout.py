@@ -49,7 +49,7 @@ def fit_readout(
         if fit.holds:
             return replace(fit.architecture, vocab=logits.shape[-1])
     raise refused(
-        architecture,
+        architecture.model,
         _UNEQUAL,
         found=declared.found,
         expected=f"equal to the model's logits {tuple(logits.shape)} to {declared.limit:.1e}",
@@ -60,10 +60,9 @@ def fit_readout(
 
 def _fitted(architecture: Architecture, h: Tensor, logits: Tensor) -> _Fit:
     """Return the best fit among the declared rules and others."""
-    bare = replace(architecture, logit_rules=())
     limit = max(1e-5, 4 * max(torch.finfo(t.dtype).eps for t in (h, logits)))
     try:
-        raw = bare.unembed(h)
+        raw = replace(architecture, logit_rules=()).unembed(h)
         if not isinstance(raw, Tensor):
             raise TypeError(f"the unembedding gives a {type(raw).__name__}")
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:

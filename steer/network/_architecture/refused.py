@@ -32,35 +32,37 @@ _INSTEAD: Mapping[str, Callable[[Any], str]] = {
 
 
 def refused(
-    architecture: Architecture, what: str, *, found: str, expected: str, do: str | None = None
+    model: nn.Module, what: str, *, found: str, expected: str, do: str
 ) -> ArchitectureError:
-    """Return the error for parts that do not hold."""
-    model = architecture.model
-    if reason := instead_of_a_stream(model):
-        return no_single_stream(model, reason, f"{what}: {found}")
-    advice = do or f"if these are wrong, {by_hand(**names_in_use(architecture))}"
-    return ArchitectureError(what, found=found, expected=expected, do=advice)
+    """Return the error of a check that fails, or why the model has no stream if that is known."""
+    if not (reason := instead_of_a_stream(model)):
+        return ArchitectureError(what, found=found, expected=expected, do=do)
+    return ArchitectureError(
+        f"{type(model).__name__} has no single residual stream to steer: {reason}",
+        found=f"{what}: {found}",
+        expected="one stream [batch, pos, d_model] that every block reads and writes once",
+        do="take another model: no name given by hand changes this (docs/limits.md lists such "
+        "families)",
+    )
+
+
+def wrong_part(
+    architecture: Architecture, what: str, *, found: str, expected: str
+) -> ArchitectureError:
+    """Return the error for parts that do not hold, which may be named by hand instead."""
+    do = f"if these are wrong, {by_hand(**names_in_use(architecture))}"
+    return refused(architecture.model, what, found=found, expected=expected, do=do)
 
 
 def instead_of_a_stream(model: nn.Module) -> str:
     """Return what a model is known to have in place of one residual stream, in a clause."""
     config: Any = getattr(model, "config", None)
-    for holder in (config, config.get_text_config(decoder=True)):
+    inner = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else None
+    for holder in (config, inner):
         for field, said in _INSTEAD.items():
             if value := getattr(holder, field, None):
                 return said(value)
     return ""
-
-
-def no_single_stream(model: nn.Module, reason: str, found: str) -> ArchitectureError:
-    """Return the error for a model without one residual stream."""
-    return ArchitectureError(
-        f"{type(model).__name__} has no single residual stream to steer: {reason}",
-        found=found,
-        expected="one stream [batch, pos, d_model] that every block reads and writes once",
-        do="take another model: no name given by hand changes this (docs/limits.md lists such "
-        "families)",
-    )
 
 
 def names_in_use(architecture: Architecture) -> dict[str, str]:

@@ -24,9 +24,9 @@ from steer.network._architecture.probe import (
 from steer.network._architecture.readout import fit_readout
 from steer.network._architecture.refused import (
     instead_of_a_stream,
-    no_single_stream,
     part_name,
     refused,
+    wrong_part,
 )
 from steer.network._architecture.tree import block_counts, by_hand, classes
 
@@ -115,18 +115,8 @@ def _watched_forward(architecture: Architecture) -> _Seen:
         *(m.register_forward_hook(partial(on_outside, n)) for n, m in _outside(architecture)),
     ]
     with removing(hooks):
-        seen.logits = _run(architecture, ids)
+        seen.logits = run(model, ids)
     return seen
-
-
-def _run(architecture: Architecture, ids: Tensor) -> Tensor:
-    """Return the model's logits, or raise with the reason why it does not run on text."""
-    try:
-        return run(architecture.model, ids)
-    except ArchitectureError as error:
-        if reason := instead_of_a_stream(architecture.model):
-            raise no_single_stream(architecture.model, reason, str(error.found)) from error
-        raise
 
 
 def _check_weights(architecture: Architecture) -> None:
@@ -148,21 +138,21 @@ def _check_run(architecture: Architecture, seen: _Seen) -> None:
     if seen.order != expected:
         raise _other_order(architecture, seen.order)
     if seen.outside:
-        raise refused(
+        raise wrong_part(
             architecture,
             f"{architecture.names['blocks']} does not hold all of the decoder blocks",
             found=f"{', '.join(seen.outside)} ran too",
             expected="one list of all blocks",
         )
     if seen.body_calls != 1:
-        raise refused(
+        raise wrong_part(
             architecture,
             f"the body {part_name(architecture, 'body')} does not run once in a forward",
             found=f"{seen.body_calls} calls",
             expected="1 call",
         )
     if not seen.embedded:
-        raise refused(
+        raise wrong_part(
             architecture,
             f"the embedding {part_name(architecture, 'embedding')} is not the token embedding",
             found="it is not called with the token ids",
@@ -171,7 +161,7 @@ def _check_run(architecture: Architecture, seen: _Seen) -> None:
     shape = (ROWS, TOKENS, architecture.d_model)
     for index, output in seen.outputs.items():
         if (found := tuple(block_output(output).shape)) != shape:
-            raise refused(
+            raise wrong_part(
                 architecture,
                 f"block {index} of {architecture.names['blocks']} gives no residual stream",
                 found=f"an output of shape {found}",
@@ -185,7 +175,7 @@ def _other_order(architecture: Architecture, order: Sequence[int]) -> Architectu
     missing = [index for index in every if index not in order]
     if order and len(set(order)) == len(order) and list(order) == sorted(order):
         return refused(
-            architecture,
+            architecture.model,
             f"some blocks of {type(architecture.model).__name__} do not run on text alone",
             found=f"{classes(architecture.blocks[i] for i in missing)} at {_shortened(missing)} "
             "did not run",
@@ -193,7 +183,7 @@ def _other_order(architecture: Architecture, order: Sequence[int]) -> Architectu
             do="take the text model without these blocks: a layer of a vector is counted over all "
             "blocks, and there is no stream to steer or record where one does not run",
         )
-    return refused(
+    return wrong_part(
         architecture,
         f"the blocks {architecture.names['blocks']} do not run one after the other",
         found=f"blocks run in a forward over text: {_shortened(order)}",
@@ -205,7 +195,7 @@ def _check_finite(architecture: Architecture, logits: Tensor) -> None:
     """Refuse logits with NaN or infinity."""
     if not torch.isfinite(logits).all():
         raise refused(
-            architecture,
+            architecture.model,
             f"{type(architecture.model).__name__} computes logits that are not finite",
             found=f"NaN or infinity in {logits.dtype}",
             expected="finite logits for a few ordinary tokens",

@@ -94,7 +94,7 @@ def _foreign(checkpoint: Checkpoint, model: Any, unknown: list[str]) -> list[str
         for name in unknown
         if not any(re.search(pattern, name) for pattern in patterns)
         and name not in computed
-        and checkpoint.dtype(name).is_floating_point
+        and checkpoint.tensor(name).is_floating_point()
     ]
 
 
@@ -109,10 +109,11 @@ def _faults(
         if name not in sources:
             yield f"{name}: missing"
             continue
-        expected, found = tuple(parameter.shape), checkpoint.shape(sources[name][0])
+        expected = tuple(parameter.shape)
+        found = tuple(checkpoint.tensor(sources[name][0]).shape)
         if name not in converters and found != expected:
             yield f"{name}: {found}, by the configuration {expected}"
-        if any(checkpoint.dtype(source) not in FLOATS for source in sources[name]):
+        if any(checkpoint.tensor(source).dtype not in FLOATS for source in sources[name]):
             yield f"{name}: quantised, not float16 to float64"
 
 
@@ -170,7 +171,7 @@ def _checked(
     """Return the recipe of each converted parameter, after a trial on tensors without values."""
 
     def empty(name: str) -> Tensor:
-        return torch.empty(checkpoint.shape(name), dtype=checkpoint.dtype(name), device="meta")
+        return torch.empty_like(checkpoint.tensor(name), device="meta")
 
     state = model.state_dict()
     converters: dict[str, Any] = {}

@@ -27,38 +27,28 @@ class Parameters:
 def parameters_of(model: nn.Module) -> Parameters:
     """Return the parameters of a model in memory."""
     tensors = dict(model.state_dict(keep_vars=True))
-    named = dict(model.named_parameters())
-    buffers = [
-        name
-        for name, value in tensors.items()
-        if not isinstance(value, nn.Parameter) and value.is_floating_point()
-    ]
-    values = named | {name: tensors[name] for name in buffers}
-    return Parameters(
-        model=model,
-        shapes=MappingProxyType({name: tuple(p.shape) for name, p in named.items()}),
-        aliases=MappingProxyType(aliases_of(model)),
-        buffers=tuple(buffers),
-        read=lambda name: values[name].detach().cpu(),
-    )
+    values = tensors | dict(model.named_parameters())
+    return _parameters(model, tensors, lambda name: values[name].detach().cpu())
 
 
 def parameters_in(checkpoint: Checkpoint) -> Parameters:
     """Return the parameters of a checkpoint's model, without loading it."""
     layout = layout_of(checkpoint)
-    named = dict(layout.model.named_parameters())
-    buffers = [
-        name
-        for name, value in layout.model.state_dict().items()
-        if name in layout.sources and name not in named and value.is_floating_point()
-    ]
-    aliases = aliases_of(layout.model)
+    stored = {n: t for n, t in layout.model.state_dict().items() if n in layout.sources}
+    return _parameters(layout.model, stored, lambda name: layout.read(checkpoint, name))
+
+
+def _parameters(
+    model: nn.Module, saved: Mapping[str, Tensor], read: Callable[[str], Tensor]
+) -> Parameters:
+    named, aliases = dict(model.named_parameters()), aliases_of(model)
+    buffers = [name for name, value in saved.items() if value.is_floating_point()]
     return Parameters(
-        model=layout.model,
+        model=model,
         shapes=MappingProxyType({name: tuple(p.shape) for name, p in named.items()}),
         aliases=MappingProxyType(aliases),
-        buffers=tuple(name for name in buffers if name not in aliases),
-        read=lambda name: layout.read(checkpoint, name),
+        buffers=tuple(name for name in buffers if name not in named and name not in aliases),
+        read=read,
     )
 
 
