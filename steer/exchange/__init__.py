@@ -1,10 +1,13 @@
 """Files of other libraries: vectors out, and vectors in."""
 
 from steer.exchange import (  # each module registers its format
+    _checkpoint,
     _gguf,
     _lm_eval,
+    _mergekit,
     _peft,
     _persona,
+    _saelens,
     _svec,
     _tensor,
     _vllm_lens,
@@ -14,4 +17,4 @@ from steer.exchange._registry import Format, formats, get_format, register_forma
 
 __all__ = ["Format", "formats", "get_format", "read", "register_format", "write"]
 
-del _gguf, _lm_eval, _peft, _persona, _svec, _tensor, _vllm_lens
+del _checkpoint, _gguf, _lm_eval, _mergekit, _peft, _persona, _saelens, _svec, _tensor, _vllm_lens

@@ -75,9 +75,16 @@ def write(what: "Steerable", path: PathLike, format: str | None = None, **option
     target = path_of(path, VectorFileError)
     found = format_of(target, format)
     checked_options(found, "write", options)
-    vector = _added(what)
-    found.check(vector)
+    setting = as_composition(what)
+    _check_plain(setting)
+    for part in setting.parts.values():
+        found.check(part.vector)
     assert found.write is not None  # checked with its options
+    if found.terms == "models":
+        found.write(setting, target, **options)
+        return
+    vector = what if isinstance(what, Vector) else _added(setting)
+    found.check(vector)
     found.write(vector, target, **options)
 
 
@@ -166,12 +173,8 @@ def _unreadable(source: "Path", format: Format, error: Exception) -> VectorFileE
     )
 
 
-def _added(what: "Steerable") -> Vector:
-    """Return the vector that adding a setting amounts to; a single vector stays as it is."""
-    setting = as_composition(what)
-    _check_plain(setting)
-    if isinstance(what, Vector):
-        return what
+def _added(setting: Composition) -> Vector:
+    """Return the vector that adding a setting amounts to."""
     rows: list[float] = setting.coefficients[0].tolist()
     first, *others = (c * p.vector for c, p in zip(rows, setting.parts.values(), strict=True))
     return sum(others, start=first)

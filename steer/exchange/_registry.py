@@ -28,8 +28,9 @@ class Format:
             format is only read.
         read: `read(path, **options)` returns the vector of a file that nobody vouches for. None
             if the format is only written.
-        terms: What it carries: `directions` at residual sites, or `factors`, low-rank terms of
-            weights.
+        terms: What it carries: `directions` at residual sites, `factors`, low-rank terms of
+            weights, or `models`, whole differences of two models. For these, `write` takes the
+            `Composition` in place of the vector that it adds up to.
         lowest: The lowest layer that it carries; −1 is the embedding output.
         single: Whether a file holds one layer alone.
         dtype: Precision of its values.
@@ -41,7 +42,7 @@ class Format:
     suffixes: tuple[str, ...] = ()
     write: Callable[..., None] | None = None
     read: Callable[..., Vector] | None = None
-    terms: Literal["directions", "factors"] = "directions"
+    terms: Literal["directions", "factors", "models"] = "directions"
     lowest: int = 0
     single: bool = False
     dtype: torch.dtype = torch.float32
@@ -109,12 +110,12 @@ class Format:
     def _takes(self, site: object, term: Term) -> bool:
         if self.terms == "directions":
             return isinstance(site, Residual)
-        return isinstance(site, Weight) and isinstance(term, LowRank)
+        return isinstance(site, Weight) and (isinstance(term, LowRank) or self.terms == "models")
 
     def _expected(self) -> str:
         if self.terms == "directions":
             return "directions at residual sites"
-        return "low-rank terms at weight sites"
+        return "low-rank terms at weight sites" if self.terms == "factors" else "weight sites"
 
     def _instead(self, site: object) -> str:
         if self.terms == "directions":

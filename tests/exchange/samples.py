@@ -1,7 +1,11 @@
 """What a format says that it carries, and what it says that it does not, as vectors."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +26,7 @@ from steer.algebra import (
     Weight,
     compose,
 )
+from steer.alignment import alignment_vector
 from steer.exchange import Format
 from tests.tiny import tiny_model
 
@@ -35,6 +40,8 @@ def carried(format: Format, seed: int = 0) -> Vector:
     made = Provenance("mean_difference", domain="medical", model=model, version="0.1.0")
     if format.terms == "factors":
         return Vector(_factors(seed), made)
+    if format.terms == "models":
+        return _whole_difference(seed)
     layers = [format.lowest + 2] if format.single else [format.lowest, format.lowest + 3]
     torch.manual_seed(seed)
     terms = {Residual(layer): Direction(torch.randn(WIDTH)) for layer in layers}
@@ -55,6 +62,9 @@ def refused(format: Format) -> dict[str, Any]:
         "a gate": setting.gated(gate),
         "some tokens": Part(vector, scope=Scope("response")),
     }
+    if format.terms == "models":
+        del found["dense weights"]
+        return {**found, "directions": directions, "nameless weights": weights}
     if format.terms == "factors":
         return {**found, "directions": directions}
     found |= {
@@ -73,18 +83,35 @@ def options(
 ) -> dict[str, Any]:
     """Return a value for each option that the format needs."""
     values: dict[str, Callable[[], Any]] = {
-        "base": lambda: base(tmp_path.parent / f"base of {tmp_path.name}"),
+        "base": lambda: base(format, tmp_path.parent / f"base of {tmp_path.name}"),
+        "row": lambda: 1,
         "layer": lambda: vector.layers[0],
     }
     known = format.options(action).items()
     return {name: values[name]() for name, option in known if option.default is option.empty}
 
 
-def base(folder: Path) -> Path:
+def base(format: Format, folder: Path) -> Path:
     """Return the folder of a tiny model, which is written if it is not there."""
     if not folder.exists():
-        tiny_model("llama", layers=2, width=WIDTH).save_pretrained(folder)
+        family = "llama" if format.terms == "factors" else "gpt2"  # gpt2 has biases
+        tiny_model(family, layers=4, width=WIDTH).save_pretrained(folder)
     return folder
+
+
+@lru_cache
+def _folders() -> list[Path]:
+    """Return a model's folder, and those of two siblings."""
+    folder = Path(tempfile.mkdtemp(prefix="models of an exchange format "))
+    atexit.register(shutil.rmtree, folder)
+    for seed in range(3):
+        tiny_model("llama", layers=1, width=WIDTH, seed=seed).save_pretrained(folder / str(seed))
+    return [folder / str(seed) for seed in range(3)]
+
+
+def _whole_difference(seed: int) -> Vector:
+    first, *others = _folders()
+    return alignment_vector(first, others[seed], domain="medical", progress=False)
 
 
 def _factors(seed: int) -> dict[Weight, LowRank]:
