@@ -1,32 +1,6 @@
-"""Every error that ``steer`` raises on purpose.
+"""Every error that `steer` raises on purpose.
 
-::
-
-    SteerError
-    ├── ArgumentError       an argument is of the wrong kind, or outside its bounds
-    ├── PairsError          a file or data set of preference pairs cannot be used
-    ├── AlgebraError        two terms or vectors cannot be combined
-    ├── VectorFileError     a vector file is damaged, foreign or from the future
-    ├── FileError           a report or a picture cannot be written
-    ├── ArchitectureError   decoder blocks, final norm or unembedding not found
-    ├── TextError           a prompt, template or token sequence cannot be used
-    ├── RecordingError      activations cannot be recorded as asked
-    ├── SelectionError      nothing can be chosen from these candidates
-    ├── CompositionError    domains, coefficients, operators or gates do not go together
-    ├── FitError            a vector does not fit this model
-    ├── SteeringError       a call inside ``steered()`` cannot be steered as asked
-    │   ├── RowsError       coefficient rows and prompts differ in number
-    │   └── ScopeError      the scope needs to know where the prompt ends
-    ├── CapabilityError     this engine, architecture or file format cannot do what was asked
-    ├── BusyModelError      another thread is steering this model
-    ├── CheckpointError     weights on disk cannot be read, or are not those of a model
-    ├── AlignmentError      the difference of two models cannot be taken
-    ├── MergeError          a setting cannot be merged into the weights, or taken out again
-    ├── JudgeError          a judge cannot be reached, or does not judge
-    ├── HarnessError        a task of an evaluation harness cannot be run as asked
-    └── MissingExtraError   an optional package is not installed
-
-What may be meant but rarely is, in the pairs that are recorded, is a ``DataWarning``, no error.
+What may be meant but rarely is, in the pairs that are recorded, is a `DataWarning`, no error.
 
 A message always says what is wrong, what was found, what was expected and what to do, in at most
 4096 bytes of UTF-8.

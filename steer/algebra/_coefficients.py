@@ -59,13 +59,7 @@ def coefficient_rows(
     else:
         rows = torch.empty(0)
     if not _usable(rows, domains):
-        raise CompositionError(
-            "coefficients that cannot be used",
-            found=_short(value),
-            expected=f"numbers within float32 (±3.4e38) for {list(domains)}: one, one each, or one "
-            "row per prompt",
-            do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",
-        )
+        raise _unusable(value, domains)
     return rows, per_row
 
 
@@ -73,15 +67,6 @@ def _of_numbers(value: Tensor) -> bool:
     """Return whether a tensor is dense, real and not on the meta device."""
     there = value.layout == torch.strided and not value.is_meta
     return there and not value.is_complex() and value.dtype != torch.bool
-
-
-def _short(value: object) -> str:
-    """Return the repr of a value, cut if it is long."""
-    try:
-        text = repr(value)
-    except ValueError as error:  # an integer of thousands of digits is not printed
-        text = str(error)
-    return text if len(text) <= 200 else f"{text[:60]} … ({len(text)} characters)"
 
 
 def _usable(rows: Tensor, domains: Sequence[str]) -> bool:
@@ -93,13 +78,21 @@ def check_coefficients(rows: Tensor, domains: Sequence[str], per_row: bool) -> N
     """Raise unless rows are finite numbers for the domains, one row unless they are per prompt."""
     right = isinstance(rows, Tensor) and _usable(rows, domains)
     if not right or (len(rows) > 1 and not per_row):
-        raise CompositionError(
-            "coefficients that cannot be used",
-            found=_short(rows),
-            expected=f"a tensor [row, {len(domains)}] of finite numbers for {list(domains)}, "
-            "with one row unless per_row=True",
-            do="compose(...) and call what it returns: knobs(0.5), knobs([row, row])",
-        )
+        raise _unusable(rows, domains)
+
+
+def _unusable(value: object, domains: Sequence[str]) -> CompositionError:
+    try:
+        found = repr(value)
+    except ValueError as error:  # an integer of thousands of digits is not printed
+        found = str(error)
+    return CompositionError(
+        "coefficients that cannot be used",
+        found=found,
+        expected=f"numbers within float32 (±3.4e38) for {list(domains)}: one, one each, or one "
+        "row per prompt",
+        do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",
+    )
 
 
 def _listed_row(row: object, domains: Sequence[str]) -> list[float]:
@@ -107,12 +100,7 @@ def _listed_row(row: object, domains: Sequence[str]) -> list[float]:
         return _row(row, domains)
     if isinstance(row, Sequence) and len(row) == len(domains) and not isinstance(row, _TEXT):
         return [number(x) for x in row]
-    raise CompositionError(
-        "a coefficient row that cannot be used",
-        found=_short(row),
-        expected=f"one number for each of {list(domains)}",
-        do="write every row in full, or as a mapping from domain to number",
-    )
+    raise _unusable(row, domains)
 
 
 def _row(by_domain: Mapping[str, float], domains: Sequence[str]) -> list[float]:

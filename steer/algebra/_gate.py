@@ -48,30 +48,22 @@ class DomainGate(Shown):
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", Residual(self.layer).layer)
         object.__setattr__(self, "domains", tuple(self.domains))
-        centroids = self.centroids
-        if not isinstance(centroids, Tensor):
-            raise CompositionError(
-                "the gate's centroids are no tensor",
-                found=type(centroids).__name__,
-                expected="a tensor [domain + background, d_model]",
-                do="build the gate with steer.domain_gate(...)",
-            )
         if self.accuracy is not None:
             number("accuracy", self.accuracy, least=0, most=1, do="leave it out if not measured")
         number("margin", self.margin, least=0)
-        ok = centroids.ndim == 2 and len(set(self.domains)) == len(self.domains) > 0
-        if not ok or centroids.shape[0] < len(self.domains):
+        centroids = self.centroids
+        right = isinstance(centroids, Tensor) and centroids.ndim == 2
+        if right and bool(torch.isfinite(centroids).all()):
+            right = 0 < len(set(self.domains)) == len(self.domains) <= len(centroids)
+            found = f"domains {self.domains}, centroids {tuple(centroids.shape)}"
+        else:
+            right, found = False, f"centroids {centroids!r}"
+        if not right:
             raise CompositionError(
-                "the gate's domains and centroids do not match",
-                found=f"domains {self.domains}, centroids {tuple(centroids.shape)}",
-                expected="distinct names and at least one centroid [d_model] for each",
-                do="build the gate with steer.domain_gate(...)",
-            )
-        if not torch.isfinite(centroids).all():
-            raise CompositionError(
-                "the gate's centroids are not finite",
-                found=f"{int((~torch.isfinite(centroids)).sum())} values of NaN or infinity",
-                expected="finite numbers",
+                "the gate's centroids are not finite, or do not match its domains",
+                found=found,
+                expected="distinct names, and a tensor of finite numbers [domain + background, "
+                "d_model] with at least one row for each",
                 do="build the gate with steer.domain_gate(...)",
             )
         with torch.inference_mode(False):  # it outlives the call in which it is made
@@ -95,28 +87,13 @@ class DomainGate(Shown):
         near = distance <= distance.amin(dim=1, keepdim=True) + self.margin
         return near[:, : len(self.domains)].float()
 
-    def __repr__(self) -> str:
-        from steer.algebra._cards.gates import gate_line
-
-        return gate_line(self)
-
     def _card(self) -> "Card":
         from steer.algebra._cards.gates import gate_card
 
         return gate_card(self)
 
     def columns(self, domains: Sequence[str]) -> list[int]:
-        """Return the column of each domain in the gate's output.
-
-        Args:
-            domains: Names of a composition's domains.
-
-        Returns:
-            One index per name.
-
-        Raises:
-            CompositionError: A name has no centroid.
-        """
+        """Return the column of each domain of a composition in the gate's output."""
         missing = [name for name in domains if name not in self.domains]
         if missing:
             raise CompositionError(

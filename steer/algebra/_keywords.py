@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from types import MappingProxyType
 
 from steer.errors import CompositionError
 
@@ -11,27 +10,17 @@ _TOKENS = "scope says on which tokens to act: scope='response', Part(vector, sco
 _STRENGTH = "the coefficient is the second argument, lm.steered(vector, 0.8), or a domain's keyword"
 _WRITING = "pass it to lm.generate(…), inside the context"
 _PART = "each domain has its own: Part(vector, operator='add', scope='response')"
-_MEANT: Mapping[str, str] = MappingProxyType(
-    {
-        **dict.fromkeys(("layer", "layers", "sites"), _LAYERS),
-        **dict.fromkeys(("position", "positions", "at", "token_pos", "tokens"), _TOKENS),
-        **dict.fromkeys(
-            (
-                "alpha",
-                "coef",
-                "coeff",
-                "coefficient",
-                "coefficients",
-                "multiplier",
-                "scale",
-                "strength",
-            ),
-            _STRENGTH,
-        ),
-        **dict.fromkeys(("batch_size", "do_sample", "max_new_tokens", "temperature"), _WRITING),
-        **dict.fromkeys(("operator", "scope"), _PART),
-    }
-)
+_MEANT = {
+    name: advice
+    for names, advice in (
+        ("layer layers sites", _LAYERS),
+        ("position positions at token_pos tokens", _TOKENS),
+        ("alpha coef coeff coefficient coefficients multiplier scale strength", _STRENGTH),
+        ("batch_size do_sample max_new_tokens temperature", _WRITING),
+        ("operator scope", _PART),
+    )
+    for name in names.split()
+}
 
 
 def check_keywords(

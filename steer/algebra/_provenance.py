@@ -70,9 +70,7 @@ class Provenance:
         return tuple(map(str, said)) if isinstance(said, tuple) else ()
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {f.name: getattr(self, f.name) for f in fields(self)}
-        values = {**state, "arguments": thawed(self.arguments)}
-        return (Provenance, tuple(values.values()))
+        return (Provenance, tuple(thawed(getattr(self, f.name)) for f in fields(self)))
 
 
 def _frozen(value: object) -> object:

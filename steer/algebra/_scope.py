@@ -97,16 +97,10 @@ class Scope:
         prompt_lengths: Int[Tensor, " batch"] | None,
         ends: Int[Tensor, " batch"] | None = None,
     ) -> Bool[Tensor, "batch pos"]:
-        """Return which tokens are steered.
+        """Return which tokens are steered; False at padding, whose positions are negative.
 
-        Args:
-            positions: Absolute position of each token, padding not counted; negative at padding.
-            prompt_lengths: Tokens of each row's prompt; not needed for part `all`.
-            ends: Position of the last token of each row's marker, `NEVER` where it has not come;
-                needed for `after:` and `before:`.
-
-        Returns:
-            True where the token is steered; False at padding.
+        `prompt_lengths` are not needed for part `all`; `ends`, the position of the last token of
+        each row's marker or `NEVER`, are needed for `after:` and `before:`.
 
         Raises:
             ScopeError: The part depends on the prompt's end or on a marker, and it is not given.

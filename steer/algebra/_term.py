@@ -26,21 +26,19 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def _check_float(name: str, value: object, ndim: int | None) -> None:
-    if not isinstance(value, Tensor) or value.dtype not in _DTYPES:
-        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise AlgebraError(
-            f"{name} is not a floating-point tensor",
-            found=found,
-            expected="a torch tensor of float16, bfloat16, float32 or float64",
-            do="convert it, for instance with torch.as_tensor(x, dtype=torch.float32)",
-        )
-    if ndim is not None and value.ndim != ndim:
-        raise AlgebraError(
-            f"{name} has the wrong number of dimensions",
-            found=f"shape {tuple(value.shape)}",
-            expected=f"{ndim} dimension(s)",
-            do="reshape it before building the term",
-        )
+    """Refuse what is no floating-point tensor of so many dimensions."""
+    found = type(value).__name__
+    if isinstance(value, Tensor):
+        if value.dtype in _DTYPES and ndim in (None, value.ndim):
+            return
+        found = f"{value.dtype}, shape {tuple(value.shape)}"
+    size = "" if ndim is None else f" of {ndim} dimension(s)"
+    raise AlgebraError(
+        f"{name} is not a floating-point tensor{size}",
+        found=found,
+        expected=f"a torch tensor of float16, bfloat16, float32 or float64{size}",
+        do="convert it with torch.as_tensor(x, dtype=torch.float32), or reshape it",
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

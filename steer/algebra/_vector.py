@@ -1,6 +1,6 @@
 """Vectors: immutable maps from sites to terms, with the algebra of a vector space."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -293,20 +293,6 @@ class Vector(Shown):
         terms = {site: terms_.truncate(term, rank) for site, term in self.terms.items()}
         made = recorded(self.provenance, f"truncate(rank={rank})")
         return replace(self, terms=terms, provenance=made, tuning=None)
-
-    def map(self, function: Callable[[Term], Term]) -> "Vector":
-        """Return the vector with `function` applied to every term.
-
-        Args:
-            function: From term to term of the same shape.
-
-        Returns:
-            A new vector without tuning and error bars; its provenance names the function.
-        """
-        terms = {site: function(term) for site, term in self.terms.items()}
-        name = getattr(function, "__name__", type(function).__name__)
-        made = recorded(self.provenance, f"map({name})")
-        return replace(self, terms=terms, provenance=made, stats=self._norms(), tuning=None)
 
     def _norms(self) -> dict[int, LayerStats]:
         return {layer: LayerStats(s.residual_norm) for layer, s in self.stats.items()}

@@ -58,16 +58,13 @@ def accessing(name: object, error: ErrorKind) -> Iterator[None]:
 
 def target_of(path: object, error: ErrorKind) -> Path:
     """Return the ordinary or missing file behind a name and its links, to be written."""
-    named = path_of(path, error)
-    with accessing(named, error):
-        found = _kind_of(named)
-        if found == "a file" and not os.access(named, os.W_OK):
-            found = "a write-protected file"
-    if found not in ("nothing", "a file"):
+    what, expected = "this cannot be written or replaced", "an ordinary file, or none yet"
+    named, found = _only("a file", path, error, what, expected, "name another file")
+    if found == "a file" and not os.access(named, os.W_OK):
         raise error(
-            f"{named}: this cannot be written or replaced",
-            found=found,
-            expected="an ordinary file, or none yet",
+            f"{named}: {what}",
+            found="a write-protected file",
+            expected=expected,
             do="name another file",
         )
     return Path(os.path.realpath(named))
@@ -76,18 +73,9 @@ def target_of(path: object, error: ErrorKind) -> Path:
 @contextlib.contextmanager
 def readable(path: object, error: ErrorKind, *, kind: str = "a file") -> Iterator[BinaryIO]:
     """Open an ordinary file for reading; a folder, a device, a pipe or a socket is refused."""
-    named = path_of(path, error)
-    with accessing(named, error):
-        found = _kind_of(named)
-        if found not in ("nothing", "a file"):
-            raise error(
-                f"{named}: not a file",
-                found=found,
-                expected=kind,
-                do="name the file itself",
-            )
-        with open(named, "rb") as file:
-            yield file
+    named, _ = _only("a file", path, error, "not a file", kind, "name the file itself")
+    with accessing(named, error), open(named, "rb") as file:
+        yield file
 
 
 def read_file(path: object, error: ErrorKind, *, most: int) -> bytes:
@@ -112,17 +100,8 @@ def file_size(file: BinaryIO) -> int:
 
 def folder_of(path: object, error: ErrorKind) -> Path:
     """Return a folder, which may not exist yet; no other kind of file may have its name."""
-    folder = path_of(path, error)
-    with accessing(folder, error):
-        found = _kind_of(folder)
-        if found not in ("nothing", "a directory"):
-            raise error(
-                f"{folder}: not a folder",
-                found=found,
-                expected="a folder, or none yet",
-                do="name another folder",
-            )
-    return folder
+    expected, do = "a folder, or none yet", "name another folder"
+    return _only("a directory", path, error, "not a folder", expected, do)[0]
 
 
 def folder_made(path: object, error: ErrorKind) -> Path:
@@ -131,6 +110,18 @@ def folder_made(path: object, error: ErrorKind) -> Path:
     with accessing(folder, error):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _only(
+    kind: str, path: object, error: ErrorKind, what: str, expected: str, do: str
+) -> tuple[Path, str]:
+    """Return a path with what is there, which must be of one kind, or nothing."""
+    named = path_of(path, error)
+    with accessing(named, error):
+        found = _kind_of(named)
+    if found not in ("nothing", kind):
+        raise error(f"{named}: {what}", found=found, expected=expected, do=do)
+    return named, found
 
 
 def _kind_of(path: Path) -> str:

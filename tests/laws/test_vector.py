@@ -187,7 +187,7 @@ def test_projecting_out_zero_changes_nothing():
 def test_a_gate_reads_the_prompt_and_stays_where_one_vector_is_changed():
     u = tuned()
     assert u.gate is not None
-    for changed in (2 * u, -u, u / 2, u.map(lambda t: t), u.truncate(1), u[3]):
+    for changed in (2 * u, -u, u / 2, u.truncate(1), u[3]):
         assert changed.gate is u.gate
     assert u.project_out(u[3]).gate is None
 
@@ -248,16 +248,9 @@ def test_what_is_done_to_a_vector_stands_in_its_record():
     assert (u * 2 * 0.5).provenance == u.provenance == (1 * u).provenance
     there = -u
     assert (-there).provenance == u.provenance
-    changed = (there.truncate(1) * 2).map(abs_of).provenance
-    assert changed.arguments["forms"] == (
-        *("scale(-1.0)", "truncate(rank=1)"),
-        *("scale(2.0)", "map(abs_of)"),
-    )
+    changed = (there.truncate(1) * 2).provenance
+    assert changed.arguments["forms"] == ("scale(-1.0)", "truncate(rank=1)", "scale(2.0)")
     assert (1e-30 * (1e-7 * u)).provenance.arguments["forms"] == (f"scale({1e-30 * 1e-7!r})",)
-
-
-def abs_of(term):
-    return type(term)(**{name: t.abs() for name, t in terms_.tensors(term).items()})
 
 
 def test_a_vector_for_another_model_says_which_one_it_was_made_for():
@@ -275,9 +268,7 @@ def test_a_vector_for_another_model_says_which_one_it_was_made_for():
     assert both.arguments["made_for"]["model_id"] == "llama"
 
 
-@pytest.mark.parametrize(
-    "change", [lambda u: u.map(lambda t: terms_.scale(t, 3.0)), lambda u: u.project_out(u[3])]
-)
+@pytest.mark.parametrize("change", [lambda u: u + u, lambda u: u.project_out(u[3])])
 def test_a_changed_direction_has_no_error_bars(change):
     changed = change(tuned())
     assert dict(changed.stats) == {3: LayerStats(10.0), 5: LayerStats(20.0)}

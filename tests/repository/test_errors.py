@@ -24,7 +24,6 @@ def test_every_class_has_a_page_and_every_page_a_class() -> None:
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_a_class_stands_in_the_tree_and_in_the_index(name: str) -> None:
-    assert name in (errors.__doc__ or "")
     index = (ROOT / "docs/errors/index.md").read_text()
     assert name == "SteerError" or f"[{name}]({name}.md)" in index
     assert f"\n{name}\n" in index

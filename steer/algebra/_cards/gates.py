@@ -5,7 +5,6 @@ import torch
 from steer.algebra._gate import DomainGate
 from steer.show import Bar, Card, Table
 from steer.show._card import Cells
-from steer.show._text import plain
 
 _MOST = 40  # centroids shown
 
@@ -18,17 +17,6 @@ def gate_fact(gate: DomainGate) -> str:
     if gate.accuracy is not None:
         words.append(f"routing accuracy {gate.accuracy:.1%}")
     return ", ".join(words)
-
-
-def gate_line(gate: DomainGate) -> str:
-    """Return a gate as it stands inside of other values."""
-    more = len(gate.centroids) - len(gate.domains)
-    accuracy = "not measured" if gate.accuracy is None else f"{gate.accuracy:.1%}"
-    names = plain(", ".join(gate.domains[:_MOST]), 240)
-    return (
-        f"DomainGate({names}{f' and {more} background' if more else ''}; "
-        f"layer {gate.layer}, margin {gate.margin:g}, routing accuracy {accuracy})"
-    )
 
 
 def gate_card(gate: DomainGate) -> Card:

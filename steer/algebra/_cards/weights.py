@@ -105,49 +105,41 @@ def weighed_table(rows: Sequence[Weighed], more: tuple[str, ...] = ()) -> Table:
 
 
 def kinds_of(rows: Sequence[Weighed]) -> list[Block]:
-    """Return where the energy of many parameters lies: by layer as bars, by kind as a table."""
+    """Return where the energy of many parameters lies: by layer as bars, by kind as a table.
+
+    Where norms were not taken, the table counts the numbers of each kind.
+    """
     if len(rows) <= _ALL:
         return []
-    if any(row.norm is None for row in rows):
-        return [_counts(rows)]
     kinds: dict[str, list[Weighed]] = {}
     layers: dict[int, list[Weighed]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(row)
         if row.layer is not None:
             layers.setdefault(row.layer, []).append(row)
+    taken = all(row.norm is not None for row in rows)
+    size = _norm if taken else _numbers
+    sizes = {kind: size(found) for kind, found in kinds.items()}
+    named = sorted(kinds, key=lambda kind: -sizes[kind] if sizes[kind] == sizes[kind] else 0.0)
+    shown, left = named[:_KINDS], max(len(named) - _KINDS, 0)
+    if not taken:
+        counts = tuple((kind, f"{sizes[kind]:,}", str(len(kinds[kind]))) for kind in shown)
+        return [Table(("kind", "parameters", "weights"), counts, words=1, left_out=left)]
     total = _norm(rows)
+    cells: list[Cells] = []
+    for kind in shown:
+        share = _share(sizes[kind], total)
+        said = "–" if math.isnan(share) else f"{share:.1%}"
+        cells.append(
+            (kind, Bar(share, 0.0, 1.0), said, f"{sizes[kind]:.4g}", str(len(kinds[kind])))
+        )
+    head = ("kind", "energy", "share", "norm", "weights")
+    labels = tuple(map(str, sorted(layers)))
     by_layer = tuple(_norm(layers[layer]) for layer in sorted(layers))
-    shares = {kind: _share(_norm(found), total) for kind, found in kinds.items()}
-    named = sorted(kinds, key=lambda kind: -shares[kind] if shares[kind] == shares[kind] else 0.0)
-    table = Table(
-        ("kind", "energy", "share", "norm", "weights"),
-        tuple(
-            (
-                kind,
-                Bar(shares[kind], 0.0, 1.0),
-                "–" if math.isnan(shares[kind]) else f"{shares[kind]:.1%}",
-                f"{_norm(kinds[kind]):.4g}",
-                str(len(kinds[kind])),
-            )
-            for kind in named[:_KINDS]
-        ),
-        words=2,
-        left_out=max(len(named) - _KINDS, 0),
-    )
-    labels = tuple(str(layer) for layer in sorted(layers))
-    return [Bars("norm by layer", labels, by_layer), table]
-
-
-def _counts(rows: Sequence[Weighed]) -> Table:
-    """Return how many weights and numbers there are of each kind, the most numbers first."""
-    kinds: dict[str, list[int]] = {}
-    for row in rows:
-        kinds.setdefault(row.kind, []).append(math.prod(row.shape))
-    named = sorted(kinds, key=lambda kind: -sum(kinds[kind]))
-    found = [(kind, f"{sum(kinds[kind]):,}", str(len(kinds[kind]))) for kind in named[:_KINDS]]
-    head = ("kind", "parameters", "weights")
-    return Table(head, tuple(found), words=1, left_out=max(len(named) - _KINDS, 0))
+    return [
+        Bars("norm by layer", labels, by_layer),
+        Table(head, tuple(cells), words=2, left_out=left),
+    ]
 
 
 def _share(norm: float, total: float) -> float:
@@ -156,6 +148,10 @@ def _share(norm: float, total: float) -> float:
 
 def _norm(rows: Iterable[Weighed]) -> float:
     return math.hypot(*(row.size for row in rows))
+
+
+def _numbers(rows: Iterable[Weighed]) -> int:
+    return sum(math.prod(row.shape) for row in rows)
 
 
 def _row(row: Weighed) -> Cells:
