@@ -21,9 +21,10 @@ def _write(vector: Vector, path: Path, *, base: str | Path) -> None:
     from transformers import AutoModelForCausalLM
 
     from steer.merge import merge_checkpoint
-    from steer.network import find_architecture
+    from steer.network import Checkpoint, find_architecture
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    folder = Checkpoint.open(base).folder
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     parts = find_architecture(model)
     terms: dict[Site, Term] = {}
     for layer in vector.layers:
@@ -35,7 +36,7 @@ def _write(vector: Vector, path: Path, *, base: str | Path) -> None:
             )
         name = f"{parts.names['blocks']}.{layer}.{_slot(parts.body, parts.blocks[layer])}"
         terms[Weight(name)] = Dense(vector.direction(layer))
-    merge_checkpoint(base, [(Vector(terms), 1.0)], path, progress=False)
+    merge_checkpoint(folder, [(Vector(terms), 1.0)], path, progress=False)
 
 
 def _slot(body: nn.Module, block: nn.Module) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from steer._check import one_of
-from steer.algebra import LowRank, Residual, Term, Vector, Weight
+from steer.algebra import Direction, LowRank, Residual, Term, Vector, Weight
 from steer.algebra._registry import Registry
 from steer.errors import ArgumentError, CapabilityError
 
@@ -62,6 +62,9 @@ class Format:
             if not self._takes(site, term):
                 kind = type(term).__name__.lower()
                 raise self.refused(f"{site}, a {kind} term", self._expected(), self._instead(site))
+            if isinstance(term, Direction) and not term.v.to(self.dtype).isfinite().all():
+                name = str(self.dtype).removeprefix("torch.")
+                raise self.refused(f"{site}, with values beyond {name}", name, "scale it down")
         low = [layer for layer in vector.layers if layer < self.lowest]
         if low:
             raise self.refused(

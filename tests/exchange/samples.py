@@ -73,6 +73,8 @@ def refused(format: Format) -> dict[str, Any]:
         "tuned for another operator": replace(vector, tuning=Tuning(None, 1.0, "ablate")),
         "tuned for some tokens": replace(vector, tuning=Tuning(None, 1.0, scope=Scope("prompt"))),
     }
+    huge = torch.full((WIDTH,), 1e300, dtype=torch.float64)
+    found["values beyond its precision"] = Vector.of({format.lowest + 2: huge})
     if format.lowest >= 0:
         found["a layer too low"] = Vector.of({format.lowest - 1: torch.ones(WIDTH)})
     return found | ({"two layers": directions} if format.single else {})

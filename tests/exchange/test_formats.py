@@ -86,6 +86,17 @@ def _in_place(vector: Vector, path: Path) -> None:
     GGUF.write(vector, path)
 
 
+def test_options_of_a_format_are_on_the_command_line(tmp_path: Path) -> None:
+    Vector.of({3: torch.ones(4)}).save(tmp_path / "v.safetensors")
+    names = [str(tmp_path / name) for name in ("v.safetensors", "v.pt", "w.safetensors")]
+    assert steer("export", names[0], names[1], "--to", "tensor")[0] == 0
+    to_import = ("import", names[1], names[2], "--from", "tensor")
+    assert "needs an option" in steer(*to_import)[2]
+    assert "an option has no value" in steer(*to_import, "--with", "layer")[2]
+    assert steer(*to_import, "--with", "layer=5")[0] == 0
+    assert Vector.load(names[2]).layers == (5,)
+
+
 @pytest.mark.parametrize(
     ("fault", "law"),
     [

@@ -196,5 +196,7 @@ def test_a_vector_that_does_not_fit_the_base_is_refused(tmp_path: Path) -> None:
     for vector in (Vector.of({4: torch.ones(32)}), Vector.of({1: torch.ones(16)})):
         with pytest.raises(CapabilityError, match="cannot carry this"):
             write(vector, tmp_path / "out", "checkpoint", base=folder)
-    with pytest.raises(SteerError):
-        write(Vector.of({1: torch.ones(32)}), folder, "checkpoint", base=folder)
+    for out, base in ((folder, folder), (tmp_path / "out", tmp_path / "none")):
+        with pytest.raises(SteerError):
+            write(Vector.of({1: torch.ones(32)}), out, "checkpoint", base=base)
+    assert not (tmp_path / "out").exists()
