@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -48,16 +48,13 @@ class Activations(Shown):
     responses: Mapping[str | None, Responses] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "moments", MappingProxyType(dict(self.moments)))
-        object.__setattr__(self, "recordings", MappingProxyType(dict(self.recordings)))
-        object.__setattr__(self, "responses", MappingProxyType(dict(self.responses)))
-        if self.kept is not None:
-            object.__setattr__(self, "kept", MappingProxyType(dict(self.kept)))
+        for name in ("moments", "recordings", "responses", "kept"):
+            if (found := getattr(self, name)) is not None:
+                object.__setattr__(self, name, MappingProxyType(dict(found)))
 
     def __reduce__(self) -> tuple[object, ...]:
-        maps = dict(self.moments), self.layers, dict(self.recordings)
-        kept = None if self.kept is None else dict(self.kept)
-        return (Activations, (*maps, self.model, self.path, kept, dict(self.responses)))
+        values = (getattr(self, field.name) for field in fields(self))
+        return (Activations, tuple(dict(v) if isinstance(v, Mapping) else v for v in values))
 
     def __add__(self, other: "Activations") -> "Activations":
         """Return two recordings of different pairs as one.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from steer.errors import VectorFileError
 from steer.store import _strict_json as strict_json
 from steer.store._refusals import damaged, not_ours, not_safetensors, wrong
+
+if TYPE_CHECKING:
+    from steer.store._schema import TensorEntry
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -22,21 +25,12 @@ _MAX_HEADER = 2**25  # bytes: several times what the sites of the largest models
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One tensor of a container; `start` and `stop` count bytes from the start of the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
 class Container:
-    """The header of a container: free texts, and tensors by name."""
+    """The header of a container: free texts, tensors by name, and where their bytes start."""
 
     metadata: Mapping[str, str]
-    entries: Mapping[str, Entry]
+    entries: "Mapping[str, TensorEntry]"
+    start: int
 
 
 def read_container(file: BinaryIO, size: int, *, key: str) -> Container:
@@ -52,60 +46,50 @@ def read_container(file: BinaryIO, size: int, *, key: str) -> Container:
         table = validated(dict[str, Any], "the table", strict_json.loads(raw.decode()))
     except UnicodeDecodeError as error:
         raise damaged("a header that is not UTF-8", "JSON text") from error
-    metadata = table.pop("__metadata__", {})
-    texts = validated(dict[str, Any], "__metadata__", metadata)
+    texts = validated(dict[str, Any], "__metadata__", table.pop("__metadata__", {}))
     if key not in texts:
         raise not_ours(key, list(texts), list(table))
+    entries = by_name(TensorEntry, "tensors", table)
     start = _LENGTH + length
-    found = by_name(TensorEntry, "tensors", table)
-    entries = {
-        name: _entry(name, e.dtype, tuple(e.shape), e.data_offsets, start)
-        for name, e in found.items()
-    }
-    _check_filled(entries, start, size)
-    return Container(by_name(str, "__metadata__", texts), entries)
+    _check_filled(entries, size - start)
+    return Container(by_name(str, "__metadata__", texts), entries, start)
 
 
-def _entry(name: str, dtype: str, shape: tuple[int, ...], offsets: list[int], base: int) -> Entry:
-    where = f"the tensor {name!r}"
-    if dtype not in DTYPES:
-        raise wrong(f"the dtype of {where}", dtype, " | ".join(DTYPES))
-    start, stop = offsets if len(offsets) == 2 else (0, 0)
-    needed = math.prod(shape) * DTYPES[dtype].itemsize
-    if stop - start != needed:
-        raise wrong(f"the extent of {where}", f"data_offsets {offsets}", f"{needed} bytes")
-    return Entry(dtype, shape, base + start, base + stop)
-
-
-def _check_filled(entries: Mapping[str, Entry], start: int, size: int) -> None:
-    end = start
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
-        if entry.start != end:
-            raise damaged(
-                f"the tensor {name!r} at byte {entry.start}",
-                f"at byte {end}, without gap or overlap",
-            )
-        end = entry.stop
+def _check_filled(entries: "Mapping[str, TensorEntry]", size: int) -> None:
+    """Raise unless tensors of our dtypes fill so many bytes, one after the other."""
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        where, offsets = f"the tensor {name!r}", entry.data_offsets
+        if entry.dtype not in DTYPES:
+            raise wrong(f"the dtype of {where}", entry.dtype, " | ".join(DTYPES))
+        needed = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
+        if len(offsets) != 2 or offsets[1] - offsets[0] != needed:
+            raise wrong(f"the extent of {where}", f"data_offsets {offsets}", f"{needed} bytes")
+        if offsets[0] != end:
+            raise damaged(f"{where} at byte {offsets[0]}", f"at byte {end}, without gap or overlap")
+        end = offsets[1]
     if end != size:
         what = "truncated" if size < end else "longer than its header says"
-        raise damaged(f"a file of {size} bytes, {what}", f"{end} bytes")
+        raise damaged(f"a file with {size} bytes of tensors, {what}", f"{end} bytes")
 
 
-def read_tensor(file: BinaryIO, entry: Entry) -> Tensor:
+def read_tensor(file: BinaryIO, container: Container, name: str) -> Tensor:
     """Return a tensor with memory of its own."""
+    entry = container.entries[name]
+    start, stop = entry.data_offsets
     try:
-        memory = torch.empty(entry.stop - entry.start, dtype=torch.uint8)
+        memory = torch.empty(stop - start, dtype=torch.uint8)
     except RuntimeError as error:
         raise VectorFileError(
             "a tensor of the file does not fit into memory",
-            found=f"{entry.stop - entry.start} bytes",
+            found=f"{stop - start} bytes",
             expected="memory for every tensor",
             do="load it on a larger machine, or get the file again if it should not be so large",
         ) from error
-    file.seek(entry.start)
+    file.seek(container.start + start)
     view = memory.numpy().data
     if file.readinto(view) != len(view):  # type: ignore[attr-defined]  # a BufferedReader
-        raise damaged("a file that was cut while it was read", f"{entry.stop} bytes")
+        raise damaged("a file that was cut while it was read", f"{len(view)} bytes of {name!r}")
     return memory.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
 

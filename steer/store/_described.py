@@ -60,7 +60,7 @@ class DescribedFile(Generic[_R]):
         """Return the tensors, checksums and values checked."""
         tensors = {}
         for name, info in self.record.tensors.items():
-            tensors[name] = read_tensor(self._file, self._container.entries[name])
+            tensors[name] = read_tensor(self._file, self._container, name)
             check_tensor(name, tensors[name], info.sha256)
         return tensors
 
@@ -88,7 +88,7 @@ def reading(path: PathLike, key: str, version: int, kind: type[_R]) -> Iterator[
             )
         record = validated(kind, "", value)
         described = {name: (t.dtype, tuple(t.shape)) for name, t in record.tensors.items()}
-        contained = {name: (e.dtype, e.shape) for name, e in container.entries.items()}
+        contained = {name: (e.dtype, tuple(e.shape)) for name, e in container.entries.items()}
         if described != contained:
             differing = sorted(set(described.items()) ^ set(contained.items()))[:4]
             raise damaged(f"tensors that differ from their description: {differing}", "the same")
@@ -97,14 +97,9 @@ def reading(path: PathLike, key: str, version: int, kind: type[_R]) -> Iterator[
 
 def check_tensor(name: str, tensor: Tensor, sha256: str) -> None:
     """Raise unless a tensor has the checksum of its description and finite values."""
-    if (digest := checksum(tensor)) != sha256:
+    if (digest := hashlib.sha256(tensor_bytes(tensor)).hexdigest()) != sha256:
         raise damaged(f"bytes of {name!r} with SHA-256 {digest}", sha256)
     check_storable(name, tensor)
-
-
-def checksum(tensor: Tensor) -> str:
-    """Return the SHA-256 of a tensor's bytes."""
-    return hashlib.sha256(tensor_bytes(tensor)).hexdigest()
 
 
 def described_header(
@@ -123,9 +118,7 @@ def save_described(
 ) -> None:
     """Write tensors and what `describe` says of them to a file, whole or not at all."""
     with about(path):
-        for name, tensor in tensors.items():
-            check_storable(name, tensor)
-        infos = {name: describe_tensor(tensor) for name, tensor in tensors.items()}
+        infos = {name: describe_tensor(name, t, tensor_bytes(t)) for name, t in tensors.items()}
         header = described_header(key, describe(infos), tensors)
         with AtomicFile(path, VectorFileError) as out:
             out.write(header)
@@ -134,9 +127,14 @@ def save_described(
             out.commit()
 
 
-def describe_tensor(tensor: Tensor, sha256: str | None = None) -> dict[str, object]:
-    """Return the description of a tensor, with the checksum of its bytes unless one is given."""
-    digest = sha256 or checksum(tensor)
+def describe_tensor(
+    name: str, tensor: Tensor, data: bytes | memoryview | None = None
+) -> dict[str, object]:
+    """Return the description of a tensor and its bytes, or one of that length without them."""
+    digest = "0" * 64
+    if data is not None:
+        check_storable(name, tensor)
+        digest = hashlib.sha256(data).hexdigest()
     return {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "sha256": digest}
 
 

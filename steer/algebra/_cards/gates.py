@@ -1,5 +1,7 @@
 """The card of a gate: its domains, and how far apart their centroids lie."""
 
+import math
+
 import torch
 
 from steer.algebra._gate import DomainGate
@@ -25,18 +27,14 @@ def gate_card(gate: DomainGate) -> Card:
     centroids = gate.centroids[:_MOST].detach().double()
     apart = torch.cdist(centroids, centroids)
     apart.fill_diagonal_(float("inf"))
-    nearest = apart.min(dim=1) if len(centroids) > 1 else None
+    away, nearest = apart.min(dim=1)
     names = [*gate.domains, *(f"(background {k + 1})" for k in range(len(gate.centroids)))]
     rows: list[Cells] = []
-    for k in range(len(centroids)):
-        norm = f"{float(centroids[k].norm()):.4g}"
-        if nearest is None:
-            rows.append((names[k], "", "–", norm, ""))
-            continue
-        away = float(nearest.values[k])
-        most = float(nearest.values.max())
-        other = names[int(nearest.indices[k])]
-        rows.append((names[k], other, f"{away:.4g}", norm, Bar(away, 0.0, most)))
+    for k, distance in enumerate(away.tolist()):
+        alone = math.isinf(distance)
+        other, shown = ("", "–") if alone else (names[int(nearest[k])], f"{distance:.4g}")
+        bar = "" if alone else Bar(distance, 0.0, float(away.max()))
+        rows.append((names[k], other, shown, f"{float(centroids[k].norm()):.4g}", bar))
     return Card(
         f"DomainGate · {len(gate.domains)} domain{'' if len(gate.domains) == 1 else 's'}",
         (

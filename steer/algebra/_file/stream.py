@@ -1,7 +1,5 @@
 """Writing a vector file term by term, for vectors that do not fit into memory."""
 
-import hashlib
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from steer.algebra._vector import Vector
 from steer.errors import VectorFileError
 from steer.store import AtomicFile, PathLike
 from steer.store._container import tensor_bytes
-from steer.store._described import about, check_storable, describe_tensor
+from steer.store._described import about, describe_tensor
 
 
 class VectorWriter:
@@ -39,7 +37,7 @@ class VectorWriter:
         self._tensors: dict[str, Tensor] = {}
         self._infos: dict[str, object] = {}
         largest = named_tensors(most)
-        infos = {name: describe_tensor(t, "0" * 64) for name, t in largest.items()}
+        infos = {name: describe_tensor(name, tensor) for name, tensor in largest.items()}
         with about(path):
             self._space = len(header_of(most, largest, infos))
 
@@ -63,10 +61,9 @@ class VectorWriter:
                 raise _misuse(f"{site} twice", "each site once")
             for part, tensor in sorted(tensors(term).items()):
                 name = f"{site}.{part}"
-                check_storable(name, tensor)
                 data = tensor_bytes(tensor)
+                self._infos[name] = describe_tensor(name, tensor, data)
                 self._out.write(data)
-                self._infos[name] = describe_tensor(tensor, hashlib.sha256(data).hexdigest())
                 self._tensors[name] = _shape_of(tensor)
             self._terms[site] = type(term)(**{k: _shape_of(t) for k, t in tensors(term).items()})
 
