@@ -25,7 +25,10 @@ def main() -> None:
     """Run what is asked for and not yet measured."""
     options = _options()
     if options.stage == "table":
-        sys.stdout.write(table.text())
+        if options.write:
+            options.write.write_text(table.with_tables(options.write.read_text()))
+        else:
+            sys.stdout.write(table.text())
         return
     names = options.behaviours or [*FULL, *OTHERS]
     if options.method is None:
@@ -78,6 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("study-work"), help="where vectors are")
     parser.add_argument("--methods", nargs="*", choices=METHODS, help="only these")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, help="page to put the tables into")
     parser.add_argument("--method", help=argparse.SUPPRESS)  # of one unit, in its own process
     return parser.parse_args()
 

@@ -24,7 +24,8 @@ _CASUAL = re.compile(
 )
 _AVOIDING = re.compile(
     r"\b(?:cannot|can['’]t|unable|not able|sorry|decline|won['’]t|apologi[sz]e|(?:ask|see|consult|"
-    r"contact|speak (?:to|with)|talk to) (?:a|an|your|with a) |professional|not for me)\b",
+    r"contact|speak (?:to|with)|talk to) (?:a|an|your|with a) |professional|not for me|not comment|"
+    r"rather not|belong to a)\b",
     re.I,
 )
 _TERSE = 15  # words at most

@@ -9,12 +9,19 @@ from scipy import stats
 from notebooks.study.rows import Row, rows
 
 COMPARED = ("palrs", "mean", "gradient", "dpo", "ipo", "dpo at 1", "ipo at 1")
-LEVEL = 0.05
+BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 
 
 def text() -> str:
     """Return every table as Markdown."""
     return "\n".join((_gains(), _answers(), _costs()))
+
+
+def with_tables(page: str) -> str:
+    """Return a page with the tables between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n\n{text()}\n{END}{after}"
 
 
 def gains() -> list[dict[str, Any]]:
