@@ -13,7 +13,7 @@ Dense        Dense          Dense
 ===========  =============  ==========================================
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -129,13 +129,7 @@ Term = Direction | LowRank | Dense
 
 def tensors(term: Term) -> dict[str, Tensor]:
     """Return the term's tensors by their field names, in the order of the fields."""
-    match term:
-        case Direction(v):
-            return {"v": v}
-        case LowRank(B, A):
-            return {"B": B, "A": A}
-        case Dense(W):
-            return {"W": W}
+    return {field.name: getattr(term, field.name) for field in fields(term)}
 
 
 def dense(term: Term) -> Tensor:
@@ -151,13 +145,9 @@ def dense(term: Term) -> Tensor:
 
 def scale(term: Term, factor: float) -> Term:
     """Return `factor * term`; a low-rank term carries the factor on `B` alone."""
-    match term:
-        case Direction(v):
-            return Direction(factor * v)
-        case LowRank(B, A):
-            return LowRank(factor * B, A)
-        case Dense(W):
-            return Dense(factor * W)
+    if isinstance(term, LowRank):
+        return LowRank(factor * term.B, term.A)
+    return type(term)(factor * dense(term))
 
 
 def add(left: Term, right: Term) -> Term:
