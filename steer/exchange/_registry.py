@@ -9,9 +9,21 @@ from typing import Literal
 import torch
 
 from steer._check import one_of
-from steer.algebra import Direction, LowRank, Residual, Term, Vector, Weight
+from steer.algebra import Direction, LowRank, Residual, Vector
 from steer.algebra._registry import Registry
 from steer.errors import ArgumentError, CapabilityError
+
+_CARRIED = {  # by what a format carries: what it expects, and what to do about the rest
+    "directions": (
+        "directions at residual sites",
+        "write vector.residual; the format 'peft' carries low-rank weights",
+    ),
+    "factors": (
+        "low-rank terms at weight sites",
+        "write vector.weight, reduced with steer.low_rank(vector, rank=16) if it is dense",
+    ),
+    "models": ("weight sites", "write vector.weight"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +71,11 @@ class Format:
                 layers where a file holds one.
         """
         for site, term in vector.terms.items():
-            if not self._takes(site, term):
+            if isinstance(site, Residual) != (self.terms == "directions") or (
+                self.terms == "factors" and not isinstance(term, LowRank)
+            ):
                 kind = type(term).__name__.lower()
-                raise self.refused(f"{site}, a {kind} term", self._expected(), self._instead(site))
+                raise self.refused(f"{site}, a {kind} term", *_CARRIED[self.terms])
             if isinstance(term, Direction) and not term.v.to(self.dtype).isfinite().all():
                 name = str(self.dtype).removeprefix("torch.")
                 raise self.refused(f"{site}, with values beyond {name}", name, "scale it down")
@@ -109,23 +123,6 @@ class Format:
             )
         parameters = inspect.signature(function).parameters
         return {n: p for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-    def _takes(self, site: object, term: Term) -> bool:
-        if self.terms == "directions":
-            return isinstance(site, Residual)
-        return isinstance(site, Weight) and (isinstance(term, LowRank) or self.terms == "models")
-
-    def _expected(self) -> str:
-        if self.terms == "directions":
-            return "directions at residual sites"
-        return "low-rank terms at weight sites" if self.terms == "factors" else "weight sites"
-
-    def _instead(self, site: object) -> str:
-        if self.terms == "directions":
-            return "write vector.residual; the format 'peft' carries low-rank weights"
-        if isinstance(site, Residual):
-            return "write vector.weight; other formats carry directions"
-        return "reduce it first: steer.low_rank(vector, rank=16)"
 
 
 _FORMATS: Registry[Format] = Registry(
