@@ -28,15 +28,7 @@ def prompt_batch(tokenizer: Any, prompts: Sequence[PromptLike]) -> Batch:
     Raises:
         TextError: One is no prompt, or cannot be rendered.
     """
-    for k, prompt in enumerate(prompts):
-        if not isinstance(prompt, str | Sequence):
-            raise TextError(
-                f"prompt {k} (counted from 0) is not a prompt",
-                found=repr(prompt),
-                expected="a text or a sequence of messages",
-                do="convert it to text; one conversation is a prompt: [[message, …]]",
-            )
-    ids = tuple(tuple(encode_prompt(tokenizer, prompt)) for prompt in prompts)
+    ids = tuple(encode_prompt(tokenizer, prompt) for prompt in prompts)
     return Batch(ids, tuple(map(len, ids)))
 
 
@@ -64,7 +56,7 @@ def exchange_batch(
             do="repeat a prompt for each of its responses",
         )
     encoded = [encode_exchange(tokenizer, p, r) for p, r in zip(prompts, responses, strict=True)]
-    return Batch(tuple(tuple(e.ids) for e in encoded), tuple(e.response_start for e in encoded))
+    return Batch(tuple(e.ids for e in encoded), tuple(e.response_start for e in encoded))
 
 
 def check_lengths(

@@ -74,9 +74,8 @@ def _rows_at_once(
 
 def check_one_answer(options: Mapping[str, Any], default: Any) -> None:
     """Refuse options that ask for several answers, which one string cannot hold."""
-    config = options.get("generation_config") or default
-    answers = options.get("num_return_sequences", config.num_return_sequences) or 1
-    if answers != 1:
+    answers = setting(options, default, "num_return_sequences")
+    if answers not in (None, 1):
         raise TextError(
             "one string cannot hold several answers",
             found=f"num_return_sequences={answers} for a single text",

@@ -24,8 +24,7 @@ from steer.model._batch import check_lengths, exchange_batch, in_order, prompt_b
 from steer.model._generation import answers, check_one_answer
 from steer.model._loading.load import check_loaded, load_model, load_tokenizer
 from steer.model._loading.location import located
-from steer.model._overrides import warn_of_tuning, with_own
-from steer.model._steered import Steered
+from steer.model._steered import Steered, warn_of_tuning, with_own
 from steer.network import Architecture, Chat, PromptLike, find_architecture
 from steer.network._architecture.find import PartNames, part_names
 from steer.network._compatibility import check_vector_fits_model
@@ -234,7 +233,10 @@ class Model(Shown):
     @property
     def steering(self) -> tuple[Steered, ...]:
         """Handles of all active steerings, in the order of entry, including lost ones."""
-        return tuple(Steered.holding(self.engine, found) for found in self.engine.attachments)
+        return tuple(
+            Steered(self.engine, found.composition, found.weights, attachment=found)
+            for found in self.engine.attachments
+        )
 
     def unsteer(self) -> None:
         """Remove every active steering; the model computes what it computed before, bit for bit.

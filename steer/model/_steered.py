@@ -1,10 +1,21 @@
-"""The context in which a model is steered, which is also its handle."""
+"""The context in which a model is steered, which is also its handle, and what goes into it."""
 
-from types import TracebackType
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from steer._check import one_of
-from steer.algebra import CoefficientsLike, Composition
+from steer.algebra import (
+    CoefficientsLike,
+    Composition,
+    DomainGate,
+    Part,
+    Scope,
+    Vector,
+    parse_scope,
+)
+from steer.algebra._coefficients import coefficient_rows
 from steer.engine import Attachment, Engine
 from steer.engine._base import WeightMode
 from steer.errors import SteeringError
@@ -22,6 +33,7 @@ class Steered(Shown):
         composition: What to inject.
         weights: How weight sites are steered: `hook`, `merge`, or whichever is exact (`auto`).
         tokenizer: The model's tokenizer, if it has one; scopes with a marker need it.
+        attachment: An active steering of which this is another handle.
     """
 
     def __init__(
@@ -30,25 +42,14 @@ class Steered(Shown):
         composition: Composition,
         weights: WeightMode = "auto",
         tokenizer: Any = None,
+        attachment: Attachment | None = None,
     ) -> None:
         one_of("weights", weights, get_args(WeightMode), do="leave it out for 'auto'")
         self._engine = engine
         self._composition = composition
         self._weights: WeightMode = weights
         self._tokenizer = tokenizer
-        self._attachment: Attachment | None = None
-
-    @classmethod
-    def holding(cls, engine: Engine, attachment: Attachment) -> "Steered":
-        """Return another handle of an active steering.
-
-        Args:
-            engine: The engine that injects.
-            attachment: The active steering.
-        """
-        handle = cls(engine, attachment.composition, attachment.weights)
-        handle._attachment = attachment
-        return handle
+        self._attachment = attachment
 
     @property
     def composition(self) -> Composition:
@@ -124,15 +125,48 @@ class Steered(Shown):
     def __enter__(self) -> "Steered":
         return self.attach()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
     def _card(self) -> "Card":
         from steer.algebra._cards.compositions import steered_card
 
         return steered_card(self.composition, attached=self.active)
+
+
+def with_own(
+    composition: Composition,
+    value: CoefficientsLike | None,
+    operator: str | None,
+    scope: Scope | str | None,
+    gate: DomainGate | None,
+) -> Composition:
+    """Return a composition with the given settings in place of its own."""
+    changes: dict[str, Any] = {}
+    if operator is not None or scope is not None:
+        changes["parts"] = {
+            name: Part(
+                part.vector,
+                part.operator if operator is None else operator,
+                part.scope if scope is None else parse_scope(scope),
+            )
+            for name, part in composition.parts.items()
+        }
+    if value is not None:
+        changes["coefficients"], changes["per_row"] = coefficient_rows(value, composition.domains)
+    if gate is not None:
+        changes["gate"] = gate
+    return replace(composition, **changes) if changes else composition
+
+
+def warn_of_tuning(what: object) -> None:
+    """Warn of vectors without a coefficient that were tuned to another one than 1."""
+    named = what if isinstance(what, Mapping) else {"": what}
+    tuned = [v.tuning.coefficient for v in named.values() if isinstance(v, Vector) and v.tuning]
+    if any(c != 1 for c in tuned):
+        coefficients = ", ".join(f"{c:g}" for c in tuned)
+        warnings.warn(
+            f"no coefficient is given, so it is 1; the vector was tuned to {coefficients}; pass "
+            "either: lm.steered(vector, vector.tuning.coefficient) or (vector, 1.0)",
+            stacklevel=3,
+        )

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -30,22 +31,7 @@ PromptLike: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
 PLAIN_FORMAT = "plain: 'System: …\\n\\nUser: …\\n\\nAssistant:', then ' ' and the response"
 _SHOWN = 300  # characters of another error
 _REASONING = ("reasoning_content", "reasoning", "thinking")  # names that transformers equates
-_OF_THE_CALL = (  # what each call decides, or transformers takes for itself
-    "add_generation_prompt",
-    "chat_template",
-    "continue_final_message",
-    "conversation",
-    "max_length",
-    "messages",
-    "padding",
-    "return_assistant_tokens_mask",
-    "return_dict",
-    "return_tensors",
-    "sanitize_control_tokens",
-    "tokenize",
-    "tokenizer_kwargs",
-    "truncation",
-)
+_OF_THE_TEMPLATE = {"documents", "tools"}  # arguments that transformers names, and hands on
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +55,18 @@ class Chat:
         object.__setattr__(self, "arguments", MappingProxyType(arguments))
         if not arguments:
             return
-        if not self.has_template:
-            raise TextError(
-                "the tokenizer has no chat template that could take arguments",
-                found=f"chat_template_kwargs {', '.join(arguments)}",
-                expected="a tokenizer with a chat template",
-                do="leave them out, or set tokenizer.chat_template",
-            )
-        if unread := [name for name in arguments if not _reads(template_of(self), name)]:
+        template = template_of(self) if self.has_template else ""
+        if unread := [name for name in arguments if not _reads(template, name)]:
             raise TextError(
                 "the chat template does not read these arguments",
-                found=f"chat_template_kwargs {', '.join(unread)}",
+                found=f"chat_template_kwargs {', '.join(unread)}"
+                + ("" if template else "; the tokenizer has no chat template"),
                 expected="names that occur in the template",
                 do="correct the names, or leave them out; print(tokenizer.chat_template)",
             )
+        of_the_call = {"messages", *signature(self.tokenizer.apply_chat_template).parameters}
+        if own := (of_the_call - _OF_THE_TEMPLATE) & arguments.keys():
+            raise _bad_arguments(f"{', '.join(sorted(own))}, which each call decides")
 
     @property
     def has_template(self) -> bool:
@@ -102,19 +86,17 @@ def as_chat(tokenizer: Any) -> Chat:
 def template_of(tokenizer: Any) -> str:
     """Return the chat template in use, or a description of the plain format."""
     chat = as_chat(tokenizer)
-    template = getattr(chat.tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        if chat.arguments.get("tools") is not None and "tool_use" in template:
-            return str(template["tool_use"])  # as transformers chooses
-        if "default" not in template:
-            raise TextError(
-                "the tokenizer has several chat templates and none is the default",
-                found=f"templates {sorted(template)}",
-                expected="one called 'default'",
-                do="set tokenizer.chat_template to the one you want",
-            )
-        template = template["default"]
-    return PLAIN_FORMAT if template is None else str(template)
+    if not chat.has_template:
+        return PLAIN_FORMAT
+    try:
+        return str(chat.tokenizer.get_chat_template(tools=chat.arguments.get("tools")))
+    except ValueError as error:
+        raise TextError(
+            "the tokenizer has several chat templates and none is the default",
+            found=str(error)[:_SHOWN],
+            expected="one called 'default'",
+            do="set tokenizer.chat_template to the one you want",
+        ) from error
 
 
 def render(tokenizer: Any, prompt: PromptLike) -> str:
@@ -181,7 +163,7 @@ def as_prompt(prompt: PromptLike) -> Prompt:
     try:
         messages = read_messages(list(prompt) if isinstance(prompt, Sequence) else prompt, "prompt")
     except PairsError as error:
-        raise _no_prompt(error.what, error.found) from error
+        raise _no_prompt(f"this is not a prompt: {error.what}", error.found) from error
     if not messages:
         raise _no_prompt("there is no message in this prompt", repr(prompt))
     return messages
@@ -206,7 +188,8 @@ def _no_prompt(what: str, found: object) -> TextError:
         what,
         found=found,
         expected='a text, or messages like {"role": "user", "content": "…"} with text as content',
-        do="convert it; the roles are system, user and assistant",
+        do="convert it; the roles are system, user and assistant, and a conversation among prompts "
+        "is one of them: [[message, …]]",
     )
 
 
@@ -242,26 +225,22 @@ def _reads(template: str, name: str) -> bool:
 def _plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of template arguments, of JSON values only."""
     if not isinstance(arguments, Mapping):
-        raise _bad_arguments(f"{type(arguments).__name__}", 'a mapping: {"enable_thinking": False}')
-    if own := [name for name in arguments if name in _OF_THE_CALL]:
-        found = f"{', '.join(own)}, which each call decides"
-        raise _bad_arguments(found, "names that the chat template reads")
+        raise _bad_arguments(f"a {type(arguments).__name__} in place of a mapping")
     plain = thawed(arguments)
     try:
         copy = json.loads(json.dumps(plain, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise _bad_arguments(
-            str(error)[:_SHOWN], "JSON values; a tool as its JSON schema"
-        ) from error
+        raise _bad_arguments(str(error)[:_SHOWN]) from error
     if copy != plain:
-        raise _bad_arguments("keys that are not strings", "JSON values, with strings as keys")
+        raise _bad_arguments("keys that are not strings")
     return dict(copy)
 
 
-def _bad_arguments(found: str, expected: str) -> TextError:
+def _bad_arguments(found: str) -> TextError:
     return TextError(
         "these are not arguments of a chat template",
         found=f"chat_template_kwargs with {found}",
-        expected=expected,
+        expected="names that the template reads, with JSON values that have strings as keys; a "
+        "tool as its JSON schema",
         do="pass what the template reads: Model(…, chat_template_kwargs={…})",
     )

@@ -122,12 +122,10 @@ def _weight_files(folder: Path) -> list[str]:
     """Return the names of the weight files: those of the index, else the only one."""
     if (folder / INDEX).is_file():
         files = sorted(set(_weight_map(folder).values()))
-        foreign = [name for name in files if Path(name).name != name]
-        if foreign:
-            raise _unusable(folder, f"{INDEX} names {foreign[0]!r}", "files of the folder itself")
-        missing = [name for name in files if not (folder / name).is_file()]
-        if missing:
-            raise _unusable(folder, f"no file {', '.join(missing[:4])}", f"all files of {INDEX}")
+        lost = [n for n in files if Path(n).name != n or not (folder / n).is_file()]
+        if lost:
+            found = f"{INDEX} names {', '.join(map(repr, lost[:4]))}"
+            raise _unusable(folder, found, "files of the folder itself, and all of them")
         return files
     if (folder / SINGLE).is_file():
         return [SINGLE]

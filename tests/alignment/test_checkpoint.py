@@ -119,7 +119,7 @@ def _pickles(folder: Path) -> None:
     ("damage", "words"),
     [
         (_no_index, "with its shards"),
-        (_missing_shard, "no file model-00001"),
+        (_missing_shard, "names 'model-00001"),
         (_truncated, "damaged"),
         (_lfs_pointer, "git lfs pull"),
         (_foreign_shard, "stranger"),

@@ -66,7 +66,7 @@ def test_arguments_reach_the_template_and_the_model_keeps_its_own_copy() -> None
     [
         (SWITCH, {"breif": True}, "does not read these arguments\n.*breif"),
         (SWITCH, {"add_generation_prompt": False}, "each call decides"),
-        (SWITCH, {"continue_final_message": True}, "each call decides"),
+        (SWITCH, {"continue_final_message": True}, "does not read these arguments"),
         (SWITCH, {"messages": []}, "each call decides"),
         (SWITCH, {"tools": [print]}, "not JSON serializable"),
         (SWITCH, {"tools": {1: "a"}}, "strings as keys"),

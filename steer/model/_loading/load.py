@@ -4,15 +4,18 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
-from steer.errors import ArchitectureError, CheckpointError, TextError
+from steer.errors import ArchitectureError, CapabilityError, CheckpointError, TextError
 from steer.model._loading.location import Location
-from steer.model._loading.options import said, shared_options, unknown_option
+from steer.model._loading.options import OF_BOTH, said, shared_options
+from steer.network._architecture.find import PartNames
 
+_KNOWN = (*OF_BOTH, *PartNames.__annotations__, "device", "device_map", "dtype", "tokenizer")
 _RAISED = (OSError, ValueError, KeyError, IndexError, AttributeError, RuntimeError)
 
 
@@ -78,9 +81,15 @@ def loading(location: Location) -> Iterator[None]:
         raise
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown and unknown[1] in location.options:
-            raise unknown_option(unknown[1], location.options[unknown[1]]) from error
-        raise _unloadable(location, error) from error
+        if unknown is None or unknown[1] not in location.options:
+            raise _unloadable(location, error) from error
+        near = get_close_matches(unknown[1], _KNOWN, n=1)
+        raise CapabilityError(
+            "this model takes no such option",
+            found=f"{unknown[1]}={location.options[unknown[1]]!r}"[:200],
+            expected=f"an option of from_pretrained: {', '.join(_KNOWN)}, …",
+            do=f"write {near[0]}" if near else "leave it out",
+        ) from error
     except (*_RAISED, SafetensorError) as error:
         raise _unloadable(location, error) from error
 

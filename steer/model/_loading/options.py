@@ -1,7 +1,6 @@
 """Options of `from_pretrained`: which hold for the tokenizer too, and which are refused."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +13,7 @@ from steer.errors import CapabilityError
 PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
     {str(d)[6:]: d for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 )
-_OF_BOTH = (  # options of `from_pretrained` that say where to find model and tokenizer
+OF_BOTH = (  # options of `from_pretrained` that say where to find model and tokenizer
     "cache_dir",
     "force_download",
     "gguf_file",
@@ -24,28 +23,12 @@ _OF_BOTH = (  # options of `from_pretrained` that say where to find model and to
     "token",
     "trust_remote_code",
 )
-_OPTIONS = (  # further ones that a misspelt option is compared with
-    "attn_implementation",
-    "blocks",
-    "config",
-    "device",
-    "device_map",
-    "dtype",
-    "embedding",
-    "final_norm",
-    "max_memory",
-    "offload_folder",
-    "quantization_config",
-    "tokenizer",
-    "unembedding",
-    "use_safetensors",
-)
 _SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")  # names of maps, not of devices
 
 
 def shared_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return those options of a model's `from_pretrained` that say where its files are."""
-    return {name: options[name] for name in _OF_BOTH if name in options}
+    return {name: options[name] for name in OF_BOTH if name in options}
 
 
 def placed(options: dict[str, Any], device: str | int | torch.device | None) -> torch.device | None:
@@ -91,17 +74,6 @@ def check_precisions(options: Mapping[str, Any]) -> None:
         value = options.get(name, "auto")
         if not isinstance(value, Mapping):
             one_of(name, value, (None, "auto", *PRECISIONS, *PRECISIONS.values()))
-
-
-def unknown_option(name: str, value: object) -> CapabilityError:
-    """Return the error of an option that no model takes, with the one that was probably meant."""
-    near = get_close_matches(name, sorted({*_OPTIONS, *_OF_BOTH}), n=1, cutoff=0.6)
-    return CapabilityError(
-        "this model takes no such option",
-        found=f"{name}={value!r}"[:200],
-        expected=f"an option of from_pretrained: {', '.join(_OPTIONS)}, …",
-        do=f"write {near[0]}" if near else "leave it out",
-    )
 
 
 def said(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Runs of a model on a few tokens that leave the model and the random state unchanged."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from steer.network._architecture.refused import refused
 
@@ -78,16 +77,6 @@ def uncompiled() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-@contextmanager
-def removing(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove hooks at the end of the block."""
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

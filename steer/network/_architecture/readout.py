@@ -1,8 +1,9 @@
 """The readout from the last block to the logits: the declared parts, else those seen to run."""
 
 from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from steer.network._architecture.architecture import Architecture, in_order
 from steer.network._architecture.head import other_rules
-from steer.network._architecture.probe import removing, run
+from steer.network._architecture.probe import run
 from steer.network._architecture.refused import names_in_use, part_name, refused
 from steer.network._architecture.tree import NO_NORM, Tree, by_hand, is_norm
 
@@ -42,10 +43,8 @@ def fit_readout(
     that run after the last block, in their order.
     """
     declared = _fitted(architecture, h, logits)
-    if declared.holds:
-        return replace(declared.architecture, vocab=logits.shape[-1])
-    for candidate in _seen_to_run(architecture, ids, named):
-        fit = _fitted(candidate, h, logits)
+    others = (_fitted(other, h, logits) for other in _seen_to_run(architecture, ids, named))
+    for fit in chain([declared], others):
         if fit.holds:
             return replace(fit.architecture, vocab=logits.shape[-1])
     raise refused(
@@ -151,11 +150,11 @@ def _after_the_blocks(architecture: Architecture, ids: Tensor) -> list[nn.Module
         if open_ and module is open_[-1]:
             open_.pop()
 
-    hooks = [architecture.blocks[-1].register_forward_hook(end)]
-    for module in architecture.model.modules():
-        hooks.append(module.register_forward_pre_hook(before))
-        hooks.append(module.register_forward_hook(after))
-    with removing(hooks):
+    with ExitStack() as hooks:
+        hooks.enter_context(architecture.blocks[-1].register_forward_hook(end))
+        for module in architecture.model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(before))
+            hooks.enter_context(module.register_forward_hook(after))
         run(architecture.model, ids)
     return found
 

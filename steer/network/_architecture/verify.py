@@ -1,6 +1,7 @@
 """Verification of the parts of a model in one small forward of the model itself."""
 
 from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +18,6 @@ from steer.network._architecture.probe import (
     TOKENS,
     evaluating,
     probe_ids,
-    removing,
     run,
     same_random_state,
 )
@@ -56,7 +56,6 @@ def _first_that_holds(
         try:
             seen = _watched_forward(candidate)
             _check_run(candidate, seen)
-            _check_finite(candidate, seen.logits)
             h = block_output(seen.outputs[candidate.n_layers - 1])
             return fit_readout(candidate, h, seen.ids, seen.logits, named), seen
         except ArchitectureError as error:
@@ -114,7 +113,9 @@ def _watched_forward(architecture: Architecture) -> _Seen:
         *(m.register_forward_hook(partial(on_block, k)) for k, m in enumerate(architecture.blocks)),
         *(m.register_forward_hook(partial(on_outside, n)) for n, m in _outside(architecture)),
     ]
-    with removing(hooks):
+    with ExitStack() as stack:
+        for hook in hooks:
+            stack.enter_context(hook)
         seen.logits = run(model, ids)
     return seen
 
@@ -133,7 +134,7 @@ def _check_weights(architecture: Architecture) -> None:
 
 
 def _check_run(architecture: Architecture, seen: _Seen) -> None:
-    """Refuse parts unless every block ran once, in order, and returned the right shape."""
+    """Refuse parts unless each block ran once, in order, with a stream; and infinite logits."""
     expected = list(range(architecture.n_layers))
     if seen.order != expected:
         raise _other_order(architecture, seen.order)
@@ -167,6 +168,14 @@ def _check_run(architecture: Architecture, seen: _Seen) -> None:
                 found=f"an output of shape {found}",
                 expected=f"[batch, pos, d_model] = {shape}",
             )
+    if not torch.isfinite(seen.logits).all():
+        raise refused(
+            architecture.model,
+            f"{type(architecture.model).__name__} computes logits that are not finite",
+            found=f"NaN or infinity in {seen.logits.dtype}",
+            expected="finite logits for a few ordinary tokens",
+            do="load the model in bfloat16 or float32; check that its weights are loaded",
+        )
 
 
 def _other_order(architecture: Architecture, order: Sequence[int]) -> ArchitectureError:
@@ -189,18 +198,6 @@ def _other_order(architecture: Architecture, order: Sequence[int]) -> Architectu
         found=f"blocks run in a forward over text: {_shortened(order)}",
         expected=f"each once, in order: {_shortened(every)}",
     )
-
-
-def _check_finite(architecture: Architecture, logits: Tensor) -> None:
-    """Refuse logits with NaN or infinity."""
-    if not torch.isfinite(logits).all():
-        raise refused(
-            architecture.model,
-            f"{type(architecture.model).__name__} computes logits that are not finite",
-            found=f"NaN or infinity in {logits.dtype}",
-            expected="finite logits for a few ordinary tokens",
-            do="load the model in bfloat16 or float32; check that its weights are loaded",
-        )
 
 
 def _outside(architecture: Architecture) -> Iterator[tuple[str, nn.Module]]:
