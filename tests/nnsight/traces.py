@@ -271,7 +271,7 @@ def test_what_needs_more_than_a_trace_is_refused_by_name(lm: TracedModel) -> Non
     with pytest.raises(CapabilityError, match="recording works on the modules"):
         record(lm, [Pair("a", "b", "c")], progress=False)
     vector = next(iter(KNOBS.parts.values())).vector
-    with pytest.raises(CapabilityError, match="reading the stream of pairs works on the modules"):
+    with pytest.raises(CapabilityError, match="recording works on the modules"):
         view.separation(lm, vector, Pairs.of([Pair("a", "b", "c")]), position="template[-1]")
     with pytest.raises(CapabilityError, match="a harness works on the modules"):
         run_harness(lm, None, ["harmless"])
