@@ -1,8 +1,8 @@
 """The difference of means at every recorded layer."""
 
-import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,7 +10,6 @@ from steer.algebra import Direction, LayerStats, Provenance, Residual, Site, Ter
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
 from steer.extract._data_checks import problems
-from steer.extract._moments import Moments
 from steer.extract._registry import method
 
 
@@ -62,14 +61,23 @@ def built(
 ) -> Vector:
     """Return the differences of means at some layers as a vector with statistics."""
     moments = activations.of(domain, position)
-    directions: dict[int, Tensor] = {}
-    stats: dict[int, LayerStats] = {}
-    for layer in layers:
-        row = activations.layers.index(layer)
-        factor = scale_of(moments, row) if rescale else 1.0
-        directions[layer] = moments.difference[row] * factor
-        stats[layer] = _stats(moments, row, factor)
+    difference, factor = moments.difference, torch.ones_like(moments.norm)
+    if rescale:
+        length = difference.norm(dim=-1)
+        factor = torch.where(length > 0, moments.mean_chosen.norm(dim=-1) / length, 1.0)
+    error, cosine = moments.standard_error.norm(dim=-1) * factor, moments.split_half_cosine
+    rows = {layer: activations.layers.index(layer) for layer in layers}
+    directions = {layer: difference[row] * factor[row] for layer, row in rows.items()}
+    stats = {
+        layer: LayerStats(float(moments.norm[row]), _known(error[row]), _known(cosine[row]))
+        for layer, row in rows.items()
+    }
     return vector_of(activations, name, domain, position, directions, arguments, stats)
+
+
+def _known(value: Tensor) -> float | None:
+    """Return a number, or None for NaN."""
+    return None if value.isnan() else float(value)
 
 
 def vector_of(
@@ -115,20 +123,4 @@ def no_difference(positions: Sequence[str]) -> RecordingError:
         found="the same mean for chosen and rejected answers",
         expected="a position that reads the answers; prompt_last comes before them",
         do='record at="template" or at="response_mean"',
-    )
-
-
-def scale_of(moments: Moments, row: int) -> float:
-    """Return ‖μ⁺‖ / ‖μ⁺ − μ⁻‖ at one recorded layer; 1 where the difference is zero."""
-    length = float(moments.difference[row].norm())
-    return float(moments.mean_chosen[row].norm()) / length if length > 0 else 1.0
-
-
-def _stats(moments: Moments, row: int, factor: float) -> LayerStats:
-    error = float(moments.standard_error[row].norm()) * factor
-    cosine = float(moments.split_half_cosine[row])
-    return LayerStats(
-        residual_norm=float(moments.norm[row]),
-        standard_error=None if math.isnan(error) else error,
-        split_half_cosine=None if math.isnan(cosine) else cosine,
     )

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
+
 from steer._check import as_layers, number, one_of
 from steer.algebra import Vector
 from steer.errors import RecordingError
@@ -98,11 +100,9 @@ def palrs(
 
 def _aligned(moments: Moments, row: int, alignment: Alignment) -> float:
     r, chosen = moments.difference[row], moments.mean_chosen[row]
-    dot = float(r @ chosen)
     if alignment == "dot":
-        return dot
-    lengths = float(r.norm() * chosen.norm())
-    return dot / lengths if lengths > 0 else 0.0
+        return float(r @ chosen)
+    return float(torch.cosine_similarity(r, chosen, dim=0))
 
 
 def _wanted(
