@@ -20,7 +20,6 @@ from steer.algebra import (
     inner,
 )
 from steer.algebra._composition import Steerable
-from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._interval import ShareChange
@@ -29,7 +28,7 @@ from steer.measure._judge.result import Judged, Wanted, check_wanted, judge_answ
 from steer.measure._preference import Preference, preference, with_prefix
 from steer.measure._reduce import Reduce
 from steer.measure._scores import at, preferences
-from steer.model import Model
+from steer.model import Model, check_model
 from steer.pairs import Message, Pair, Pairs, as_pairs
 from steer.show import Result, Row
 
@@ -156,7 +155,7 @@ def baselines(
         SelectionError: No pairs, nothing to prompt with, or shots that are also measured.
     """
     for lm in (model, *([tuned] if tuned is not None else [])):
-        unsteered(lm.engine, "baselines")
+        check_model(lm, "baselines")
     pairs, shots = as_pairs(pairs), None if shots is None else as_pairs(shots, "shots")
     if judge is not None:
         check_wanted(judge, wanted, len(pairs))

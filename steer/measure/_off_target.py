@@ -12,7 +12,6 @@ from steer._progress import progress_bar
 from steer.algebra import CoefficientsLike, as_composition
 from steer.algebra._coefficients import coefficient_rows
 from steer.algebra._composition import Steerable
-from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._data import pairs_by_domain
 from steer.measure._estimate import Estimate, mean_of
@@ -182,7 +181,6 @@ def off_target(
     judge: Judge | Mapping[str, Judge] | None = None,
     wanted: str | Mapping[str, str] | None = None,
     reduce: Reduce = "mean",
-    max_tokens: int | None = None,
     progress: bool = True,
     **options: Any,
 ) -> OffTarget:
@@ -197,7 +195,6 @@ def off_target(
         judge: A judge of generated answers, or one for each domain of the data.
         wanted: The label wanted, or one for each domain; None for a judge that gives scores.
         reduce: Score answers by the mean or the sum of their tokens' log-probabilities.
-        max_tokens: Tokens of one scoring forward; by default what is measured to be fastest.
         progress: Whether to show a progress bar.
         **options: As for `model.generate`, for judged answers.
 
@@ -211,8 +208,7 @@ def off_target(
         CompositionError: An unknown domain, or a coefficient that cannot be used.
     """
     composition = as_composition(what)
-    check_model(model)
-    unsteered(model.engine, "off_target")
+    check_model(model, "off_target")
     parts = pairs_by_domain(data)
     own = composition.coefficients
     if coefficients is not None:
@@ -230,7 +226,7 @@ def off_target(
     for name in judges:
         check_wanted(judges[name], labels[name], len(parts[name]))
     knobs = [(composition, tuple(row)) for row in settings.tolist()]
-    found = preferences(model, knobs, parts, reduce, max_tokens, progress=progress)
+    found = preferences(model, knobs, parts, reduce, progress=progress)
     judged: list[dict[str, Judged]] = [{} for _ in settings]
     if judges:
         for k, row in enumerate(progress_bar(settings, progress=progress, desc="answers")):

@@ -13,7 +13,6 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
@@ -22,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from steer.algebra import Composition
-from steer.errors import SelectionError
 from steer.measure._data import Answers, Measure
 from steer.measure._grid import Setting
 from steer.model import Model
@@ -38,8 +36,6 @@ _PLACES = (
 _INSTALLED = ("<frozen", *(f"{place}{os.sep}" for place in _PLACES))
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), range, torch.dtype)
 _NO_STATE = (TypeError, ValueError, AttributeError, RuntimeError, LookupError, OSError, ImportError)
-
-
 _CODE = (
     *("argcount", "posonlyargcount", "kwonlyargcount", "flags", "code", "exceptiontable"),
     *("names", "varnames", "freevars", "cellvars"),
@@ -87,32 +83,12 @@ def measure_name(measure: Measure) -> str:
     return f"{getattr(measure, '__module__', '')}.{name}"
 
 
-def check_named(measure: Measure) -> None:
-    """Refuse to save the numbers of a measure that its name does not identify."""
-    name = measure_name(measure)
-    if isinstance(measure, partial) or "<" in name:
-        raise SelectionError(
-            "what this measure gives cannot be saved: its name does not tell it from others",
-            found=name,
-            expected="a function that is defined at the top of a module",
-            do="give it a name, def my_measure(model, data): …, or leave save out",
-        )
-
-
 def parts_of(measure: Measure) -> dict[str, str]:
     """Return a digest of each part of what a function computes, by the part's name."""
     if isinstance(measure, str):
         return {}
     reader = _Reader()
-    try:
-        reader.part("itself", measure)
-    except RecursionError as error:
-        raise SelectionError(
-            "what this function computes cannot be told from what another does",
-            found="values nested too deeply, in its defaults, its object, or what it names",
-            expected="values of some hundred levels",
-            do="make them within the function, or leave save out",
-        ) from error
+    reader.part("itself", measure)
     return {**reader.parts, "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from steer.errors import SelectionError
 from steer.measure._data import Likelihood, Measured
@@ -13,11 +13,6 @@ from steer.measure._grid import Setting
 from steer.show import Card, Curves, Result
 from steer.show._card import number
 from steer.show._rows import table_of
-from steer.show._shown import whole
-
-if TYPE_CHECKING:
-    import datasets
-
 
 _SHOWN = 20  # rows shown
 _CHARTS = 3  # charts shown
@@ -107,12 +102,6 @@ class Sweep(Result):
     def charts(self) -> list[Curves]:
         """What each number does as the coefficient of one domain is turned alone."""
         return list(charts_of(self.rows, self.domains))
-
-    def to_dataset(self) -> "datasets.Dataset":
-        """Return the rows as a Hugging Face data set."""
-        from datasets import Dataset
-
-        return Dataset.from_list([whole(row) for row in self.rows])
 
     def _setting(self, setting: Setting) -> dict[str, Any]:
         named = zip(self.domains, setting.coefficients, strict=True)

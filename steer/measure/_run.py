@@ -13,7 +13,6 @@ from steer._check import integer
 from steer._progress import progress_bar
 from steer.algebra import Composition, Scope, as_composition
 from steer.algebra._composition import Steerable
-from steer.engine import unsteered
 from steer.engine._branches.trial import fastest_tokens
 from steer.errors import SelectionError
 from steer.measure._data import Answers, Data, Measure, Measured, Numbers, by_domain
@@ -76,13 +75,11 @@ def sweep(
     Raises:
         SteeringError: The model is being steered.
         SelectionError: Nothing to sweep or to measure on, data that do not go with the measure,
-            a file that is damaged, in use or of another sweep, or one to save a measure to that
-            has no name of its own (a lambda, a partial).
+            or a file that is damaged, in use or of another sweep.
         CompositionError: Domains, coefficients or scopes that cannot be used.
         FitError: A vector does not fit this model.
     """
-    check_model(model)
-    unsteered(model.engine, "sweep")
+    check_model(model, "sweep")
     check_reduce(reduce)
     if max_tokens is not None:
         max_tokens = integer("max_tokens", max_tokens, least=1, do="leave max_tokens out")

@@ -9,7 +9,7 @@ from typing import Any
 
 from steer.errors import SelectionError
 from steer.measure._data import Measure, Measured
-from steer.measure._request import check_named, measure_name, parts_of
+from steer.measure._request import measure_name, parts_of
 from steer.store import PathLike, folder_made, target_of
 
 _TABLE = "CREATE TABLE steer_sweep_3 (setting INTEGER PRIMARY KEY, content TEXT, digest TEXT)"
@@ -30,7 +30,6 @@ class Saved:
     def __init__(
         self, path: PathLike, fingerprint: str, measure: Measure, max_tokens: int | None
     ) -> None:
-        check_named(measure)
         self.path = target_of(path, SelectionError)
         self.head: dict[str, Any] = {"fingerprint": fingerprint, "max_tokens": max_tokens}
         self.head |= {"measure": measure_name(measure), "parts": parts_of(measure)}

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from steer._progress import progress_bar
 from steer.algebra import Composition, Residual
-from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._data import Answers, Measured, Numbers
 from steer.measure._likelihood import Done, Scorer
@@ -78,8 +77,7 @@ class DataScorer:
         max_tokens: int | None = None,
         foreseen: Float[Tensor, "setting domain"] | None = None,
     ) -> None:
-        check_model(model)
-        unsteered(model.engine, "measuring preferences")
+        check_model(model, "measuring preferences")
         check_reduce(reduce)
         texts = {on: answers_of(part, measure) for on, part in data.items()}
         self.way, self._measure, self._reduce, self._model = "", measure, reduce, model

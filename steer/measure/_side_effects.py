@@ -9,13 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.algebra import Composition
-from steer.engine import unsteered
 from steer.engine._branches.branches import branched_divergences
 from steer.engine._branches.trial import fastest_tokens
 from steer.measure._kl import NeutralText, divergence, exp
 from steer.measure._likelihood import plain_reason, through
 from steer.measure._scores import Knob, joined
-from steer.model import Model, exchange_batch
+from steer.model import Model, check_model, exchange_batch
 
 _BYTES = 256 * 2**20  # of logits at once
 
@@ -37,7 +36,7 @@ class SideEffects:
     """Measures settings on neutral text."""
 
     def __init__(self, model: Model, text: NeutralText) -> None:
-        unsteered(model.engine, "measuring side effects")
+        check_model(model, "measuring side effects")
         self._model, self._text = model, text
         self._batch = exchange_batch(model.chat, text.prompts, text.responses)
         self._before = [torch.log_softmax(row.float(), dim=-1) for row in text.logits]

@@ -15,7 +15,7 @@ from steer.algebra import CoefficientsLike, DomainGate, ModelInfo, Scope, as_com
 from steer.algebra._coefficients import given
 from steer.algebra._composition import Steerable
 from steer.algebra._strength_units import in_units
-from steer.engine import Batch, Engine, HooksEngine
+from steer.engine import Batch, Engine, HooksEngine, unsteered
 from steer.engine._base import WeightMode
 from steer.engine._branches.scores import token_logprobs
 from steer.engine._patches import unwrapped
@@ -404,14 +404,16 @@ def _in_pieces(batch: Batch, read: Callable[[Batch], Sequence[_T]]) -> list[_T]:
     return in_order([(piece, read(piece)) for piece in batch.pieces(_TOKENS)])
 
 
-def check_model(model: object) -> None:
+def check_model(model: object, doing: str = "") -> None:
     """Refuse an object that is not a `Model`, for functions that take one first.
 
     Args:
         model: What was given.
+        doing: An operation on the unsteered model, which a steered one is refused for.
 
     Raises:
         ArgumentError: It is something else.
+        SteeringError: It is being steered.
     """
     if not isinstance(model, Model):
         raise ArgumentError(
@@ -420,3 +422,5 @@ def check_model(model: object) -> None:
             expected="a steer.Model, and after it what it works on",
             do="wrap it: steer.Model(hf_model, tokenizer), or exchange the arguments",
         )
+    if doing:
+        unsteered(model.engine, doing)

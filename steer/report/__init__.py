@@ -4,7 +4,7 @@
 """
 
 from steer.report._costs import Cost, Costs, costs_of
-from steer.report._examples import Examples, answered
+from steer.report._examples import Examples
 from steer.report._measure import report
 from steer.report._page import Report
 from steer.report._sections import Section
@@ -17,7 +17,6 @@ __all__ = [
     "Report",
     "Section",
     "Setup",
-    "answered",
     "costs_of",
     "report",
     "vector_fingerprint",

@@ -55,7 +55,7 @@ class Costs(View):
     @property
     def front(self) -> tuple[Cost, ...]:
         """Settings to which no other is as good in both objective and KL, by rising KL."""
-        return front(self.settings)
+        return tuple(self.settings[k] for k in front([(c.kl, c.objective) for c in self.settings]))
 
     @property
     def measured(self) -> bool:

@@ -6,14 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from steer._check import integer
 from steer._progress import progress_bar
 from steer.algebra import Composition, as_composition, get_operator
 from steer.algebra._composition import Steerable
-from steer.engine import unsteered
 from steer.errors import CompositionError, SelectionError
 from steer.extract._positions import is_position
 from steer.measure import (
@@ -33,7 +30,7 @@ from steer.measure._side_effects import SideEffects
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt, as_pairs
 from steer.report._costs import Cost, Costs
-from steer.report._examples import Examples, answered
+from steer.report._examples import Examples
 from steer.report._page import Report
 from steer.report._sections import Section, sections_of
 from steer.report._setup import Setup
@@ -99,8 +96,7 @@ def report(
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
-    check_model(model)
-    unsteered(model.engine, "report")
+    check_model(model, "report")
     integer("examples", examples, least=0, do="pass 0 for none")
     chosen = what if isinstance(what, Selection) else None
     composition = as_composition(what)
@@ -111,15 +107,15 @@ def report(
         parts = {d: part[_SHOTS:] for d, part in parts.items()}
     else:
         shots = {d: _pairs_of(train, d)[:_SHOTS] for d in parts}
-    own = _checked(composition, parts)
+    _check(composition, parts)
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
-    work = _Work(model, composition, own, parts, shots, train, text, coefficients, reduce, seed)
+    work = _Work(model, composition, parts, shots, train, text, coefficients, reduce, seed)
     steps: list[tuple[str, Callable[[], object]]] = [
         ("dose-response", lambda: work.swept),
         ("side effects", lambda: work.costs(kl_budget)),
         (
             "interference",
-            lambda: off_target(model, composition, parts, own[0], reduce=reduce, progress=False),
+            lambda: off_target(model, composition, parts, reduce=reduce, progress=False),
         ),
         ("baselines", lambda: work.baselines(instruction, tuned)),
         ("reliability", work.reliability),
@@ -146,7 +142,6 @@ class _Work:
 
     model: Model
     composition: Composition
-    own: Float[Tensor, "row domain"]
     parts: Mapping[str, Pairs]
     shots: Mapping[str, Pairs]
     train: Pairs | None
@@ -156,22 +151,25 @@ class _Work:
     seed: int
 
     @property
+    def own(self) -> list[float]:
+        """The coefficients that are reported on."""
+        return self.composition.coefficients[0].tolist()
+
+    @property
     def moved(self) -> list[str]:
         """Domains that have a vector and pairs."""
         return [name for name in self.composition.domains if name in self.parts]
 
     @cached_property
-    def settings(self) -> Float[Tensor, "setting domain"]:
+    def settings(self) -> list[list[float]]:
         """Each domain turned alone, and last the setting reported on."""
-        rows = [torch.zeros(len(self.composition.domains), dtype=torch.float64)]
-        for k, name in enumerate(self.composition.domains):
-            for value in self._values(name, float(self.own[0, k])):
-                row = rows[0].clone()
-                row[k] = value
-                rows.append(row)
-        table = torch.stack([*rows, self.own[0].to(rows[0])])
-        different = dict.fromkeys(tuple(row) for row in table.tolist())
-        return torch.tensor(list(different), dtype=torch.float64)
+        zero = [0.0] * len(self.own)
+        turned = (
+            [*zero[:k], float(value), *zero[k + 1 :]]
+            for k, name in enumerate(self.composition.domains)
+            for value in self._values(name, self.own[k])
+        )
+        return list(map(list, dict.fromkeys(map(tuple, [zero, *turned, self.own]))))
 
     @cached_property
     def swept(self) -> Sweep:
@@ -183,26 +181,26 @@ class _Work:
 
     def costs(self, budget: float | None) -> Costs:
         """Return worst accuracy and KL of every setting."""
-        rows = self.settings.tolist()
-        effects = SideEffects(self.model, self.text)([(self.composition, tuple(r)) for r in rows])
-        objectives = [
-            min(float(measured[name]["accuracy"]) for name in self.moved)
-            for measured in self.swept.measured
-        ]
+        knobs = [(self.composition, tuple(row)) for row in self.settings]
         found = [
-            Cost(self._named(row), effect.kl, objective)
-            for row, effect, objective in zip(rows, effects, objectives, strict=True)
+            Cost(
+                self._named(row),
+                effect.kl,
+                min(float(measured[name]["accuracy"]) for name in self.moved),
+            )
+            for (_, row), effect, measured in zip(
+                knobs, SideEffects(self.model, self.text)(knobs), self.swept.measured, strict=True
+            )
         ]
-        at = rows.index(self.own[0].to(self.settings).tolist())
         objective = "preference accuracy" + (", worst domain" if len(self.moved) > 1 else "")
-        return Costs(tuple(found), at, budget, objective)
+        return Costs(tuple(found), self.settings.index(self.own), budget, objective)
 
     def baselines(self, instruction: str | None, tuned: Model | None) -> dict[str, Baselines]:
         """Return the composition at its coefficients beside its baselines, by domain."""
         return {
             name: measure_baselines(
                 self.model,
-                self.composition(self.own[0]),
+                self.composition,
                 self.parts[name],
                 instruction=instruction,
                 shots=self.shots[name],
@@ -234,11 +232,13 @@ class _Work:
         if not asked:
             return None
         signed = all(_signed(part.operator) for part in self.composition.parts.values())
-        settings = {}
+        found = {}
         for share in (-1.0, -0.5, 0.0, 0.5, 1.0) if signed else (0.0, 0.5, 1.0):
-            row = (share * self.own[0]).tolist()
-            settings[self._named(row) if any(row) else "unsteered"] = row
-        return answered(self.model, self.composition, asked, settings, **options)
+            row = [share * c for c in self.own]
+            with self.model.steered(self.composition, row):
+                texts = tuple(self.model.generate(asked, **options))
+            found[self._named(row) if any(row) else "unsteered"] = texts
+        return Examples(tuple(asked), found)
 
     def _values(self, name: str, own: float) -> Sequence[float]:
         if isinstance(self.coefficients, Mapping):
@@ -247,8 +247,7 @@ class _Work:
             return self.coefficients
         far = max(1.0, abs(own))
         low = -far if _signed(self.composition.parts[name].operator) else 0.0
-        values: list[float] = torch.linspace(low, far, _POINTS).tolist()
-        return values
+        return [low + (far - low) * k / (_POINTS - 1) for k in range(_POINTS)]
 
     def _named(self, row: Sequence[float]) -> str:
         pairs = zip(self.composition.domains, row, strict=True)
@@ -271,8 +270,8 @@ def _pairs_of(pairs: Pairs | None, domain: str) -> Pairs:
     return pairs.of_domain(domain) if domain in pairs.domains else Pairs.of([])
 
 
-def _checked(composition: Composition, parts: Mapping[str, Pairs]) -> Float[Tensor, "row domain"]:
-    """Return the one row of coefficients that is reported on."""
+def _check(composition: Composition, parts: Mapping[str, Pairs]) -> None:
+    """Refuse a report on several rows of coefficients, or on no pairs."""
     rows = composition.coefficients
     empty = [name for name, part in parts.items() if not len(part)]
     if len(rows) != 1 or empty or not set(composition.domains) & set(parts):
@@ -284,4 +283,3 @@ def _checked(composition: Composition, parts: Mapping[str, Pairs]) -> Float[Tens
             "pass train or an instruction",
             do="name pairs and vectors alike, and pass more pairs",
         )
-    return rows

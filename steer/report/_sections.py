@@ -87,10 +87,6 @@ def _baselines(result: Baselines) -> Card:
     return replace(_card(result), notes=(verdict,))
 
 
-def _side_effects(result: Selection) -> Card:
-    return _costs(costs_of(result))
-
-
 def _costs(result: Costs) -> Card:
     """Return the chart, and the settings on the front and the chosen one by rising KL."""
     if not result.measured:
@@ -104,7 +100,7 @@ def _costs(result: Costs) -> Card:
 # result, title, function from the result to its card
 SECTIONS: tuple[tuple[type, str, Callable[[Any], Card]], ...] = (
     (Selection, "Choice", _card),
-    (Selection, "Side effects", _side_effects),
+    (Selection, "Side effects", lambda found: _costs(costs_of(found))),
     (Sweep, "Dose-response", _sweep),
     (DoseResponse, "Dose-response", _charts),
     (OffTarget, "Interference", _off_target),

@@ -2,7 +2,7 @@
 
 from steer.selection._calibration import Compared, calibrate, compare_at_kl
 from steer.selection._confirm import HeldOutResult
-from steer.selection._field import Field, Outcome, Space
+from steer.selection._field import Field, Outcome
 from steer.selection._race import Race
 from steer.selection._result import Selection
 from steer.selection._run import select
@@ -22,7 +22,6 @@ __all__ = [
     "Race",
     "Selection",
     "SettingResult",
-    "Space",
     "Strategy",
     "calibrate",
     "compare_at_kl",

@@ -7,16 +7,16 @@ from typing import TypeVar
 
 from steer._check import number
 from steer._progress import progress_bar
-from steer.algebra import as_composition, inner
+from steer.algebra import Composition, as_composition, inner
 from steer.algebra._composition import Steerable
-from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
+from steer.measure._data import pairs_by_domain
 from steer.measure._reduce import Reduce
-from steer.measure._scores import at, preferences
+from steer.measure._scores import Knob, preferences
 from steer.measure._side_effects import SideEffects
 from steer.model import Model, check_model
-from steer.pairs import Pairs, Prompt, as_pairs
+from steer.pairs import Pairs, Prompt
 from steer.selection._candidates import Candidate
 from steer.selection._evaluator import Evaluator
 from steer.show import Result, Row
@@ -63,45 +63,64 @@ def calibrate(
             coefficients are 0.
         FitError: A vector does not fit this model.
     """
-    check_model(model)
-    unsteered(model.engine, "calibrate")
+    check_model(model, "calibrate")
+    with progress_bar(progress=progress, desc="calibrate", unit="coefficient") as bar:
+        given = {"": as_composition(what)}
+        _, found = _calibrated(model, given, kl, neutral, most, tolerance, bar.update)
+    return found[""]
+
+
+def _calibrated(
+    model: Model,
+    compositions: Mapping[str, Composition],
+    kl: float,
+    neutral: Sequence[Prompt] | NeutralText,
+    most: float,
+    tolerance: float,
+    done: Callable[[int], object],
+) -> tuple[SideEffects, dict[str, float]]:
+    """Return the coefficient of each composition with a KL, and what measured it."""
     for name, value in {"kl": kl, "most": most, "tolerance": tolerance}.items():
         number(name, value, above=0.0, do="calibrate(model, vector, kl=0.1)")
-    composition = as_composition(what)
+    for composition in compositions.values():
+        parts = composition.parts.values()
+        lengths = [inner(term, term) for part in parts for term in part.vector.terms.values()]
+        if not bool(composition.coefficients[0].any()) or not any(lengths):
+            raise SelectionError(
+                "this vector does nothing",
+                found="coefficients that are all 0" if any(lengths) else "a vector of length 0",
+                expected="something that moves the model when its coefficients are multiplied",
+                do="calibrate(model, vector, kl=…), or a composition at knobs(1.0)",
+            )
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
-    effects = SideEffects(model, text)
-    own = composition.coefficients[:1]
-    parts = composition.parts.values()
-    lengths = [inner(term, term) for part in parts for term in part.vector.terms.values()]
-    if not bool(own.any()) or not any(lengths):
-        raise SelectionError(
-            "this vector does nothing",
-            found="coefficients that are all 0" if any(lengths) else "a vector of length 0",
-            expected="something that moves the model when its coefficients are multiplied",
-            do="calibrate(model, vector, kl=…), or a composition at knobs(1.0)",
-        )
-    low, high = kl * (1 - tolerance), kl * (1 + tolerance)
-    with progress_bar(progress=progress, desc="calibrate", unit="coefficient") as bar:
+    effects, low, high = SideEffects(model, text), kl * (1 - tolerance), kl * (1 + tolerance)
 
-        def measure(tried: Mapping[str, float]) -> dict[str, float]:
-            row = tuple((own * tried[""])[0].tolist())
-            found = effects([(composition, row)])[0].kl
-            bar.update()
-            if math.isnan(found):
-                raise _out_of_reach(kl, tried[""], found)
-            return {"": found}
+    def measure(tried: Mapping[str, float]) -> dict[str, float]:
+        found = effects([scaled(compositions[name], c) for name, c in tried.items()])
+        done(len(found))
+        for c, effect in zip(tried.values(), found, strict=True):
+            if math.isnan(effect.kl):
+                raise _out_of_reach(kl, c, effect.kl)
+        return {name: effect.kl for name, effect in zip(tried, found, strict=True)}
 
-        ((c, found),) = _together({"": _crossing(low, high, _FIRST, most)}, measure).values()
-    if low <= found <= high:
-        return c
-    if c >= most:
-        raise _out_of_reach(kl, c, found)
-    raise SelectionError(
-        "the KL jumps over the value wanted",
-        found=f"{found:.4g} at {c:.6g}, and more above",
-        expected=f"{kl:g} within {tolerance:g}",
-        do="allow a larger tolerance",
-    )
+    searches = {name: _crossing(low, high, _FIRST, most) for name in compositions}
+    ends = _together(searches, measure)
+    for c, found in ends.values():
+        if not low <= found <= high and c >= most:
+            raise _out_of_reach(kl, c, found)
+        if not low <= found <= high:
+            raise SelectionError(
+                "the KL jumps over the value wanted",
+                found=f"{found:.4g} at {c:.6g}, and more above",
+                expected=f"{kl:g} within {tolerance:g}",
+                do="allow a larger tolerance",
+            )
+    return effects, {name: c for name, (c, _) in ends.items()}
+
+
+def scaled(composition: Composition, c: float) -> Knob:
+    """Return a composition at a multiple of its own coefficients."""
+    return composition, tuple((composition.coefficients[0] * c).tolist())
 
 
 def spend(
@@ -185,7 +204,7 @@ def _together(
             except StopIteration as end:
                 found[name] = end.value
         asked = asked_next
-    return found
+    return {name: found[name] for name in searches}
 
 
 def _out_of_reach(kl: float, coefficient: float, found: float) -> SelectionError:
@@ -251,37 +270,24 @@ def compare_at_kl(
         SteeringError: The model is being steered.
         SelectionError: There are no pairs, or a vector does not reach the KL.
     """
-    check_model(model)
-    unsteered(model.engine, "compare_at_kl")
-    pairs = as_pairs(pairs)
-    if not len(pairs):
-        raise SelectionError(
-            "there is nothing to compare on",
-            found="no pairs",
-            expected="at least one preference pair",
-            do="check the split or the domain's name",
-        )
-    text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
-    coefficients, knobs = {}, []
-    options = {"neutral": text, "most": most, "tolerance": tolerance}
-    for name, what in progress_bar(candidates.items(), progress=progress, desc="compare"):
-        c = calibrate(model, what, kl, **options, progress=False)  # type: ignore[arg-type]
-        composition = as_composition(what)
-        coefficients[name] = c
-        knobs.append(at(composition((composition.coefficients[:1] * c)[0])))
-    effects = SideEffects(model, text)(knobs)
-    found = [one[""] for one in preferences(model, knobs, {"": pairs}, reduce)]
+    check_model(model, "compare_at_kl")
+    pairs = pairs_by_domain({"": pairs})[""]
+    given = {name: as_composition(what) for name, what in candidates.items()}
+    with progress_bar(progress=progress, desc="compare", unit="coefficient") as bar:
+        effects, found = _calibrated(model, given, kl, neutral, most, tolerance, bar.update)
+    knobs = [scaled(given[name], c) for name, c in found.items()]
+    measured = preferences(model, knobs, {"": pairs}, reduce)
     rows: tuple[Row, ...] = tuple(
         {
             "name": name,
             "coefficient": c,
             "kl": effect.kl,
-            "accuracy": one.accuracy.value,
-            "low": one.interval[0],
-            "high": one.interval[1],
-            "margin": one.margin,
-            "n": one.accuracy.n,
+            "accuracy": one[""].value,
+            "low": one[""].interval[0],
+            "high": one[""].interval[1],
+            "margin": one[""].margin,
+            "n": len(pairs),
         }
-        for (name, c), effect, one in zip(coefficients.items(), effects, found, strict=True)
+        for (name, c), effect, one in zip(found.items(), effects(knobs), measured, strict=True)
     )
     return Compared(kl, reduce, rows)

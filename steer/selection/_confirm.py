@@ -4,14 +4,16 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
 
 from steer.algebra import Composition, as_composition
 from steer.engine._reading import dtype_of
 from steer.errors import RecordingError
 from steer.extract import Activations, palrs
-from steer.measure import Preference, Share, random_like
-from steer.measure._preference import with_prefix
-from steer.measure._scores import at, preferences
+from steer.measure import Share, random_like
+from steer.measure._baselines import conditions
 from steer.pairs import Message, Pairs
 from steer.selection._calibration import spend
 from steer.selection._candidates import Candidate
@@ -74,47 +76,39 @@ def held_out(
     unseen: Mapping[str, Pairs],
     seed: int,
     settings: int,
-    prefixes: Mapping[str, Sequence[Message]] | None = None,
+    prefixes: Mapping[str, Sequence[Message]] = MappingProxyType({}),
     beside: tuple[Composition, Beside] | None = None,
 ) -> tuple[dict[str, HeldOutResult], Beside | None]:
     """Measure a setting on unseen pairs, beside the unsteered model, random vectors and PaLRS."""
-    model, reduce = evaluator.model, evaluator.reduce
-    compared = [setting(0.0), setting, *references(setting, seed)]
-    compared += [] if beside is None else [beside[0]]
-    found = preferences(model, [at(one) for one in compared], unseen, reduce)
-    base, steered, others = found[0], found[1], found[2 : 2 + REFERENCES]
-    asked = {
-        name: Pairs.of(replace(p, prompt=with_prefix(prefix, p.prompt)) for p in unseen[name])
-        for name, prefix in (prefixes or {}).items()
-    }
-    (prompted,) = preferences(model, [at(setting(0.0))], asked, reduce) if asked else ({},)
-    dtype = dtype_of(model.architecture)
-    results = {
-        name: HeldOutResult(
-            steered[name].accuracy,
-            base[name].accuracy,
-            others[0][name].accuracy,
-            prompted[name].accuracy if name in prompted else None,
+    model = evaluator.model
+    others = {f"random {k}": one for k, one in enumerate(references(setting, seed))}
+    drawn = list(others)
+    others |= {} if beside is None else {"PaLRS": beside[0]}
+    found = conditions(model, setting, unseen, prefixes, others, evaluator.reduce)
+    results = {}
+    for name in unseen:
+        own = {kind: by_domain[name] for kind, by_domain in found.items() if name in by_domain}
+        base, steered = own["unsteered"], own["steered"]
+        results[name] = HeldOutResult(
+            steered.accuracy,
+            base.accuracy,
+            own[drawn[0]].accuracy,
+            own["prompted"].accuracy if "prompted" in own else None,
             evidence(
-                base[name].margins.tolist(),
-                steered[name].margins.tolist(),
-                [other[name].margins.tolist() for other in others],
+                base.margins.tolist(),
+                steered.margins.tolist(),
+                [own[kind].margins.tolist() for kind in drawn],
                 settings,
-                rounding(base[name], steered[name], dtype),
+                rounding(base, steered, dtype_of(model.architecture)),
             ),
         )
-        for name in unseen
-    }
-    return results, None if beside is None else _measured(beside[1], base, found[-1])
-
-
-def _measured(
-    one: Beside, before: Mapping[str, Preference], after: Mapping[str, Preference]
-) -> Beside:
-    """Return the same with what it does on unseen pairs."""
-    changes = [m for name, p in after.items() for m in (p.margins - before[name].margins).tolist()]
-    hits = [hit for p in after.values() for hit in p.hits]
-    return replace(one, accuracy=sum(hits) / len(hits), gain=sum(changes) / len(changes))
+    if beside is None:
+        return results, None
+    after, before = (
+        torch.cat([m.margins for m in found[k].values()]) for k in ("PaLRS", "unsteered")
+    )
+    share, gain = (after > 0).double().mean(), (after - before).mean()
+    return results, replace(beside[1], accuracy=float(share), gain=float(gain))
 
 
 def references(setting: Composition, seed: int) -> list[Composition]:
@@ -126,7 +120,7 @@ def references(setting: Composition, seed: int) -> list[Composition]:
 def palrs_setting(
     evaluator: Evaluator, given: object, like: Candidate, kl: float | None
 ) -> tuple[Composition, Beside] | None:
-    """Return PaLRS's vector at the coefficient that spends the KL budget.
+    """Return PaLRS's vector at the coefficient that spends the KL budget, not yet measured.
 
     Its rule chooses among template positions if there are some; None where the candidates are no
     recording, there is no budget, or no layer that it considers was recorded.

@@ -89,20 +89,11 @@ class Evaluator:
             new = {name: self.pairs[name][start:stop] for name, start, stop in spans}
             self._scorers[spans] = DataScorer(self.model, new, self.reduce)
         knobs = [self._knob(one, sign) for sign in self.signs for one in group]
-        label = f"{sum(stop - start for _, start, stop in spans)} pairs"
-        with progress_bar(
-            progress=self._progress, total=len(group), desc=label, unit="setting"
-        ) as bar:
-            ends, count = len(self.signs), 0
-
-            def step(n: int) -> None:
-                nonlocal count
-                count += n
-                bar.update(count // ends - bar.n)
-
-            scored = self._scorers[spans](knobs, step)
+        desc = f"{sum(stop - start for _, start, stop in spans)} pairs"
+        with progress_bar(progress=self._progress, total=len(knobs), desc=desc) as bar:
+            scored = self._scorers[spans](knobs, bar.update)
         for name, found in scored.items():
-            each = found.unflatten(0, (ends, len(group))).transpose(0, 1)  # [setting end side pair]
+            each = found.unflatten(0, (-1, len(group))).transpose(0, 1)  # [setting end side pair]
             each = torch.cat([each[:, :1], each[:, 1:].flip(2)], dim=1)
             for one, scores in zip(group, each, strict=True):
                 known = self._known.setdefault(_key(one), {})

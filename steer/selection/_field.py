@@ -1,8 +1,7 @@
 """The input and output of a strategy: candidates with a grid of coefficients, and a choice."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -12,54 +11,17 @@ from steer.algebra import Composition
 from steer.algebra._coefficients import number
 from steer.errors import SelectionError
 from steer.measure import Judge, NeutralText
-from steer.measure._grid import Axes, axes_of
+from steer.measure._grid import Axes, Row, axes_of
 from steer.selection._candidates import Candidate
 from steer.selection._setting import Limits, Rank, SettingResult
 
-Index = tuple[int, ...]  # which value of each domain
+Grid = tuple[tuple[float, ...], ...]  # for each domain the values to try, ascending
 _NAMED = 4  # candidates of one reason that are named
 _TOGETHER = 64  # settings handed to the kernel at once
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Every combination of some values by domain.
-
-    Args:
-        domains: Names of the coefficients.
-        axes: For each domain the values to try, ascending and different, dimensionless.
-    """
-
-    domains: tuple[str, ...]
-    axes: tuple[tuple[float, ...], ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of values of each domain."""
-        return tuple(map(len, self.axes))
-
-    def __len__(self) -> int:
-        return math.prod(self.shape)
-
-    def __iter__(self) -> Iterator[Index]:
-        return itertools.product(*map(range, self.shape))
-
-    def __contains__(self, index: object) -> bool:
-        return isinstance(index, tuple) and all(
-            0 <= i < n for i, n in zip(index, self.shape, strict=True)
-        )
-
-    def coefficients(self, index: Index) -> tuple[float, ...]:
-        """Return the coefficients of a setting.
-
-        Args:
-            index: Which value of each domain.
-        """
-        return tuple(axis[i] for axis, i in zip(self.axes, index, strict=True))
-
-
-def space_of(composition: Composition, coefficients: Axes) -> Space:
-    """Return the settings of a composition: values for every domain, or by domain."""
+def grid_of(composition: Composition, coefficients: Axes) -> Grid:
+    """Return the values to try, ascending and different, for each domain of a composition."""
     each = axes_of(composition.domains, coefficients)
     axes = tuple(tuple(sorted({number(c) + 0.0 for c in values})) for values in each)
     if not all(axes):
@@ -71,7 +33,7 @@ def space_of(composition: Composition, coefficients: Axes) -> Space:
         )
     for place in (0, -1):
         composition([axis[place] for axis in axes])  # refuses what an operator does not take
-    return Space(composition.domains, axes)
+    return axes
 
 
 class Field:
@@ -79,7 +41,7 @@ class Field:
 
     Args:
         candidates: The alternatives.
-        spaces: For each candidate the coefficients that may be tried.
+        grid: For each domain the coefficients to try, ascending; the same for every candidate.
         evaluator: Measures settings, each a candidate with coefficients.
         limits: Side effects that a setting must not exceed.
         fisher: Neutral text on which the screen estimates the KL.
@@ -93,7 +55,7 @@ class Field:
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        spaces: Sequence[Space],
+        grid: Grid,
         evaluator: Callable[..., Sequence[SettingResult]],
         limits: Limits,
         *,
@@ -104,13 +66,13 @@ class Field:
         budget: int | None = None,
         progress: bool = False,
     ) -> None:
-        self.candidates, self.spaces = tuple(candidates), tuple(spaces)
+        self.candidates, self.grid = tuple(candidates), grid
         self.evaluator: Any = evaluator
         self.limits, self.judge = limits, judge
         self.fisher, self.report = fisher, report
         self.seed, self.budget, self.progress = seed, budget, progress
         self.results: list[tuple[int, SettingResult]] = []
-        self.tried: tuple[dict[Index, SettingResult], ...] = tuple({} for _ in candidates)
+        self.tried: tuple[dict[Row, SettingResult], ...] = tuple({} for _ in candidates)
         self._bar: Any = None
 
     def counting(self, total: float | None) -> Any:
@@ -124,24 +86,27 @@ class Field:
         return self._bar
 
     def evaluate(
-        self, indices: Iterable[Index], most: int | None = None, *, candidate: int = 0
-    ) -> list[Index]:
+        self, rows: Iterable[Row], most: int | None = None, *, candidate: int = 0
+    ) -> list[Row]:
         """Measure those settings of a candidate that have no result yet.
 
         Args:
-            indices: Settings; those outside its space or with a result are skipped.
-            most: The most settings to measure.
+            rows: Coefficients by domain; those with a result are skipped.
+            most: The most settings to measure; no more are taken from the rows.
             candidate: Number of the candidate.
 
         Returns:
             The newly measured settings, in the order given.
         """
-        space, tried = self.spaces[candidate], self.tried[candidate]
-        new = list(islice(_unknown(indices, space, tried), most))
+        one, tried = self.candidates[candidate], self.tried[candidate]
+        fresh: dict[Row, None] = {}
+        unknown = (row for row in rows if row not in tried and row not in fresh)
+        for row in islice(unknown, most):
+            fresh[row] = None
+        new = list(fresh)
         for k in range(0, len(new), _TOGETHER):
             part = new[k : k + _TOGETHER]
-            one = self.candidates[candidate]
-            found = self.evaluator([(one, space.coefficients(index)) for index in part])
+            found = self.evaluator([(one, row) for row in part])
             tried |= dict(zip(part, found, strict=True))
             self.add(candidate, found)
         return new
@@ -157,15 +122,15 @@ class Field:
         if self._bar is not None:
             self._bar.update(len(results))
 
-    def best(self, count: int, *, candidate: int = 0) -> list[Index]:
-        """Return the best settings measured, best first; ties go by the order of the space.
+    def best(self, count: int, *, candidate: int = 0) -> list[Row]:
+        """Return the best settings measured, best first; ties go to the smaller coefficients.
 
         Args:
             count: How many.
             candidate: Number of the candidate.
         """
         tried = self.tried[candidate]
-        return sorted(sorted(tried), key=lambda i: self._rank(tried[i]), reverse=True)[:count]
+        return sorted(sorted(tried), key=lambda row: self._rank(tried[row]), reverse=True)[:count]
 
     def _rank(self, result: SettingResult) -> Rank:
         return result.rank(self.limits.violation(result))
@@ -180,7 +145,7 @@ class Field:
         if not finite:
             raise SelectionError(
                 "no setting has finite numbers" if self.results else "no setting was measured",
-                found=f"{len(self.results)} settings measured, of {sum(map(len, self.spaces))}",
+                found=f"{len(self.results)} settings measured",
                 expected="at least one at which scores, objective and side effects are finite",
                 do="try smaller coefficients, and look at what the objective returns",
             )
@@ -196,17 +161,6 @@ class Field:
             expected=", ".join(f"{name} at most {getattr(self.limits, name):g}" for name in over),
             do="try smaller coefficients, a larger budget, or allow more",
         )
-
-
-def _unknown(
-    indices: Iterable[Index], space: Space, tried: Mapping[Index, object]
-) -> Iterator[Index]:
-    """Yield settings without a result, each once and lazily."""
-    given: set[Index] = set()
-    for index in indices:
-        if index in space and index not in tried and index not in given:
-            given.add(index)
-            yield index
 
 
 @dataclass(frozen=True, slots=True)

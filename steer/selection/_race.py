@@ -3,6 +3,7 @@
 import math
 import random
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -32,6 +33,7 @@ _FIRST = 8  # pairs of the screen and of the first heat, at least
 _FARTHEST = 4.0  # displacement that is tried, relative to the stream's median norm
 _LARGEST = 1e4  # coefficient that is tried, where nothing is added to the stream
 _ALIKE = 0.05  # p above which two accuracies cannot be told apart
+_OF_LAYER = 3  # candidates of one layer
 _JUDGED = 8  # prompts that finalists answer for a judge
 _TIMED = 2  # neutral texts whose forward is timed
 _WRITTEN = 2  # forwards of a text that writing an answer takes, about
@@ -41,8 +43,6 @@ _NOT_FINITE = "its gradient is not finite"
 _FULL = "the budget has no room for it"
 _OVER = "no coefficient comes near the KL budget"
 
-_Final = tuple[int, SettingResult, tuple[bool, ...]]  # candidate, result, pairs preferred
-
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -50,7 +50,16 @@ class _Entry:
 
     candidate: int
     coefficient: float
-    predicted: float = math.nan
+    predicted: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Final:
+    """A setting of a finalist, with its result and which pairs it orders rightly."""
+
+    candidate: int
+    result: SettingResult
+    hits: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +110,12 @@ class Race:
             entries = entries[:count]
             gains = _gains(entries, field, heat)
             if k == 0 and screened.candidates:  # these pairs are not those of the screen
-                screened = replace(screened, correlation=_agreement(entries, gains))
+                known = [(e.predicted, gains[e]) for e in entries if not math.isnan(e.predicted)]
+                agreement = rank_correlation([p for p, _ in known], [gain for _, gain in known])
+                screened = replace(screened, correlation=agreement)
             entries = sorted(entries, key=lambda e: -gains[e])
-        candidate, best, why = _best(race._finals(entries[: race.finalists], field), field)
-        return Outcome(candidate, best, screened, why)
+        final, why = _best(race._finals(entries[: race.finalists], field), field)
+        return Outcome(final.candidate, final.result, screened, why)
 
     def _heats(self, entries: int, field: Field) -> list[tuple[int, dict[str, int]]]:
         """Return for each heat the number of entries and of pairs of each domain."""
@@ -148,49 +159,45 @@ class Race:
         start = perf_counter()
         model.logits(text.prompts[:_TIMED], text.responses[:_TIMED])
         each = (perf_counter() - start) / len(text.prompts[:_TIMED])
-        count, texts = len(field.candidates), len(text.prompts)
+        count, texts, answers = (
+            len(field.candidates),
+            len(text.prompts),
+            sum(_whole(field).values()),
+        )
         raced, finals = min(count, self.keep), self.finalists * len(self.levels)
-        answers = 2 * sum(_whole(field).values())
-        work = 2.0 * answers + 5 * texts  # the screen, in forwards of one text
+        work = 4.0 * answers + 5 * texts  # the screen, in forwards of one text
         work += (raced * _CALIBRATIONS + finals) * texts / 2  # half of the blocks lie below
-        work += (raced + finals + REFERENCES) * answers / 3  # and pairs share their prompts
+        work += (raced + finals + REFERENCES) * answers / 1.5  # and pairs share their prompts
         work += _WRITTEN * (2 * ASKED + (field.judge is not None) * finals * _JUDGED)
         kept = f", {raced} of which enter the race" if raced < count else ""
-        took = each * work
-        about = f"{took / 60:.0f} minutes" if took >= 90 else f"{max(1, took):.0f} seconds"
+        seconds = each * work
+        about = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(1, seconds):.0f} seconds"
         tqdm.write(f"select: {count} candidates{kept}; about {about}", file=sys.stderr)
 
     def _predicted(self, field: Field, most: int) -> tuple[Screened, dict[int, Prediction | None]]:
         """Return the candidates that enter the race with their predictions, by number."""
-        evaluator = field.evaluator
-        reasons = [unscreened(evaluator.model, c) for c in field.candidates]
-        plain = [k for k, reason in enumerate(reasons) if not reason]
-        others = [k for k, reason in enumerate(reasons) if reason]
-        why = tuple(sorted({reason for reason in reasons if reason}))
-        seen, found = Pairs.of([]), []
-        if plain:
-            own = _screened(field).values()
-            seen = Pairs.of(p for part in own for p in part.with_domain(None))
-            found = screen(
-                evaluator.model,
-                [field.candidates[k] for k in plain],
-                seen,
-                field.fisher or evaluator.text,
-                evaluator.reduce,
-                field.seed,
-                field.progress,
-            )
+        evaluator, candidates = field.evaluator, field.candidates
+        reasons = {k: unscreened(evaluator.model, c) for k, c in enumerate(candidates)}
+        plain = [k for k, reason in reasons.items() if not reason]
+        others = [k for k, reason in reasons.items() if reason]
+        seen = _screened(field) if plain else Pairs.of([])
+        given = [candidates[k] for k in plain]
+        text = field.fisher or evaluator.text
+        options = evaluator.reduce, field.seed, field.progress
+        found = screen(evaluator.model, given, seen, text, *options) if plain else []
         predicted = dict(zip(plain, found, strict=True))
         moving = {k: p for k, p in predicted.items() if p.finite and bool(p.slopes.any())}
-        dropped = {
-            field.candidates[k].label: _IDLE if p.finite else _NOT_FINITE
-            for k, p in predicted.items()
-            if k not in moving
-        }
         kept = self._spread(moving, field)
         room = (most - len(kept)) // 2  # without a prediction both signs of a candidate enter
-        dropped |= {field.candidates[k].label: _FULL for k in others[room:]}
-        screened = Screened(len(plain), len(kept), len(seen), reasons=why, dropped=dropped)
+        dropped = {k: _IDLE if p.finite else _NOT_FINITE for k, p in predicted.items()}
+        dropped |= dict.fromkeys(others[room:], _FULL)
+        screened = Screened(
+            len(plain),
+            len(kept),
+            len(seen),
+            reasons=tuple(sorted({*reasons.values()} - {""})),
+            dropped={candidates[k].label: why for k, why in dropped.items() if k not in moving},
+        )
         return screened, {**dict.fromkeys(others[:room]), **kept}
 
     def _spread(
@@ -201,16 +208,15 @@ class Race:
         if len(ordered) <= self.keep:
             return {k: found[k] for k in ordered}
         names = {field.candidates[k].name for k in ordered}
-        most = {"name": max(3, -(-self.keep // len(names)), self.keep // 3), "layer": 3}
-        used: dict[tuple[str, object], int] = {}
+        of_name = max(3, -(-self.keep // len(names)), self.keep // 3)
+        used: Counter[object] = Counter()
         taken: list[int] = []
         for k in ordered:
-            candidate = field.candidates[k]
-            places = [("name", candidate.name), ("layer", candidate.layer)]
-            room = all(used.get(place, 0) < most[place[0]] for place in places)
+            name, layer = field.candidates[k].name, field.candidates[k].layer
+            room = used[name] < of_name and used[layer] < _OF_LAYER
             if room and len(taken) < self.keep - self.at_random:
                 taken.append(k)
-                used |= {place: used.get(place, 0) + 1 for place in places}
+                used.update((name, layer))
         rest = [k for k in ordered if k not in taken]
         drawn = random.Random(field.seed).sample(rest, min(self.keep - len(taken), len(rest)))
         return {k: found[k] for k in (*taken, *drawn)}
@@ -219,13 +225,13 @@ class Race:
         """Measure the finalists at several strengths on all pairs."""
         steps = [(e.candidate, (level * e.coefficient,)) for e in entries for level in self.levels]
         tries = [(field.candidates[k], row) for k, row in steps]
-        results, found = field.evaluator(tries), []
-        scores = field.evaluator.scores(tries, _whole(field))
-        for (k, _), result, own in zip(steps, results, scores, strict=True):
+        finals = []
+        whole = field.evaluator(tries), field.evaluator.scores(tries, _whole(field))
+        for (k, _), result, own in zip(steps, *whole, strict=True):
             field.add(k, [result])
             hits = torch.cat([(part[:, 0] > part[:, 1]).flatten() for part in own.values()])
-            found.append((k, result, tuple(hits.tolist())))
-        return found
+            finals.append(_Final(k, result, tuple(hits.tolist())))
+        return finals
 
 
 def _check(field: Field) -> None:
@@ -254,13 +260,12 @@ def _whole(field: Field) -> dict[str, int]:
     return {name: len(field.evaluator.pairs[name]) for name in field.evaluator.moved}
 
 
-def _screened(field: Field) -> dict[str, Pairs]:
+def _screened(field: Field) -> Pairs:
     """Return the pairs that the screen sees: the last of them, which no early heat sees."""
-    whole = _whole(field)
+    whole, pairs = _whole(field), field.evaluator.pairs
     share = min(1.0, max(0.5, _FIRST / max(sum(whole.values()), 1)))
-    return {
-        name: field.evaluator.pairs[name][n - math.ceil(share * n) :] for name, n in whole.items()
-    }
+    seen = (pairs[name][n - math.ceil(share * n) :] for name, n in whole.items())
+    return Pairs.of(p for part in seen for p in part.with_domain(None))
 
 
 def _heat(field: Field, size: int) -> dict[str, int]:
@@ -279,21 +284,15 @@ def _calibrated(
     for k, prediction in predicted.items():
         first = 1.0 if prediction is None else prediction.coefficient(kl)
         for sign in (1.0, -1.0) if prediction is None else (math.copysign(1.0, first),):
-            most = _largest(model, field.candidates[k], sign)
-            start = abs(first) if math.isfinite(first) else most / 16
-            if most > 0:
+            if most := _largest(model, field.candidates[k], sign):
+                start = abs(first) if math.isfinite(first) else most / 16
                 starts[k, sign] = field.candidates[k], sign * start, most
     with progress_bar(
         progress=field.progress, total=len(starts), desc="calibrate", unit="candidate"
     ) as bar:
         found = spend(field.evaluator, starts, kl, lambda n: bar.update(n - bar.n))
-    entries = []
-    for (k, _), (c, spent) in found.items():
-        prediction = predicted[k]
-        if spent > 0:
-            gain = math.nan if prediction is None else prediction.gain(kl)
-            entries.append(_Entry(k, c, gain))
-    left_out = {*predicted} - {entry.candidate for entry in entries}
+    gains = {k: math.nan if p is None else p.gain(kl) for k, p in predicted.items()}
+    entries = [_Entry(k, c, gains[k]) for (k, _), (c, spent) in found.items() if spent > 0]
     if not entries:
         raise SelectionError(
             "no candidate can be brought within the KL budget",
@@ -301,6 +300,7 @@ def _calibrated(
             expected="a vector, a gate and scope that act on the pairs and on neutral text",
             do="look at the vectors' norms, allow another KL, or pass neutral= prompts it acts on",
         )
+    left_out = {*predicted} - {entry.candidate for entry in entries}
     return entries, {field.candidates[k].label: _OVER for k in sorted(left_out)}
 
 
@@ -336,15 +336,9 @@ def _mean_margin(scores: Scores) -> float:
     return float(margins.double().mean())
 
 
-def _agreement(entries: Sequence[_Entry], gains: Mapping[_Entry, float]) -> float:
-    """Return the rank correlation of the predicted and the measured gains."""
-    known = [(e.predicted, gains[e]) for e in entries if not math.isnan(e.predicted)]
-    return rank_correlation([p for p, _ in known], [m for _, m in known])
-
-
-def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult, str]:
+def _best(finals: Sequence[_Final], field: Field) -> tuple[_Final, str]:
     """Return the final setting to choose, and why if it has not the highest objective."""
-    kept = [final for final in finals if final[1].finite and field.limits.violation(final[1]) == 0]
+    kept = [f for f in finals if f.result.finite and field.limits.violation(f.result) == 0]
     if not kept:
         raise SelectionError(
             "no setting of the finalists keeps the limits",
@@ -352,30 +346,30 @@ def _best(finals: Sequence[_Final], field: Field) -> tuple[int, SettingResult, s
             expected=f"one within {field.limits}",
             do="allow more, or leave out limits other than KL",
         )
-    top = max(kept, key=lambda final: final[1].rank(0.0))
+    top = max(kept, key=lambda final: final.result.rank(0.0))
     if field.evaluator.objective is not worst_accuracy:
-        return *top[:2], ""
-    alike = [final for final in kept if not _told_apart(top[2], final[2])]
+        return top, ""
+    alike = [final for final in kept if not _told_apart(top.hits, final.hits)]
     judged = _judged(alike, field)
-    final = max(alike, key=lambda final: (judged.get(id(final), 0.0), _margin(final[1], field)))
+    margins = [_margin(final.result, field) for final in alike]
+    k = max(range(len(alike)), key=lambda k: (judged[k], margins[k]))
+    final, first = alike[k], alike.index(top)
     if final is top:
-        return *top[:2], ""
-    by = judged and judged[id(final)] > judged[id(top)]
-    mine, its = (judged[id(one)] if by else _margin(one[1], field) for one in (final, top))
+        return top, ""
+    by = judged[k] > judged[first]
+    values, decides = (judged, "judged answers decide") if by else (margins, "the margin decides")
     has = "the same objective"
-    if top[1].objective > final[1].objective:
-        has = f"the higher objective {top[1].objective:.4g}, but their accuracies cannot be told "
-        has += f"apart on these pairs (sign test, p > {_ALIKE:g})"
-    decides = "judged answers decide" if by else "the margin decides"
-    why = f"{top[1].at} has {has}; {decides}: {mine:.3g} against {its:.3g}."
-    return *final[:2], why
+    if top.result.objective > final.result.objective:
+        has = f"the higher objective {top.result.objective:.4g}, but their accuracies cannot be "
+        has += f"told apart on these pairs (sign test, p > {_ALIKE:g})"
+    compared = f"{values[k]:.3g} against {values[first]:.3g}"
+    return final, f"{top.result.at} has {has}; {decides}: {compared}."
 
 
 def _told_apart(one: Sequence[bool], other: Sequence[bool]) -> bool:
     """Return whether the first setting orders significantly more pairs rightly."""
-    up = sum(a and not b for a, b in zip(one, other, strict=True))
-    down = sum(b and not a for a, b in zip(one, other, strict=True))
-    return sign_test(up, down) < _ALIKE
+    changes = [a - b for a, b in zip(one, other, strict=True)]
+    return sign_test(changes.count(1), changes.count(-1)) < _ALIKE
 
 
 def _margin(result: SettingResult, field: Field) -> float:
@@ -383,25 +377,24 @@ def _margin(result: SettingResult, field: Field) -> float:
     return sum(n["margin"] * n["n"] for n in found) / sum(n["n"] for n in found)
 
 
-def _judged(finals: Sequence[_Final], field: Field) -> dict[int, float]:
-    """Return the judged value of each final setting's answers; nothing without a judge.
+def _judged(finals: Sequence[_Final], field: Field) -> list[float]:
+    """Return the judged value of each final setting's answers; 0 where there is nothing to judge.
 
     Of a knob for both ways it is the difference between its ends.
     """
-    if field.judge is None or len(finals) < 2:
-        return {}
+    n = len(finals)
+    if field.judge is None or n < 2:
+        return [0.0] * n
     (judge, wanted), evaluator = field.judge, field.evaluator
-    asked = dict.fromkeys(pair.prompt for n in evaluator.moved for pair in evaluator.pairs[n])
+    asked = dict.fromkeys(pair.prompt for name in evaluator.moved for pair in evaluator.pairs[name])
     prompts = [*asked][:_JUDGED]
     knobs = [
-        (field.candidates[k].composition, tuple(sign * c for c in result.coefficients))
+        (field.candidates[f.candidate].composition, tuple(sign * c for c in f.result.coefficients))
         for sign in evaluator.signs
-        for k, result, _ in finals
+        for f in finals
     ]
     values = [
         judge_answers(judge, prompts, texts, wanted=wanted).value
         for texts in answers_at(evaluator.model, knobs, prompts, TOKENS)
     ]
-    n = len(finals)
-    ends = zip(finals, values[:n], values[n:] or [0.0] * n, strict=True)
-    return {id(final): value - back for final, value, back in ends}
+    return [value - back for value, back in zip(values, values[n:] or [0.0] * n, strict=False)]

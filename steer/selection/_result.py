@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from steer.algebra import Composition, Tuning, Vector
 from steer.algebra._file.folder import save_by_domain
@@ -14,10 +14,7 @@ from steer.selection._confirm import Beside, HeldOutResult
 from steer.selection._field import Screened
 from steer.selection._setting import Limits, SettingResult, front
 from steer.selection._significance import Evidence
-from steer.show import Result, Row
-
-if TYPE_CHECKING:
-    from steer.show import Card
+from steer.show import Card, Result, Row
 
 _T = TypeVar("_T")
 
@@ -112,7 +109,7 @@ class Selection(Result):
     @property
     def allowed(self) -> tuple[SettingResult, ...]:
         """The settings tried that keep every limit and are finite."""
-        return tuple(t for t in self.trials if self._within(t))
+        return tuple(t for t in self._known if self.limits.violation(t) == 0)
 
     @property
     def second(self) -> SettingResult | None:
@@ -123,24 +120,18 @@ class Selection(Result):
     @property
     def front(self) -> tuple[SettingResult, ...]:
         """Settings tried to which no other is as good in both objective and KL, by rising KL."""
-        return front([t for t in self.trials if t.finite and t.complete])
+        known = self._known
+        return tuple(known[k] for k in front([(t.kl, t.objective) for t in known]))
 
     @property
     def active(self) -> dict[str, SettingResult]:
         """For each limit that shuts out a greater objective, the best setting that breaks it."""
-        found = {}
-        for name in self.limits.names:
-            beyond = [
-                t
-                for t in self.trials
-                if t.finite
-                and t.complete
-                and self.limits.excess(t)[name] > 0
-                and t.objective > self.best.objective
-            ]
-            if beyond:
-                found[name] = max(beyond, key=lambda t: t.rank(0.0))
-        return found
+        better = [t for t in self._known if t.objective > self.best.objective]
+        beyond = {
+            name: [t for t in better if self.limits.excess(t)[name] > 0]
+            for name in self.limits.names
+        }
+        return {name: max(ts, key=lambda t: t.rank(0.0)) for name, ts in beyond.items() if ts}
 
     @property
     def likelihood_effect(self) -> bool:
@@ -198,6 +189,7 @@ class Selection(Result):
 
         `perplexity_factor` is relative to the unsteered model.
         """
+        allowed = {id(t) for t in self.allowed}
         return [
             {
                 **({} if not t.name else {"candidate": t.candidate, "layer": t.layer}),
@@ -206,7 +198,7 @@ class Selection(Result):
                 "kl": t.kl,
                 "perplexity_factor": t.perplexity,
                 "off_target": t.off_target,
-                "within": self._within(t),
+                "within": id(t) in allowed,
                 **{f"accuracy.{d}": numbers["accuracy"] for d, numbers in t.measured.items()},
                 **{f"margin.{d}": numbers["margin"] for d, numbers in t.measured.items()},
             }
@@ -232,18 +224,20 @@ class Selection(Result):
             found[name] = replace(part.vector, tuning=tuning, gate=self.composition.gate)
         return found
 
-    def _card(self) -> "Card":
+    def _card(self) -> Card:
         from steer.selection._show import selection_card
 
         return selection_card(self)
 
-    def _within(self, tried: SettingResult) -> bool:
-        return tried.finite and tried.complete and self.limits.violation(tried) == 0
+    @property
+    def _known(self) -> list[SettingResult]:
+        """The settings that were measured on all pairs and may be chosen."""
+        return [t for t in self.trials if t.finite and t.complete]
 
     def _named(self, tried: SettingResult) -> dict[str, float]:
         return dict(zip(self.composition.domains, tried.coefficients, strict=True))
 
-    def _only(self, what: str, found: "Mapping[str, _T]") -> "_T":
+    def _only(self, what: str, found: Mapping[str, _T]) -> _T:
         if len(found) > 1:
             raise SelectionError(
                 f"a selection of several domains has several {what}s",

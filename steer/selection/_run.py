@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 from steer._check import integer
 from steer.algebra import Composition, DomainGate, Scope
-from steer.engine import unsteered
 from steer.errors import ArgumentError, SelectionError
 from steer.measure import NEUTRAL_PROMPTS, Judge, NeutralText, neutral_text, prompt_prefix
 from steer.measure._grid import Axes
@@ -19,7 +18,7 @@ from steer.selection._answers import visible
 from steer.selection._candidates import Candidates, alternatives, candidates_of
 from steer.selection._confirm import Beside, held_out, palrs_setting
 from steer.selection._evaluator import Evaluator
-from steer.selection._field import Field, Outcome, space_of
+from steer.selection._field import Field, Outcome, grid_of
 from steer.selection._pairs import (
     ByDomain,
     check_alternatives,
@@ -125,8 +124,7 @@ def select(
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
-    check_model(model)
-    unsteered(model.engine, "select")
+    check_model(model, "select")
     if budget is not None:
         budget = integer("budget", budget, least=1, do="budget=64 settings, or leave it out")
     one = alternatives(candidates)
@@ -160,7 +158,7 @@ def select(
     evaluator = Evaluator(model, validation, moved, objective, text, reduce, **options)
     field = Field(
         found,
-        [space_of(c.composition, coefficients) for c in found],
+        grid_of(composition, coefficients),
         evaluator,
         limits,
         fisher=fisher,
@@ -191,7 +189,9 @@ def _confirmed(
     """Return the setting chosen with what it does on unseen pairs and prompts."""
     evaluator, coefficients = field.evaluator, outcome.best.coefficients
     setting = field.candidates[outcome.candidate].composition(list(coefficients))
-    tried = len(field.results) if outcome.screened is None else _directions(field)
+    tried = len(field.results)
+    if outcome.screened is not None:  # the candidates by sign, whatever their heats and strengths
+        tried = len({(k, result.coefficients[0] > 0) for k, result in field.results})
     prefixes = {name: prompt_prefix(instruction, evaluator.pairs[name]) for name in unseen}
     end, palrs = held_out(evaluator, setting, unseen, field.seed, tried, prefixes, beside)
     back = None
@@ -268,16 +268,7 @@ def _texts(
 def _total(field: Field, how: Strategy) -> float:
     """Return how many settings a search measures at most."""
     most = getattr(how, "budget", None) if field.budget is None else field.budget
-    return min(sum(map(len, field.spaces)), (most or math.inf) * len(field.spaces))
-
-
-def _directions(field: Field) -> int:
-    """Return how many candidates were raced, by sign, whatever their heats and strengths.
-
-    A random direction has as many chances to look good as there are directions to choose from; the
-    random vectors that the chosen one is compared with are pushed as hard as it is.
-    """
-    return len({(candidate, result.coefficients[0] > 0) for candidate, result in field.results})
+    return min(math.prod(map(len, field.grid)), most or math.inf) * len(field.candidates)
 
 
 def _reported_kl(field: Field, setting: Composition) -> float | None:

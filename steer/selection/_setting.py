@@ -3,26 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, TypeVar
 
 from steer._check import number
 
 Numbers = Mapping[str, float]
 Objective = Callable[[Mapping[str, Numbers]], float]
 Rank = tuple[float, ...]
-
-
-class Costing(Protocol):
-    """A setting with an objective, and a KL that is None where it was not measured."""
-
-    @property
-    def objective(self) -> float: ...
-
-    @property
-    def kl(self) -> float | None: ...
-
-
-_Setting = TypeVar("_Setting", bound=Costing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +128,9 @@ class Limits:
         Args:
             result: What was measured there.
         """
-        measured = {name: getattr(result, name) for name in self.names}
-        return {
-            name: math.inf
-            if value is None or not math.isfinite(value)
-            else value - getattr(self, name)
-            for name, value in measured.items()
-        }
+        measured = ((name, getattr(result, name)) for name in self.names)
+        known = {n: math.inf if v is None or not math.isfinite(v) else v for n, v in measured}
+        return {name: value - getattr(self, name) for name, value in known.items()}
 
     def violation(self, result: SettingResult) -> float:
         """Return Σ max(0, excess / limit), which is 0 exactly where every limit is kept.
@@ -169,15 +151,14 @@ def worst_accuracy(measured: Mapping[str, Numbers]) -> float:
     return min(numbers["accuracy"] for numbers in measured.values())
 
 
-def front(settings: Sequence[_Setting]) -> tuple[_Setting, ...]:
-    """Return the settings to which no other is as good in both objective and KL, by rising KL.
+def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
+    """Return which points (KL, objective) no other is as good as in both, by rising KL.
 
     Of equals the first is kept. Where no KL was measured, it is the best alone.
     """
-    found: list[_Setting] = []
-    known = [(0.0 if s.kl is None else s.kl, s) for s in settings]
-    ordered = [(kl, s) for kl, s in known if not math.isnan(kl)]
-    for _, one in sorted(ordered, key=lambda both: (both[0], -both[1].objective)):
-        if not found or one.objective > found[-1].objective:
-            found.append(one)
-    return tuple(found)
+    costs = [0.0 if kl is None else kl for kl, _ in points]
+    found: list[int] = []
+    for k in sorted(range(len(points)), key=lambda k: (costs[k], -points[k][1])):
+        if costs[k] == costs[k] and (not found or points[k][1] > points[found[-1]][1]):
+            found.append(k)
+    return found

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from steer.show import Bar, Bars, Card, Curves, Table
+from steer.show import Bar, Card, Curves, Table
 from steer.show._chart import scale
 from steer.show._rows import share_row, table_of
 
@@ -24,9 +24,7 @@ def selection_card(found: "Selection") -> Card:
         tuple((name, f"{c:+.4g}", Bar(c, low, high)) for name, c in chosen.items()),
         left_out=len(found.coefficients) - len(chosen),
     )
-    facts = []
-    if found.best.name:
-        facts.append(("chosen", found.best.name))
+    facts = [("chosen", found.best.name)] if found.best.name else []
     if found.kl is not None:
         said_kl = f"{found.kl:.3f} nats per token, on text not used to choose"
         if found.best.kl is not None and found.best.kl_error is not None:
@@ -38,17 +36,11 @@ def selection_card(found: "Selection") -> Card:
         facts.append(("PaLRS's rule", f"{found.palrs}; this setting {_gain(found)}"))
     if found.screened is not None:
         facts.append(("screen", str(found.screened)))
-    blocks: list[Table | Bars | Curves] = [
-        settings,
-        _tests(found),
-        *_curves(found),
-        *_answers(found),
-    ]
-    blocks.append(table_of(found.rows, shown=0, caption="settings measured"))
+    table = table_of(found.rows, shown=0, caption="settings measured")
+    blocks = (settings, _tests(found), *_curves(found), *_answers(found), table)
     at = f" {found.best.name}," if found.best.name else ""
-    return Card(
-        f"Selection ({found.strategy}):{at} {said}", tuple(facts), tuple(blocks), _notes(found)
-    )
+    title = f"Selection ({found.strategy}):{at} {said}"
+    return Card(title, tuple(facts), blocks, _notes(found))
 
 
 def _gain(found: "Selection") -> str:

@@ -2,13 +2,16 @@
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from steer._check import one_of
-from steer.selection._field import Field, Index, Outcome, Space
+from steer.measure._grid import Row
+from steer.selection._field import Field, Grid, Outcome
 from steer.selection._race import Race
+
+Index = tuple[int, ...]  # which value of each domain
 
 
 class Strategy(Protocol):
@@ -31,14 +34,10 @@ class Exhaustive:
     """Every setting of every candidate, in order, as far as the budget goes."""
 
     def search(self, field: Field) -> None:
-        """Measure every setting.
-
-        Args:
-            field: The candidates; the budget is that of all.
-        """
+        """Measure every setting; see `Strategy.search`."""
         left = field.budget
-        for k, space in enumerate(field.spaces):
-            done = len(field.evaluate(space, left, candidate=k))
+        for k in range(len(field.candidates)):
+            done = len(field.evaluate(itertools.product(*field.grid), left, candidate=k))
             left = None if left is None else left - done
 
 
@@ -63,25 +62,24 @@ class CoarseToFine:
     budget: int = 256
 
     def search(self, field: Field) -> None:
-        """Measure settings until the best have no better neighbour, candidate by candidate.
-
-        Args:
-            field: The candidates; the budget is that of each.
-        """
-        for k in range(len(field.spaces)):
+        """Measure settings until the best have no better neighbour; see `Strategy.search`."""
+        for k in range(len(field.candidates)):
             self._search(field, k)
 
     def _search(self, field: Field, k: int) -> None:
-        left = self.budget if field.budget is None else field.budget
+        left, grid = self.budget if field.budget is None else field.budget, field.grid
         draw = random.Random(field.seed)
-        coarse, steps = self._coarse(field.spaces[k], left, draw)
-        left -= len(field.evaluate(coarse, left, candidate=k))
+        coarse, steps = self._coarse([len(axis) for axis in grid], left, draw)
+        left -= len(field.evaluate(_rows(grid, coarse), left, candidate=k))
         while left > 0 and field.tried[k]:
-            best = field.best(self.beam, candidate=k)
-            near = list(dict.fromkeys(i for centre in best for i in _neighbours(centre, steps)))
-            near = [i for i in near if i in field.spaces[k] and i not in field.tried[k]]
-            draw.shuffle(near)
-            done = len(field.evaluate(near, left, candidate=k))
+            best = [
+                tuple(axis.index(c) for axis, c in zip(grid, row, strict=True))
+                for row in field.best(self.beam, candidate=k)
+            ]
+            near = dict.fromkeys(i for centre in best for i in _neighbours(centre, steps))
+            rows = [row for row in _rows(grid, near) if row not in field.tried[k]]
+            draw.shuffle(rows)
+            done = len(field.evaluate(rows, left, candidate=k))
             left -= done
             if not done:
                 if max(steps) == 1:
@@ -89,19 +87,26 @@ class CoarseToFine:
                 steps = [max(1, step // 2) for step in steps]
 
     def _coarse(
-        self, space: Space, budget: int, draw: random.Random
+        self, shape: Sequence[int], budget: int, draw: random.Random
     ) -> tuple[list[Index], list[int]]:
         """Return the coarse grid and its steps; random settings where it would be too large."""
-        values = min(self.values, int((max(budget, 2) / 2) ** (1 / len(space.axes)) + 1e-9))
+        values = min(self.values, int((max(budget, 2) / 2) ** (1 / len(shape)) + 1e-9))
         if values < 2:
-            found = [tuple(draw.randrange(n) for n in space.shape) for _ in range(budget // 2 or 1)]
-            return found, [max(1, n // 4) for n in space.shape]
-        steps = [max(1, -(-n // values)) for n in space.shape]
+            found = [tuple(draw.randrange(n) for n in shape) for _ in range(budget // 2 or 1)]
+            return found, [max(1, n // 4) for n in shape]
+        steps = [max(1, -(-n // values)) for n in shape]
         axes = [
             range(draw.randint(0, (n - 1) % step), n, step)
-            for n, step in zip(space.shape, steps, strict=True)
+            for n, step in zip(shape, steps, strict=True)
         ]
         return list(itertools.product(*axes)), [max(1, step // 2) for step in steps]
+
+
+def _rows(grid: Grid, indices: Iterable[Index]) -> Iterator[Row]:
+    """Yield the coefficients at indices, of which some may lie outside of the grid."""
+    for index in indices:
+        if all(0 <= i < len(axis) for i, axis in zip(index, grid, strict=True)):
+            yield tuple(axis[i] for i, axis in zip(index, grid, strict=True))
 
 
 def _neighbours(centre: Index, steps: Sequence[int]) -> Iterator[Index]:

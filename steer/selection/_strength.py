@@ -9,10 +9,9 @@ from torch import Tensor
 
 from steer._check import number
 from steer.algebra import Composition, Scope
-from steer.engine import unsteered
 from steer.errors import CompositionError
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
-from steer.model import Model, exchange_batch
+from steer.model import Model, check_model, exchange_batch
 from steer.selection._calibration import calibrate
 
 _PROMPTS, _TOKENS = 4, 16  # of the text on which norms are measured
@@ -25,7 +24,7 @@ def stream_norm(model: Model, layer: int, scope: Scope, text: NeutralText | None
     The first token and special tokens are left out: models use them as attention sinks, and their
     norms can be a hundred times those of the others.
     """
-    unsteered(model.engine, "stream_norm")
+    check_model(model, "stream_norm")
     if text is not None:
         return _norms(model, [layer], scope, text)[0]
     known = _known.setdefault(model, {})

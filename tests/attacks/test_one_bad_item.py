@@ -307,7 +307,6 @@ def test_results_with_half_a_character_are_shown_and_exported(tmp_path: Path) ->
     for table in (judged, swept):
         table.to_pandas().to_csv(tmp_path / "table.csv")
         assert "\\ud83d" in (tmp_path / "table.csv").read_text()
-    assert swept.to_dataset()[0]["on"] == HALF.replace("\ud83d", "\\ud83d")
     Report.of(judged, swept, title=HALF).save(tmp_path / "report.html")
     assert "\ufffd" in (tmp_path / "report.html").read_text()
 

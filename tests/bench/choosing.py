@@ -26,7 +26,7 @@ from steer.demo.language import pairs as toy_pairs
 from steer.demo.real import behaviours
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
 from steer.measure._side_effects import SideEffect
-from steer.selection import Field, Limits, Outcome, Race, Space, worst_accuracy
+from steer.selection import Field, Limits, Outcome, Race, worst_accuracy
 from steer.selection._candidates import Candidate, candidates_of
 from steer.selection._evaluator import Evaluator, Scores, Try
 from tests.bench.lines import Estimate, Limit, Line, exact
@@ -274,9 +274,8 @@ def _raced(
     fisher: NeutralText,
 ) -> Outcome:
     """Return what a race chooses on the validation pairs; one seed, so that KL is measured once."""
-    spaces = [Space((table.domain,), (STRENGTHS,))] * len(candidates)
     reads = _OnPart(table, validation)
-    return Race().search(Field(candidates, spaces, reads, Limits(kl=kl), fisher=fisher))
+    return Race().search(Field(candidates, (STRENGTHS,), reads, Limits(kl=kl), fisher=fisher))
 
 
 def _exhaustive(grid: Sequence[Try], reads: _OnPart, kl: float) -> Try:

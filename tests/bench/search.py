@@ -7,6 +7,7 @@ of pairs; each seed draws three quarters of the pool and searches on these. As t
 settings of the grid only, it is given their scores from the table.
 """
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,17 +24,18 @@ from steer.demo.language import pairs
 from steer.extract import domain_gate
 from steer.measure import Scorer, random_like
 from steer.measure._reduce import reduced
-from steer.selection import CoarseToFine, Field, Limits, SettingResult, Space
+from steer.selection import CoarseToFine, Field, Limits, SettingResult
 from steer.selection._candidates import Candidate
 from tests.bench.lines import Limit, Line, estimate, exact
 from tests.bench.registry import Options, bench
 from tests.selection.candidates import COEFFICIENTS, evidence_of, sides
 
 VALUES = tuple(k / 10 for k in range(-10, 11))
-SPACE = Space(tuple(DOMAINS), (VALUES,) * len(DOMAINS))
+GRID = (VALUES,) * len(DOMAINS)
+SETTINGS = list(itertools.product(*GRID))
 SEEDS = 10
 _POOL, _DRAWN = 16, 12  # pairs of a domain: all, and those of one seed
-_BUDGET = len(SPACE) * 3 // 100
+_BUDGET = len(SETTINGS) * 3 // 100
 _BATCHES = (96, 48, 32, 16)
 _TOGETHER = 512
 _RANDOM = 200
@@ -63,7 +65,7 @@ def _grid(
 ) -> tuple[Float[Tensor, "setting domain pair"], float]:
     """Return the margins of every setting, and the CPU time that they took."""
     start = time.process_time()
-    settings = torch.tensor([SPACE.coefficients(index) for index in SPACE][::every])
+    settings = torch.tensor(SETTINGS[::every])
     scorer = Scorer(lm, knobs, *sides(texts), foreseen=settings)
     scores = torch.cat(
         [reduced(scorer(part).logprobs, "mean") for part in settings.split(_TOGETHER)]
@@ -93,15 +95,15 @@ def _apart(
 
 
 def _cost(name: str, seconds: float, apart: Sequence[float]) -> Line:
-    ratios = [one * len(SPACE) / seconds for one in apart]
+    ratios = [one * len(SETTINGS) / seconds for one in apart]
     return Line(
         f"search.grid{'.' + name if name else ''}",
-        f"one evaluation per setting / the grid of {len(SPACE)}, {name or 'no gate'}, CPU time",
+        f"one evaluation per setting / the grid of {len(SETTINGS)}, {name or 'no gate'}, CPU time",
         estimate(ratios),
         len(ratios),
         Limit(5.0, "at least"),
         note=f"grid {seconds:.0f} s; the other from {len(apart)} settings at the fastest batch of "
-        f"{_BATCHES}, median {sorted(apart)[len(apart) // 2]:.3f} s each, times {len(SPACE)}",
+        f"{_BATCHES}, median {sorted(apart)[len(apart) // 2]:.3f} s each, times {len(SETTINGS)}",
     )
 
 
@@ -127,11 +129,11 @@ def _found(name: str, margins: Float[Tensor, "setting domain pair"]) -> Iterator
         yield Line(
             f"search.evaluations{where}.{goal}",
             "settings that the search evaluates, of those of the grid, the most of 10 seeds",
-            exact(100 * most / len(SPACE)),
+            exact(100 * most / len(SETTINGS)),
             SEEDS,
             Limit(3.0) if kept else None,
             unit="%",
-            note=f"{most} of {len(SPACE)}",
+            note=f"{most} of {len(SETTINGS)}",
         )
 
 
@@ -143,10 +145,10 @@ def _search(margins: Float[Tensor, "setting domain pair"], seed: int) -> tuple[f
         drawn = torch.randperm(own.shape[1], generator=draw)[:_DRAWN]
         rights.append((own[:, drawn] > 0).double().mean(dim=1))
     table = torch.stack(rights, dim=1)
-    place = {SPACE.coefficients(index): k for k, index in enumerate(SPACE)}
+    place = {row: k for k, row in enumerate(SETTINGS)}
     measure = partial(_looked_up, table, place)
     nothing = Candidate("", steer.compose(a=steer.Vector.of({0: torch.ones(1)})))
-    field = Field([nothing], [SPACE], measure, Limits(), seed=seed, budget=_BUDGET)
+    field = Field([nothing], GRID, measure, Limits(), seed=seed, budget=_BUDGET)
     CoarseToFine().search(field)
     found = field.chosen().best.objective
     return float(table.min(dim=1).values.max()), found, len(field.results)

@@ -166,18 +166,17 @@ def numbers(lm, part, bound=0.0):
     return {"margin": bound}
 
 
-@pytest.mark.parametrize(
-    "measure",
-    [partial(numbers, bound=1.0), lambda lm, part: numbers(lm, part, 1.0)],
-    ids=["partial", "lambda"],
-)
-def test_what_has_no_name_of_its_own_is_not_saved(tmp_path, measure) -> None:
-    path = tmp_path / "sweep.db"
-    with pytest.raises(SelectionError, match="give it a name"):
-        run(path, measure=measure)
-    assert not path.exists()
-    assert run(None, measure=measure, grid=[0.0]).rows[0]["margin"] == 1.0
-    assert run(path, measure=numbers).rows[0]["margin"] == 0.0
+@pytest.mark.parametrize("kind", ["partial", "lambda"])
+def test_what_has_no_name_of_its_own_is_told_by_its_content(tmp_path, kind) -> None:
+    def measure(bound):
+        whole = partial(numbers, bound=bound)
+        return whole if kind == "partial" else lambda lm, part: whole(lm, part)
+
+    path, grid = tmp_path / "sweep.db", [0.0]
+    assert run(path, measure=measure(1.0), grid=grid).rows[0]["margin"] == 1.0
+    assert run(path, measure=measure(1.0), grid=grid).way == "resumed"
+    with pytest.raises(SelectionError, match="belongs to another sweep"):
+        run(path, measure=measure(2.0), grid=grid)
 
 
 def test_another_model_is_another_sweep(tmp_path) -> None:

@@ -150,9 +150,6 @@ def test_it_prints_and_turns_into_tables() -> None:
     assert "Sweep of 15 settings: preference (mean log-probability), branched" in text
     assert "10 more rows" in text
     assert "coefficient.vector" in found._repr_html_()
-    table = found.to_dataset()
-    assert table.num_rows == 30
-    assert table["margin"][3] == found.rows[3]["margin"]
     frame = pytest.importorskip("pandas") and found.to_pandas()
     assert list(frame["accuracy"]) == [row["accuracy"] for row in found.rows]
 

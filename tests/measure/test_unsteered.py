@@ -11,7 +11,7 @@ from steer.alignment import preference_tune
 from steer.errors import SteeringError
 from steer.extract import routing_accuracy
 from steer.measure import sweep
-from steer.report import answered, report
+from steer.report import report
 from steer.selection import calibrate, compare_at_kl
 from tests.letters import letter_pairs
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -47,7 +47,6 @@ CALLS: dict[str, Callable[[], object]] = {
     "steerability": lambda: measure.steerability(LM, VECTOR, PAIRS),
     "off_target": lambda: measure.off_target(LM, VECTOR, PAIRS),
     "report": lambda: report(LM, VECTOR, HALVES, neutral=TEXT, progress=False),
-    "answered": lambda: answered(LM, VECTOR, ["how are you"], {"half": 0.5}, max_new_tokens=2),
     "preference_tune": lambda: preference_tune(LM, PAIRS, steps=1, progress=False),
     "record": lambda: steer.record(LM, PAIRS, progress=False),
     "domain_gate": lambda: steer.domain_gate(LM, PROMPTS, layer=1),

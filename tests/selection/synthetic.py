@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 import steer
-from steer.selection import Field, Limits, SettingResult, Space
+from steer.selection import Field, Limits, SettingResult
 from steer.selection._candidates import Candidate
 
 VALUES = tuple(k / 10 for k in range(-10, 11))
@@ -48,5 +48,5 @@ def field(
     budget: int | None = None,
     domains: int = 2,
 ) -> Field:
-    space = Space(tuple("abcdefghij"[:domains]), (VALUES,) * domains)
-    return Field([CANDIDATE], [space], measure, limits or Limits(), seed=seed, budget=budget)
+    grid = (VALUES,) * domains
+    return Field([CANDIDATE], grid, measure, limits or Limits(), seed=seed, budget=budget)

@@ -18,7 +18,7 @@ from steer.measure import kl_divergence
 from steer.measure._scores import DataScorer
 from steer.selection import Race, SettingResult, worst_accuracy
 from steer.selection._candidates import candidates_of
-from steer.selection._race import _best
+from steer.selection._race import _best, _Final
 from steer.selection._screen import rank_correlation, unscreened
 from tests.letters import letter_pairs, noise_and_planted, planted, towards
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -156,10 +156,10 @@ def test_a_budget_too_small_for_a_race_is_refused(
         steer.select(lm, vectors, letter_pairs(60), budget=5, neutral=NEUTRAL, progress=False)
 
 
-def final(name: str, objective: float, margin: float, preferred: int) -> tuple[Any, ...]:
+def final(name: str, objective: float, margin: float, preferred: int) -> _Final:
     numbers = {"accuracy": objective, "margin": margin, "n": 20, "likelihood": -1.0}
     result = SettingResult((0.5,), objective, {"a": numbers}, objective, candidate=name, layer=3)
-    return 0, result, (True,) * preferred + (False,) * (20 - preferred)
+    return _Final(0, result, (True,) * preferred + (False,) * (20 - preferred))
 
 
 def test_a_choice_that_has_not_the_highest_objective_says_why(
@@ -172,16 +172,15 @@ def test_a_choice_that_has_not_the_highest_objective_says_why(
     measures = SimpleNamespace(objective=worst_accuracy, moved=("a",))
     field: Any = SimpleNamespace(evaluator=measures, judge=None, limits=steer.Limits())
     first, second = final("first", 1.0, 1.5, 20), final("second", 0.95, 2.5, 19)
-    _, best, why = _best([first, second], field)
-    assert best is second[1]
-    chosen = replace(found, best=best, trials=(first[1], second[1]), preferred=why)
+    best, why = _best([first, second], field)
+    assert best is second
+    chosen = replace(found, best=best.result, trials=(first.result, second.result), preferred=why)
     said = " ".join(repr(replace(chosen, limits=steer.Limits())).split())
     assert "first layer 3 at 0.5 has the higher objective 1, but their accuracies cannot" in said
     assert "the margin decides: 2.5 against 1.5." in said
     assert "Second is" not in said
     assert "Best of" not in said
-    _, best, why = _best([first, final("second", 0.5, 2.5, 10)], field)
-    assert (best, why) == (first[1], "")
+    assert _best([first, final("second", 0.5, 2.5, 10)], field) == (first, "")
 
 
 def test_what_cannot_be_raced_is_refused_by_name(

@@ -58,7 +58,7 @@ def test_many_domains_begin_at_random() -> None:
 
 def test_no_more_settings_are_looked_at_than_are_tried() -> None:
     def endless():
-        yield from [(0, 0), (0, 0), (30, 0), (0, 1), (1, 1)]
+        yield from [(0, 0), (0, 0), (0, 1), (1, 1)]
         raise AssertionError("asked for more")
 
     asked = field(Counted())
@@ -68,11 +68,11 @@ def test_no_more_settings_are_looked_at_than_are_tried() -> None:
 def test_a_strategy_of_ones_own_needs_one_method() -> None:
     class Corners:
         def search(self, field) -> None:
-            field.evaluate([(0, 0), (20, 20), (0, 0), (21, 0)])
+            field.evaluate([(-1.0, -1.0), (1.0, 1.0), (-1.0, -1.0)])
 
     asked = field(Counted())
     strategy_of(Corners()).search(asked)
-    assert list(asked.tried[0]) == [(0, 0), (20, 20)]
+    assert list(asked.tried[0]) == [(-1.0, -1.0), (1.0, 1.0)]
     with pytest.raises(ArgumentError, match="strategy is not one of"):
         strategy_of("guess")
 
@@ -87,7 +87,7 @@ def test_the_front_is_the_maximal_set(points) -> None:
     every = [
         SettingResult((float(k),), o / 4, {}, 0.0, kl=float(kl)) for k, (o, kl) in enumerate(points)
     ]
-    found = front(every)
+    found = [every[k] for k in front([(t.kl, t.objective) for t in every])]
 
     def beats(a: SettingResult, b: SettingResult) -> bool:
         ahead = a.objective >= b.objective and a.kl <= b.kl
