@@ -21,6 +21,7 @@ from steer.algebra import (
     parse_scope,
 )
 from steer.engine import Batch, unsteered
+from steer.engine._branches.scores import token_logprobs
 from steer.engine._gradients import text_gradients
 from steer.errors import RecordingError
 from steer.model import Model, check_model, exchange_batch
@@ -80,7 +81,7 @@ def preference_gradient(
     batch = exchange_batch(model.chat, prompts + prompts, answers)
     gradients = torch.zeros(len(batch.ids), len(at), model.d_model, dtype=torch.float64)
     norms = torch.zeros(len(batch.ids), len(at), dtype=torch.float64)
-    score = partial(_score, batch, reduce == "mean")
+    score = partial(response_score, batch, reduce == "mean")
     with progress_bar(progress=progress, total=len(batch.ids), desc="gradient", unit="text") as bar:
         for (one,) in text_gradients(model.architecture, batch, at, where, [score]):
             for k in range(len(at)):
@@ -90,10 +91,11 @@ def preference_gradient(
     return _vector(model, pairs, at, gradients, norms, {"scope": str(where), "reduce": reduce})
 
 
-def _score(batch: Batch, mean: bool, row: int, logits: Float[Tensor, "pos vocab"]) -> Tensor:
+def response_score(
+    batch: Batch, mean: bool, row: int, logits: Float[Tensor, "pos vocab"]
+) -> Tensor:
     """Return the log-probability of a response, per token or summed."""
-    tokens = torch.tensor(batch.ids[row][batch.prompt_lengths[row] :], device=logits.device)
-    own = torch.log_softmax(logits.float(), dim=-1).gather(1, tokens[:, None])
+    own = token_logprobs(logits, batch.ids[row][batch.prompt_lengths[row] :])
     return own.mean() if mean else own.sum()
 
 

@@ -141,7 +141,7 @@ class Field:
         Raises:
             SelectionError: None was, none has finite numbers, or none keeps the limits.
         """
-        finite = [found for found in self.results if found[1].finite]
+        finite = [found for found in self.results if found[1].finite and found[1].complete]
         if not finite:
             raise SelectionError(
                 "no setting has finite numbers" if self.results else "no setting was measured",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from steer._progress import progress_bar
@@ -22,7 +24,7 @@ from steer.selection._answers import ASKED, TOKENS
 from steer.selection._calibration import spend
 from steer.selection._candidates import Candidate
 from steer.selection._confirm import REFERENCES
-from steer.selection._evaluator import Scores
+from steer.selection._evaluator import Try
 from steer.selection._field import Field, Outcome, Screened
 from steer.selection._screen import Prediction, rank_correlation, screen, unscreened
 from steer.selection._setting import SettingResult, worst_accuracy
@@ -30,6 +32,7 @@ from steer.selection._significance import sign_test
 from steer.selection._strength import displacement
 
 _FIRST = 8  # pairs of the screen and of the first heat, at least
+_MOST = 0.75  # of the pairs: a heat that would see more sees all
 _FARTHEST = 4.0  # displacement that is tried, relative to the stream's median norm
 _LARGEST = 1e4  # coefficient that is tried, where nothing is added to the stream
 _ALIKE = 0.05  # p above which two accuracies cannot be told apart
@@ -114,15 +117,19 @@ class Race:
                 agreement = rank_correlation([p for p, _ in known], [gain for _, gain in known])
                 screened = replace(screened, correlation=agreement)
             entries = sorted(entries, key=lambda e: -gains[e])
-        final, why = _best(race._finals(entries[: race.finalists], field), field)
+        finals = race._finals(entries[: race.finalists], field)
+        top = field.chosen().best
+        first = next(final for final in finals if final.result is top)
+        final, why = _best(finals, first, field)
         return Outcome(final.candidate, final.result, screened, why)
 
-    def _heats(self, entries: int, field: Field) -> list[tuple[int, dict[str, int]]]:
-        """Return for each heat the number of entries and of pairs of each domain."""
-        found = [(entries, _heat(field, _FIRST))]
-        while entries > self.finalists and found[-1][1] != _whole(field):
-            entries = max(self.finalists, -(-entries // 2))
-            found.append((entries, _heat(field, 2 * sum(found[-1][1].values()))))
+    def _heats(self, entries: int, field: Field) -> list[tuple[int, int]]:
+        """Return the number of entries and of pairs of each heat; the last may be all pairs."""
+        n, size = len(_pairs(field)), _FIRST
+        found = [(entries, size if size <= _MOST * n else n)]
+        while entries > self.finalists and found[-1][1] != n:
+            entries, size = max(self.finalists, -(-entries // 2)), 2 * size
+            found.append((entries, size if size <= _MOST * n else n))
         return found
 
     def _within(self, field: Field) -> tuple["Race", int]:
@@ -159,15 +166,12 @@ class Race:
         start = perf_counter()
         model.logits(text.prompts[:_TIMED], text.responses[:_TIMED])
         each = (perf_counter() - start) / len(text.prompts[:_TIMED])
-        count, texts, answers = (
-            len(field.candidates),
-            len(text.prompts),
-            sum(_whole(field).values()),
-        )
+        count, texts = len(field.candidates), len(text.prompts)
+        answers = 2 * len(_pairs(field))
         raced, finals = min(count, self.keep), self.finalists * len(self.levels)
-        work = 4.0 * answers + 5 * texts  # the screen, in forwards of one text
+        work = 2.0 * answers + 5 * texts  # the screen, in forwards of one text
         work += (raced * _CALIBRATIONS + finals) * texts / 2  # half of the blocks lie below
-        work += (raced + finals + REFERENCES) * answers / 1.5  # and pairs share their prompts
+        work += (raced + finals + REFERENCES) * answers / 3  # and pairs share their prompts
         work += _WRITTEN * (2 * ASKED + (field.judge is not None) * finals * _JUDGED)
         kept = f", {raced} of which enter the race" if raced < count else ""
         seconds = each * work
@@ -205,10 +209,8 @@ class Race:
     ) -> dict[int, Prediction | None]:
         """Return the candidates of greatest predicted gain, spread over positions and layers."""
         ordered = sorted(found, key=lambda k: -found[k].gain(_budget(field)))
-        if len(ordered) <= self.keep:
-            return {k: found[k] for k in ordered}
-        names = {field.candidates[k].name for k in ordered}
-        of_name = max(3, -(-self.keep // len(names)), self.keep // 3)
+        names = len({field.candidates[k].name for k in ordered}) or 1
+        of_name = max(3, -(-self.keep // names), self.keep // 3)
         used: Counter[object] = Counter()
         taken: list[int] = []
         for k in ordered:
@@ -225,12 +227,10 @@ class Race:
         """Measure the finalists at several strengths on all pairs."""
         steps = [(e.candidate, (level * e.coefficient,)) for e in entries for level in self.levels]
         tries = [(field.candidates[k], row) for k, row in steps]
-        finals = []
-        whole = field.evaluator(tries), field.evaluator.scores(tries, _whole(field))
-        for (k, _), result, own in zip(steps, *whole, strict=True):
+        results, finals = field.evaluator(tries), []
+        for (k, _), result, own in zip(steps, results, _scores(tries, field), strict=True):
             field.add(k, [result])
-            hits = torch.cat([(part[:, 0] > part[:, 1]).flatten() for part in own.values()])
-            finals.append(_Final(k, result, tuple(hits.tolist())))
+            finals.append(_Final(k, result, tuple((own[:, 0] > own[:, 1]).flatten().tolist())))
         return finals
 
 
@@ -255,24 +255,18 @@ def _budget(field: Field) -> float:
     return field.limits.kl or 0.0
 
 
-def _whole(field: Field) -> dict[str, int]:
-    """Return the number of pairs of each domain that is asked to move."""
-    return {name: len(field.evaluator.pairs[name]) for name in field.evaluator.moved}
+def _pairs(field: Field) -> Pairs:
+    """Return the pairs of the one domain that alternatives are to move."""
+    (domain,) = field.evaluator.moved
+    pairs: Pairs = field.evaluator.pairs[domain]
+    return pairs
 
 
 def _screened(field: Field) -> Pairs:
     """Return the pairs that the screen sees: the last of them, which no early heat sees."""
-    whole, pairs = _whole(field), field.evaluator.pairs
-    share = min(1.0, max(0.5, _FIRST / max(sum(whole.values()), 1)))
-    seen = (pairs[name][n - math.ceil(share * n) :] for name, n in whole.items())
-    return Pairs.of(p for part in seen for p in part.with_domain(None))
-
-
-def _heat(field: Field, size: int) -> dict[str, int]:
-    """Return numbers of pairs by domain, `size` in all; all pairs if `size` is near that."""
-    own = _whole(field)
-    share = size / max(sum(own.values()), 1)
-    return own if share > 0.75 else {name: math.ceil(share * n) for name, n in own.items()}
+    pairs = _pairs(field)
+    n = len(pairs)
+    return pairs[n - min(n, max(math.ceil(n / 2), _FIRST)) :].with_domain(None)
 
 
 def _calibrated(
@@ -318,40 +312,36 @@ def _largest(model: Model, candidate: Candidate, sign: float) -> float:
     return 0.0
 
 
-def _gains(entries: Sequence[_Entry], field: Field, heat: Mapping[str, int]) -> dict[_Entry, float]:
+def _scores(
+    tries: Sequence[Try], field: Field, pairs: int | None = None
+) -> list[Float[Tensor, "end side pair"]]:
+    """Return the scores of settings on the first pairs; on all by default."""
+    (domain,) = field.evaluator.moved
+    sizes = {domain: len(_pairs(field)) if pairs is None else pairs}
+    return [found[domain] for found in field.evaluator.scores(tries, sizes)]
+
+
+def _gains(entries: Sequence[_Entry], field: Field, pairs: int) -> dict[_Entry, float]:
     """Return the mean change of margin of each entry on the first pairs, in nats."""
-    evaluator = field.evaluator
-    tries = [(field.candidates[e.candidate], (e.coefficient,)) for e in entries]
-    before, *scores = evaluator.scores([(tries[0][0], (0.0,)), *tries], heat)
+    tries: list[Try] = [(field.candidates[e.candidate], (e.coefficient,)) for e in entries]
+    before, *scores = _scores([(tries[0][0], (0.0,)), *tries], field, pairs)
     gains: dict[_Entry, float] = {}
     for entry, one, found in zip(entries, tries, scores, strict=True):
-        field.add(entry.candidate, [evaluator.partly(one, found)])
-        gain = _mean_margin(found) - _mean_margin(before)
+        field.add(entry.candidate, [field.evaluator.partly(one, {field.evaluator.moved[0]: found})])
+        gain = float((found[:, 0] - found[:, 1]).mean() - (before[:, 0] - before[:, 1]).mean())
         gains[entry] = -math.inf if math.isnan(gain) else gain
     return gains
 
 
-def _mean_margin(scores: Scores) -> float:
-    margins = torch.cat([part[:, 0] - part[:, 1] for part in scores.values()], dim=-1)
-    return float(margins.double().mean())
-
-
-def _best(finals: Sequence[_Final], field: Field) -> tuple[_Final, str]:
-    """Return the final setting to choose, and why if it has not the highest objective."""
-    kept = [f for f in finals if f.result.finite and field.limits.violation(f.result) == 0]
-    if not kept:
-        raise SelectionError(
-            "no setting of the finalists keeps the limits",
-            found=f"{len(finals)} settings measured",
-            expected=f"one within {field.limits}",
-            do="allow more, or leave out limits other than KL",
-        )
-    top = max(kept, key=lambda final: final.result.rank(0.0))
+def _best(finals: Sequence[_Final], top: _Final, field: Field) -> tuple[_Final, str]:
+    """Return the final setting to choose, and why if it is not the one that ranks first."""
     if field.evaluator.objective is not worst_accuracy:
         return top, ""
+    kept = [f for f in finals if f.result.finite and field.limits.violation(f.result) == 0]
     alike = [final for final in kept if not _told_apart(top.hits, final.hits)]
     judged = _judged(alike, field)
-    margins = [_margin(final.result, field) for final in alike]
+    (domain,) = field.evaluator.moved
+    margins = [final.result.measured[domain]["margin"] for final in alike]
     k = max(range(len(alike)), key=lambda k: (judged[k], margins[k]))
     final, first = alike[k], alike.index(top)
     if final is top:
@@ -372,11 +362,6 @@ def _told_apart(one: Sequence[bool], other: Sequence[bool]) -> bool:
     return sign_test(changes.count(1), changes.count(-1)) < _ALIKE
 
 
-def _margin(result: SettingResult, field: Field) -> float:
-    found = [result.measured[name] for name in field.evaluator.moved]
-    return sum(n["margin"] * n["n"] for n in found) / sum(n["n"] for n in found)
-
-
 def _judged(finals: Sequence[_Final], field: Field) -> list[float]:
     """Return the judged value of each final setting's answers; 0 where there is nothing to judge.
 
@@ -386,8 +371,7 @@ def _judged(finals: Sequence[_Final], field: Field) -> list[float]:
     if field.judge is None or n < 2:
         return [0.0] * n
     (judge, wanted), evaluator = field.judge, field.evaluator
-    asked = dict.fromkeys(pair.prompt for name in evaluator.moved for pair in evaluator.pairs[name])
-    prompts = [*asked][:_JUDGED]
+    prompts = [*dict.fromkeys(pair.prompt for pair in _pairs(field))][:_JUDGED]
     knobs = [
         (field.candidates[f.candidate].composition, tuple(sign * c for c in f.result.coefficients))
         for sign in evaluator.signs

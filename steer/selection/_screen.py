@@ -8,6 +8,7 @@ the Fisher form E[(Σ_t ⟨∂log p(y)/∂h_{l,t}, v⟩)²] of tokens y that the
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -17,8 +18,10 @@ from steer._progress import progress_bar
 from steer.algebra import Composition, Residual, Weight, as_composition
 from steer.algebra._site import EMBED
 from steer.engine import Batch, HooksEngine
+from steer.engine._branches.scores import token_logprobs
 from steer.engine._gradients import Score, TextGradient, text_gradients
 from steer.errors import CapabilityError
+from steer.extract._preference_gradient import response_score
 from steer.measure import NeutralText
 from steer.measure._likelihood import gate_weights
 from steer.measure._reduce import Reduce
@@ -87,11 +90,7 @@ def screen(
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     batch = exchange_batch(model.chat, prompts + prompts, answers)
-
-    def score(row: int, logits: Tensor) -> Tensor:
-        own = _logprobs(logits, torch.tensor(batch.ids[row][batch.prompt_lengths[row] :]))
-        return own.mean() if reduce == "mean" else own.sum()
-
+    score = partial(response_score, batch, reduce == "mean")
     slopes = _slopes(model, candidates, batch, [score], progress, "pairs")[:, 0]
     margins = slopes[:, : len(pairs)] - slopes[:, len(pairs) :]
     neutral = exchange_batch(model.chat, text.prompts, text.responses)
@@ -112,7 +111,7 @@ def _drawn(generator: torch.Generator) -> Score:
         p = logits.detach().float().softmax(dim=-1).cpu()
         tokens = torch.multinomial(p, 1, generator=generator)[:, 0]
         signs = torch.randint(0, 2, (len(p),), generator=generator) * 2 - 1
-        return (_logprobs(logits, tokens) * signs.to(logits.device)).sum()
+        return (token_logprobs(logits, tokens.tolist()) * signs).sum()
 
     return drawn
 
@@ -196,11 +195,6 @@ def _ablated(g: Tensor, h: Tensor, v: Tensor) -> Tensor:
 
 
 _RULES = {"add": _added, "ablate": _ablated}
-
-
-def _logprobs(logits: Float[Tensor, "pos vocab"], tokens: Tensor) -> Float[Tensor, " pos"]:
-    table: Tensor = torch.log_softmax(logits.float(), dim=-1)
-    return table.gather(1, tokens[:, None].to(logits.device)).squeeze(1)
 
 
 def rank_correlation(predicted: Sequence[float], measured: Sequence[float]) -> float:

@@ -37,7 +37,13 @@ def selection_card(found: "Selection") -> Card:
     if found.screened is not None:
         facts.append(("screen", str(found.screened)))
     table = table_of(found.rows, shown=0, caption="settings measured")
-    blocks = (settings, _tests(found), *_curves(found), *_answers(found), table)
+    blocks: tuple[Table | Curves, ...] = (
+        settings,
+        _tests(found),
+        *_curves(found),
+        *_answers(found),
+        table,
+    )
     at = f" {found.best.name}," if found.best.name else ""
     title = f"Selection ({found.strategy}):{at} {said}"
     return Card(title, tuple(facts), blocks, _notes(found))

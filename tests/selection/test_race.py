@@ -172,7 +172,7 @@ def test_a_choice_that_has_not_the_highest_objective_says_why(
     measures = SimpleNamespace(objective=worst_accuracy, moved=("a",))
     field: Any = SimpleNamespace(evaluator=measures, judge=None, limits=steer.Limits())
     first, second = final("first", 1.0, 1.5, 20), final("second", 0.95, 2.5, 19)
-    best, why = _best([first, second], field)
+    best, why = _best([first, second], first, field)
     assert best is second
     chosen = replace(found, best=best.result, trials=(first.result, second.result), preferred=why)
     said = " ".join(repr(replace(chosen, limits=steer.Limits())).split())
@@ -180,7 +180,8 @@ def test_a_choice_that_has_not_the_highest_objective_says_why(
     assert "the margin decides: 2.5 against 1.5." in said
     assert "Second is" not in said
     assert "Best of" not in said
-    assert _best([first, final("second", 0.5, 2.5, 10)], field) == (first, "")
+    other = final("second", 0.5, 2.5, 10)
+    assert _best([first, other], first, field) == (first, "")
 
 
 def test_what_cannot_be_raced_is_refused_by_name(
