@@ -191,14 +191,13 @@ def conditions(
     progress: bool = False,
 ) -> dict[str, dict[str, Preference]]:
     """Return the preference on each domain: steered, unsteered, prompted, and by other vectors."""
-    knobs = {_STEERED: setting, "unsteered": setting(0.0), **others}
-    rows = [at(one) for one in knobs.values()]
-    steered, base, *rest = preferences(model, rows, parts, reduce, progress=progress)
+    knobs = [at(setting), at(setting, 0.0), *map(at, others.values())]
+    steered, base, *rest = preferences(model, knobs, parts, reduce, progress=progress)
     asked = {
         name: Pairs.of(replace(p, prompt=with_prefix(prefix, p.prompt)) for p in parts[name])
         for name, prefix in prefixes.items()
     }
-    (prompted,) = preferences(model, [at(setting(0.0))], asked, reduce) if asked else ({},)
+    (prompted,) = preferences(model, [at(setting, 0.0)], asked, reduce) if asked else ({},)
     found = {_STEERED: steered, "unsteered": base, "prompted": prompted}
     return found | dict(zip(others, rest, strict=True))
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, get_args
 
 from steer.errors import SelectionError
@@ -15,7 +16,7 @@ from steer.show._card import number
 from steer.show._rows import table_of
 
 _SHOWN = 20  # rows shown
-_CHARTS = 3  # charts shown
+_CHARTS, _READ = 3, 4000  # charts shown, and rows that they are drawn of
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -127,15 +128,13 @@ class Sweep(Result):
         if lost:
             why = ": the model overflows there" if likelihood else ""
             facts.append(("not finite", f"{lost} settings{why}"))
-        table = table_of(rows, shown=_SHOWN, none="own")
-        return Card(said, tuple(facts), (*self.charts[:_CHARTS], table))
+        charts = islice(charts_of(rows[:_READ], self.domains), _CHARTS)
+        return Card(said, tuple(facts), (*charts, table_of(rows, shown=_SHOWN, none="own")))
 
 
 def _said(best: Mapping[str, Any]) -> str:
-    """Return a setting and its numbers as text."""
-    reached = {k: v for k, v in best.items() if not isinstance(v, Mapping) and v is not None}
-    said = [f"{name.removeprefix('coefficient.')} {number(x)}" for name, x in reached.items()]
-    for name, found in best.items():
-        if isinstance(found, Mapping):
-            said.append(f"{name} " + ", ".join(f"{on} {number(x)}" for on, x in found.items()))
-    return ", ".join(said)
+    """Return a setting and its accuracies as text."""
+    where = {k.removeprefix("coefficient."): v for k, v in best.items() if k != "accuracy"}
+    said = [f"{name} {number(value)}" for name, value in where.items() if value is not None]
+    reached = (f"{on} {number(value)}" for on, value in best["accuracy"].items())
+    return ", ".join([*said, f"accuracy {', '.join(reached)}"])

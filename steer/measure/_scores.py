@@ -28,9 +28,9 @@ Knob = tuple[Composition, Row]  # a composition and its coefficients
 Scores = dict[str, Float[Tensor, "setting kind item"]]  # by domain, in nats
 
 
-def at(composition: Composition) -> Knob:
-    """Return a composition at its own coefficients."""
-    return composition, tuple(composition.coefficients[0].tolist())
+def at(composition: Composition, times: float = 1.0) -> Knob:
+    """Return a composition at a multiple of its own coefficients."""
+    return composition, tuple((composition.coefficients[0] * times).tolist())
 
 
 def joined(

@@ -3,7 +3,7 @@
 `report(model, what, data)` measures everything; `Report.of(choice, sweep, …)` shows what is there.
 """
 
-from steer.report._costs import Cost, Costs, costs_of
+from steer.report._costs import Cost, Costs
 from steer.report._examples import Examples
 from steer.report._measure import report
 from steer.report._page import Report
@@ -17,7 +17,6 @@ __all__ = [
     "Report",
     "Section",
     "Setup",
-    "costs_of",
     "report",
     "vector_fingerprint",
 ]

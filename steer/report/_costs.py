@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from steer.selection import Selection
 from steer.selection._setting import front
-from steer.show import Chart, Curves, Row, Series
+from steer.selection._show import cost_chart
+from steer.show import Chart, Row
 from steer.view import View
 
 _OBJECTIVE = "preference accuracy"
@@ -65,43 +65,5 @@ class Costs(View):
     @property
     def panels(self) -> Mapping[str, Chart]:
         """Objective against KL, with the front, the budget and the chosen setting."""
-        tried, best = (_points(costs) for costs in (self.settings, self.front))
-        series = {
-            "tried": Series(tried, joined=False, hue=5),
-            "Pareto front": Series(best, hue=2),
-        }
-        if self.chosen is not None:
-            series["chosen"] = Series(_points((self.settings[self.chosen],)), hollow=True, hue=1)
-        limit = "" if self.budget is None else f"budget {self.budget:g}"
-        along = "KL(steered‖unsteered) on neutral text, nats per token"
-        return {
-            "costs": Curves(
-                self.objective, along, series, marked=self.budget, marked_name=limit, root=True
-            )
-        }
-
-
-def costs_of(selection: Selection) -> Costs:
-    """Return the settings that a selection measured.
-
-    Args:
-        selection: What `steer.select` returned.
-    """
-    domains = selection.composition.domains
-    tried = [
-        Cost(
-            f"{t.name} " * bool(t.name)
-            + ", ".join(f"{d}={c:.4g}" for d, c in zip(domains, t.coefficients, strict=True)),
-            math.nan if t.kl is None else t.kl,
-            t.objective,
-        )
-        for t in selection.trials
-    ]
-    at = selection.trials.index(selection.best)
-    return Costs(tuple(tried), at, selection.limits.kl, "objective")
-
-
-def _points(costs: tuple[Cost, ...]) -> tuple[tuple[float, float], ...]:
-    """Return KL and objective of settings where both are finite."""
-    found = ((cost.kl, cost.objective) for cost in costs)
-    return tuple(point for point in found if all(map(math.isfinite, point)))
+        points = [(cost.kl, cost.objective) for cost in self.settings]
+        return {"costs": cost_chart(self.objective, points, self.chosen, self.budget)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from steer.errors import SelectionError
 from steer.measure import Baselines, OffTarget, Reliability, Sweep
-from steer.report._costs import Costs, costs_of
+from steer.report._costs import Costs
 from steer.report._examples import Examples
 from steer.report._setup import Setup
 from steer.selection import Selection
@@ -100,7 +100,6 @@ def _costs(result: Costs) -> Card:
 # result, title, function from the result to its card
 SECTIONS: tuple[tuple[type, str, Callable[[Any], Card]], ...] = (
     (Selection, "Choice", _card),
-    (Selection, "Side effects", lambda found: _costs(costs_of(found))),
     (Sweep, "Dose-response", _sweep),
     (DoseResponse, "Dose-response", _charts),
     (OffTarget, "Interference", _off_target),

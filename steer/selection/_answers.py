@@ -75,7 +75,7 @@ def visible(
 ) -> Visible:
     """Answer prompts without and with a setting."""
     asked = list(dict.fromkeys(prompts))[:ASKED]
-    before, after = answers_at(model, [at(setting(0.0)), at(setting)], asked, TOKENS)
+    before, after = answers_at(model, [at(setting, 0.0), at(setting)], asked, TOKENS)
     pairs = tuple(AnswerPair(*found) for found in zip(asked, before, after, strict=True))
     shares = None
     if len(asked) >= _FEWEST:

@@ -13,7 +13,7 @@ from steer.errors import SelectionError
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
 from steer.measure._data import pairs_by_domain
 from steer.measure._reduce import Reduce
-from steer.measure._scores import Knob, preferences
+from steer.measure._scores import at, preferences
 from steer.measure._side_effects import SideEffects
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt
@@ -96,7 +96,7 @@ def _calibrated(
     effects, low, high = SideEffects(model, text), kl * (1 - tolerance), kl * (1 + tolerance)
 
     def measure(tried: Mapping[str, float]) -> dict[str, float]:
-        found = effects([scaled(compositions[name], c) for name, c in tried.items()])
+        found = effects([at(compositions[name], c) for name, c in tried.items()])
         done(len(found))
         for c, effect in zip(tried.values(), found, strict=True):
             if math.isnan(effect.kl):
@@ -116,11 +116,6 @@ def _calibrated(
                 do="allow a larger tolerance",
             )
     return effects, {name: c for name, (c, _) in ends.items()}
-
-
-def scaled(composition: Composition, c: float) -> Knob:
-    """Return a composition at a multiple of its own coefficients."""
-    return composition, tuple((composition.coefficients[0] * c).tolist())
 
 
 def spend(
@@ -275,7 +270,7 @@ def compare_at_kl(
     given = {name: as_composition(what) for name, what in candidates.items()}
     with progress_bar(progress=progress, desc="compare", unit="coefficient") as bar:
         effects, found = _calibrated(model, given, kl, neutral, most, tolerance, bar.update)
-    knobs = [scaled(given[name], c) for name, c in found.items()]
+    knobs = [at(given[name], c) for name, c in found.items()]
     measured = preferences(model, knobs, {"": pairs}, reduce)
     rows: tuple[Row, ...] = tuple(
         {

@@ -275,5 +275,5 @@ def _reported_kl(field: Field, setting: Composition) -> float | None:
     """Return the KL of the setting on text that took no part in choosing, if there is any."""
     if field.report is None:
         return None
-    ends = [at(setting(sign * setting.coefficients[0])) for sign in field.evaluator.signs]
+    ends = [at(setting, sign) for sign in field.evaluator.signs]
     return max(effect.kl for effect in SideEffects(field.evaluator.model, field.report)(ends))

@@ -1,8 +1,11 @@
 """The card of a selection: what was chosen, what it costs, and what it does on unseen pairs."""
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from steer.show import Bar, Card, Curves, Table
+from steer.selection._setting import front
+from steer.show import Bar, Card, Curves, Series, Table
 from steer.show._chart import scale
 from steer.show._rows import share_row, table_of
 
@@ -40,7 +43,7 @@ def selection_card(found: "Selection") -> Card:
     blocks: tuple[Table | Curves, ...] = (
         settings,
         _tests(found),
-        *_curves(found),
+        *_costs(found),
         *_answers(found),
         table,
     )
@@ -69,13 +72,36 @@ def _tests(found: "Selection") -> Table:
     return Table(head, tuple(rows), words=3)
 
 
-def _curves(found: "Selection") -> list[Curves]:
-    """Return the best objective that is reached within a KL, against that KL."""
-    front = [(t.kl, t.objective) for t in found.front if t.kl is not None]
-    if not front:
+def cost_chart(
+    objective: str,
+    points: Sequence[tuple[float | None, float]],
+    chosen: int | None,
+    budget: float | None,
+) -> Curves:
+    """Return the chart of what settings reach against their KL: front, budget and choice."""
+
+    def series(some: Iterable[int], **how: Any) -> Series:
+        finite = [(kl, up) for kl, up in (points[k] for k in some) if kl is not None]
+        return Series(tuple(sorted(p for p in finite if all(map(math.isfinite, p)))), **how)
+
+    drawn = {
+        "tried": series(range(len(points)), joined=False, hue=5),
+        "Pareto front": series(front(points), hue=2),
+    }
+    if chosen is not None:
+        drawn["chosen"] = series([chosen], hollow=True, hue=1)
+    limit = "" if budget is None else f"budget {budget:g}"
+    along = "KL(steered‖unsteered) on neutral text, nats per token"
+    return Curves(objective, along, drawn, marked=budget, marked_name=limit, root=True)
+
+
+def _costs(found: "Selection") -> list[Curves]:
+    """Return the chart of all settings, if their KL is known."""
+    if found.best.kl is None:
         return []
-    name = "best objective within KL"
-    return [Curves(name, "KL, nats per token", {"": tuple(front)}, found.best.kl, "chosen")]
+    points = [(t.kl, t.objective) for t in found.trials]
+    at = found.trials.index(found.best)
+    return [cost_chart("objective", points, at, found.limits.kl)]
 
 
 def _answers(found: "Selection") -> list[Table]:

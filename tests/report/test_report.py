@@ -22,11 +22,11 @@ from steer.report import (
     Report,
     Section,
     Setup,
-    costs_of,
     report,
     vector_fingerprint,
 )
 from steer.selection import Limits
+from steer.show import Curves
 from tests.report.setting import HOSTILE, knobs, measured, model, page, text, unseen
 
 MEASURED = (
@@ -214,13 +214,12 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
         if many
         else steer.select(model(), vector, held_out, limits=Limits(kl=9.0), **options)
     )
-    costs = costs_of(chosen)
-    assert len(costs.settings) == len(chosen.trials)
-    assert costs.budget == 9.0
-    assert costs.chosen is not None
-    assert costs.settings[costs.chosen].kl == chosen.best.kl
     found = Report.of(chosen)
-    assert [part.title for part in found.sections] == ["Choice", "Side effects"]
+    assert [part.title for part in found.sections] == ["Choice"]
+    (chart,) = (b for b in chosen._card().blocks if isinstance(b, Curves))
+    assert len(chart.drawn["tried"].points) == len(chosen.trials)
+    assert chart.drawn["chosen"].points == ((chosen.best.kl, chosen.best.objective),)
+    assert "budget 9" in body(found, "Choice")
     (share,) = chosen.test.values()
     assert f"{share.value:.1%} [" in body(found, "Choice")
     for name in ("steered", "base", "random", "prompted"):
@@ -234,8 +233,8 @@ def test_a_choice_brings_what_it_tried(many: bool) -> None:
         examples=0,
         progress=False,
     )
-    titles = ("Dose-response", "Choice", "Side effects", "Interference", "Baselines")
-    assert tuple(part.title for part in whole.sections)[:5] == titles
+    titles = ("Dose-response", "Choice", "Interference", "Baselines")
+    assert tuple(part.title for part in whole.sections)[:4] == titles
     assert "Examples" not in repr(whole)
 
 
