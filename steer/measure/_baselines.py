@@ -21,6 +21,7 @@ from steer.algebra import (
 )
 from steer.algebra._composition import Steerable
 from steer.errors import SelectionError
+from steer.measure._data import pairs_by_domain
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._interval import ShareChange
 from steer.measure._judge.protocol import Judge
@@ -156,7 +157,8 @@ def baselines(
     """
     for lm in (model, *([tuned] if tuned is not None else [])):
         check_model(lm, "baselines")
-    pairs, shots = as_pairs(pairs), None if shots is None else as_pairs(shots, "shots")
+    pairs = pairs_by_domain({"": pairs})[""]
+    shots = None if shots is None else as_pairs(shots, "shots")
     if judge is not None:
         check_wanted(judge, wanted, len(pairs))
     setting = as_composition(what)

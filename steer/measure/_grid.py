@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from steer._check import as_layers, as_list
-from steer.algebra import Composition, Part, Scope, parse_scope
+from steer.algebra import Composition, Scope, parse_scope
 from steer.algebra._coefficients import coefficient_rows, number
 from steer.errors import SelectionError
 
@@ -73,27 +73,24 @@ def _rows(composition: Composition, grid: Any) -> list[Row]:
     return [tuple(row) for row in rows.tolist()]
 
 
-def axes_of(domains: Sequence[str], values: Axes) -> list[list[float]]:
+def axes_of(domains: Sequence[str], values: Axes, least: int = 0) -> list[list[float]]:
     """Return the values of each domain, of all alike or by domain; 0 for a domain without."""
     if not isinstance(values, Mapping):
-        return [as_list("coefficients", values)] * len(domains)
+        return [as_list("coefficients", values, least=least)] * len(domains)
     coefficient_rows(dict.fromkeys(values, 0.0), domains)  # refuses unknown domains
-    return [as_list(f"coefficients of {d!r}", values.get(d, (0.0,))) for d in domains]
+    each = {d: values.get(d, (0.0,)) for d in domains}
+    return [as_list(f"coefficients of {d!r}", own, least=least) for d, own in each.items()]
 
 
 def composed(composition: Composition, layer: int | None, scope: str | None) -> Composition:
     """Return the composition at one layer and with one scope; None leaves them as they are."""
-    parts = {}
-    for name, part in composition.parts.items():
-        if layer is not None and layer not in part.vector.layers:
-            raise SelectionError(
-                f"the vector of {name!r} has nothing at a layer of the sweep",
-                found=f"layer {layer}",
-                expected=f"among {list(part.vector.layers)}",
-                do="leave the layer out, or extract the vector there",
-            )
-        vector = part.vector if layer is None else part.vector[layer]
-        parts[name] = Part(
-            vector, part.operator, part.scope if scope is None else parse_scope(scope)
+    parts = {
+        name: replace(
+            part,
+            vector=part.vector if layer is None else part.vector[layer],
+            scope=part.scope if scope is None else parse_scope(scope),
         )
-    return Composition(parts, composition.coefficients[:1], composition.gate)
+        for name, part in composition.parts.items()
+    }
+    own = composition.coefficients[:1]
+    return replace(composition, parts=parts, coefficients=own, per_row=False)

@@ -1,8 +1,8 @@
 """What each vector does to each domain: the matrix of steered against affected."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -25,10 +25,9 @@ from steer.model import Model, check_model
 from steer.pairs import Pairs
 from steer.show import Result, Row
 
-_T = TypeVar("_T")
 By = Literal["accuracy", "margin", "judged"]
 Change = ShareChange | Estimate
-Cell = tuple[str, str]
+Cell = tuple[str | None, str]  # the domain steered, None for none, and the one measured on
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -37,17 +36,13 @@ class OffTarget(Result):
 
     Args:
         coefficients: The coefficient of each steered domain, dimensionless.
-        before: Preference of the unsteered model on each affected domain.
-        after: Preference by `(steered, affected)`.
-        judged_before: Judged answers of the unsteered model; empty without a judge.
-        judged_after: Judged answers by `(steered, affected)`.
+        preferences: Preference by `(steered, affected)`; `(None, affected)` is unsteered.
+        judged: Judged answers likewise; empty without a judge.
     """
 
     coefficients: Mapping[str, float]
-    before: Mapping[str, Preference]
-    after: Mapping[Cell, Preference]
-    judged_before: Mapping[str, Judged]
-    judged_after: Mapping[Cell, Judged]
+    preferences: Mapping[Cell, Preference]
+    judged: Mapping[Cell, Judged]
 
     @property
     def steered(self) -> tuple[str, ...]:
@@ -57,7 +52,7 @@ class OffTarget(Result):
     @property
     def affected(self) -> tuple[str, ...]:
         """The domains measured on: its columns."""
-        return tuple(self.before)
+        return tuple(affected for steered, affected in self.preferences if steered is None)
 
     def change(self, steered: str, affected: str, by: By = "accuracy") -> Change:
         """Return what one vector changes on one domain, item by item.
@@ -72,17 +67,17 @@ class OffTarget(Result):
             SelectionError: There is no such cell, or nothing was judged that can be compared.
             JudgeError: Some answers were not judged: see `again`.
         """
-        if (steered, affected) not in (self.judged_after if by == "judged" else self.after):
+        if (steered, affected) not in (self.judged if by == "judged" else self.preferences):
             raise SelectionError(
                 "there is no such cell",
                 found=f"steered {steered!r}, affected {affected!r}, by {by!r}",
                 expected=f"of {list(self.steered)} × {list(self.affected)}"
-                + ("" if self.judged_after else ", and nothing was judged"),
+                + ("" if self.judged else ", and nothing was judged"),
                 do="name domains that were measured; pass a judge to off_target for 'judged'",
             )
         if by == "judged":
-            return self.judged_after[steered, affected].change_from(self.judged_before[affected])
-        before, after = self.before[affected], self.after[steered, affected]
+            return self.judged[steered, affected].change_from(self.judged[None, affected])
+        before, after = self.preferences[None, affected], self.preferences[steered, affected]
         if by == "accuracy":
             return ShareChange.of(before.hits, after.hits)
         return mean_of("change of margin", after.margins - before.margins)
@@ -98,15 +93,8 @@ class OffTarget(Result):
             SelectionError: A domain has no judge.
         """
         judges = _each_domain(judge, self.affected, "judge")
-
-        def heard(on: str, found: Judged) -> Judged:
-            return found.again(judges[on], give_up=give_up)
-
-        return replace(
-            self,
-            judged_before={on: heard(on, found) for on, found in self.judged_before.items()},
-            judged_after={at: heard(at[1], found) for at, found in self.judged_after.items()},
-        )
+        again = {at: j.again(judges[at[1]], give_up=give_up) for at, j in self.judged.items()}
+        return replace(self, judged=again)
 
     def matrix(self, by: By = "accuracy") -> Float[Tensor, "domain affected"]:
         """Return every change (see `change`) as numbers: steered domains down, affected across."""
@@ -148,11 +136,11 @@ class OffTarget(Result):
         A judged change is left empty where neither a label is wanted nor scores were given, or
         where some answers were not judged: see `again`.
         """
-        reduce = next(iter(self.before.values())).reduce
+        reduce = next(iter(self.preferences.values())).reduce
         names: dict[By, str] = {
             "accuracy": f"change of preference accuracy ({reduce} log-probability)",
             "margin": f"change of margin in nats ({reduce} log-probability)",
-            **({"judged": "change of judged accuracy or score"} if self.judged_after else {}),
+            **({"judged": "change of judged accuracy or score"} if self.judged else {}),
         }
         return [
             {"steered": s, "coefficient": c, "affected": a, **self._row(s, a, by), "measure": name}
@@ -163,11 +151,10 @@ class OffTarget(Result):
 
     def _row(self, steered: str, affected: str, by: By) -> Row:
         if by == "judged":
-            before, after = self.judged_before[affected], self.judged_after[steered, affected]
+            before, after = self.judged[None, affected], self.judged[steered, affected]
             if not after.comparable(before):
-                return {
-                    **dict.fromkeys(("measure", "value", "low", "high")),
-                    "n": len(after.answers),
+                return dict.fromkeys(("measure", "value", "low", "high")) | {
+                    "n": len(after.answers)
                 }
         return self.change(steered, affected, by).rows[0]
 
@@ -220,42 +207,29 @@ def off_target(
             expected="one",
             do="pass a number, or one by domain",
         )
-    settings = torch.cat([torch.zeros_like(own), torch.diag(own[0])])
     judges = {} if judge is None else _each_domain(judge, parts, "judge")
     labels = dict.fromkeys(parts) if wanted is None else _each_domain(wanted, parts, "label")
-    for name in judges:
-        check_wanted(judges[name], labels[name], len(parts[name]))
-    knobs = [(composition, tuple(row)) for row in settings.tolist()]
+    for on in judges:
+        check_wanted(judges[on], labels[on], len(parts[on]))
+    settings = torch.cat([torch.zeros_like(own), torch.diag(own[0])])
+    rows = dict(zip([None, *composition.domains], settings.tolist(), strict=True))
+    knobs = [(composition, tuple(row)) for row in rows.values()]
     found = preferences(model, knobs, parts, reduce, progress=progress)
-    judged: list[dict[str, Judged]] = [{} for _ in settings]
+    asked = {on: [pair.prompt for pair in part] for on, part in parts.items()}
+    answers: dict[Cell, list[str]] = {}
     if judges:
-        for k, row in enumerate(progress_bar(settings, progress=progress, desc="answers")):
+        for name, row in progress_bar(rows.items(), progress=progress, desc="answers"):
             with model.steered(composition, row):
-                texts = model.generate([p.prompt for own in parts.values() for p in own], **options)
-            judged[k] = _judged(texts, parts, judges, labels)
-    named = dict(zip(composition.domains, own[0].tolist(), strict=True))
-    after, judged_after = _cells(named, found[1:]), _cells(named, judged[1:])
-    return OffTarget(named, found[0], after, judged[0], judged_after)
-
-
-def _judged(
-    texts: Iterable[str],
-    parts: Mapping[str, Pairs],
-    judges: Mapping[str, Judge],
-    wanted: Mapping[str, str | None],
-) -> dict[str, Judged]:
-    """Return what the judges, which may read the unsteered model, find about all answers."""
-    asked = {name: [pair.prompt for pair in part] for name, part in parts.items()}
-    answers = iter(texts)
-    return {
-        on: judge_answers(judges[on], a, [next(answers) for _ in a], wanted=wanted[on])
-        for on, a in asked.items()
-    }
-
-
-def _cells(steered: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[Cell, _T]:
-    rows = zip(steered, found, strict=True)
-    return {(name, affected): x for name, row in rows for affected, x in row.items()}
+                texts = iter(model.generate([p for own in asked.values() for p in own], **options))
+            answers |= {(name, on): [next(texts) for _ in own] for on, own in asked.items()}
+    return OffTarget(
+        dict(zip(composition.domains, own[0].tolist(), strict=True)),
+        {(name, on): x for name, by in zip(rows, found, strict=True) for on, x in by.items()},
+        {
+            (name, on): judge_answers(judges[on], asked[on], texts, wanted=labels[on])
+            for (name, on), texts in answers.items()
+        },
+    )
 
 
 def _each_domain(value: Any, parts: Iterable[str], what: str) -> dict[str, Any]:

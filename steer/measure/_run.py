@@ -76,6 +76,7 @@ def sweep(
         SteeringError: The model is being steered.
         SelectionError: Nothing to sweep or to measure on, data that do not go with the measure,
             or a file that is damaged, in use or of another sweep.
+        AlgebraError: A vector has nothing at a layer.
         CompositionError: Domains, coefficients or scopes that cannot be used.
         FitError: A vector does not fit this model.
     """

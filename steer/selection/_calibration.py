@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from steer._check import number
 from steer._progress import progress_bar
-from steer.algebra import Composition, as_composition, inner
+from steer.algebra import Composition, as_composition
 from steer.algebra._composition import Steerable
 from steer.errors import SelectionError
 from steer.measure import NEUTRAL_PROMPTS, NeutralText, neutral_text
@@ -59,8 +59,7 @@ def calibrate(
     Raises:
         SteeringError: The model is being steered.
         ArgumentError: `kl`, `most` or `tolerance` is not above 0.
-        SelectionError: The KL is not reached up to `most`, or is no number; or the vector or its
-            coefficients are 0.
+        SelectionError: The KL is not reached up to `most`, jumps over the value, or is no number.
         FitError: A vector does not fit this model.
     """
     check_model(model, "calibrate")
@@ -82,16 +81,6 @@ def _calibrated(
     """Return the coefficient of each composition with a KL, and what measured it."""
     for name, value in {"kl": kl, "most": most, "tolerance": tolerance}.items():
         number(name, value, above=0.0, do="calibrate(model, vector, kl=0.1)")
-    for composition in compositions.values():
-        parts = composition.parts.values()
-        lengths = [inner(term, term) for part in parts for term in part.vector.terms.values()]
-        if not bool(composition.coefficients[0].any()) or not any(lengths):
-            raise SelectionError(
-                "this vector does nothing",
-                found="coefficients that are all 0" if any(lengths) else "a vector of length 0",
-                expected="something that moves the model when its coefficients are multiplied",
-                do="calibrate(model, vector, kl=…), or a composition at knobs(1.0)",
-            )
     text = neutral if isinstance(neutral, NeutralText) else neutral_text(model, neutral)
     effects, low, high = SideEffects(model, text), kl * (1 - tolerance), kl * (1 + tolerance)
 
@@ -99,22 +88,13 @@ def _calibrated(
         found = effects([at(compositions[name], c) for name, c in tried.items()])
         done(len(found))
         for c, effect in zip(tried.values(), found, strict=True):
-            if math.isnan(effect.kl):
-                raise _out_of_reach(kl, c, effect.kl)
+            _check(not math.isnan(effect.kl), kl, c, effect.kl)
         return {name: effect.kl for name, effect in zip(tried, found, strict=True)}
 
     searches = {name: _crossing(low, high, _FIRST, most) for name in compositions}
     ends = _together(searches, measure)
     for c, found in ends.values():
-        if not low <= found <= high and c >= most:
-            raise _out_of_reach(kl, c, found)
-        if not low <= found <= high:
-            raise SelectionError(
-                "the KL jumps over the value wanted",
-                found=f"{found:.4g} at {c:.6g}, and more above",
-                expected=f"{kl:g} within {tolerance:g}",
-                do="allow a larger tolerance",
-            )
+        _check(low <= found <= high, kl, c, found)
     return effects, {name: c for name, (c, _) in ends.items()}
 
 
@@ -202,13 +182,15 @@ def _together(
     return {name: found[name] for name in searches}
 
 
-def _out_of_reach(kl: float, coefficient: float, found: float) -> SelectionError:
-    return SelectionError(
-        "the side effect is out of reach",
-        found=f"KL {found:.4g} nats per token at coefficient {coefficient:g}",
-        expected=f"{kl:g}",
-        do="ask for a smaller KL, or allow a larger coefficient: most=…",
-    )
+def _check(reached: bool, kl: float, coefficient: float, found: float) -> None:
+    if not reached:
+        raise SelectionError(
+            "this side effect is out of reach",
+            found=f"KL {found:.4g} nats per token at coefficient {coefficient:.6g}",
+            expected=f"{kl:g}",
+            do="ask for a smaller KL, allow a larger coefficient (most=…) or a larger tolerance, "
+            "and look whether the vector and its coefficients are 0",
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)

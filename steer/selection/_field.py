@@ -22,15 +22,8 @@ _TOGETHER = 64  # settings handed to the kernel at once
 
 def grid_of(composition: Composition, coefficients: Axes) -> Grid:
     """Return the values to try, ascending and different, for each domain of a composition."""
-    each = axes_of(composition.domains, coefficients)
+    each = axes_of(composition.domains, coefficients, least=1)
     axes = tuple(tuple(sorted({number(c) + 0.0 for c in values})) for values in each)
-    if not all(axes):
-        raise SelectionError(
-            "there is nothing to choose from",
-            found=f"{coefficients!r}",
-            expected="at least one coefficient for each domain",
-            do="give for instance coefficients=(-1, -0.5, 0, 0.5, 1)",
-        )
     for place in (0, -1):
         composition([axis[place] for axis in axes])  # refuses what an operator does not take
     return axes

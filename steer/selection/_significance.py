@@ -12,7 +12,6 @@ from fractions import Fraction
 
 import torch
 
-from steer.errors import SelectionError
 from steer.measure import Preference
 
 ALPHA = 0.01
@@ -141,13 +140,6 @@ def beyond(value: float, others: Sequence[float]) -> float:
     from scipy.special import stdtr
 
     n = len(others)
-    if n < 2:
-        raise SelectionError(
-            "there is nothing to compare with",
-            found=f"{n} random vectors",
-            expected="at least two",
-            do="measure more random vectors of equal norm",
-        )
     error = statistics.stdev(others) * math.sqrt(1 + 1 / n)
     if error == 0:
         return 1.0  # random vectors that change nothing, or all the same, are no comparison

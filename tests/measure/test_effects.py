@@ -142,7 +142,7 @@ def test_generated_answers_are_judged_by_domain(lm, knobs):
                 texts = lm.generate(prompts, max_new_tokens=5)
             wanted = {"medical": "long", "legal": "a"}[affected]
             share = judge_answers(judges[affected], prompts, texts, wanted=wanted).accuracy
-            assert found.judged_after[name, affected].answers == tuple(texts)
+            assert found.judged[name, affected].answers == tuple(texts)
             after = found.change(name, affected, "judged").after
             assert after == share == Share(share.hits, len(prompts))
     assert len(found.rows) == 12

@@ -74,4 +74,4 @@ def test_baselines_and_off_target_effects_can_be_settled(lm):
     assert {found.failed for found in beside.again(away).judged.values()} == {2}
     settled = beside.again(away, give_up=True)
     assert {found.accuracy.hits for found in settled.judged.values()} == {0}
-    assert spill.again(away, give_up=True).judged_before["all"].share(None).hits == 2
+    assert spill.again(away, give_up=True).judged[None, "all"].share(None).hits == 2

@@ -10,7 +10,14 @@ from tqdm.auto import tqdm
 
 import steer
 from steer.algebra import Provenance
-from steer.errors import ArgumentError, CompositionError, FitError, PairsError, SelectionError
+from steer.errors import (
+    AlgebraError,
+    ArgumentError,
+    CompositionError,
+    FitError,
+    PairsError,
+    SelectionError,
+)
 from steer.measure import Answers, level_preference, preference, sweep
 from steer.measure import _likelihood as likelihood
 from steer.report import Report
@@ -275,7 +282,7 @@ def nothing_measured(model, part):
         ({"grid": [[1.0, 2.0]]}, CompositionError),
         ({"grid": torch.tensor(0.5)}, SelectionError),
         ({"grid": torch.zeros(1, 1, 1)}, SelectionError),
-        ({"layers": [3]}, SelectionError),
+        ({"layers": [3]}, AlgebraError),
         ({"layers": []}, SelectionError),
         ({"layers": 1}, ArgumentError),
         ({"layers": [1.5]}, ArgumentError),

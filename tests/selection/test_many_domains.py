@@ -161,7 +161,7 @@ def test_weights_are_searched_too_and_saved_with_their_setting(tmp_path) -> None
     ("change", "message"),
     [
         ({"limits": Limits(kl=1.0), "neutral": None}, "limit is set on what is not measured"),
-        ({"coefficients": ()}, "nothing to choose from"),
+        ({"coefficients": ()}, "coefficients is too short"),
         ({"coefficients": {"typo": (1.0,)}}, "unknown domain"),
         ({"strategy": "guess"}, "strategy is not one of"),
         ({"budget": 0}, "budget must be an integer"),
