@@ -53,7 +53,7 @@ def settings_of(
             do="give coefficients, for instance [-1, -0.5, 0, 0.5, 1]",
         )
     for layer in at:
-        composed(composition, layer, None)  # refuses a layer that a vector lacks
+        composed(composition, layer)  # refuses a layer that a vector lacks
     return tuple(found)
 
 
@@ -82,13 +82,19 @@ def axes_of(domains: Sequence[str], values: Axes, least: int = 0) -> list[list[f
     return [as_list(f"coefficients of {d!r}", own, least=least) for d, own in each.items()]
 
 
-def composed(composition: Composition, layer: int | None, scope: str | None) -> Composition:
-    """Return the composition at one layer and with one scope; None leaves them as they are."""
+def composed(
+    composition: Composition,
+    layer: int | None = None,
+    scope: Scope | str | None = None,
+    operator: str | None = None,
+) -> Composition:
+    """Return a composition at one layer, scope and operator; None leaves them as they are."""
     parts = {
         name: replace(
             part,
             vector=part.vector if layer is None else part.vector[layer],
             scope=part.scope if scope is None else parse_scope(scope),
+            operator=operator or part.operator,
         )
         for name, part in composition.parts.items()
     }

@@ -1,7 +1,7 @@
 """The candidates of a selection: alternatives, or one composition of several domains."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from steer._check import as_list
 from steer.algebra import Composition, DomainGate, Part, Scope, Vector, as_composition, parse_scope
@@ -9,6 +9,7 @@ from steer.algebra._composition import Composed
 from steer.errors import ArgumentError, SelectionError
 from steer.extract import Activations, mean_difference
 from steer.extract._mean_difference import with_difference
+from steer.measure._grid import composed
 from steer.selection._setting import label
 
 Candidates = (
@@ -41,8 +42,16 @@ def candidates_of(
     """Return the candidates: one for each vector and layer, or one composition."""
     layers = None if layers is None else as_list("layers", layers)
     if not alternatives(given):
+        if layers is not None:
+            raise SelectionError(
+                "a composition acts where its vectors do",
+                found=f"layers={layers} beside a composition",
+                expected="layers for alternatives only",
+                do="compose(medical=vector[14], …)",
+            )
         whole = as_composition(given)  # type: ignore[arg-type]
-        return [Candidate("", _changed(whole, layers, operator, scope, gate))]
+        knobs = composed(whole, scope=scope, operator=operator)
+        return [Candidate("", knobs if gate is None else knobs.gated(gate))]
     named = _named(given)  # type: ignore[arg-type]
     domains = {vector.provenance.domain for _, vector in named}
     domain = str(domains.pop()) if len(domains) == 1 and None not in domains else "vector"
@@ -101,27 +110,3 @@ def _by_layer(vector: Vector, layers: Sequence[int] | None) -> list[tuple[int | 
         return [(None, vector)]
     wanted = [k for k in vector.layers if layers is None or k in layers]
     return [(k, vector[k]) for k in wanted if bool(vector.direction(k).any())]
-
-
-def _changed(
-    composition: Composition,
-    layers: Sequence[int] | None,
-    operator: str | None,
-    scope: Scope | str | None,
-    gate: DomainGate | None,
-) -> Composition:
-    """Return a composition with the given operator, scope and gate in place of its own."""
-    if layers is not None:
-        raise SelectionError(
-            "a composition acts where its vectors do",
-            found=f"layers={list(layers)} beside a composition",
-            expected="layers for alternatives only",
-            do="compose(medical=vector[14], …)",
-        )
-    where = None if scope is None else parse_scope(scope)
-    parts = {
-        name: replace(part, operator=operator or part.operator, scope=where or part.scope)
-        for name, part in composition.parts.items()
-    }
-    whole = replace(composition, parts=parts, coefficients=composition.coefficients[:1])
-    return whole if gate is None else whole.gated(gate)
