@@ -74,7 +74,8 @@ def test_a_gate_of_one_domain_is_refused_but_for_a_background(lm):
     with pytest.raises(CompositionError, match="nothing to choose between"):
         steer.domain_gate(lm, {"sea": SEA}, layer=1)
     gate = steer.domain_gate(lm, {"sea": SEA}, layer=1, background=TOWN)
-    assert "sea and 1 background" in repr(gate)
+    assert "1 domain" in repr(gate)
+    assert "(background 1)" in repr(gate)
     assert "tensor" not in repr(gate)
 
 
