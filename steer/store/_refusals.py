@@ -10,7 +10,11 @@ _KINDS = {
 }
 _BEGINNINGS = (
     (b"GGUF", "a GGUF file", "read a control vector with steer.exchange.read(path)"),
-    (b"PK\x03\x04", "a zip archive, as torch.save writes", "pickles are never read"),
+    (
+        b"PK\x03\x04",
+        "a zip archive, as torch.save writes",
+        "read a file of tensors alone with steer.exchange.read; pickles are never read",
+    ),
     *((bytes([0x80, p]), "a pickle", "pickles are never read") for p in (2, 3, 4, 5)),
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
     (b"\x93NUMPY", "a NumPy array", "build a vector with Vector.of({layer: tensor})"),
