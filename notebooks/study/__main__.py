@@ -1,4 +1,4 @@
-"""Run units of the study: `python -m notebooks.study make|test|table [--data FOLDER] [names]`.
+"""Run units of the study: `python -m notebooks.study make|test|sheet|table [--data FOLDER] [names]`.
 
 A unit whose row stands in docs/study is not run again. Vectors are kept in `--work`.
 """
@@ -14,6 +14,7 @@ import torch
 
 from notebooks.study import table
 from notebooks.study.behaviours import FULL, OTHERS, behaviour
+from notebooks.study.blind import sheet
 from notebooks.study.final import test
 from notebooks.study.make import BRIEF, METHODS, make
 from notebooks.study.rows import find, rows, write
@@ -29,6 +30,10 @@ def main() -> None:
             options.write.write_text(table.with_tables(options.write.read_text()))
         else:
             sys.stdout.write(table.text())
+        return
+    if options.stage == "sheet":
+        for name in options.behaviours:
+            sys.stdout.write(sheet(name, behaviour(name, options.data).asked))
         return
     names = options.behaviours or [*FULL, *OTHERS]
     if options.method is None:
@@ -75,7 +80,7 @@ def _unit(options: argparse.Namespace, name: str, method: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m notebooks.study", description=__doc__)
-    parser.add_argument("stage", choices=("make", "test", "table"))
+    parser.add_argument("stage", choices=("make", "test", "sheet", "table"))
     parser.add_argument("behaviours", nargs="*", choices=[*FULL, *OTHERS, []])
     parser.add_argument("--data", type=Path, help="folder of the published data")
     parser.add_argument("--work", type=Path, default=Path("study-work"), help="where vectors are")

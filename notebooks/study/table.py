@@ -6,6 +6,7 @@ from typing import Any
 
 from scipy import stats
 
+from notebooks.study.blind import reading
 from notebooks.study.rows import Row, rows
 
 COMPARED = ("palrs", "mean", "gradient", "dpo", "ipo", "dpo at 1", "ipo at 1")
@@ -14,7 +15,7 @@ BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 
 def text() -> str:
     """Return every table as Markdown."""
-    return "\n".join((_gains(), _answers(), _costs()))
+    return "\n".join((_gains(), _answers(), _readings(), _costs()))
 
 
 def with_tables(page: str) -> str:
@@ -103,6 +104,16 @@ def _answers() -> str:
         for row in rows("test")
     ]
     return _markdown("Answers", head, lines)
+
+
+def _readings() -> str:
+    head = ("behaviour", "pairs read", "steered shows more", "unsteered shows more", "still answer")
+    lines = [
+        (name, found.pairs, found.steered, found.unsteered, f"{found.answering / found.pairs:.0%}")
+        for name in _by_behaviour(rows("test"))
+        if (found := reading(name))
+    ]
+    return _markdown("Blind reading of `mean` beside `unsteered`", head, lines)
 
 
 def _costs() -> str:
