@@ -17,6 +17,7 @@ setup: $(INSTALLED)  ## make the virtual environment and install everything pinn
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
+	@echo "Installing what constraints.txt pins into $(VENV): this takes some minutes and prints nothing until it is done."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 

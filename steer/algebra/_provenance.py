@@ -218,6 +218,7 @@ class Tuning:
         scope: The scope it was chosen with.
         score: Held-out preference accuracy reached, in [0, 1].
         kl: KL(steered‖unsteered), nats per response token.
+        unsteered: Accuracy of the unsteered model on the pairs of `score`, in [0, 1].
     """
 
     layer: int | None
@@ -226,3 +227,4 @@ class Tuning:
     scope: Scope = field(default_factory=Scope)
     score: float | None = None
     kl: float | None = None
+    unsteered: float | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steer.cli._common import Precision, Progress, plain_console, working
+from steer.cli._common import Precision, Progress, say, working
 from steer.errors import AlignmentError, VectorFileError
 
 if TYPE_CHECKING:
@@ -73,18 +73,17 @@ def align(
     }
     _check_outside(out, base, aligned)
     folder_made(out.parent, VectorFileError)
-    console = plain_console()
     with working(progress):
         if ties is None and dare is None:
             table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
-            console.print(repr(table), soft_wrap=True)
+            say(repr(table))
         else:
             vector = alignment_vector(base, aligned, **taken)
             sparse = _sparse(vector, ties, dare, seed)
             sparse.save(out)
-            console.print(sparse, soft_wrap=True)
-            console.print(f"kept {_share(vector, sparse):.1%} of the entries")
-        console.print(f"saved {out}", soft_wrap=True)
+            say(sparse)
+            say(f"kept {_share(vector, sparse):.1%} of the entries")
+        say(f"saved {out}")
 
 
 def _check_outside(out: Path, *models: str) -> None:

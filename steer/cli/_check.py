@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from steer.cli._common import Device, Dtype, Progress, load_model, plain_console, working
+from steer.cli._common import Device, Dtype, Progress, load_model, say, working
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from steer.algebra import Vector
     from steer.demo.real.claim import Claim
     from steer.model import Model
@@ -37,42 +35,41 @@ def check(
     from steer.demo.real.claim import claim_of
     from steer.pairs import Pairs
 
-    console = plain_console()
     vector = Vector.load(file)
     claim = claim_of(vector)
     chosen = None if pairs is None else Pairs.load(pairs)
     with working(progress), warnings.catch_warnings():
         lm = load_model(model, dtype, device)
-        holds = [_fits(vector, lm, console)]
+        holds = [_fits(vector, lm)]
         warnings.filterwarnings("ignore", "the vector of domain .* was made for another")
         if claim is not None:
-            holds.append(_answers(claim, vector, lm, console))
+            holds.append(_answers(claim, vector, lm))
         if chosen is not None:
-            holds.append(_accuracy(chosen, vector, lm, console))
+            holds.append(_accuracy(chosen, vector, lm))
     if len(holds) == 1:
-        console.print("Nothing was measured: the file stores no claim, and --pairs was not given.")
+        say("Nothing was measured: the file stores no claim, and --pairs was not given.")
     raise typer.Exit(int(not all(holds)))
 
 
-def _fits(vector: "Vector", lm: "Model", console: "Console") -> bool:
+def _fits(vector: "Vector", lm: "Model") -> bool:
     """Print which fingerprints differ; a vector made by hand has none."""
     from steer.network._compatibility import fingerprint_differences
 
     made_for = vector.provenance.model
     if made_for is None:
-        console.print("The file names no model.")
+        say("The file names no model.")
         return True
     differing = fingerprint_differences(made_for, lm.info)
     table = Table("", "the file", "this model")
     table.add_row("model", made_for.model_id, lm.info.model_id)
     for name in ("configuration", "tokenizer", "chat template"):
         table.add_row(name, "", "differs" if name in differing else "equal")
-    console.print(table)
-    console.print("Fingerprints do not cover the weights; claims are measured.", soft_wrap=True)
+    say(table)
+    say("Fingerprints do not cover the weights; claims are measured.")
     return not differing
 
 
-def _answers(claim: "Claim", vector: "Vector", lm: "Model", console: "Console") -> bool:
+def _answers(claim: "Claim", vector: "Vector", lm: "Model") -> bool:
     """Print the claimed and the measured shares of judged answers."""
     from steer.demo.real.claim import SIGNS, measure
 
@@ -84,17 +81,16 @@ def _answers(claim: "Claim", vector: "Vector", lm: "Model", console: "Console") 
         shares = [str(of.share(claim.behaviour, sign)) for of in (claim, found)]
         table.add_row(f"at {sign * claim.coefficient:.3g}", *shares)
     table.add_row("on topic", str(claim.topic(1)), str(found.topic(1)))
-    console.print(table)
+    say(table)
     holds = claim.held_by(found)
-    console.print(
+    say(
         f"The claim {'holds' if holds else 'does not hold'}: the change is "
-        f"{found.change.value:+.1%}, claimed {claim.change}.",
-        soft_wrap=True,
+        f"{found.change.value:+.1%}, claimed {claim.change}."
     )
     return holds
 
 
-def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model", console: "Console") -> bool:
+def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model") -> bool:
     """Print the preference accuracy on pairs at the stored setting, beside the stored one."""
     from steer.algebra import compose
     from steer.measure import Share, preference
@@ -108,10 +104,9 @@ def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model", console: "Console")
     with lm.steered(knob(coefficient), strict=False):
         after = preference(lm, pairs).accuracy
     claimed = None if tuning is None else tuning.score
-    console.print(
+    say(
         f"Preference accuracy on {len(pairs)} pairs: {after}, unsteered {before}"
-        f"{'' if claimed is None else f', claimed {claimed:.1%}'}.",
-        soft_wrap=True,
+        f"{'' if claimed is None else f', claimed {claimed:.1%}'}."
     )
     if claimed is None:
         return True

@@ -1,18 +1,15 @@
-"""What `steer extract` prints of a selection: its card, answers, and what to try next."""
+"""What `steer extract` prints of a selection: its card and what to try next."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from steer.show._markup import terminal_text
+from steer.cli._common import say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from steer.measure import Share
     from steer.pairs import Prompt
     from steer.selection import Selection
 
-_ANSWERS = 3
 _NEXT = (
     "read the warnings above, if any: they say what is wrong with the pairs",
     "use more pairs, or pairs that agree more: 60 or more, with several ways of answering",
@@ -20,25 +17,26 @@ _NEXT = (
     "read elsewhere: --at template,response_mean,response_first,response_last",
     "see whether a prompt does it: if `prompted` is no better, the model may not be able",
 )
+_WORDS = (
+    "objective: the share of the choosing pairs whose preferred answer became the likelier one, "
+    "which a setting is chosen by",
+    "margin: log-probability of the preferred answer less that of the other, in nats per token",
+    "detectable: the change of margin that so few pairs would show in four of five cases",
+    "× N tried: the best of N looks good by chance, so this p-value is multiplied by N",
+)
 _PAGE = "docs/howto/does-nothing.md leads from what you see to a check and a cure."
 
 
-def show(found: "Selection", console: "Console") -> None:
-    """Print the card of a selection, some answers in full, and advice where nothing works."""
-    console.print(found)
-    for answer in () if found.visible is None else found.visible.answers[:_ANSWERS]:
-        lines = (
-            _text(answer.prompt),
-            f"  unsteered: {answer.before}",
-            f"  steered:   {answer.after}",
-        )
-        for line in lines:
-            console.print(terminal_text(line), soft_wrap=True)
+def show(found: "Selection") -> None:
+    """Print the card of a selection, what its words mean, and advice where nothing works."""
+    say(found)
+    for line in _WORDS:
+        say(line)
     if lacking := _lacking(found):
-        console.print(f"This vector may do nothing: {' and '.join(lacking)}. What to try:")
+        say(f"This vector may do nothing: {' and '.join(lacking)}. What to try:")
         for step in _NEXT:
-            console.print(f"- {step}", soft_wrap=True)
-        console.print(_PAGE, soft_wrap=True)
+            say(f"- {step}")
+        say(_PAGE)
 
 
 def as_json(found: "Selection") -> dict[str, object]:
@@ -83,7 +81,3 @@ def _plain(prompt: "Prompt") -> object:
     if isinstance(prompt, str):
         return prompt
     return [{"role": turn.role, "content": turn.content} for turn in prompt]
-
-
-def _text(prompt: "Prompt") -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt)

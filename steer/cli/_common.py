@@ -5,14 +5,16 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from steer.errors import CheckpointError, MissingExtraError, SteerError
+from steer.show._markup import terminal_text
 
 if TYPE_CHECKING:
     from steer.model import Model
@@ -52,13 +54,25 @@ def plain_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
+def say(value: object) -> None:
+    """Print a card, a table, or a text without control characters to standard output."""
+    text = isinstance(value, str)
+    plain_console().print(terminal_text(str(value)) if text else value, soft_wrap=text)
+
+
+def tell(text: str, style: str = "") -> None:
+    """Print a text to standard error as it is, without control characters."""
+    plain_console(stderr=True).print(terminal_text(text), style=style, soft_wrap=True)
+
+
 @contextmanager
 def working(progress: bool) -> Iterator[None]:
-    """Print the seconds that a command took to standard error; without progress hide all bars."""
+    """Print the seconds that a command took to standard error; hide bars that nobody watches."""
     from transformers.utils import logging
 
     start = time.perf_counter()
-    hide = not progress and logging.is_progress_bar_enabled()
+    watched = progress and sys.stderr.isatty()
+    hide = not watched and logging.is_progress_bar_enabled()
     if hide:
         logging.disable_progress_bar()
     try:
@@ -67,8 +81,7 @@ def working(progress: bool) -> Iterator[None]:
         if hide:
             logging.enable_progress_bar()
     if progress:
-        seconds = time.perf_counter() - start
-        plain_console(stderr=True).print(f"done in {seconds:.1f} s", soft_wrap=True)
+        tell(f"done in {time.perf_counter() - start:.1f} s")
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -85,6 +98,19 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def place_of(model: str) -> str | Path:
+    """Return what the library loads for a model's name on the command line.
+
+    Raises:
+        CheckpointError: The real model cannot be had.
+    """
+    from steer.demo import MODEL_PATH, smollm2
+
+    if model == REAL:
+        return smollm2.model_folder()
+    return MODEL_PATH if model == TOY else model
+
+
 def load_model(name: str, dtype: str, device: str | None) -> "Model":
     """Return the model that the command line calls by an id, a folder, a file, or a special name.
 
@@ -93,18 +119,32 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
         CheckpointError: There is no such model, or it cannot be loaded.
         TextError: It has no tokenizer that can be read.
     """
-    from steer.demo import MODEL_PATH, NAME, smollm2
+    from steer.demo import NAME, smollm2
     from steer.model import Model
     from steer.model._loading.options import PRECISIONS
 
     wanted = PRECISIONS.get(dtype, dtype)
     if name == REAL:
         return smollm2.load(dtype=wanted, device=device)
-    source = str(MODEL_PATH) if name == TOY else name
-    model = Model.from_pretrained(source, dtype=wanted, device=device)
+    model = Model.from_pretrained(place_of(name), dtype=wanted, device=device)
     if name == TOY:
         model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
     return model
+
+
+def check_layers(layers: Sequence[int] | None, model: str) -> None:
+    """Refuse layers that a model does not have, as far as its configuration alone can say."""
+    from transformers import AutoConfig
+
+    try:
+        count = AutoConfig.from_pretrained(place_of(model)).get_text_config().num_hidden_layers
+    except (OSError, ValueError, AttributeError):
+        return  # loading it says why, and recording checks layers again
+    if layers and max(layers) >= count:
+        raise typer.BadParameter(
+            f"{model} has layers 0 to {count - 1}, and {max(layers)} was named",
+            param_hint="--layers",
+        )
 
 
 def real_model(dtype: str = "auto", device: str | None = None) -> "Model | SteerError":

@@ -1,11 +1,12 @@
 """`-v FILE:COEF`, as several commands take it."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer.cli._common import plain_console
+from steer.cli._common import tell
 from steer.errors import CompositionError
 
 if TYPE_CHECKING:
@@ -13,21 +14,15 @@ if TYPE_CHECKING:
 
     from steer.algebra import Composition, DomainGate, Vector
 
-
+_DECIMAL_COMMA = re.compile(r":([+-]?\d+),(\d+)$")
 Setting = dict[str, float]  # the coefficient of each vector, by its name in the composition
 
 
 def composed(vectors: list[str], gate: bool) -> "Composition | None":
     """Return the composition that FILE:COEF arguments ask for, or None without an argument."""
-    knobs, settings = at_strengths(vectors, gate)
-    if len(settings) > 1:
-        raise CompositionError(
-            "this command takes one coefficient of each vector",
-            found=", ".join(vectors),
-            expected="FILE:COEF with one number",
-            do="write one number; `steer generate` compares several",
-        )
-    return knobs
+    for argument in vectors:
+        file_and_coefficient(argument)
+    return at_strengths(vectors, gate)[0]
 
 
 def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, list[Setting]]":
@@ -49,7 +44,8 @@ def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, l
     coefficients: dict[str, tuple[float, ...]] = {}
     domains: dict[str, str] = {}  # of each name
     for argument in vectors:
-        path, given = file_and_coefficients(argument)
+        path, given = _file_and_coefficients(argument)
+        _say_of_commas(argument)
         vector = Vector.load(path)
         tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
         domain = vector.provenance.domain or path.stem
@@ -61,8 +57,7 @@ def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, l
         return None, []
     settings = _settings(coefficients, vectors)
     if not gate and any(vector.gate is not None for vector in loaded.values()):
-        note = "These files hold a domain gate, which is not used; --gate uses it."
-        plain_console(stderr=True).print(note, soft_wrap=True)
+        tell("These files hold a domain gate, which is not used; --gate uses it.")
     used = _gate(loaded, domains, vectors) if gate else None
     return compose(loaded, gate=used)(settings[0]), settings
 
@@ -123,7 +118,21 @@ def _equal(left: "DomainGate", right: "DomainGate") -> bool:
     return same and ours.shape == theirs.shape and bool((ours == theirs).all())
 
 
-def file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | None]:
+def file_and_coefficient(argument: str) -> tuple[Path, float | None]:
+    """Return the file and the coefficient, None without any, of FILE:COEF."""
+    path, given = _file_and_coefficients(argument)
+    if given is not None and len(given) > 1:
+        raise CompositionError(
+            "this command takes one coefficient of each vector",
+            found=argument,
+            expected="FILE:COEF with one number",
+            do=f"write one number, with a decimal point: {path}:0.5; `steer generate` compares "
+            "several",
+        )
+    return path, None if given is None else given[0]
+
+
+def _file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | None]:
     """Return the file and the coefficients, None without any, of FILE:COEF,COEF,…."""
     path, colon, numbers = argument.rpartition(":")
     if not colon or os.path.exists(argument):
@@ -139,3 +148,12 @@ def file_and_coefficients(argument: str) -> tuple[Path, tuple[float, ...] | None
             expected="FILE:COEF with a number or several, or FILE alone",
             do=f"write for instance {path}:0.5 or {path}:-1,0,1",
         ) from None
+
+
+def _say_of_commas(argument: str) -> None:
+    """Say that a comma is none of a decimal number, where it may be meant as one."""
+    if found := _DECIMAL_COMMA.search(argument):
+        tell(
+            f"{found[1]},{found[2]} is two strengths, {found[1]} and {found[2]}; one strength has "
+            f"a decimal point: {found[1]}.{found[2]}"
+        )

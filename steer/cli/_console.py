@@ -19,10 +19,10 @@ from steer.cli._common import (
     load_model,
     plain_console,
     real_model,
+    tell,
 )
 from steer.cli._composed import composed
 from steer.errors import CompositionError, SteerError
-from steer.show._markup import terminal_text
 
 if TYPE_CHECKING:
     from steer.algebra import Composition
@@ -81,7 +81,7 @@ def _opened(model: str | None, dtype: str, device: str | None) -> "tuple[Model, 
     if not isinstance(found, SteerError):
         return found, REAL
     said = f"This is the toy that ships; {REAL} cannot be had: {found.what} ({found.found})."
-    plain_console(stderr=True).print(terminal_text(said), soft_wrap=True)
+    tell(said)
     return load_model(TOY, dtype, device), TOY
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from steer.cli._common import TOY, load_model, plain_console, real_model
+from steer.cli._common import TOY, load_model, plain_console, real_model, say
 from steer.errors import FileError, SteerError
 
 if TYPE_CHECKING:
@@ -53,20 +53,18 @@ def demo(
         else:
             subject = _instruct_subject(lm, pairs, questions, seed)
 
-        def say(step: str) -> None:
-            console.print(f"{_cpu():>10}  {step}", soft_wrap=True)
+        def step(name: str) -> None:
+            say(f"{_cpu():>10}  {name}")
 
-        found = study(lm, subject, seed=seed, progress=not small, say=say)
+        found = study(lm, subject, seed=seed, progress=not small, say=step)
     show(found, console)
     written, hint = save(found, out)
     for line in filter(None, (hint, *(f"saved {path}" for path in written))):
-        console.print(line, soft_wrap=True)
+        say(line)
     wall = time.perf_counter() - start
-    console.print(
-        f"{lm.info.model_id}: {_cpu()} in all, with one thread; {wall:.0f} s of wall time"
-    )
+    say(f"{lm.info.model_id}: {_cpu()} in all, with one thread; {wall:.0f} s of wall time")
     if small:
-        console.print("This model is a toy: it shows the mechanics, do not quote its figures.")
+        say("This model is a toy: it shows the mechanics, do not quote its figures.")
 
 
 def _instruct(name: str | None, console: Console) -> "Model | None":
@@ -78,7 +76,7 @@ def _instruct(name: str | None, console: Console) -> "Model | None":
     if not isinstance(found, SteerError):
         return found
     reason = f"{found.found}; {found.do}"
-    console.print(f"The toy model runs, since {NAME} cannot be had: {reason}", soft_wrap=True)
+    say(f"The toy model runs, since {NAME} cannot be had: {reason}")
     return None
 
 

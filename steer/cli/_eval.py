@@ -15,8 +15,8 @@ from steer.cli._common import (
     Strict,
     Vectors,
     load_model,
-    plain_console,
     print_json,
+    say,
     working,
 )
 from steer.cli._composed import composed
@@ -60,10 +60,9 @@ def evaluate(
     from steer.harness import available_tasks, run_harness
     from steer.store import folder_of
 
-    console = plain_console()
     if tasks == "list":
         for name in available_tasks(data):
-            console.print(name, soft_wrap=True)
+            say(name)
         return
     if out is not None:
         folder_of(out, HarnessError)
@@ -93,6 +92,6 @@ def evaluate(
             for row in result.rows:
                 print_json(row)
             return
-        console.print(repr(result), soft_wrap=True)
+        say(repr(result))
         if written is not None:
-            console.print(f"written: {written}", soft_wrap=True)
+            say(f"written: {written}")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from steer.cli._common import plain_console
-from steer.cli._composed import composed, file_and_coefficients
+from steer.cli._common import say
+from steer.cli._composed import composed, file_and_coefficient
 from steer.errors import ArgumentError
 
 Options = Annotated[
@@ -36,7 +36,7 @@ def export(
     from steer.exchange import write
 
     what: Vector | Composition
-    if len(files) == 1 and file_and_coefficients(files[0])[1] is None:
+    if len(files) == 1 and file_and_coefficient(files[0])[1] is None:
         what = vector = Vector.load(files[0])
         if everywhere and vector.tuning is not None:
             what = replace(vector, tuning=replace(vector.tuning, scope=Scope()))
@@ -46,7 +46,7 @@ def export(
         parts = {d: replace(part, scope=Scope()) for d, part in setting.parts.items()}
         what = replace(setting, parts=parts) if everywhere else setting
     write(what, out, to, **_values(options))
-    plain_console().print(f"written: {out}", soft_wrap=True)
+    say(f"written: {out}")
 
 
 def import_vector(
@@ -64,8 +64,8 @@ def import_vector(
 
     vector = read(file, origin, domain=domain, **_values(options))
     vector.save(out)
-    plain_console().print(vector, soft_wrap=True)
-    plain_console().print(f"saved {out}", soft_wrap=True)
+    say(vector)
+    say(f"saved {out}")
 
 
 def _values(options: list[str] | None) -> dict[str, object]:

@@ -1,29 +1,34 @@
 """`steer extract`."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from steer.algebra._provenance import MIN_PAIRS
 from steer.cli._chosen import as_json as chosen_as_json
 from steer.cli._chosen import show
 from steer.cli._common import (
+    TOY,
     AsJson,
     Device,
     Dtype,
     ModelName,
     Progress,
+    check_layers,
     load_model,
-    plain_console,
     print_json,
+    say,
+    tell,
     working,
 )
 from steer.errors import CompositionError, PairsError, VectorFileError
-from steer.extract._positions import DEFAULT_AT
-from steer.extract._registry import keep_for
+from steer.extract._positions import DEFAULT_AT, readers_of
+from steer.extract._registry import get_method, keep_for
 from steer.store import folder_made, target_of
 
 if TYPE_CHECKING:
@@ -34,7 +39,8 @@ if TYPE_CHECKING:
     from steer.selection import Selection
 
 _DEFAULT = "mean_difference"
-_DOMAIN, _POSITION = 0, 1  # in the key of a recording
+_LEAST = 6  # settings that any race can be run with: a heat or two, and three strengths
+_LISTED = 5  # rows that are no pairs
 _T = TypeVar("_T")
 
 
@@ -68,10 +74,6 @@ def extract(
             f"[default: {','.join(DEFAULT_AT)}]"
         ),
     ] = None,
-    position: Annotated[
-        str | None,
-        typer.Option(help="The only one to use of the positions read, for instance template[-1]."),
-    ] = None,
     layers: Annotated[
         str | None, typer.Option(help="Layers to record and choose from, for instance 4,6-9.")
     ] = None,
@@ -80,9 +82,14 @@ def extract(
         typer.Option(help="Most KL on neutral text, nats per token. [default: 0.5]", min=0),
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(help="Most settings to measure: fewer are raced.", min=1)
+        int | None, typer.Option(help="Most settings to measure: fewer are raced.", min=_LEAST)
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Domain of the pairs.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Names of columns, for instance prompt=question,chosen=good."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a data set that has several.")] = None,
     on_bad: Annotated[
         Literal["error", "report"], typer.Option(help="What to do about rows that are not pairs.")
     ] = "error",
@@ -99,37 +106,47 @@ def extract(
     Position, layer and strength are chosen by measuring, on pairs that the vectors were not made
     from. With --method NAME alone, the vector is that of the method, from all pairs.
     """
-    from steer.pairs import Pairs
-
     options = {"kl": kl, "budget": budget, "seed": seed}
     _check_used(options, chooses=method is None or held_out is not None)
-    made = Pairs.load(pairs, domain=domain, on_bad=on_bad)
+    positions = [label.strip() for part in at or () for label in part.split(",")] or DEFAULT_AT
+    readers_of(positions)
+    get_method(method or _DEFAULT)
+    wanted = _layers(layers)
+
+    def loaded(source: str) -> "Pairs":
+        return _loaded(source, domain=domain, columns=_columns(columns), split=split, on_bad=on_bad)
+
+    made = loaded(pairs)
     names: tuple[str | None, ...] = made.domains or (domain,)
     _check_files(out, names)
-    wanted = _layers(layers)
-    use = _method(method or _DEFAULT, wanted)
     unseen: Sequence[Pairs] = ()  # to choose and to test with
     if held_out is not None:
-        unseen = (Pairs.load(held_out, domain=domain, on_bad=on_bad),)
+        unseen = (loaded(held_out),)
     elif method is None:
         made, *unseen = _divided(made, seed or 0)
-    parts = {n: [part if n is None else part.of_domain(n) for part in unseen] for n in names}
+    check_layers(wanted, model)
     with working(progress):
         lm = load_model(model, dtype, device)
-        found = _recorded(
-            lm, made, at, layers=wanted, keep=keep_for(method or _DEFAULT), progress=progress
-        )
-        if position is not None:
-            found = _only(found, _POSITION, found.position(position))
         for name in names:
-            mine = _only(found, _DOMAIN, name)
+            mine, *others = (p if name is None else p.of_domain(name) for p in (made, *unseen))
+            found = _recorded(
+                lm,
+                mine,
+                model,
+                at=positions,
+                layers=wanted,
+                keep=keep_for(method or _DEFAULT),
+                progress=progress,
+            )
             chosen = None
-            if parts[name]:
-                by_method = (
-                    {p: use(_only(mine, _POSITION, p)) for p in mine.positions} if method else {}
-                )
-                chosen = _selected(lm, by_method or mine, parts[name], options, progress)
-            vector = use(mine) if chosen is None else chosen.vector
+            if others:
+                pool: Any = found
+                if method is not None:
+                    pool = {p: _vector(method, _at(found, p), wanted) for p in found.positions}
+                chosen = _selected(lm, pool, others, options, progress)
+                vector = chosen.vector
+            else:
+                vector = _vector(method or _DEFAULT, found, wanted)
             path = _file(out, name)
             folder_made(path.parent, VectorFileError)
             vector.save(path)
@@ -137,13 +154,42 @@ def extract(
 
 
 def _check_used(options: Mapping[str, object], *, chooses: bool) -> None:
-    """Refuse options of the choice where nothing is chosen."""
+    """Refuse options of the choice where nothing is chosen, and a choice without room."""
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given and not chooses:
         raise typer.BadParameter(
             "with --method alone nothing is chosen; name pairs to choose with: --held-out FILE",
             param_hint=given[0],
         )
+    if options["kl"] == 0:
+        raise typer.BadParameter(
+            "a vector that may change nothing cannot be chosen; write for instance 0.5",
+            param_hint="--kl",
+        )
+
+
+def _columns(text: str | None) -> dict[str, str] | None:
+    """Return the columns of `prompt=question,chosen=good`, by the names of our fields."""
+    if text is None:
+        return None
+    parts = [part.partition("=") for part in text.split(",")]
+    if not all(name.strip() and column.strip() for name, _, column in parts):
+        raise typer.BadParameter("expected prompt=NAME,chosen=NAME", param_hint="--columns")
+    return {name.strip(): column.strip() for name, _, column in parts}
+
+
+def _loaded(source: str, **options: Any) -> "Pairs":
+    """Return pairs; rows that are none are listed on standard error."""
+    from steer.pairs import Pairs
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* rows are not valid pairs")
+        found = Pairs.load(source, **options)
+    for row in found.rejected_rows[:_LISTED]:
+        tell(f"left out: {row}")
+    if (more := len(found.rejected_rows) - _LISTED) > 0:
+        tell(f"left out: {more} more rows that are no pairs")
+    return found
 
 
 def _check_files(out: str, names: tuple[str | None, ...]) -> None:
@@ -183,25 +229,41 @@ def _divided(pairs: "Pairs", seed: int) -> "tuple[Pairs, Pairs, Pairs]":
     return made, choosing, test
 
 
-def _recorded(
-    lm: "Model", pairs: "Pairs", at: Sequence[str] | None, **options: Any
-) -> "Activations":
+def _recorded(lm: "Model", pairs: "Pairs", model: str, **options: Any) -> "Activations":
+    """Return the recording of one domain; refuse answers that the model cannot tell apart."""
     from steer.extract import record
 
-    named = [label.strip() for part in at or () for label in part.split(",")]
-    return record(lm, pairs, at=named or DEFAULT_AT, **options)
+    found = record(lm, pairs, **options)
+    if not any(bool(moments.difference.any()) for moments in found.moments.values()):
+        raise PairsError(
+            "the model reads the chosen and the rejected answers as the same text",
+            found=f"{pairs[0].chosen[:40]!r} and {pairs[0].rejected[:40]!r} leave the same "
+            "activations, as those of all pairs",
+            expected="answers made of words that the model knows",
+            do=f"use another model: {TOY!r} is a toy of some hundred words, which knows no letters "
+            "such as (A)"
+            if model == TOY
+            else "write the answers out as sentences",
+        )
+    return found
 
 
-def _only(activations: "Activations", part: int, name: str | None) -> "Activations":
-    """Return the recordings whose key has this name as its domain or its position."""
+def _at(recording: "Activations", position: str) -> "Activations":
+    """Return what was recorded at one position."""
 
     def of(found: "Mapping[tuple[str | None, str], _T]") -> "dict[tuple[str | None, str], _T]":
-        return {key: value for key, value in found.items() if key[part] == name}
+        return {key: value for key, value in found.items() if key[1] == position}
 
-    moments = of(activations.moments)
-    kept = None if activations.kept is None else of(activations.kept)
-    texts = {d: found for d, found in activations.responses.items() if d in {d for d, _ in moments}}
-    return replace(activations, moments=moments, kept=kept, responses=texts)
+    kept = None if recording.kept is None else of(recording.kept)
+    return replace(recording, moments=of(recording.moments), kept=kept)
+
+
+def _vector(method: str, recording: "Activations", layers: list[int] | None) -> "Vector":
+    """Return a method's vector; a method that chooses among layers is given them."""
+    function: Any = get_method(method)
+    chooses = layers is not None and "layers" in inspect.signature(function).parameters
+    vector: Vector = function(recording, layers=layers) if chooses else function(recording)
+    return vector
 
 
 def _selected(
@@ -228,23 +290,25 @@ def _report(
     model: str,
 ) -> None:
     """Print what was made, and what was chosen."""
+    made = vector.provenance
+    if chosen is None and made.pairs < MIN_PAIRS:
+        tell(
+            f"Warning: {made.pairs} pair{'s' * (made.pairs != 1)} cannot show what the answers "
+            f"have in common, and nothing was measured. Take at least {MIN_PAIRS}, better 60."
+        )
     if as_json:
-        made = vector.provenance
         found = {"file": str(path), "domain": domain, "method": made.method, "pairs": made.pairs}
         position = {"position": made.arguments.get("position"), "layers": list(vector.layers)}
         print_json(found | (position if chosen is None else chosen_as_json(chosen)))
         return
-    console = plain_console()
     if chosen is None:
-        console.print(vector)
+        say(vector)
     else:
-        show(chosen, console)
-    console.print(f"saved {path}", soft_wrap=True)
+        show(chosen)
+    say(f"saved {path}")
     if vector.tuning is not None:
         c = f"{vector.tuning.coefficient:.3g}"
-        console.print(
-            f"Steer with: steer generate {model} -v {path}:{c} 'a prompt'", soft_wrap=True
-        )
+        say(f"Steer with: steer generate {model} -v {path}:{c} 'a prompt'")
 
 
 def _layers(text: str | None) -> list[int] | None:
@@ -260,18 +324,3 @@ def _layers(text: str | None) -> list[int] | None:
     if not found:
         raise typer.BadParameter("the range is empty; write 6-9, not 9-6", param_hint="--layers")
     return found
-
-
-def _method(name: str, layers: list[int] | None) -> "Callable[[Activations], Vector]":
-    """Return an extraction method that is given the layers, if it takes any."""
-    from steer.extract import get_method
-
-    method: Any = get_method(name)
-    chooses = layers is not None and "layers" in inspect.signature(method).parameters
-    options = {"layers": layers} if chooses else {}
-
-    def extract(activations: "Activations") -> "Vector":
-        vector: Vector = method(activations, **options)
-        return vector
-
-    return extract

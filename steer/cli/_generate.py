@@ -20,8 +20,8 @@ from steer.cli._common import (
     Progress,
     Strict,
     load_model,
-    plain_console,
     print_json,
+    say,
     working,
 )
 from steer.cli._composed import Setting, at_strengths
@@ -173,17 +173,16 @@ def _print_json(asked: list[str], columns: list[_Column], system: str | None) ->
 
 def _print_answers(asked: list[str], columns: list[_Column]) -> None:
     """Print one column per setting, or the plain answers where there is one."""
-    console = plain_console()
     if len(columns) == 1:
         for text in columns[0].answers:
-            console.print(terminal_text(text), soft_wrap=True)
+            say(text)
         return
     several = sum(bool(column.coefficients) for column in columns) > 1
     heads = [_head(column.coefficients, several) for column in columns]
     table = Table("prompt", *(Column(Text(head)) for head in heads), show_lines=True)
     for prompt, *answers in zip(asked, *(column.answers for column in columns), strict=True):
         table.add_row(*(Text(terminal_text(text)) for text in (prompt, *answers)))
-    console.print(table)
+    say(table)
 
 
 def _head(coefficients: Setting, several: bool) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from steer.cli._common import AsJson, plain_console, print_json
+from steer.cli._common import AsJson, print_json, say
 
 
 def inspect(
@@ -15,12 +15,19 @@ def inspect(
 ) -> None:
     """Print what a vector file holds; the file is validated, nothing is executed."""
     from steer.algebra import Vector, inspect_header
+    from steer.demo.real.claim import claim_of
 
     vector = Vector.load(file)
     if as_json:
         print_json(inspect_header(file))
-    else:
-        plain_console().print(vector)
+        return
+    say(vector)
+    if claim := claim_of(vector):
+        below, unsteered, above = (claim.share(claim.behaviour, sign) for sign in (-1, 0, 1))
+        say(
+            f"Claim: {claim.behaviour} answers {unsteered} unsteered, {above} at "
+            f"{claim.coefficient:.3g}, {below} at {-claim.coefficient:.3g}; steer check measures it"
+        )
 
 
 def methods() -> None:
@@ -36,4 +43,4 @@ def methods() -> None:
     table.add_row("at", ", ".join(POSITIONS), ", ".join(DEFAULT_AT))
     table.add_row("operator", ", ".join(operators()), "add")
     table.add_row("format", ", ".join(formats()), "by the file's ending")
-    plain_console().print(table)
+    say(table)

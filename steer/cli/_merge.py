@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from steer.cli._common import REAL, Progress, plain_console, working
-from steer.cli._composed import file_and_coefficients
+from steer.cli._common import Progress, place_of, say, working
+from steer.cli._composed import file_and_coefficient
 from steer.errors import MergeError
 
 
@@ -35,27 +35,7 @@ def merge(
             expected="at least one FILE:COEF",
             do=f"steer merge {model} -v FILE:COEF -o {out}",
         )
-    parts = [_part(argument) for argument in vector]
+    parts = [(str(path), 1.0 if c is None else c) for path, c in map(file_and_coefficient, vector)]
     with working(progress):
-        merge_checkpoint(_folder(model), parts, out, strict=strict, progress=progress)
-        plain_console().print(f"written: {out}", soft_wrap=True)
-
-
-def _folder(model: str) -> str | Path:
-    from steer.demo import MODEL_PATH, smollm2
-
-    if model == REAL:
-        return smollm2.model_folder()
-    return MODEL_PATH if model == "demo" else model
-
-
-def _part(argument: str) -> tuple[str, float]:
-    path, given = file_and_coefficients(argument)
-    if given is not None and len(given) > 1:
-        raise MergeError(
-            "a checkpoint has one coefficient of each vector",
-            found=argument,
-            expected="FILE:COEF with one number",
-            do="write a checkpoint for each",
-        )
-    return str(path), 1.0 if given is None else given[0]
+        merge_checkpoint(place_of(model), parts, out, strict=strict, progress=progress)
+        say(f"written: {out}")

@@ -14,7 +14,7 @@ from steer.cli._common import (
     Progress,
     Vectors,
     load_model,
-    plain_console,
+    say,
     working,
 )
 from steer.cli._composed import composed
@@ -78,4 +78,4 @@ def report(
             title=title,
             progress=progress,
         )
-        plain_console().print(f"written: {found.save(out)}", soft_wrap=True)
+        say(f"written: {found.save(out)}")

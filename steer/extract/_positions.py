@@ -51,7 +51,7 @@ class Unit:
 
 def plan(tokenizer: Any, pairs: Sequence[Pair], at: At) -> tuple[tuple[str, ...], tuple[Unit, ...]]:
     """Return the labels of the positions, and each pair encoded with the tokens to read."""
-    readers = _readers(at)
+    readers = readers_of(at)
     in_exchange = {name: f for name, f in readers.items() if f is not None}
     in_template = [name for name in readers if name not in in_exchange]
     slots = _slots(tokenizer, pairs) if in_template else [[] for _ in pairs]
@@ -99,8 +99,12 @@ def _unit(pair: Pair, number: int, texts: Sequence[_Text], labels: Sequence[str]
     return Unit(pair.domain, number, tuple(text.ids for text in texts), tuple(places))
 
 
-def _readers(at: At) -> dict[str, Position | None]:
-    """Return the function of each position by its label; None for the template's tokens."""
+def readers_of(at: At) -> dict[str, Position | None]:
+    """Return the function of each position by its label; None for the template's tokens.
+
+    Raises:
+        RecordingError: There is no such position, none, or one twice.
+    """
     asked: list[Any] = list(at) if isinstance(at, list | tuple) else [at]
     readers: dict[str, Position | None] = {}
     for item in asked:

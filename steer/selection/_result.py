@@ -220,6 +220,7 @@ class Selection(Result):
                 part.scope,
                 None if share is None else share.value,
                 self.best.kl if self.kl is None else self.kl,
+                self.baselines[name]["base"].value if name in self.held_out else None,
             )
             found[name] = replace(part.vector, tuning=tuning, gate=self.composition.gate)
         return found

@@ -40,7 +40,7 @@ _EXPECTED = {
 
 
 class Record(BaseModel):
-    """A JSON object that has exactly the members named."""
+    """A JSON object that has exactly the members named; one with a default may be absent."""
 
     model_config = ConfigDict(strict=True, frozen=True, protected_namespaces=())
 
@@ -49,8 +49,9 @@ class Record(BaseModel):
     def _check_members(cls, value: Any) -> Any:
         """Refuse missing and unknown members in one error, however many there are."""
         names = cls.model_fields
-        if isinstance(value, dict) and value.keys() != names.keys():
-            missing = [name for name in names if name not in value]
+        needed = {name: None for name, field in names.items() if field.is_required()}
+        if isinstance(value, dict) and not needed.keys() <= value.keys() <= names.keys():
+            missing = [name for name in needed if name not in value]
             unknown = [name for name in value if name not in names][:5]
             said = {"found": f"missing {missing}, unknown {unknown}", "expected": [*names]}
             raise PydanticCustomError("members", "{found}", said)

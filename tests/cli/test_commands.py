@@ -83,7 +83,7 @@ def test_extract_another_method_and_position(tmp_path: Path) -> None:
 
 def test_extract_mean_difference_names_one_position_and_some_layers(tmp_path: Path) -> None:
     source, out = write(tmp_path / "p.jsonl", pairs("legal", 8)), tmp_path / "v.safetensors"
-    method = ("--method", "mean_difference", "--position", "template[-1]", "--layers", "1,3-4")
+    method = ("--method", "mean_difference", "--at", "template[-1]", "--layers", "1,3-4")
     good("extract", "demo", source, "-o", str(out), *method)
     recorded = library.record(load_demo(), pairs("legal", 8), layers=[1, 3, 4], progress=False)
     wanted = library.mean_difference(recorded, position="template[-1]")
@@ -96,7 +96,7 @@ def test_extract_mean_difference_names_one_position_and_some_layers(tmp_path: Pa
 
 def test_extract_palrs_chooses_among_the_named_positions_and_layers(tmp_path: Path) -> None:
     source, out = write(tmp_path / "p.jsonl", pairs("legal", 8)), tmp_path / "v.safetensors"
-    where = ("--position", "template[-2]", "--layers", "0-1")
+    where = ("--at", "template[-2]", "--layers", "0-1")
     good("extract", "demo", source, "-o", str(out), "--method", "palrs", *where)
     recorded = library.record(load_demo(), pairs("legal", 8), at="template", progress=False)
     wanted = library.palrs(recorded, positions=["template[-2]"], layers=[0, 1])

@@ -125,9 +125,10 @@ def test_a_position_that_was_not_read(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}\n')
     out = str(tmp_path / "v.safetensors")
-    asked = ("--method", "palrs", "--position", "response_last")
-    message = refused("extract", "demo", str(path), "-o", out, *asked)
-    assert "no such position" in message
+    message = refused(
+        "extract", "demo", str(path), "-o", out, "--method", "palrs", "--at", "template[-9]"
+    )
+    assert "no such token" in message
     assert "template[-1]" in message
 
 
@@ -161,6 +162,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         ("extract", "demo", "x.jsonl", "-o", "v", "--method", "palrs", "--seed", "0"),
         ("extract", "demo", "x.jsonl", "-o", "v", "--method", "palrs", "--budget", "9"),
         ("extract", "demo", "x.jsonl", "-o", "v", "--kl-budget", "1"),
+        ("extract", "demo", "x.jsonl", "-o", "v", "--columns", "question"),
         ("demo", "--pairs", "0"),
         ("generate", "demo", "--dtype", "float31", "Can you help?"),
         ("generate", "demo", "--temperature", "0", "--top-k", "5", "Can you help?"),

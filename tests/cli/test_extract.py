@@ -21,7 +21,7 @@ def test_one_file_of_pairs_gives_a_vector_with_its_setting(tmp_path: Path) -> No
     assert "on unseen pairs" in printed
     assert "of 8" in printed, "a fifth of the pairs tests the choice"
     assert "PaLRS's rule" in printed
-    assert printed.count("  unsteered: ") == printed.count("  steered:   ") == 3
+    assert printed.count("  unsteered:  ") == printed.count("  steered:  ") == 3
     assert "may do nothing" not in printed
     vector = Vector.load(out)
     assert vector.provenance.pairs == 24
@@ -58,7 +58,7 @@ def test_a_method_that_is_named_is_the_only_candidate(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", pairs("medical", 16))
     held_out = write(tmp_path / "h.jsonl", pairs("medical", 12, split="validation"))
     out = str(tmp_path / "v.safetensors")
-    named = ("--method", "palrs", "--position", "template[-1]", "--layers", "3")
+    named = ("--method", "palrs", "--at", "template[-1]", "--layers", "3")
     good("extract", "demo", source, "-o", out, "--held-out", held_out, *named)
     made = Vector.load(out)
     assert made.provenance.method == "palrs"
@@ -71,7 +71,7 @@ def test_domains_choose_for_themselves(tmp_path: Path) -> None:
     source = write(tmp_path / "p.jsonl", both, domain=True)
     said = good(
         "extract", "demo", source, "-o", str(tmp_path / "{domain}.safetensors"), "--json",
-        "--layers", "4", "--position", "template[-1]",
+        "--layers", "4", "--at", "template[-1]",
     )  # fmt: skip
     found = [json.loads(line) for line in said.splitlines()]
     assert [one["domain"] for one in found] == ["legal", "medical"]

@@ -29,6 +29,7 @@ from steer.show._card import Block, Cells, cut_table, number, ranges
 
 _BUDGET = 2**28  # numbers of weight terms gone through to print a vector
 _FOLDED = 400  # rows that are folded up in HTML
+_ELSEWHERE = ("warnings", "claim")  # arguments of a provenance that are not printed as such
 _LAYER_HEAD = ("layer", "norm", "relative", "error/norm", "split-half")
 
 
@@ -100,7 +101,7 @@ def _facts(vector: Vector) -> list[tuple[str, str]]:
 def _made(made: Provenance) -> list[tuple[str, str]]:
     facts = []
     if made.arguments:
-        named = sorted(item for item in made.arguments.items() if item[0] != "warnings")
+        named = sorted(item for item in made.arguments.items() if item[0] not in _ELSEWHERE)
         said = ", ".join(f"{name}={_brief(value)}" for name, value in named)
         facts.append(("made", f"{made.method}({said})"))
     if made.pairs_fingerprint:
@@ -142,7 +143,8 @@ def tuning_fact(tuning: Tuning) -> str:
     words = [f"{place}, coefficient {tuning.coefficient:g}"]
     words.append(f"{tuning.operator} on {tuning.scope}")
     if tuning.score is not None:
-        words.append(f"accuracy {tuning.score:.1%}")
+        before = "" if tuning.unsteered is None else f", {tuning.unsteered:.1%} unsteered"
+        words.append(f"accuracy {tuning.score:.1%}{before}")
     if tuning.kl is not None:
         words.append(f"KL {tuning.kl:.3g} nats/token")
     return ", ".join(words)

@@ -6,7 +6,13 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
 from steer.algebra._file.file import CENTROIDS, FORMAT_VERSION, KINDS, tensor_names
@@ -91,6 +97,15 @@ class TuningRecord(Record):
     scope: Annotated[Text, AfterValidator(lambda scope: str(parse_scope(scope)))]
     score: Share | None
     kl: Number | None
+    unsteered: Share | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, members: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not known, as files do that were written before it was kept."""
+        found: dict[str, Any] = members(self)
+        if self.unsteered is None:
+            del found["unsteered"]
+        return found
 
 
 class GateRecord(Record):
