@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from steer._check import as_list
 from steer._progress import progress_bar
@@ -174,19 +175,16 @@ class _Difference:
 
     def skeleton(self) -> Vector:
         """Return a vector on the meta device, at least as large as the difference."""
+        empty = partial(torch.empty, dtype=self.dtype, device="meta")
         terms: dict[Site, Term] = {}
         for name, shape in self.shapes.items():
             factored = len(shape) == 2 and (self.target is not None or self.adapter)
             if factored:
                 rank = (self.target and self.target.rank) or max(shape)
-                B, A = self._empty(shape[0], rank), self._empty(rank, shape[1])
-                terms[Weight(name)] = LowRank(B, A)
+                terms[Weight(name)] = LowRank(empty(shape[0], rank), empty(rank, shape[1]))
             else:
-                terms[Weight(name)] = Dense(self._empty(*shape))
+                terms[Weight(name)] = Dense(empty(*shape))
         return Vector(terms, self.record([TensorRow("", (), None, 1.0, 0.123456, 0.123456)]))
-
-    def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=self.dtype, device="meta")
 
     def record(self, rows: Sequence[TensorRow]) -> Provenance:
         """Return the provenance with the energy kept and the error of the form."""

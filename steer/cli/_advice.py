@@ -40,6 +40,8 @@ def with_options(advice: str, options: Iterable[Any]) -> str:
             return match[0]
         if match["value"] == "False" and option.secondary_opts:
             return str(option.secondary_opts[0])
+        if match["value"] == "True":
+            return str(option.opts[0])
         return f"{option.opts[0]} {_plain(match['value'] or '')}".strip()
 
     return _ARGUMENT.sub(written, _WRAPPED.sub(r"\1", advice))

@@ -1,17 +1,13 @@
 """`steer align`."""
 
-import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from steer.cli._common import Precision, Progress, say, working
 from steer.errors import AlignmentError, VectorFileError
-
-if TYPE_CHECKING:
-    from steer.algebra import Vector
 
 
 def align(
@@ -59,7 +55,7 @@ def align(
             expected="at most one of " + ", ".join(forms),
             do="write one file, load it, and apply the second form with steer.alignment",
         )
-    from steer.alignment import alignment_vector, write_alignment_vector
+    from steer import alignment
     from steer.model._loading.options import PRECISIONS
     from steer.store import folder_made, target_of
 
@@ -75,14 +71,18 @@ def align(
     folder_made(out.parent, VectorFileError)
     with working(progress):
         if ties is None and dare is None:
-            table = write_alignment_vector(base, aligned, out, rank=rank, energy=energy, **taken)
+            table = alignment.write_alignment_vector(
+                base, aligned, out, rank=rank, energy=energy, **taken
+            )
             say(repr(table))
         else:
-            vector = alignment_vector(base, aligned, **taken)
-            sparse = _sparse(vector, ties, dare, seed)
-            sparse.save(out)
-            say(sparse)
-            say(f"kept {_share(vector, sparse):.1%} of the entries")
+            vector = alignment.alignment_vector(base, aligned, **taken)
+            if ties is not None:
+                vector = alignment.magnitude(vector, ties)
+            if dare is not None:
+                vector = alignment.dare(vector, dare, seed)
+            vector.save(out)
+            say(vector)
         say(f"saved {out}")
 
 
@@ -96,18 +96,3 @@ def _check_outside(out: Path, *models: str) -> None:
                 expected=f"a file outside {side}",
                 do="choose another file: -o vector.safetensors",
             )
-
-
-def _sparse(vector: "Vector", density: float | None, drop: float | None, seed: int) -> "Vector":
-    """Return a sparse form, whose entries are ranked over all tensors at once."""
-    from steer.alignment import dare, magnitude
-
-    return magnitude(vector, density) if density is not None else dare(vector, drop or 0.0, seed)
-
-
-def _share(vector: "Vector", sparse: "Vector") -> float:
-    """Return the share of the vector's entries that are not zero."""
-    from steer.algebra._term import dense
-
-    kept = sum(int(dense(term).count_nonzero()) for term in sparse.terms.values())
-    return kept / sum(math.prod(term.shape) for term in vector.terms.values())

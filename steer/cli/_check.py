@@ -93,15 +93,15 @@ def _answers(claim: "Claim", vector: "Vector", lm: "Model") -> bool:
 def _accuracy(pairs: "Pairs", vector: "Vector", lm: "Model") -> bool:
     """Print the preference accuracy on pairs at the stored setting, beside the stored one."""
     from steer.algebra import compose
+    from steer.algebra._file.named import recommended
     from steer.measure import Share, preference
 
     tuning = vector.tuning
     before = preference(lm, pairs).accuracy
     if tuning is not None and tuning.layer is not None:
         vector = vector[tuning.layer]
-    coefficient = 1.0 if tuning is None else tuning.coefficient
-    knob = compose({vector.provenance.domain or "vector": vector}, gate=vector.gate)
-    with lm.steered(knob(coefficient), strict=False):
+    knob = {vector.provenance.domain or "vector": vector}
+    with lm.steered(compose(knob, gate=vector.gate)(recommended(knob)), strict=False):
         after = preference(lm, pairs).accuracy
     claimed = None if tuning is None else tuning.score
     say(

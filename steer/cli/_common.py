@@ -1,7 +1,5 @@
 """What several commands share: options, the model, progress and time."""
 
-import json
-import math
 import os
 import sys
 import time
@@ -14,6 +12,7 @@ import typer
 from rich.console import Console
 
 from steer.errors import CheckpointError, MissingExtraError, SteerError
+from steer.show._json import json_line
 from steer.show._markup import terminal_text
 
 if TYPE_CHECKING:
@@ -86,16 +85,7 @@ def working(progress: bool) -> Iterator[None]:
 
 def print_json(value: Mapping[str, object]) -> None:
     """Print an object as one line of JSON; numbers that are not finite become null."""
-    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _finite(value: object) -> object:
-    """Return a value with None in place of NaN and infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    sys.stdout.write(json_line(value))
 
 
 def place_of(model: str) -> str | Path:

@@ -38,27 +38,21 @@ def at_strengths(vectors: list[str], gate: bool) -> "tuple[Composition | None, l
         CompositionError: Arguments with different numbers of coefficients, or a gate is asked for
             and the files hold none or several.
     """
-    from steer.algebra import Vector, compose
+    from steer.algebra import compose
+    from steer.algebra._file.named import recommended, vectors_by_name
 
-    loaded: dict[str, Vector] = {}
-    coefficients: dict[str, tuple[float, ...]] = {}
-    domains: dict[str, str] = {}  # of each name
-    for argument in vectors:
-        path, given = _file_and_coefficients(argument)
-        _say_of_commas(argument)
-        vector = Vector.load(path)
-        tuned = 1.0 if vector.tuning is None else vector.tuning.coefficient
-        domain = vector.provenance.domain or path.stem
-        name = domain if domain not in loaded else f"{domain} ({path})"
-        domains[name] = domain
-        loaded[name] = vector
-        coefficients[name] = (tuned,) if given is None else given
-    if not loaded:
+    if not vectors:
         return None, []
+    for argument in vectors:
+        _say_of_commas(argument)
+    paths, given = zip(*map(_file_and_coefficients, vectors), strict=True)
+    loaded = vectors_by_name(paths)
+    own = recommended(loaded)
+    coefficients = {n: c or (own[n],) for n, c in zip(loaded, given, strict=True)}
     settings = _settings(coefficients, vectors)
     if not gate and any(vector.gate is not None for vector in loaded.values()):
         tell("These files hold a domain gate, which is not used; --gate uses it.")
-    used = _gate(loaded, domains, vectors) if gate else None
+    used = _gate(loaded, vectors) if gate else None
     return compose(loaded, gate=used)(settings[0]), settings
 
 
@@ -79,9 +73,7 @@ def _settings(
     ]
 
 
-def _gate(
-    vectors: "Mapping[str, Vector]", domains: "Mapping[str, str]", arguments: list[str]
-) -> "DomainGate":
+def _gate(vectors: "Mapping[str, Vector]", arguments: list[str]) -> "DomainGate":
     """Return the one gate stored in the files, with a centroid for every name."""
     gates = {name: vector.gate for name, vector in vectors.items() if vector.gate is not None}
     if not gates:
@@ -100,7 +92,7 @@ def _gate(
                 expected="one gate, fitted on the prompts of all domains",
                 do="fit one with steer.domain_gate and save it with every vector",
             )
-    return _naming(first, domains)
+    return _naming(first, {n: v.provenance.domain or n for n, v in vectors.items()})
 
 
 def _naming(gate: "DomainGate", domains: "Mapping[str, str]") -> "DomainGate":

@@ -89,7 +89,9 @@ def extract(
         str | None,
         typer.Option(help="Names of columns, for instance prompt=question,chosen=good."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of a data set that has several.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of PAIRS, a data set with several.")
+    ] = None,
     on_bad: Annotated[
         Literal["error", "report"], typer.Option(help="What to do about rows that are not pairs.")
     ] = "error",
@@ -113,15 +115,13 @@ def extract(
     get_method(method or _DEFAULT)
     wanted = _layers(layers)
 
-    def loaded(source: str) -> "Pairs":
-        return _loaded(source, domain=domain, columns=_columns(columns), split=split, on_bad=on_bad)
-
-    made = loaded(pairs)
+    read: Any = {"domain": domain, "columns": _columns(columns), "on_bad": on_bad}
+    made = _loaded(pairs, split=split, **read)
     names: tuple[str | None, ...] = made.domains or (domain,)
     _check_files(out, names)
     unseen: Sequence[Pairs] = ()  # to choose and to test with
     if held_out is not None:
-        unseen = (loaded(held_out),)
+        unseen = (_loaded(held_out, **read),)
     elif method is None:
         made, *unseen = _divided(made, seed or 0)
     check_layers(wanted, model)

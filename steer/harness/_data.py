@@ -47,7 +47,7 @@ def locate(data: object, name: str) -> Path:
             f"{data_set} has to be read from a folder, and none was named",
             found="data=None",
             expected=f"a folder with {name}",
-            do="pass data=FOLDER (--data FOLDER)",
+            do="pass data=FOLDER",
         )
     folder = Path(os.path.expanduser(path_of(data, HarnessError)))
     for place in (folder / name, folder / data_set / "raw" / rest):

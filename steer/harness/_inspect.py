@@ -14,6 +14,7 @@ from anyio import to_thread
 from inspect_ai.model import GenerateConfig, ModelAPI, ModelOutput, ModelUsage, modelapi
 
 from steer.algebra import Composition, Part, Vector, as_composition, compose
+from steer.algebra._file.named import recommended, vectors_by_name
 from steer.errors import ArgumentError, CapabilityError
 from steer.model import Model
 from steer.model._random_state import random_state_put_back
@@ -126,16 +127,8 @@ def _composition(vector: Any, coefficients: Any) -> Composition | None:
     if not isinstance(paths, list | tuple):
         composition = as_composition(vector)
         return composition if coefficients is None else composition(coefficients)
-    loaded: dict[str, Vector] = {}
-    for path in paths:
-        found = Vector.load(path)
-        domain = found.provenance.domain or Path(path).stem
-        loaded[domain if domain not in loaded else f"{domain} ({path})"] = found
-    recommended = {
-        name: 1.0 if found.tuning is None else found.tuning.coefficient
-        for name, found in loaded.items()
-    }
-    return compose(loaded)(recommended if coefficients is None else coefficients)
+    loaded = vectors_by_name(paths)
+    return compose(loaded)(recommended(loaded) if coefficients is None else coefficients)
 
 
 def _options(config: Any) -> dict[str, Any]:

@@ -2,46 +2,16 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from steer import _check
-from steer.errors import ArgumentError, CapabilityError, HarnessError
-from steer.harness._sandbox import check_sandbox
+from steer.errors import CapabilityError, HarnessError
+from steer.harness._programs import check_sandbox
 from steer.store import path_of
 
 TASK_FILES = Path(__file__).parent / "tasks"
 _PERSONA = "persona"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How every task is run, where that differs from its file; the arguments of `run_harness`."""
-
-    limit: int | None
-    num_fewshot: int | None
-    samples: int
-    temperature: float
-    max_new_tokens: int | None
-    apply_chat_template: bool
-    system: str | None
-    seed: int
-
-    def __post_init__(self) -> None:
-        _check.integer("samples", self.samples, least=1)
-        _check.number("temperature", self.temperature, least=0)
-        for name, least in (("limit", 1), ("num_fewshot", 0), ("max_new_tokens", 1)):
-            if (value := getattr(self, name)) is not None:
-                _check.integer(name, value, least=least)
-        if self.samples > 1 and self.temperature == 0:
-            raise ArgumentError(
-                "several samples of a greedy model are all the same",
-                found=f"samples={self.samples}, temperature={self.temperature:g}",
-                expected="one sample, or a temperature above 0",
-                do="pass for instance samples=20, temperature=0.8",
-            )
 
 
 def available_tasks(data: str | Path | None = None) -> tuple[str, ...]:
@@ -66,9 +36,11 @@ def load_tasks(
     data: str | Path | None,
     builtin: bool,
     allow_code_execution: bool,
-    options: Options,
+    num_fewshot: int | None,
+    samples: int,
+    generation: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return lm-eval's tasks by name, in the order asked for.
+    """Return lm-eval's tasks by name, in the order asked for, with options of this run.
 
     Raises:
         HarnessError: No name, an unknown one, a file that is missing or unreadable, or programs
@@ -80,7 +52,7 @@ def load_tasks(
         raise _unknown("no name", data)
     _check_programs(tasks, allow_code_execution)
     for task in tasks.values():
-        _set_options(task, options)
+        _set_options(task, num_fewshot, samples, generation)
     return tasks
 
 
@@ -127,15 +99,18 @@ def _check_programs(tasks: Mapping[str, Any], allowed: bool) -> None:
             "these tasks run programs that the model writes",
             found=", ".join(programs),
             expected="an explicit permission",
-            do="pass allow_code_execution=True (--allow-code-execution), or leave these tasks out",
+            do="pass allow_code_execution=True, or leave these tasks out",
         )
     if programs:
         check_sandbox(programs)
 
 
-def _set_options(task: Any, options: Options) -> None:
+def _set_options(
+    task: Any, num_fewshot: int | None, samples: int, generation: Mapping[str, Any]
+) -> None:
+    """Set what differs from a task's file; a task that shows no worked examples keeps to that."""
     own = task.get_config("num_fewshot")
-    shots = own or 0 if options.num_fewshot is None or own == 0 else options.num_fewshot
+    shots = own or 0 if num_fewshot is None or own == 0 else num_fewshot
     task.set_config("num_fewshot", shots)
     there = len(task.fewshot_docs() or ()) if shots else 0
     if shots > there:
@@ -146,13 +121,8 @@ def _set_options(task: Any, options: Options) -> None:
             do="pass a smaller num_fewshot",
         )
     if task.OUTPUT_TYPE == "generate_until":
-        generation: dict[str, Any] = {}
-        if options.max_new_tokens is not None:
-            generation["max_gen_toks"] = options.max_new_tokens
-        if options.temperature > 0:
-            generation |= {"do_sample": True, "temperature": options.temperature}
-        task.set_config("generation_kwargs", generation, update=True)
-        task.set_config("repeats", options.samples)
+        task.set_config("generation_kwargs", dict(generation), update=True)
+        task.set_config("repeats", samples)
 
 
 def _unknown(name: str, data: str | Path | None) -> HarnessError:
@@ -160,6 +130,6 @@ def _unknown(name: str, data: str | Path | None) -> HarnessError:
         "there is no such task",
         found=name,
         expected=" | ".join(available_tasks(data)),
-        do="name one of these, the path of a task file (.yaml), or with builtin=True (--builtin) "
-        "a task of lm-eval itself",
+        do="name one of these, the path of a task file (.yaml), or with builtin=True a task of "
+        "lm-eval itself",
     )

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +12,14 @@ from steer import _check
 from steer.algebra import Composition, Part, Vector, as_composition
 from steer.engine import unsteered
 from steer.engine._base import check_evaluating, in_place
-from steer.errors import CapabilityError, HarnessError
+from steer.errors import ArgumentError, CapabilityError, HarnessError
 from steer.harness._language_model import language_model
-from steer.harness._load import Options, load_tasks, runs_programs
-from steer.harness._result import Condition, HarnessResult, Score, number_of
-from steer.harness._written import plain
+from steer.harness._load import load_tasks, runs_programs
+from steer.harness._result import Condition, HarnessResult
 from steer.model import Model, check_model
 from steer.model._random_state import random_state_put_back
 from steer.show import Row
+from steer.show._json import plain
 
 _BOOTSTRAP = 1000  # resamples, for metrics without a closed form of their standard error
 
@@ -91,25 +90,34 @@ def run_harness(
     composition = None if what is None else as_composition(what)
     _check_model(model, composition)
     _check.integer("batch_size", batch_size, least=1)
-    names = [tasks] if isinstance(tasks, str) else tasks
-    options = Options(
-        limit, num_fewshot, samples, temperature, max_new_tokens, apply_chat_template, system, seed
-    )
-    scores: dict[Condition, Sequence[Score]] = {}
+    options = {
+        "limit": limit,
+        "num_fewshot": num_fewshot,
+        "samples": samples,
+        "temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+        "apply_chat_template": apply_chat_template,
+        "system": system,
+        "seed": seed,
+    }
+    generation = _generation(options)
+    conditions: dict[Condition, Composition | None] = {}
+    if baseline or composition is None:
+        conditions["unsteered"] = None
+    if composition is not None:
+        conditions["steered"] = composition
+    scores: dict[Condition, Mapping[str, Mapping[str, Any]]] = {}
     items: dict[Condition, Mapping[str, Sequence[Row]]] = {}
     with random_state_put_back(), _quiet():
         loaded = load_tasks(
-            names,
+            [tasks] if isinstance(tasks, str) else tasks,
             data=data,
             builtin=builtin,
             allow_code_execution=allow_code_execution,
-            options=options,
+            num_fewshot=num_fewshot,
+            samples=samples,
+            generation=generation,
         )
-        conditions: dict[Condition, Composition | None] = {}
-        if baseline or composition is None:
-            conditions["unsteered"] = None
-        if composition is not None:
-            conditions["steered"] = composition
         for condition, steered in conditions.items():
             lm = language_model(
                 model,
@@ -122,9 +130,37 @@ def run_harness(
             set_seed(seed)
             with nullcontext() if steered is None else model.steered(steered, strict=strict):
                 found = _evaluate(lm, loaded, options)
-            scores[condition] = _scores(found)
+            scores[condition] = found["results"]
             items[condition] = {name: plain(entries) for name, entries in found["samples"].items()}
-    return HarnessResult(scores, items, _settings(model, composition, loaded, options))
+    settings = {
+        "model": model.info.model_id,
+        "composition": _described(composition),
+        **options,
+        "tasks": list(loaded),
+        "num_fewshot": {name: task.get_config("num_fewshot") for name, task in loaded.items()},
+        "sandbox": "docker" if any(map(runs_programs, loaded.values())) else None,
+        "lm_eval": version("lm_eval"),
+    }
+    return HarnessResult(scores, items, settings)
+
+
+def _generation(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return lm-eval's options of generating, after a check of all numbers."""
+    _check.integer("samples", options["samples"], least=1)
+    temperature = _check.number("temperature", options["temperature"], least=0)
+    for name, least in (("limit", 1), ("num_fewshot", 0), ("max_new_tokens", 1)):
+        if options[name] is not None:
+            _check.integer(name, options[name], least=least)
+    if options["samples"] > 1 and temperature == 0:
+        raise ArgumentError(
+            "several samples of a greedy model are all the same",
+            found=f"samples={options['samples']}, temperature={temperature:g}",
+            expected="one sample, or a temperature above 0",
+            do="pass for instance samples=20, temperature=0.8",
+        )
+    longest = options["max_new_tokens"]
+    found = {} if longest is None else {"max_gen_toks": longest}
+    return found | ({"do_sample": True, "temperature": temperature} if temperature > 0 else {})
 
 
 def _check_model(model: Model, composition: Composition | None) -> None:
@@ -150,59 +186,21 @@ def _everywhere(composition: Composition | None) -> bool:
     return composition.gate is None and not any(scope.needs_prompt_lengths for scope in scopes)
 
 
-def _evaluate(lm: Any, tasks: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def _evaluate(lm: Any, tasks: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     from lm_eval.evaluator import evaluate
 
     for task in tasks.values():
-        task.set_fewshot_seed(seed=options.seed)
+        task.set_fewshot_seed(seed=options["seed"])
     found: dict[str, Any] = evaluate(
         lm=lm,
         task_dict={"tasks": dict(tasks)},
-        limit=options.limit,
+        limit=options["limit"],
         bootstrap_iters=_BOOTSTRAP,
-        system_instruction=options.system,
-        apply_chat_template=options.apply_chat_template,
-        fewshot_as_multiturn=options.apply_chat_template,
+        system_instruction=options["system"],
+        apply_chat_template=options["apply_chat_template"],
+        fewshot_as_multiturn=options["apply_chat_template"],
     )
     return found
-
-
-def _settings(
-    model: Model, composition: Composition | None, tasks: Mapping[str, Any], options: Options
-) -> dict[str, Any]:
-    programs = any(runs_programs(task) for task in tasks.values())
-    return {
-        "model": model.info.model_id,
-        "composition": _described(composition),
-        **asdict(options),
-        "tasks": list(tasks),
-        "num_fewshot": {name: task.get_config("num_fewshot") for name, task in tasks.items()},
-        "sandbox": "docker" if programs else None,
-        "lm_eval": version("lm_eval"),
-    }
-
-
-def _scores(found: Mapping[str, Any]) -> list[Score]:
-    scores = []
-    for task, metrics in found["results"].items():
-        for name, value in metrics.items():
-            metric, comma, filtered = name.partition(",")
-            if not comma or metric.endswith("_stderr") or isinstance(value, str):
-                continue
-            stderr = metrics.get(f"{metric}_stderr,{filtered}")
-            better = found["higher_is_better"].get(task, {}).get(metric)
-            scores.append(
-                Score(
-                    task,
-                    metric,
-                    filtered,
-                    number_of(value),
-                    number_of(stderr),
-                    int(metrics["sample_len"]),
-                    better,
-                )
-            )
-    return scores
 
 
 def _described(composition: Composition | None) -> str:

@@ -67,7 +67,7 @@ def test_the_table_says_what_was_kept(folders: tuple[str, str], tmp_path: Path) 
     _, table = low_rank(alignment_vector(*folders, progress=False), rank=2)
     assert repr(table) in printed
     _, printed, _ = steer("align", *folders, "-o", str(tmp_path / "v.safetensors"), "--ties", "0.3")
-    assert "kept 30.0% of the entries" in printed
+    assert "magnitude(density=0.3)" in printed
 
 
 def test_two_forms_and_two_equal_models_are_refused(

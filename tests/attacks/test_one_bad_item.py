@@ -14,13 +14,14 @@ import torch
 import steer
 from steer import view
 from steer.errors import ArgumentError, JudgeError, SelectionError
-from steer.harness import HarnessResult, Score
+from steer.harness import HarnessResult
 from steer.measure import ModelJudge, Setting, Sweep, Verdict, judge_answers, sweep
 from steer.report import Report
 from tests.harness import files
 from tests.harness.test_run import answered, run
 from tests.tiny import tiny_model, tiny_tokenizer
 
+SCORE = {"acc,none": 0.5, "acc_stderr,none": 0.1, "sample_len": 3}
 HALF = "half \ud83d of a pair"
 
 
@@ -57,7 +58,7 @@ def vector() -> steer.Vector:
 
 
 def result_of(items: dict[str, list[dict[str, Any]]], **settings: Any) -> HarnessResult:
-    scores = [Score(task, "acc", "none", 0.5, 0.1, 2, True) for task in items]
+    scores = dict.fromkeys(items, SCORE)
     return HarnessResult(
         {"unsteered": scores}, {"unsteered": items}, {"composition": "a"} | settings
     )
@@ -130,11 +131,10 @@ def test_tasks_whose_names_look_alike_or_are_long_have_files_of_their_own(tmp_pa
     "value", [math.nan, math.inf, 1e200, 10**400], ids=["nan", "inf", "1e200", "huge"]
 )
 def test_a_number_out_of_range_leaves_a_table(value: float, tmp_path: Path) -> None:
-    score = Score("task", "acc", "none", 0.5, 0.1, 3, True)
     items = [{"doc_id": k, "filter": "none", "acc": 0.0} for k in range(3)]
     steered = [*items[:2], {**items[2], "acc": value}]
     result = HarnessResult(
-        {"unsteered": [score], "steered": [score]},
+        {"unsteered": {"task": SCORE}, "steered": {"task": SCORE}},
         {"unsteered": {"task": items}, "steered": {"task": steered}},
         {"composition": "a"},
     )
@@ -145,11 +145,10 @@ def test_a_number_out_of_range_leaves_a_table(value: float, tmp_path: Path) -> N
 
 
 def test_a_pair_without_a_number_is_not_left_out_of_the_error() -> None:
-    score = Score("task", "acc", "none", 0.5, 0.1, 3, True)
     items = [{"doc_id": k, "filter": "none", "acc": float(k)} for k in range(3)]
     steered = [*items[:2], {**items[2], "acc": None}]  # what NaN is once it is plain
     result = HarnessResult(
-        {"unsteered": [score], "steered": [score]},
+        {"unsteered": {"task": SCORE}, "steered": {"task": SCORE}},
         {"unsteered": {"task": items}, "steered": {"task": steered}},
         {"composition": "a"},
     )
@@ -174,7 +173,7 @@ def test_texts_and_programs_of_a_model_with_half_a_character_are_saved(
     assert first["filtered_resps"][0][0]["error"] == f"ValueError: {HALF}"
     assert second["filtered_resps"][0][0]["outcome"] == "passed"
     assert HALF in third["filtered_resps"][0][0]["program"]
-    assert result.score("humaneval", "pass@1", "unsteered").value == pytest.approx(1 / 3)
+    assert result.rows[0]["unsteered"] == pytest.approx(1 / 3)
     assert [first, second, third] == list(result.items["unsteered"]["humaneval"])
 
 

@@ -10,7 +10,7 @@ import torch
 
 import steer
 from steer.algebra import VectorWriter
-from steer.harness import HarnessResult, Score
+from steer.harness import HarnessResult
 from steer.report import Report, Section
 from tests.extract.reference import some_pairs, tiny
 from tests.measure.setting import model, pairs
@@ -59,9 +59,9 @@ def swept(path: Any) -> steer.Sweep:
 def result() -> HarnessResult:
     """A result of a harness with one item."""
     item = {"doc_id": 0, "filter": "none", "acc": 1.0, "text": "x" * 5000}
-    score = Score("task", "acc", "none", 1.0, 0.1, 1, True)
+    scores = {"task": {"acc,none": 1.0, "acc_stderr,none": 0.1, "sample_len": 1}}
     settings = {"composition": "none"}
-    return HarnessResult({"steered": [score]}, {"steered": {"task": [item]}}, settings)
+    return HarnessResult({"steered": scores}, {"steered": {"task": [item]}}, settings)
 
 
 FILES: dict[str, tuple[str, Writer]] = {

@@ -49,6 +49,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("name it: position='template[-1]'", "name it: --at template[-1]"),
         ("dtype=torch.float32 or", "--dtype float32 or"),
         ("pass strict=False to steer", "pass --no-strict to steer"),
+        ("pass strict=True", "pass --strict"),
         ("choose one with split=", "choose one with --split"),
         ("pass neutral=[...] or y=f(x)", "pass neutral=[...] or y=f(x)"),
     ],

@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from steer.cli._advice import Command
 from steer.cli._eval import evaluate
 from steer.demo import vectors_path
 from steer.errors import MissingExtraError, SteerError
@@ -25,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(*arguments: str) -> str:
     """Return what the command prints; raise what it raises."""
     app = typer.Typer()
-    app.command()(evaluate)
+    app.command(cls=Command)(evaluate)
     result = CliRunner().invoke(app, ["demo", "--no-progress", *arguments])
     if isinstance(result.exception, SteerError):
         raise result.exception
@@ -62,7 +63,7 @@ def test_a_steered_model_is_scored_and_every_item_written(data: str, tmp_path: P
 def test_scores_as_json_are_one_row_for_each_metric(data: str) -> None:
     few = ("--tasks", "truthfulqa_mc1", "--data", data, "--limit", "2", "--no-baseline", "--json")
     app = typer.Typer()
-    app.command()(evaluate)
+    app.command(cls=Command)(evaluate)
     result = CliRunner().invoke(app, ["demo", "--quiet", "-v", VECTOR, *few])
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     (row,) = [row for row in rows if row["metric"] == "acc"]
@@ -83,7 +84,7 @@ def test_tasks_are_listed(data: str) -> None:
     ("arguments", "message"),
     [
         (["--tasks", "gsm9k"], r"no such task[\s\S]*gsm9k[\s\S]*gsm8k"),
-        (["--tasks", "gsm8k"], "data=FOLDER"),
+        (["--tasks", "gsm8k"], "--data FOLDER"),
         (["--tasks", "gsm8k", "--data", "/nowhere"], r"no such folder[\s\S]*gsm8k/raw"),
     ],
 )

@@ -50,6 +50,12 @@ def run(
     return run_harness(lm, what, tasks, data=data, progress=False, **options)
 
 
+def value(result: HarnessResult, task: str, metric: str) -> float:
+    """Return a metric of the unsteered model."""
+    (found,) = [r for r in result.rows if (r["task"], r["metric"]) == (task, metric)]
+    return found["unsteered"]
+
+
 def responses(result: HarnessResult, condition: Any, task: str) -> list[Any]:
     return [item["resps"] for item in result.items[condition][task]]
 
@@ -137,12 +143,9 @@ def test_rows_hold_both_conditions_and_the_paired_change(
     assert margin["steered_stderr"] == pytest.approx(float(after.std() / 3**0.5))
     assert margin["change"] == pytest.approx(float((after - before).mean()))
     assert margin["change_stderr"] == pytest.approx(float((after - before).std() / 3**0.5))
-    assert result.score("persona:sober", "margin", "unsteered").value == margin["unsteered"]
     assert list(result.to_pandas()["metric"]) == ["matching", "margin"]
     assert "sober × 2 (add, all)" in repr(result)
     assert "<table " in result._repr_html_()
-    with pytest.raises(HarnessError, match="no such score"):
-        result.score("persona:sober", "nothing")
 
 
 @pytest.mark.parametrize(
@@ -227,12 +230,12 @@ def test_programs_known_to_pass_pass(
 ) -> None:
     answered(monkeypatch, [row["canonical_solution"] for row in files.HUMANEVAL])
     result = run(lm, None, ["humaneval"], data, allow_code_execution=True)
-    assert result.score("humaneval", "pass@1", "unsteered").value == 1.0
+    assert value(result, "humaneval", "pass@1") == 1.0
     (entry,) = result.items["unsteered"]["humaneval"][1]["filtered_resps"][0]
     assert entry == {"program": ran[1], "outcome": "passed", "error": ""}
     answered(monkeypatch, ["```python\n" + row["code"] + "\n```" for row in files.MBPP[2:4]])
     right = run(lm, None, ["mbpp", "humaneval_chat"], data, allow_code_execution=True)
-    assert right.score("mbpp", "pass@1", "unsteered").value == 1.0
+    assert value(right, "mbpp", "pass@1") == 1.0
     assert right.settings["sandbox"] == "docker"
     for source in ran[:3] + ran[3:5]:
         exec(source, {})
@@ -244,8 +247,8 @@ def test_pass_at_k_of_several_samples(
     answered(monkeypatch, ["    return x + 0\n"] * 3 + ["    import sys; sys.exit(0)\n"] * 7)
     options: dict[str, Any] = {"limit": 1, "samples": 10, "temperature": 0.8}
     result = run(lm, None, ["humaneval"], data, allow_code_execution=True, **options)
-    assert result.score("humaneval", "pass@1", "unsteered").value == pytest.approx(0.3)
-    assert result.score("humaneval", "pass@10", "unsteered").value == 1.0
+    assert value(result, "humaneval", "pass@1") == pytest.approx(0.3)
+    assert value(result, "humaneval", "pass@10") == 1.0
     assert len(ran) == 10
 
 

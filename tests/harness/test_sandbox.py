@@ -12,7 +12,7 @@ import pytest
 
 import steer
 from steer.errors import CapabilityError, HarnessError, MissingExtraError
-from steer.harness import _sandbox as sandbox
+from steer.harness import _programs as sandbox
 from steer.harness import run_harness
 from tests.harness import files
 from tests.harness.inspecting import INSPECTS_OWN, inspecting

@@ -1,17 +1,14 @@
-"""From whatever a task returns to JSON and to file names, without failing for one value."""
+"""Any value as JSON, without failing for one part of it."""
 
-import hashlib
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from steer.show._text import readable
 
 _DEEPEST = 100  # levels of lists and mappings
 _BITS = 14_000  # of an integer; readers refuse more than 4,300 digits
-_LONG = 100  # bytes of a file name, without the part that tells it from others
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -39,22 +36,6 @@ def plain(value: Any, depth: int = 0) -> Any:
     return readable(value)
 
 
-def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """Return a value as one line of JSON in UTF-8; half of a surrogate pair is escaped."""
-    text = json.dumps(plain(value), indent=indent, ensure_ascii=False)
-    return f"{text}\n".encode("utf-8", "backslashreplace")
-
-
-def file_names(tasks: Iterable[str]) -> dict[str, str]:
-    """Return the file name of each task, no two alike, also where case does not count."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for task in tasks:
-        known = task.encode("utf-8", "backslashreplace")
-        name = re.sub(r"[^\w.-]", "_", task)
-        if name.casefold() in taken or len(name.encode()) > _LONG:
-            short = name.encode()[:_LONG].decode(errors="ignore")
-            name = f"{short}-{hashlib.sha256(known).hexdigest()[:16]}"
-        taken.add(name.casefold())
-        found[task] = f"{name}.jsonl"
-    return found
+def json_line(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON with a line end."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False) + "\n"
