@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import torch
 from jaxtyping import Float
@@ -20,11 +20,11 @@ from steer.engine._nnsight.program import CallSetting, edits_of, refuse
 from steer.engine._nnsight.traces import prepare
 from steer.errors import ArchitectureError, CapabilityError, RowsError
 from steer.model import Model
-from steer.model._loading.load import load_tokenizer, loading
-from steer.model._loading.location import located
+from steer.model._loading.load import loading
+from steer.model._loading.location import Location
 from steer.model._loading.options import shared_options
 from steer.network import find_architecture
-from steer.network._architecture.find import PartNames, part_names
+from steer.network._architecture.find import PartNames
 from steer.network._compatibility import check_residual
 from steer.network._fingerprint import model_info
 
@@ -43,6 +43,7 @@ class TracedModel(Model):
             adds a padding token where it has none.
         remote: False runs it here. True sends every call to the server that nnsight is configured
             for, a URL to another; no weights are loaded then. `"local"` rehearses that here.
+            `from_pretrained` takes it too, and the id under which the server holds the model.
         chat_template_kwargs: See `Model`.
         **parts: See `Model`.
 
@@ -50,6 +51,8 @@ class TracedModel(Model):
         ArchitectureError: It is not a model of nnsight, or its parts are not found. Without weights
             on this machine only their names and number are checked.
     """
+
+    _own = (*Model._own, "remote")
 
     def __init__(
         self,
@@ -78,54 +81,20 @@ class TracedModel(Model):
         )
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        *,
-        tokenizer: Any = None,
-        device: str | int | torch.device | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
-        remote: bool | str = False,
-        **kwargs: Any,
-    ) -> "TracedModel":
-        """Load a model and its tokenizer through nnsight; with `remote`, only its shape.
-
-        Args:
-            name: Hub id or directory; for a server, the id under which it holds the model.
-            tokenizer: A tokenizer, if it is not the model's own.
-            device: See `Model.from_pretrained`.
-            chat_template_kwargs: See `Model`.
-            remote: See `TracedModel`.
-            **kwargs: Names of parts, see `Model`; the rest is passed on to
-                `nnsight.TransformersModel` (`dtype`, `revision`, …).
-
-        Returns:
-            The model, in evaluation mode.
-
-        Raises:
-            ArchitectureError: See `TracedModel`.
-            CapabilityError: An option or device does not exist.
-            ArgumentError: A precision does not exist.
-            CheckpointError: There is no such model, or it cannot be loaded.
-            TextError: Its tokenizer cannot be read.
-        """
+    def _at(cls, location: Location, tokenizer: Any, own: Mapping[str, Any]) -> Self:
+        """Load the model that is at a location through nnsight; with `remote`, only its shape."""
         from nnsight import TransformersModel
 
-        parts = part_names(kwargs)
-        location = located(name, kwargs, device)
         if location.device is not None:
             need("a device for nnsight", "accelerate")
-        tokenizer = load_tokenizer(location) if tokenizer is None else tokenizer
-        own = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
+        held = copy.deepcopy(tokenizer)  # nnsight gives it a padding token
         with loading(location):
             loaded = TransformersModel(
-                location.name, task="text-generation", tokenizer=own, **location.options
+                location.name, task="text-generation", tokenizer=held, **location.options
             )
-        if remote:
+        if own.get("remote"):
             _take_generation_config(loaded._module, location.name, shared_options(location.options))
-        return cls(
-            loaded, tokenizer, remote=remote, chat_template_kwargs=chat_template_kwargs, **parts
-        )
+        return cls(loaded, tokenizer, **own)
 
 
 def injection(

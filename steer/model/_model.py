@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack, overload
 
 import torch
 from jaxtyping import Float
@@ -23,10 +23,10 @@ from steer.errors import ArgumentError, RecordingError, TextError
 from steer.model._batch import check_lengths, exchange_batch, in_order, prompt_batch
 from steer.model._generation import answers, check_one_answer
 from steer.model._loading.load import check_loaded, load_model, load_tokenizer
-from steer.model._loading.location import located
+from steer.model._loading.location import Location, located
 from steer.model._steered import Steered, warn_of_tuning, with_own
 from steer.network import Architecture, Chat, PromptLike, find_architecture
-from steer.network._architecture.find import PartNames, part_names
+from steer.network._architecture.find import PartNames
 from steer.network._compatibility import check_vector_fits_model
 from steer.network._fingerprint import Marks, model_info, name_of, tokenizer_marks
 from steer.show import Shown
@@ -59,6 +59,8 @@ class Model(Shown):
             is no template.
     """
 
+    _own: ClassVar = ("chat_template_kwargs", *PartNames.__annotations__)  # taken by `__init__`
+
     def __init__(
         self,
         hf_model: Any,
@@ -86,18 +88,16 @@ class Model(Shown):
         *,
         tokenizer: Any = None,
         device: str | int | torch.device | None = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> "Model":
+    ) -> Self:
         """Load a model and its tokenizer.
 
         Args:
             name: Hub id, folder of a model or of a LoRA adapter, or a GGUF file.
             tokenizer: A tokenizer, if it is not the model's own.
             device: Where to load it: `"cpu"`, `"cuda:1"`, `"auto"`, …, as `device_map` takes it.
-            chat_template_kwargs: See `Model`.
-            **kwargs: Names of parts, see `Model`; the rest is passed on to
-                `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, `revision`, …).
+            **kwargs: `chat_template_kwargs` and names of parts, see `Model`; the rest is passed on
+                to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, `revision`, …).
                 Options that locate files (`gguf_file`, `revision`, `token`, `cache_dir`,
                 `subfolder`, `local_files_only`, …) apply to the tokenizer too.
 
@@ -112,11 +112,14 @@ class Model(Shown):
             MissingExtraError: A GGUF file, an adapter or a device map needs a package.
             TextError: Its tokenizer cannot be read, or see `Model`.
         """
-        parts = part_names(kwargs)
+        own = {option: kwargs.pop(option) for option in cls._own if option in kwargs}
         location = located(name, kwargs, device)
-        tokenizer = load_tokenizer(location) if tokenizer is None else tokenizer
-        model = load_model(location)
-        return cls(model, tokenizer, chat_template_kwargs=chat_template_kwargs, **parts)
+        return cls._at(location, load_tokenizer(location) if tokenizer is None else tokenizer, own)
+
+    @classmethod
+    def _at(cls, location: Location, tokenizer: Any, own: Mapping[str, Any]) -> Self:
+        """Load the model that is at a location."""
+        return cls(load_model(location), tokenizer, **own)
 
     @property
     def tokenizer(self) -> Any:

@@ -33,12 +33,6 @@ class PartNames(TypedDict, total=False):
     embedding: str | None
 
 
-def part_names(options: dict[str, Any]) -> PartNames:
-    """Take the names of parts out of options that are otherwise passed on."""
-    names = {name: options.pop(name) for name in PartNames.__annotations__ if name in options}
-    return cast(PartNames, names)
-
-
 def find_architecture(
     model: nn.Module,
     *,
