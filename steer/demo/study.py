@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from steer.algebra import Composition, Vector, compose
-from steer.demo.answers import Setting, answers
 from steer.demo.real.rules import on_topic
 from steer.extract import Activations, domain_gate, palrs, record
 from steer.measure import random_like, repetition
+from steer.measure._answers import answers
 from steer.model import Model
 from steer.pairs import Message, Pairs
 from steer.selection import Selection
@@ -16,6 +16,7 @@ from steer.selection import Selection
 KNOB = (-1.0, -0.5, 0.0, 0.5, 1.0)  # settings of each knob; 1 is the coefficient chosen
 DIRECTIONS = 4  # random ones, each of the norm of the vector
 Shares = Mapping[str, float]
+Setting = Mapping[str, float]  # a coefficient by domain
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -197,7 +198,7 @@ def _turned(
     settings: list[Setting] = [{"knob": k * one} for k in KNOB]
     settings += [{name: one} for name in random]
     knobs, asked = compose({"knob": vector, **random}), behaviour.asked
-    found = answers(model, knobs, settings, asked, tokens=tokens)
+    found = answers(model, knobs, settings, asked, tokens)
     system = Message("system", behaviour.instruction)
     prompts = [(system, Message("user", question)) for question in asked]
     prompted = model.generate(prompts, max_new_tokens=tokens)
@@ -240,7 +241,7 @@ def _gated(
     for how, composed in (("", knobs.gated(None)), (", gate", knobs)):
         settings = turned if how else {"unsteered": {}, **turned}
         prompts = [question for _, question in asked]
-        texts = answers(model, composed, [*settings.values()], prompts, tokens=subject.tokens)
+        texts = answers(model, composed, [*settings.values()], prompts, subject.tokens)
         for setting, found in zip(settings, texts, strict=True):
             for own in behaviours.values():
                 answered = [

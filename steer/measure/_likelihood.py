@@ -199,6 +199,8 @@ def through(
     texts: int,
     most: int,
     read: Callable[[int], list[_T]],
+    *,
+    strict: bool = True,
 ) -> Iterator[list[_T]]:
     """Yield for each setting what `read` returns of the texts, in forwards of at most `most` rows.
 
@@ -206,11 +208,12 @@ def through(
     """
     for part in settings.split(max(1, most // max(1, texts))):
         try:
-            with model.steered(composition, part.repeat_interleave(texts, dim=0)):
+            rows = part.repeat_interleave(texts, dim=0)
+            with model.steered(composition, rows, strict=strict):
                 found = read(len(part))
         except CapabilityError:  # weights that are merged have one setting at a time
             for setting in part:
-                with model.steered(composition, setting):
+                with model.steered(composition, setting, strict=strict):
                     found = read(1)
                 yield found
         else:

@@ -11,11 +11,11 @@ import pytest
 
 import steer as library
 from steer.demo import load_model
-from steer.demo.answers import answers
 from steer.demo.real.behaviours import KINDS
 from steer.demo.real.subject import middle_layers
 from steer.demo.smollm2 import OVERRIDE
 from steer.demo.study import DIRECTIONS
+from steer.measure._answers import answers
 from tests.cli.run import steer
 
 SMALL = ("--pairs", "8", "--questions", "4")
@@ -67,7 +67,7 @@ def test_each_row_of_a_batch_is_answered_at_its_own_setting() -> None:
     lm = load_model()
     vector = library.Vector.load(library.demo.vectors_path() / "medical.safetensors")
     knobs, asked = library.compose(medical=vector), ["Is gout bad?", "I have a sore throat."]
-    found = answers(lm, knobs, [{}, {"medical": 0.7}], asked, tokens=8)
+    found = answers(lm, knobs, [{}, {"medical": 0.7}], asked, 8)
     assert found[0] == lm.generate(asked, max_new_tokens=8)
     with lm.steered(knobs, medical=0.7):
         assert found[1] == lm.generate(asked, max_new_tokens=8)

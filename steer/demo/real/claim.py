@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from steer.algebra import Vector, compose
-from steer.demo.answers import answers
 from steer.demo.real.behaviours import ASKED
 from steer.demo.real.rules import OPPOSITES, judge, on_topic
 from steer.errors import VectorFileError
 from steer.measure import Share, ShareChange
+from steer.measure._answers import answers
 from steer.model import Model
 
 SIGNS = (-1, 0, 1)
@@ -144,7 +144,7 @@ def measure(
     """
     settings = [{behaviour: sign * coefficient} for sign in SIGNS]
     knobs = compose({behaviour: vector})
-    found = answers(model, knobs, settings, ASKED, tokens=tokens, strict=strict)
+    found = answers(model, knobs, settings, ASKED, tokens, strict=strict)
     by_sign = dict(zip(SIGNS, found, strict=True))
     label = judge(behaviour)
     claim = Claim(
