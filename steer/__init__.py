@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from steer.measure import (
         Answers,
         Sweep,
-        kl_per_token,
+        kl_divergence,
         level_preference,
         neutral_text,
         preference,
@@ -96,7 +96,7 @@ __all__ = [
     "dare",
     "domain_gate",
     "errors",
-    "kl_per_token",
+    "kl_divergence",
     "level_preference",
     "low_rank",
     "magnitude",
@@ -140,7 +140,7 @@ _NAMES = {
     "measure": (
         "Answers",
         "Sweep",
-        "kl_per_token",
+        "kl_divergence",
         "level_preference",
         "neutral_text",
         "preference",

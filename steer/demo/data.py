@@ -50,9 +50,7 @@ LEVELS: Final = ("avoidance", "generic", "expert")
 TOPICS: Final = {
     domain: tuple(Topic(*row) for row in rows) for domain, rows in _DATA["topics"].items()
 }
-ASKING: Final = {
-    domain: Asking(*map(tuple, of.values())) for domain, of in _DATA["asking"].items()
-}
+ASKING: Final = {domain: Asking(*map(tuple, of.values())) for domain, of in _DATA["asking"].items()}
 ASKS: Final[tuple[str, ...]] = tuple(_DATA["asks"])
 ANSWERS: Final = {
     (domain, level): DomainAnswers(*map(tuple, levels[level].values()))

@@ -2,13 +2,7 @@
 
 from steer.measure._baselines import Baselines, baselines, prompt_prefix, random_like
 from steer.measure._data import Answers
-from steer.measure._degeneration import (
-    Degeneration,
-    compression,
-    degeneration,
-    distinct,
-    repetition,
-)
+from steer.measure._degeneration import Degeneration, degeneration, repetition
 from steer.measure._estimate import Estimate, mean_of
 from steer.measure._grid import Setting
 from steer.measure._interval import Share, ShareChange, wilson
@@ -22,7 +16,6 @@ from steer.measure._kl import (
     NEUTRAL_PROMPTS,
     NeutralText,
     kl_divergence,
-    kl_per_token,
     neutral_text,
     perplexity,
 )
@@ -65,13 +58,10 @@ __all__ = [
     "TrainedJudge",
     "Verdict",
     "baselines",
-    "compression",
     "degeneration",
-    "distinct",
     "judge_answers",
     "judged_accuracy",
     "kl_divergence",
-    "kl_per_token",
     "level_preference",
     "likelihoods",
     "mean_of",

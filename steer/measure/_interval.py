@@ -1,5 +1,6 @@
 """Shares of items, how a share changes between two conditions, and their confidence intervals."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,27 @@ class Measured(Protocol):
     @property
     def n(self) -> int:
         """The number of items."""
+
+
+class Headline(Result):
+    """A result with one main number, whose value and interval are its own."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def _headline(self) -> Measured:
+        """The main number."""
+
+    @property
+    def value(self) -> float:
+        """The main number of this result."""
+        return self._headline.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of `value`."""
+        return self._headline.interval
 
 
 def estimate_row(measure: str, found: Measured) -> Row:

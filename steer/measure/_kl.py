@@ -113,7 +113,7 @@ def neutral_text(
     return NeutralText(asked, responses, tuple(model.logits(asked, responses)))
 
 
-def kl_per_token(model: Model, text: NeutralText) -> float:
+def kl_divergence(model: Model, text: NeutralText) -> Estimate:
     """Return KL(steered‖unsteered) = Σ_v p_s (log p_s − log p_u), averaged over response tokens.
 
     Args:
@@ -121,21 +121,8 @@ def kl_per_token(model: Model, text: NeutralText) -> float:
         text: Neutral text of the same model.
 
     Returns:
-        Nats per response token, at least 0 up to rounding.
-    """
-    check_model(model)
-    return sum(_divergences(model, text)) / text.tokens
-
-
-def kl_divergence(model: Model, text: NeutralText) -> Estimate:
-    """Return `kl_per_token` with an interval over texts, not over their tokens.
-
-    Args:
-        model: The model, inside `with model.steered(...)`.
-        text: Neutral text of the same model.
-
-    Returns:
-        Nats per response token; each item is the mean of one text.
+        Nats per response token, at least 0 up to rounding, with an interval over texts, not over
+        their tokens; each item is the mean of one text.
     """
     check_model(model)
     tokens = [float(len(row)) for row in text.logits]

@@ -8,21 +8,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import as_list, one_of
+from steer._check import one_of
 from steer.errors import SelectionError
+from steer.measure._data import Answers
 from steer.measure._estimate import Estimate, mean_of
-from steer.measure._interval import Share, estimate_row
+from steer.measure._interval import Headline, Share, estimate_row
 from steer.measure._reduce import Reduce, check_reduce, reduced
 from steer.model import Model, check_model
-from steer.network import as_prompts, encode_exchange
+from steer.network import encode_exchange
 from steer.pairs import Message, Pair, Pairs, Prompt, as_pairs
 from steer.show import Result, Row
 from steer.show._text import plain
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Preference(Result):
-    """Likelihood preference on some pairs.
+class Preference(Headline):
+    """Likelihood preference on some pairs; `value` is the accuracy, in [0, 1].
 
     Args:
         chosen: `[pair]`, score of each chosen answer, in nats (per token for mean).
@@ -60,14 +61,8 @@ class Preference(Result):
         return mean_of(f"margin in nats ({self.reduce} log-probability)", self.margins)
 
     @property
-    def value(self) -> float:
-        """The accuracy, in [0, 1]."""
-        return self.accuracy.value
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95% Wilson interval of the accuracy."""
-        return self.accuracy.interval
+    def _headline(self) -> Share:
+        return self.accuracy
 
     @property
     def rows(self) -> list[Row]:
@@ -114,10 +109,7 @@ def preference(
             expected="at least one preference pair",
             do="check the split, or the name of the domain",
         )
-    prompts = [with_prefix(prefix, pair.prompt) for pair in pairs]
-    answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    scored = model.logprobs(prompts + prompts, answers)
-    chosen, rejected = reduced(scored, reduce).chunk(2)
+    chosen, rejected = _scores(model, *sides(pairs), reduce, prefix)
     tied = (chosen == rejected).tolist()
     warn_of_alike(model, [pair for pair, same in zip(pairs, tied, strict=True) if same])
     return Preference(chosen, rejected, reduce)
@@ -198,20 +190,28 @@ def level_preference(
     """
     check_model(model)
     check_reduce(reduce)
-    prompts = as_prompts(prompts)
-    answers = {level: as_list(f"answers of {level!r}", texts) for level, texts in answers.items()}
-    counts = {level: len(texts) for level, texts in answers.items()}
-    if not prompts or len(counts) < 2 or set(counts.values()) != {len(prompts)}:
-        raise SelectionError(
-            "levels cannot be compared",
-            found=f"{len(prompts)} prompts, answers by level: {counts}",
-            expected="at least one prompt, and one answer of each of two or more levels for it",
-            do="give every level one answer for each prompt",
-        )
+    known = Answers(prompts, answers)
+    scores = _scores(model, known.prompts, known.answers, reduce, prefix)
+    return LevelPreference(scores.T, tuple(known.answers), reduce)
+
+
+def _scores(
+    model: Model,
+    prompts: Sequence[Prompt],
+    answers: Mapping[str, Sequence[str]],
+    reduce: Reduce,
+    prefix: Sequence[Message],
+) -> Float[Tensor, "kind prompt"]:
+    """Return the score of each prompt's answer of each kind."""
     asked = [with_prefix(prefix, prompt) for prompt in prompts] * len(answers)
     scored = model.logprobs(asked, [text for texts in answers.values() for text in texts])
-    scores = reduced(scored, reduce)
-    return LevelPreference(scores.reshape(len(answers), -1).T, tuple(answers), reduce)
+    return reduced(scored, reduce).unflatten(0, (len(answers), -1))
+
+
+def sides(pairs: Pairs) -> tuple[list[Prompt], dict[str, list[str]]]:
+    """Return the prompts of pairs, and their chosen and rejected answers."""
+    answers = {"chosen": [p.chosen for p in pairs], "rejected": [p.rejected for p in pairs]}
+    return [pair.prompt for pair in pairs], answers
 
 
 def with_prefix(prefix: Sequence[Message], prompt: Prompt) -> Prompt:

@@ -18,7 +18,7 @@ from steer.algebra import Composition, Residual
 from steer.errors import SelectionError
 from steer.measure._data import Answers, Measured, Numbers
 from steer.measure._likelihood import Done, Scorer
-from steer.measure._preference import LevelPreference, Preference, warn_of_alike
+from steer.measure._preference import LevelPreference, Preference, sides, warn_of_alike
 from steer.measure._reduce import Reduce, check_reduce, reduced
 from steer.model import Model, check_model
 from steer.pairs import Pairs, Prompt
@@ -152,8 +152,7 @@ def answers_of(
 ) -> tuple[Sequence[Prompt], Mapping[str, Sequence[str]]]:
     """Return the prompts of one domain and the answers of each kind, one for each prompt."""
     if measure == "preference" and isinstance(part, Pairs):
-        kinds = {"chosen": [p.chosen for p in part], "rejected": [p.rejected for p in part]}
-        return [pair.prompt for pair in part], kinds
+        return sides(part)
     if measure == "levels" and isinstance(part, Answers):
         return part.prompts, part.answers
     raise SelectionError(

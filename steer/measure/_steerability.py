@@ -15,17 +15,17 @@ from steer.engine import unsteered
 from steer.errors import SelectionError
 from steer.measure._data import pairs_by_domain
 from steer.measure._estimate import Estimate, mean_of, within
-from steer.measure._interval import Share, estimate_row
+from steer.measure._interval import Headline, Share, estimate_row
 from steer.measure._reduce import Reduce
 from steer.measure._scores import preferences
 from steer.model import Model, check_model
 from steer.pairs import Pairs, as_pairs
-from steer.show import Result, Row
+from steer.show import Row
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Steerability(Result):
-    """Scores of items under several coefficients, and how they depend on them.
+class Steerability(Headline):
+    """Scores of items under several coefficients, and how they depend on them; `value`: mean slope.
 
     Args:
         coefficients: At least two different ones, dimensionless.
@@ -92,14 +92,8 @@ class Steerability(Result):
         return within(mean_of(name, found.clamp(-1, 1)), -1.0, 1.0)
 
     @property
-    def value(self) -> float:
-        """The mean slope."""
-        return self.slope.value
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95% t interval of the mean slope."""
-        return self.slope.interval
+    def _headline(self) -> Estimate:
+        return self.slope
 
     @property
     def curve(self) -> list[Row]:
@@ -176,7 +170,7 @@ def steerability(
 
 def _ranks(values: Float[Tensor, "setting item"]) -> Float[Tensor, "setting item"]:
     """Return centred ranks down each column; equal values share the mean of their ranks."""
-    below = (values[:, None] > values[None]).double().sum(dim=1)
-    equal = (values[:, None] == values[None]).double().sum(dim=1)
-    ranks = below + (equal - 1) / 2
+    from scipy.stats import rankdata
+
+    ranks = torch.from_numpy(rankdata(values.numpy(), axis=0))
     return ranks - ranks.mean(dim=0)

@@ -19,7 +19,7 @@ CALLS: dict[str, Callable[[Any, Any], object]] = {
     "preference": lambda lm, pairs: steer.preference(lm, pairs),
     "level_preference": lambda lm, pairs: steer.level_preference(lm, pairs, {}),
     "neutral_text": lambda lm, pairs: steer.neutral_text(lm, pairs),
-    "kl_per_token": lambda lm, pairs: steer.kl_per_token(lm, pairs),
+    "kl_divergence": lambda lm, pairs: steer.kl_divergence(lm, pairs),
     "domain_gate": lambda lm, pairs: steer.domain_gate(lm, pairs, layer=0),
     "routing_accuracy": lambda lm, pairs: steer.routing_accuracy(lm, pairs, PROMPTS),
     "select": lambda lm, pairs: steer.select(lm, VECTOR, pairs),

@@ -10,7 +10,6 @@ from steer.errors import SelectionError, TextError
 from steer.measure import (
     Preference,
     kl_divergence,
-    kl_per_token,
     neutral_text,
     off_target,
     perplexity,
@@ -38,13 +37,15 @@ def vector():
     return steer.Vector.of({2: torch.linspace(-1, 1, 32)})
 
 
-def test_the_estimate_is_the_old_number_with_texts_as_items(lm, given_text, vector):
+def test_the_divergence_is_that_of_all_tokens_with_texts_as_items(lm, given_text, vector):
     with lm.steered(vector, 0.7):
-        old, new = kl_per_token(lm, given_text), kl_divergence(lm, given_text)
+        new = kl_divergence(lm, given_text)
         parts = [
-            kl_per_token(lm, neutral_text_of(given_text, k)) for k in range(len(given_text.prompts))
+            kl_divergence(lm, neutral_text_of(given_text, k)).value
+            for k in range(len(given_text.prompts))
         ]
-    assert new.value == pytest.approx(old)
+    tokens = torch.tensor([float(len(row)) for row in given_text.logits])
+    assert new.value == pytest.approx(float(torch.tensor(new.items) @ tokens / tokens.sum()))
     assert new.items == pytest.approx(parts, rel=1e-4)
     assert new.n == 3
     assert 0 <= new.interval[0] < new.value < new.interval[1]
@@ -118,7 +119,7 @@ def barred():
 def test_a_token_that_is_never_given_adds_nothing_to_the_divergence(barred, vector):
     text = neutral_text(barred, PROMPTS, max_new_tokens=4)
     with barred.steered(vector, 0.7):
-        found = kl_per_token(barred, text)
+        found = kl_divergence(barred, text).value
         tables = barred.logits(text.prompts, text.responses)
     sums = []
     for now, before in zip(tables, text.logits, strict=True):

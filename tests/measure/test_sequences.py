@@ -7,9 +7,7 @@ import steer
 from steer.errors import ArgumentError
 from steer.measure import (
     Answers,
-    compression,
     degeneration,
-    distinct,
     judge_answers,
     judged_accuracy,
     level_preference,
@@ -49,9 +47,7 @@ def lm():
         lambda lm: judged_accuracy(lm, "hi", polite, wanted="yes"),
         lambda lm: judge_answers(polite, "hi", "ab"),
         lambda lm: degeneration("hello"),
-        lambda lm: distinct("hello"),
         lambda lm: repetition("hello"),
-        lambda lm: compression("hello"),
         lambda lm: level_preference(lm, ["how", "who"], {"a": "xy", "b": "no"}),
         lambda lm: Answers(["how", "who"], {"a": "xy", "b": "no"}),
         lambda lm: preference(lm, "ab"),
@@ -76,8 +72,6 @@ def test_one_text_is_not_taken_for_its_letters(lm, call):
         lambda lm, it: neutral_text(lm, it(TEXTS), responses=it(TEXTS)).responses,
         lambda lm, it: steerability(lm, VECTOR, it(PAIRS), it([0, 1])).value,
         lambda lm, it: degeneration(it(TEXTS)).value,
-        lambda lm, it: distinct(it(TEXTS)).value,
-        lambda lm, it: compression(it(TEXTS)).value,
         lambda lm, it: level_preference(
             lm, it(TEXTS), {k: it(v) for k, v in LEVELS.items()}
         ).scores.tolist(),

@@ -139,7 +139,7 @@ def test_every_rendering_passes_the_arguments() -> None:
     lm.activations(["Safe?"], ["No."])
     steer.preference(lm, pairs)
     text = steer.neutral_text(lm, ["Safe?"], max_new_tokens=3)
-    assert steer.kl_per_token(lm, text) == 0
+    assert steer.kl_divergence(lm, text).value == 0
     steer.domain_gate(lm, {"a": ["Safe?", "Sane?"], "b": ["Now?", "How?"]}, layer=0)
     steer.view.trajectory(lm, vector, "Safe?", response="No.", layer=1)
     steer.view.displacement(lm, vector, ["Safe?"])

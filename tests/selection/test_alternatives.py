@@ -76,7 +76,7 @@ def test_a_choice_is_steered_with_saved_and_tabled_as_a_selection_is(lm, pairs, 
     assert lm.steered(choice, 0.25).composition.coefficients.tolist() == [[0.25]]
     text = steer.neutral_text(lm, OPTIONS["neutral"])
     with lm.steered(choice):
-        assert steer.kl_per_token(lm, text) == pytest.approx(choice.best.kl, abs=1e-6)
+        assert steer.kl_divergence(lm, text).value == pytest.approx(choice.best.kl, abs=1e-6)
     assert [row["coefficient.letters"] for row in choice.rows] == [0.5, 0.75]
     assert list(choice.to_pandas()["kl"]) == [trial.kl for trial in choice.trials]
     choice.save(tmp_path / "chosen")

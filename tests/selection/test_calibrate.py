@@ -23,7 +23,7 @@ def test_the_kl_is_reached(text, size: float, kl: float) -> None:
     v = vector(1, size=size)
     c = calibrate(model(), v, kl, neutral=text, most=200.0, tolerance=0.01)
     with model().steered(v, c):
-        assert steer.kl_per_token(model(), text) == pytest.approx(kl, rel=0.0101)
+        assert steer.kl_divergence(model(), text).value == pytest.approx(kl, rel=0.0101)
     twice = calibrate(model(), 2 * v, kl, neutral=text, most=100.0, tolerance=0.01)
     assert twice == pytest.approx(c / 2, rel=0.02)
 
@@ -33,7 +33,7 @@ def test_compositions_of_every_kind(text) -> None:
         at = composition([0.5, -1.0, 0.25][: len(composition.domains)])
         c = calibrate(model(), at, 0.02, neutral=text, most=100.0)
         with model().steered(at, at.coefficients[0] * c):
-            assert steer.kl_per_token(model(), text) == pytest.approx(0.02, rel=0.011)
+            assert steer.kl_divergence(model(), text).value == pytest.approx(0.02, rel=0.011)
 
 
 def test_out_of_reach_is_said(text) -> None:

@@ -9,7 +9,7 @@ import steer
 from steer.errors import ArgumentError, SelectionError
 from steer.measure import (
     Share,
-    kl_per_token,
+    kl_divergence,
     level_preference,
     neutral_text,
     preference,
@@ -76,11 +76,11 @@ def test_scoring_in_pieces_equals_scoring_at_once(lm, pairs, monkeypatch):
 def test_kl_of_the_unsteered_model_is_zero_and_grows_with_the_coefficient(lm):
     text = neutral_text(lm, PROMPTS, max_new_tokens=6)
     vector = steer.Vector.of({1: torch.ones(32)})
-    assert kl_per_token(lm, text) == pytest.approx(0.0, abs=1e-6)
+    assert kl_divergence(lm, text).value == pytest.approx(0.0, abs=1e-6)
     found = []
     for coefficient in (0.05, 0.2, 0.8):
         with lm.steered(vector, coefficient):
-            found.append(kl_per_token(lm, text))
+            found.append(kl_divergence(lm, text).value)
     assert 0 < found[0] < found[1] < found[2]
 
 
@@ -88,7 +88,7 @@ def test_kl_is_the_textbook_sum(lm):
     text = neutral_text(lm, PROMPTS[:1], max_new_tokens=5)
     vector = steer.Vector.of({2: torch.linspace(-1, 1, 32)})
     with lm.steered(vector, 0.7):
-        found = kl_per_token(lm, text)
+        found = kl_divergence(lm, text).value
         steered = lm.logits(text.prompts, text.responses)[0].double()
     p, u = (torch.softmax(x, dim=-1) for x in (steered, text.logits[0].double()))
     assert found == pytest.approx(float((p * (p / u).log()).sum(dim=-1).mean()), rel=1e-4)

@@ -77,7 +77,7 @@ def test_every_trial_is_what_is_measured_one_by_one(lm, knobs, found, asked) -> 
     for trial in found.trials[::6]:
         with lm.steered(knobs, list(trial.coefficients)):
             own = {name: steer.preference(lm, part) for name, part in halves.items()}
-            kl = steer.kl_per_token(lm, text)
+            kl = steer.kl_divergence(lm, text).value
             nats = sum(float(row.sum()) for row in lm.logprobs(text.prompts, text.responses))
         base = sum(float(row.sum()) for row in lm.logprobs(text.prompts, text.responses))
         values = {name: p.accuracy.value for name, p in own.items()}
@@ -150,7 +150,7 @@ def test_weights_are_searched_too_and_saved_with_their_setting(tmp_path) -> None
     chosen = choose(lm, both, data, coefficients={both.domains[0]: (0.25, 0.5)})
     text = steer.neutral_text(lm, NEUTRAL)
     with lm.steered(both, list(chosen.best.coefficients)):
-        assert chosen.best.kl == pytest.approx(steer.kl_per_token(lm, text), rel=1e-4)
+        assert chosen.best.kl == pytest.approx(steer.kl_divergence(lm, text).value, rel=1e-4)
     chosen.save(tmp_path)
     for domain, coefficient in chosen.coefficients.items():
         tuning = steer.Vector.load(tmp_path / f"{domain}.safetensors").tuning

@@ -327,7 +327,7 @@ def test_finalists_for_both_ways_are_judged_at_both_ends(lm: steer.Model) -> Non
         for sign, pairs in ((1, validation), (-1, validation.swap())):
             with lm.steered(vector[trial.layer], sign * c):
                 one = steer.preference(lm, pairs)
-                kls.append(steer.kl_per_token(lm, text))
+                kls.append(steer.kl_divergence(lm, text).value)
                 answers = lm.generate(asked, max_new_tokens=32)
             accuracies.append(one.accuracy.value)
             margins.append(one.margin)
@@ -394,7 +394,7 @@ def test_palrs_own_rule_stands_beside_the_choice_at_the_same_budget(lm: steer.Mo
     before = steer.preference(lm, test)
     with lm.steered(own, beside.coefficient):
         after = steer.preference(lm, test)
-        assert steer.kl_per_token(lm, text) == pytest.approx(beside.kl, rel=1e-3)
+        assert steer.kl_divergence(lm, text).value == pytest.approx(beside.kl, rel=1e-3)
     assert beside.kl <= 0.5
     # margins are means of float32 log-probabilities of a few nats
     assert beside.gain == pytest.approx(after.margin - before.margin, abs=1e-5)

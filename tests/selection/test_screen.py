@@ -167,7 +167,7 @@ def test_the_predicted_curvature_is_that_of_the_kl(
     text = steer.neutral_text(double, prompts, max_new_tokens=8)
     step = 1e-2
     with double.steered(given[0].composition, step):
-        measured = steer.kl_per_token(double, text) / step**2
+        measured = steer.kl_divergence(double, text).value / step**2
     drawn = [
         screen(double, given, letter_pairs(2), text, "mean", seed, False)[0].curvature
         for seed in range(24)

@@ -81,7 +81,7 @@ def test_a_strength_in_kl_has_that_kl(lm) -> None:
     vector = steer.Vector.of({2: torch.linspace(-1, 1, lm.d_model)})
     text = steer.neutral_text(lm)
     with lm.steered(vector, kl=0.05):
-        assert steer.kl_per_token(lm, text) == pytest.approx(0.05, rel=0.06)
+        assert steer.kl_divergence(lm, text).value == pytest.approx(0.05, rel=0.06)
 
 
 @pytest.mark.parametrize("size", [0.02, 1.0, 50.0])
