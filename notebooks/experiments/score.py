@@ -11,7 +11,7 @@ from torch import Tensor
 from steer.algebra import Composition
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
-from steer.demo.language import pair_rows
+from steer.demo.language import pairs
 from steer.measure import Answers
 from steer.measure._scores import DataScorer
 from steer.model import Model
@@ -59,12 +59,12 @@ def ask(n: int, *, seed: int, split: str) -> Asked:
     """
     questions, answers = {}, {}
     for domain in DOMAINS:
-        low = pair_rows(domain, n, seed, split, "generic", "avoidance")
-        high = pair_rows(domain, n, seed, split, "expert", "avoidance")
-        questions[domain] = tuple(row[0] for row in low)
-        answers[domain, "avoidance"] = tuple(row[2] for row in low)
-        answers[domain, "generic"] = tuple(row[1] for row in low)
-        answers[domain, "expert"] = tuple(row[1] for row in high)
+        low = pairs(domain, n, seed=seed, split=split, chosen_level="generic")
+        high = pairs(domain, n, seed=seed, split=split)
+        questions[domain] = tuple(str(pair.prompt) for pair in low)
+        answers[domain, "avoidance"] = tuple(pair.rejected for pair in low)
+        answers[domain, "generic"] = tuple(pair.chosen for pair in low)
+        answers[domain, "expert"] = tuple(pair.chosen for pair in high)
     return Asked(questions, answers)
 
 
@@ -149,13 +149,13 @@ def two_domains(
     Returns:
         Shares in [0, 1].
     """
-    pairs = list(itertools.combinations(DOMAINS, 2))
+    two = list(itertools.combinations(DOMAINS, 2))
     prompts = [
         f"{first} {second}"
-        for a, b in pairs
+        for a, b in two
         for first, second in zip(asked.questions[a], asked.questions[b], strict=True)
     ]
-    about = [pair for pair in pairs for _ in asked.questions[pair[0]]]
+    about = [pair for pair in two for _ in asked.questions[pair[0]]]
     found: list[str] = []
     for part in settings.split(max(1, ROWS // len(prompts))):
         with model.steered(knobs, part.repeat_interleave(len(prompts), dim=0)):

@@ -109,17 +109,17 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
         CheckpointError: There is no such model, or it cannot be loaded.
         TextError: It has no tokenizer that can be read.
     """
-    from steer.demo import NAME, smollm2
+    from steer import demo
+    from steer.demo import smollm2
     from steer.model import Model
     from steer.model._loading.options import PRECISIONS
 
     wanted = PRECISIONS.get(dtype, dtype)
     if name == REAL:
         return smollm2.load(dtype=wanted, device=device)
-    model = Model.from_pretrained(place_of(name), dtype=wanted, device=device)
     if name == TOY:
-        model.hf_model.config._name_or_path = NAME  # as steer.demo.load_model calls it
-    return model
+        return demo.load_model(dtype=wanted, device=device)
+    return Model.from_pretrained(name, dtype=wanted, device=device)
 
 
 def check_layers(layers: Sequence[int] | None, model: str) -> None:

@@ -109,21 +109,13 @@ def pairs(
     """
     from steer.pairs import Pair, Pairs
 
-    rows = pair_rows(domain, n, seed, split, chosen_level, rejected_level)
-    return Pairs.of(Pair(prompt=q, chosen=c, rejected=r, domain=domain) for q, c, r in rows)
-
-
-def pair_rows(
-    domain: str, n: int, seed: int, split: str, chosen_level: str, rejected_level: str
-) -> list[tuple[str, str, str]]:
-    """Return the texts of `pairs` as question, chosen and rejected answer."""
-    one_of("chosen_level", chosen_level, LEVELS)
-    one_of("rejected_level", rejected_level, LEVELS)
+    chosen = one_of("chosen_level", chosen_level, LEVELS)
+    rejected = one_of("rejected_level", rejected_level, LEVELS)
     rng = random.Random(f"answers {domain} {split} {seed}")
-    return [
-        (text, answer(domain, chosen_level, topic, rng), answer(domain, rejected_level, topic, rng))
+    return Pairs.of(
+        Pair(text, answer(domain, chosen, topic, rng), answer(domain, rejected, topic, rng), domain)
         for text, topic in _draw_questions(domain, n, seed, split)
-    ]
+    )
 
 
 def system_tags(levels: Mapping[str, str]) -> str:

@@ -205,7 +205,8 @@ def _scores(
     """Return the score of each prompt's answer of each kind."""
     asked = [with_prefix(prefix, prompt) for prompt in prompts] * len(answers)
     scored = model.logprobs(asked, [text for texts in answers.values() for text in texts])
-    return reduced(scored, reduce).unflatten(0, (len(answers), -1))
+    scores: Tensor = reduced(scored, reduce).unflatten(0, (len(answers), -1))
+    return scores
 
 
 def sides(pairs: Pairs) -> tuple[list[Prompt], dict[str, list[str]]]:

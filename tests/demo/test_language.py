@@ -10,7 +10,6 @@ from steer.demo.language import (
     NEUTRAL_PROMPTS,
     SPLITS,
     answer,
-    pair_rows,
     pairs,
     questions,
     system_tags,
@@ -92,7 +91,8 @@ def test_topics_are_split_without_overlap(domain):
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_held_out_questions_share_no_topic_with_the_pairs(domain, split):
     held_out = [topic.name for topic in topics(domain, split)]
-    for texts in pair_rows(domain, 100, 0, "train", "expert", "avoidance"):
+    for pair in pairs(domain):
+        texts = (str(pair.prompt), pair.chosen, pair.rejected)
         assert not any(name in text for name in held_out for text in texts)
     for text in questions(domain, 100, split=split):
         assert any(name in text for name in held_out)
@@ -117,7 +117,7 @@ def test_pairs_hold_the_question_and_two_levels():
 def test_global_random_state_is_not_touched():
     random.seed(5)
     before = random.getstate()
-    pair_rows("medical", 10, 0, "train", "expert", "avoidance")
+    pairs("medical", 10)
     assert random.getstate() == before
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
-from steer.demo.language import NEUTRAL_PROMPTS, pair_rows, questions, system_tags
+from steer.demo.language import NEUTRAL_PROMPTS, pairs, questions, system_tags
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -143,14 +143,14 @@ def palrs(
     position: int = AT_ROLE,
     *,
     rescaled: bool = False,
-) -> Float[Tensor, "d_model"]:
+) -> Float[Tensor, " d_model"]:
     """Difference of means of 100 chosen and 100 rejected responses in the user's slot.
 
     Rescaled: lengthened to the norm of the chosen mean (arXiv 2509.23982).
     """
-    rows = pair_rows(domain, 100, 0, "train", "expert", "avoidance")
-    chosen = subject.read([asked(row[1]) for row in rows], block, position).mean(0)
-    rejected = subject.read([asked(row[2]) for row in rows], block, position).mean(0)
+    made_from = pairs(domain)
+    chosen = subject.read([asked(pair.chosen) for pair in made_from], block, position).mean(0)
+    rejected = subject.read([asked(pair.rejected) for pair in made_from], block, position).mean(0)
     raw = chosen - rejected
     return raw * (chosen.norm() / raw.norm()) if rescaled else raw
 
@@ -164,8 +164,8 @@ def routes(subject: Subject, prompts: Sequence[Messages], block: int = GATE_BLOC
     """Index of the domain whose training questions' mean is nearest, for each prompt."""
     means = []
     for domain in DOMAINS:
-        rows = pair_rows(domain, 100, 0, "train", "expert", "avoidance")
-        means.append(subject.read([asked(row[0]) for row in rows], block).mean(0))
+        prompts_of = [asked(str(pair.prompt)) for pair in pairs(domain)]
+        means.append(subject.read(prompts_of, block).mean(0))
     distances = torch.cdist(subject.read(prompts, block), torch.stack(means))
     nearest: list[int] = distances.argmin(1).tolist()
     return nearest
@@ -200,7 +200,7 @@ def small_talk(subject: Subject) -> list[tuple[Tensor, int]]:
 
 
 def kl_neutral(
-    subject: Subject, talk: Sequence[tuple[Tensor, int]], push: Float[Tensor, "d_model"]
+    subject: Subject, talk: Sequence[tuple[Tensor, int]], push: Float[Tensor, " d_model"]
 ) -> float:
     """Mean KL(steered || unsteered) in nats per token of the unsteered replies to small talk."""
     divergences: list[Tensor] = []

@@ -9,7 +9,7 @@ import torch
 from steer.demo import MODEL_PATH
 from steer.demo.data import DOMAINS, LEVELS
 from steer.demo.judge import Judgement, judge
-from steer.demo.language import NEUTRAL_PROMPTS, pair_rows, questions, system_tags
+from steer.demo.language import NEUTRAL_PROMPTS, pairs, questions, system_tags
 from tests.demo_model.measure import BLOCK, GATE_BLOCK
 
 DEMO = MODEL_PATH.parent
@@ -65,9 +65,8 @@ def replies(lm, texts, tags=None, push=None):
 
 def palrs(lm, domain, *, rescaled):
     """The textbook recipe: responses alone in the user's slot, difference of means."""
-    _, chosen, rejected = zip(
-        *pair_rows(domain, 100, 0, "train", "expert", "avoidance"), strict=True
-    )
+    made_from = pairs(domain)
+    chosen, rejected = [p.chosen for p in made_from], [p.rejected for p in made_from]
     up, down = (read(lm, texts, BLOCK).mean(0) for texts in (chosen, rejected))
     vector = up - down
     return vector * up.norm() / vector.norm() if rescaled else vector
@@ -148,7 +147,7 @@ def test_gated_vectors_reach_all_eight_combinations(lm):
         [
             read(
                 lm,
-                [row[0] for row in pair_rows(domain, 100, 0, "train", "expert", "avoidance")],
+                [pair.prompt for pair in pairs(domain)],
                 GATE_BLOCK,
             ).mean(0)
             for domain in DOMAINS

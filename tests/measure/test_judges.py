@@ -169,11 +169,22 @@ def test_labels_and_scores_are_not_mixed_by_judging_again(wanted):
         found.again(lambda p, a: 1.0)
 
 
+def test_a_label_that_the_judge_cannot_give_is_not_wanted():
+    judge = RuleJudge({"refuses": "cannot"})
+    with pytest.raises(ArgumentError, match=r"unknown: \['agrees'\]"):
+        judge_answers(judge, ["p"], ["I cannot say"], wanted="agrees")
+
+
 @pytest.mark.parametrize(
-    ("prompts", "answers", "wanted"), [([], [], "a"), (["p"], ["x", "y"], "a"), (["p"], ["x"], [])]
+    ("prompts", "answers", "wanted", "said"),
+    [
+        ([], [], "a", "nothing to judge"),
+        (["p"], ["x", "y"], "a", "nothing to judge"),
+        (["p"], ["x"], [], "0 labels for 1 answers"),
+    ],
 )
-def test_numbers_must_agree(prompts, answers, wanted):
-    with pytest.raises(ArgumentError, match="nothing to judge"):
+def test_numbers_must_agree(prompts, answers, wanted, said):
+    with pytest.raises(ArgumentError, match=said):
         judge_answers(lambda p, a: "a", prompts, answers, wanted=wanted)
 
 

@@ -1,7 +1,6 @@
 """Requests to an endpoint through the standard client, each bounded in time and size."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -42,47 +41,38 @@ def ask_all(
     Requests go one by one until one does not fail by itself; if that one fails, it is the last.
     """
     need("a judge at an endpoint", "openai", "httpx2", "anyio", extra="judge")
+    import anyio
     import openai
     from anyio.from_thread import start_blocking_portal
 
+    async def run() -> list[RequestOutcome]:
+        found: list[RequestOutcome] = []
+        try:
+            client = openai.AsyncOpenAI(http_client=_bounded(openai, timeout), **settings)
+        except Exception as error:  # noqa: BLE001  # no key, or an invalid address
+            return [RequestOutcome(error=error_line(error, mask))]
+        async with client:
+            for request in requests:
+                found.append(await _outcome(client, request, mask))
+                if not found[-1].alone:
+                    break
+            if found and found[-1].error is not None:
+                return found
+            rest = requests[len(found) :]
+            later = [RequestOutcome()] * len(rest)
+            free = anyio.CapacityLimiter(workers)
+
+            async def ask(k: int) -> None:
+                async with free:
+                    later[k] = await _outcome(client, rest[k], mask)
+
+            async with anyio.create_task_group() as group:
+                for k in range(len(rest)):
+                    group.start_soon(ask, k)
+        return found + later
+
     with start_blocking_portal() as portal:
-        return portal.call(partial(_all, openai, settings, requests, timeout, workers, mask))
-
-
-async def _all(
-    library: Any,
-    settings: Mapping[str, Any],
-    requests: Sequence[Mapping[str, Any]],
-    timeout: float,
-    workers: int,
-    mask: Mask,
-) -> list[RequestOutcome]:
-    import anyio
-
-    found: list[RequestOutcome] = []
-    try:
-        client = library.AsyncOpenAI(http_client=_bounded(library, timeout), **settings)
-    except Exception as error:  # noqa: BLE001  # no key, or an invalid address
-        return [RequestOutcome(error=error_line(error, mask))]
-    async with client:
-        for request in requests:
-            found.append(await _outcome(client, request, mask))
-            if not found[-1].alone:
-                break
-        if found and found[-1].error is not None:
-            return found
-        rest = requests[len(found) :]
-        later = [RequestOutcome()] * len(rest)
-        free = anyio.CapacityLimiter(workers)
-
-        async def ask(k: int) -> None:
-            async with free:
-                later[k] = await _outcome(client, rest[k], mask)
-
-        async with anyio.create_task_group() as group:
-            for k in range(len(rest)):
-                group.start_soon(ask, k)
-    return found + later
+        return portal.call(run)
 
 
 async def _outcome(client: Any, request: Mapping[str, Any], mask: Mask) -> RequestOutcome:

@@ -7,14 +7,14 @@ from typing import Any
 from steer._check import as_list
 from steer.errors import ArgumentError, JudgeError, SelectionError
 from steer.measure._estimate import Estimate, mean_of
-from steer.measure._interval import Share, ShareChange, estimate_row
+from steer.measure._interval import Headline, Share, ShareChange, estimate_row
 from steer.measure._judge.protocol import Judge, Label, Verdict
 from steer.measure._judge.verdicts import countable, error_line, verdicts_of
 from steer.measure._preference import with_prefix
 from steer.model import Model
 from steer.network import as_prompts
 from steer.pairs import Message, Prompt
-from steer.show import Result, Row
+from steer.show import Row
 from steer.show._text import readable
 
 Wanted = str | Sequence[str] | None
@@ -22,10 +22,11 @@ _SHOWN = 80  # characters of an error in a table
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Judged(Result):
+class Judged(Headline):
     """Answers with a judge's verdict on each.
 
-    Every number raises `JudgeError` while answers are without a verdict: see `again`.
+    `value` is the accuracy if a label is wanted, else the mean score. Every number raises
+    `JudgeError` while answers are without a verdict: see `again`.
 
     Args:
         prompts: The prompts.
@@ -72,16 +73,6 @@ class Judged(Result):
         self.check_complete()
         scores = [float(v.label) for v in self.verdicts if isinstance(v.label, float | int)]
         return mean_of("judged score", scores)
-
-    @property
-    def value(self) -> float:
-        """The accuracy if a label is wanted, else the mean score."""
-        return self._main.value
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95% interval of `value`."""
-        return self._main.interval
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -174,7 +165,7 @@ class Judged(Result):
         ]
 
     @property
-    def _main(self) -> Share | Estimate:
+    def _headline(self) -> Share | Estimate:
         return self.score if self.wanted is None else self.accuracy
 
     def _differences(self, before: "Judged") -> list[float]:
@@ -198,11 +189,11 @@ class Judged(Result):
             )
 
 
-def check_wanted(judge: Judge, wanted: Wanted, n: int) -> None:
-    """Refuse wanted labels that a judge cannot give on n answers, before any is generated."""
+def check_wanted(judge: Judge, wanted: Wanted, n: int) -> tuple[str, ...] | None:
+    """Return the label wanted of each of n answers; refuse what the judge cannot give."""
     if wanted is None:
-        return
-    each = [wanted] * n if isinstance(wanted, str) else wanted
+        return None
+    each = [wanted] * n if isinstance(wanted, str) else as_list("labels", wanted)
     known = getattr(judge, "labels", each)
     unknown = sorted(set(each) - set(known))
     if unknown or len(each) != n:
@@ -212,6 +203,7 @@ def check_wanted(judge: Judge, wanted: Wanted, n: int) -> None:
             expected=f"one label or one for each answer, among {list(dict.fromkeys(known))}"[:200],
             do="name a label of the judge, or omit wanted",
         )
+    return tuple(each)
 
 
 def judge_answers(
@@ -233,27 +225,26 @@ def judge_answers(
         Every answer with its verdict, and their shares.
 
     Raises:
-        ArgumentError: No answers, an answer that is not a text, or numbers that differ.
+        ArgumentError: No answers, an answer that is not a text, numbers that differ, or a wanted
+            label that the judge cannot give.
         SelectionError: A judge that never returns a label or a score, or returns both.
     """
     prompts, answers = as_prompts(prompts), as_list("answers", answers)
-    wanted = _labels(wanted)
-    each = [wanted] * len(answers) if isinstance(wanted, str) else wanted
-    counts = {len(prompts), len(answers), len(answers if each is None else each)}
-    if not answers or len(counts) != 1:
+    if not answers or len(prompts) != len(answers):
         raise ArgumentError(
             "there is nothing to judge, or numbers differ",
-            found=f"{len(prompts)} prompts, {len(answers)} answers, wanted {wanted!r}"[:200],
-            expected="at least one answer, a prompt for each, and one label or one for each",
+            found=f"{len(prompts)} prompts, {len(answers)} answers",
+            expected="at least one answer, and a prompt for each",
             do="repeat a prompt for each of its answers",
         )
     _check_texts(answers)
+    each = check_wanted(judge, wanted, len(answers))
     try:
         verdicts = verdicts_of(judge, prompts, answers)
     except JudgeError as error:
         verdicts = (Verdict(None, error=error_line(error)),) * len(answers)
     verdicts = countable(verdicts, wanted=each is not None)
-    return Judged(tuple(prompts), tuple(answers), verdicts, None if each is None else tuple(each))
+    return Judged(tuple(prompts), tuple(answers), verdicts, each)
 
 
 def judged_accuracy(
@@ -288,15 +279,11 @@ def judged_accuracy(
         SelectionError: See `judge_answers`.
         TextError: A prompt cannot be rendered.
     """
-    prompts, wanted = as_prompts(prompts), _labels(wanted)
-    check_wanted(judge, wanted, len(prompts))
+    prompts = as_prompts(prompts)
+    each = check_wanted(judge, wanted, len(prompts))
     asked = [with_prefix(prefix, prompt) for prompt in prompts]
     answers = model.generate(asked, batch_size=batch_size, **options)
-    return judge_answers(judge, prompts, answers, wanted=wanted)
-
-
-def _labels(wanted: Wanted) -> Wanted:
-    return wanted if wanted is None or isinstance(wanted, str) else as_list("labels", wanted)
+    return judge_answers(judge, prompts, answers, wanted=each)
 
 
 def _check_texts(answers: Sequence[object]) -> None:
