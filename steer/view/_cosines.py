@@ -141,8 +141,7 @@ def _gram(vectors: Sequence[Vector], site: Site) -> Float[Tensor, "domain domain
 
 
 def _normalised(gram: Tensor) -> Tensor:
-    lengths = gram.diagonal().clamp_min(0.0).sqrt()
-    lengths = torch.where(lengths > 0, lengths, torch.nan)
+    lengths = gram.diagonal().clamp_min(0.0).sqrt()  # of 0, whose cosines are NaN
     return (gram / lengths[:, None] / lengths[None]).clamp(-1.0, 1.0)
 
 

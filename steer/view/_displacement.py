@@ -12,7 +12,6 @@ from torch import Tensor
 from steer._check import as_list, one_of
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
 from steer.errors import CompositionError
-from steer.extract import Activations
 from steer.measure import Estimate
 from steer.measure._estimate import jackknife, mean_of, within
 from steer.model import Model, check_model, exchange_batch, prompt_batch
@@ -62,9 +61,8 @@ class Displacement(View):
     @property
     def common(self) -> Float[Tensor, " layer"]:
         """‖mean displacement‖ / mean ‖displacement‖: 1 if every text is moved alike, else less."""
-        lengths = self.moved.norm(dim=-1).mean(dim=0)
-        whole: Tensor = self.mean.norm(dim=-1)
-        return whole / torch.where(lengths > 0, lengths, torch.nan)
+        share: Tensor = self.mean.norm(dim=-1) / self.moved.norm(dim=-1).mean(dim=0)
+        return share
 
     @property
     def cosine(self) -> tuple[Estimate, ...]:
@@ -136,9 +134,7 @@ def displacement(
     *,
     responses: Sequence[str] | None = None,
     tokens: Tokens = "last_prompt",
-    against: Vector | Activations | None = None,
-    domain: str | None = None,
-    position: str | None = None,
+    against: Vector | None = None,
 ) -> Displacement:
     """Return what steering does to the residual stream, layer by layer.
 
@@ -153,10 +149,8 @@ def displacement(
         coefficients: As for `model.steered`, one setting for all prompts.
         responses: What is answered, the same with and without steering, if tokens of it are read.
         tokens: Which tokens to read: `last_prompt`, `prompt`, `response` or `all`.
-        against: A residual vector to compare with (one of a single layer is compared at every
-            layer), or activations, for their difference of means at each layer.
-        domain: The domain of the activations; may be left out if there is one.
-        position: The position of the activations, likewise.
+        against: A residual vector to compare with; one of a single layer is compared at every
+            layer.
 
     Returns:
         The displacements.
@@ -197,16 +191,16 @@ def displacement(
     def read() -> tuple[Tensor, Tensor]:
         return _means(model, prompts, responses, spans, count)
 
-    along = None
+    along, name = None, ""
     if against is not None:
-        check_kind("against", against, Vector, Activations)
-        every, width = range(model.n_layers), model.d_model
-        along = directions(against, every, domain, position, width=width)[1]
+        along = directions("against", against, range(model.n_layers), model=model)[1]
+        made = against.provenance
+        name = " ".join(filter(None, (made.method, made.domain)))
     before, norm = read()
     with steering:
         after, _ = read()
     check_finite("the stream", before, after)
-    return Displacement(after - before, norm, along, tokens, _named(against))
+    return Displacement(after - before, norm, along, tokens, name)
 
 
 def _span(tokens: Tokens, start: int) -> slice:
@@ -235,12 +229,6 @@ def _means(
 
 
 def _cosines(rows: Float[Tensor, "*pair d_model"], along: Tensor) -> Float[Tensor, "*pair"]:
-    lengths = rows.norm(dim=-1) * along.norm()
-    return ((rows @ along) / torch.where(lengths > 0, lengths, torch.nan)).clamp(-1.0, 1.0)
-
-
-def _named(against: Vector | Activations | None) -> str:
-    if isinstance(against, Vector):
-        made = against.provenance
-        return " ".join(filter(None, (made.method, made.domain)))
-    return "difference of means"
+    """Return cosines; NaN where nothing moved."""
+    cosines: Tensor = (rows @ along) / (rows.norm(dim=-1) * along.norm())
+    return cosines.clamp(-1.0, 1.0)

@@ -11,14 +11,13 @@ from torch.autograd.functional import jvp
 
 from steer._check import as_integer, as_list, integer, one_of
 from steer.algebra import Vector
-from steer.extract import Activations
 from steer.model import Model, check_model
 from steer.pairs import Prompt
 from steer.show import Chart, Row
 from steer.view._base import View
 from steer.view._charts import around_zero, near
-from steer.view._checks import check_finite, check_kind
-from steer.view._directions import directions, recorded_at
+from steer.view._checks import check_finite
+from steer.view._directions import directions
 from steer.view._tokens import Ranked, ranked, ranked_matrix, ranked_rows, tokens_of
 
 Path = Literal["direct", "model"]
@@ -94,13 +93,11 @@ class Lens(View):
 def lens(
     model: Model,
     vector: Vector,
-    at: Sequence[Prompt] | Activations,
+    prompts: Sequence[Prompt],
     *,
     layers: Sequence[int] | None = None,
     k: int = 8,
     path: Path = "direct",
-    domain: str | None = None,
-    position: str | None = None,
 ) -> Lens:
     """Return which tokens a vector promotes and suppresses when it is added at each layer.
 
@@ -116,46 +113,37 @@ def lens(
     Args:
         model: The model; inside `with model.steered(...)` the derivative is taken there.
         vector: A residual vector.
-        at: Prompts, whose last token's stream is h at each layer (the mean effect over prompts is
-            returned); or activations, for the mean of chosen and rejected as h (`direct` only).
+        prompts: Prompts, whose last token's stream is h at each layer; the mean effect over them is
+            returned.
         layers: Layers to add at; by default the vector's own. A vector of one layer is added at
             all of them.
         k: Tokens shown at each end.
         path: `direct` or `model`.
-        domain: The domain of the activations; may be left out if there is one.
-        position: The position of the activations, likewise.
 
     Returns:
         The effect on every token.
 
     Raises:
-        ArgumentError: An argument has the wrong type, there are no prompts, `k` is out of range, or
-            `path` is no path, or `model` with activations.
+        ArgumentError: An argument has the wrong type, there are no prompts, or `path` or `k` is out
+            of range.
         SelectionError: An effect is not finite.
-        RecordingError: No such layer, domain or position.
+        RecordingError: No such layer.
         FitError: The vector has another width than the model.
     """
     check_model(model)
-    check_kind("vector", vector, Vector)
-    paths = ("direct",) if isinstance(at, Activations) else get_args(Path)
-    one_of("path", path, paths, do="with activations only 'direct'; for 'model' pass prompts")
+    one_of("path", path, get_args(Path))
     integer("k", k, least=1)
-    wanted, along = directions(vector, layers, width=model.d_model)
-    if isinstance(at, Activations):
-        moments, where = at.of(domain, position), f"the mean activation at {at.position(position)}"
-        means = (moments.mean_chosen + moments.mean_rejected) / 2
-        effects = _direct(model, means[recorded_at(at, wanted), None], along)
+    wanted, along = directions("vector", vector, layers, model=model)
+    prompts = as_list("prompts", prompts, least=1)
+    if path == "model":
+        effects = _through_model(model, wanted, along, prompts)
     else:
-        prompts = as_list("prompts", at, least=1)
-        where = f"the last token of {len(prompts)} prompts"
-        if path == "model":
-            effects = _through_model(model, wanted, along, prompts)
-        else:
-            rows = model.activations(prompts, layers=wanted)
-            effects = _direct(model, torch.stack([row[:, -1] for row in rows], dim=1), along)
+        rows = model.activations(prompts, layers=wanted)
+        effects = _direct(model, torch.stack([row[:, -1] for row in rows], dim=1), along)
     check_finite("the effect", effects)
     tokens = tokens_of(model)
-    return Lens(effects[:, : len(tokens)], tokens, wanted, path, where, min(k, len(tokens)))
+    at, k = f"the last token of {len(prompts)} prompts", min(k, len(tokens))
+    return Lens(effects[:, : len(tokens)], tokens, wanted, path, at, k)
 
 
 def _direct(

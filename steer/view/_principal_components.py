@@ -73,17 +73,6 @@ class PrincipalComponents(View):
         ]
 
     @property
-    def points(self) -> list[Row]:
-        """One row per answer: domain, side, and its coordinates."""
-        names = [f"component {k + 1}" for k in range(self.scores.shape[1])]
-        return [
-            {"domain": d, "side": "chosen" if c else "rejected", **dict(zip(names, s, strict=True))}
-            for d, c, s in zip(
-                self.domains, self.chosen.tolist(), self.scores.tolist(), strict=True
-            )
-        ]
-
-    @property
     def title(self) -> str:
         """Layer, position and number of answers."""
         return (

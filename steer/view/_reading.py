@@ -15,7 +15,7 @@ from steer.extract._record import recorded
 from steer.model import Model, check_model
 from steer.pairs import Pairs, as_pairs
 from steer.view._checks import check_kind, check_one_setting
-from steer.view._directions import recorded_at
+from steer.view._directions import places_of
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,7 +50,7 @@ def read_pairs(
             model, alike, position, layers=wanted, keep="pairs", progress=False, packing=False
         )
     parts = [found.pairs(domain, position) for domain in found.domains]
-    rows = recorded_at(found, wanted)
+    rows = places_of("these layers were not recorded", wanted, found.layers)
     chosen = torch.cat([part.chosen[:, rows].double() for part in parts])
     rejected = torch.cat([part.rejected[:, rows].double() for part in parts])
     eps = max(torch.finfo(kind).eps for kind in (dtype_of(model.architecture), torch.float32))

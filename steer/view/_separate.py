@@ -1,6 +1,7 @@
 """How far apart two samples of numbers lie: AUC and d′, with intervals."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -63,18 +64,16 @@ def d_prime(
     Means within `tie` are equal and a standard deviation within it is 0. For equal means d′ is 0;
     else it is infinite where nothing varies.
     """
-    n = len(chosen)
-    if n < 2:
-        return Estimate("d′", math.nan, (math.nan, math.nan), n)
-    value = float(_distance([s[None] for s in (chosen, rejected)], tie)[0])
+    n, both = len(chosen), (chosen[None], rejected[None])
+    value = float(_distance(both, tie)) if n > 1 else math.nan
     if n < 3:
         return Estimate("d′", value, (math.nan, math.nan), n)
-    others = torch.arange(n)[None, :].expand(n, n)[~torch.eye(n, dtype=torch.bool)].view(n, -1)
-    without = _distance([s[others] for s in (chosen, rejected)], tie)
+    others = ~torch.eye(n, dtype=torch.bool)
+    without = _distance([s.expand(n, n)[others].view(n, -1) for s in both], tie)
     return jackknife("d′", value, without, (-math.inf, math.inf))
 
 
-def _distance(sides: list[Float[Tensor, "batch pair"]], tie: float) -> Float[Tensor, " batch"]:
+def _distance(sides: Sequence[Float[Tensor, "batch pair"]], tie: float) -> Float[Tensor, " batch"]:
     """Return d′ of each row of numbers."""
     difference = sides[0].mean(dim=1) - sides[1].mean(dim=1)
     spread = ((sides[0].var(dim=1) + sides[1].var(dim=1)) / 2).sqrt()

@@ -15,8 +15,7 @@ from steer.pairs import Pairs
 from steer.show import Chart, Curves, Row
 from steer.view._base import View
 from steer.view._charts import LAYER, columns, estimates
-from steer.view._checks import check_kind
-from steer.view._directions import directions, position_of, unit
+from steer.view._directions import units
 from steer.view._reading import read_pairs
 from steer.view._separate import auc, d_prime, resolution
 
@@ -89,10 +88,9 @@ class Separation(View):
 
 def separation(
     model: Model,
-    what: Vector | Activations,
+    vector: Vector,
     pairs: Pairs | Activations,
     *,
-    domain: str | None = None,
     position: str | None = None,
     layers: Sequence[int] | None = None,
 ) -> Separation:
@@ -103,31 +101,29 @@ def separation(
 
     Args:
         model: The model.
-        what: A vector, or activations, whose difference of means is the direction at each layer.
+        vector: A vector; that of `mean_difference` has a direction at every layer.
         pairs: Held-out pairs, or a recording of them that kept its pairs.
-        domain: The domain of the activations; may be left out if there is one.
         position: Where to read, as `record` labels it; by default where the direction was read,
             and `template[-1]` if that is not known.
-        layers: Layers to read, ascending; by default those of the direction. A vector of one
-            layer is read in that direction at all of them.
+        layers: Layers to read; by default those of the vector. A vector of one layer is read in
+            that direction at all of them.
 
     Returns:
         AUC and d′ at each layer.
 
     Raises:
-        RecordingError: No pairs, or no such layer, domain or position.
+        RecordingError: No pairs, no such layer or position, or the stream is not finite.
         ArgumentError: An argument has the wrong type.
         SelectionError: A direction is zero.
         SteeringError: The model is steered by rows, a gate or a scope.
         FitError: The direction has another width than the model.
     """
     check_model(model)
-    check_kind("what", what, Vector, Activations)
-    where = position_of(what, position)
-    wanted, along = directions(what, layers, domain, position, width=model.d_model)
-    along = unit(wanted, along)
-    found = read_pairs(model, pairs, where, wanted)
+    wanted, along = units("vector", vector, layers, model=model)
+    if position is None:
+        position = str(vector.provenance.arguments.get("position", "template[-1]"))
+    found = read_pairs(model, pairs, position, wanted)
     both = [stream * along for stream in (found.chosen, found.rejected)]
     ties = resolution(torch.cat(both), found.eps)
-    sides = [products.sum(dim=-1) for products in both]
-    return Separation(sides[0], sides[1], ties, wanted, where)
+    chosen, rejected = (products.sum(dim=-1) for products in both)
+    return Separation(chosen, rejected, ties, wanted, position)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steer._check import number, one_of
 from steer.algebra import LowRank, Term, Vector, Weight, inner
-from steer.algebra._term import dense
+from steer.algebra._term import dense, svd_of_product
 from steer.errors import AlgebraError
 from steer.show import Chart, Curves, Matrix, Row
 from steer.view._base import View
@@ -196,10 +196,6 @@ def _singular_values(term: Term) -> Float[Tensor, " rank"]:
     if len(term.shape) != 2:
         return torch.zeros(0, dtype=torch.float64)
     if isinstance(term, LowRank):
-        RB = torch.linalg.qr(term.B.double(), mode="r").R
-        RA = torch.linalg.qr(term.A.double().T, mode="r").R
-        core = RB @ RA.T
-    else:
-        core = dense(term).double()
-    values: Tensor = torch.linalg.svdvals(core)
+        return svd_of_product(term)[1].cpu()
+    values: Tensor = torch.linalg.svdvals(dense(term).double())
     return values.cpu()

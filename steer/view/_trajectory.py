@@ -20,7 +20,7 @@ from steer.show._rows import table_of
 from steer.view._base import View
 from steer.view._charts import near
 from steer.view._checks import check_finite, check_kind
-from steer.view._directions import directions, unit
+from steer.view._directions import units
 from steer.view._tokens import tokens_of, visible
 
 _ROOM = 0.08  # of the axis, above and below what is drawn
@@ -144,21 +144,20 @@ def trajectory(
     """
     check_model(model)
     check_kind("vector", vector, Vector)
-    wanted, rows = directions(
-        vector, [_layer(vector) if layer is None else layer], width=model.d_model
+    (layer,), along = units(
+        "vector", vector, [_layer(vector) if layer is None else layer], model=model
     )
-    along = unit(wanted, rows)[0]
     middle = number("centre", centre, do="leave it out for 0")
     if response is None:
         response = model.generate([prompt], **options)[0]
     check_kind("response", response, str)
     exchange = encode_exchange(model.chat, prompt, response)
-    stream = model.activations([prompt], [response], layers=wanted)[0][0]
+    stream = model.activations([prompt], [response], layers=[layer])[0][0]
     check_finite("the stream", stream)
-    found = stream.double().cpu() @ along
+    found = stream.double().cpu() @ along[0]
     end = float(torch.quantile((found[near(found, middle)] - middle).abs(), 0.95)) or 1.0
     tokens = tokens_of(model, exchange.ids)
-    return Trajectory(tokens, found, exchange.response_start, wanted[0], middle, end)
+    return Trajectory(tokens, found, exchange.response_start, layer, middle, end)
 
 
 def _layer(vector: Vector) -> int:

@@ -8,7 +8,7 @@ from steer import view
 from steer.errors import ArgumentError, RecordingError
 from steer.model import prompt_batch
 from steer.view._displacement import Tokens
-from tests.view.setting import AT, LAYER, activations, asked, everywhere, model, palrs, weights
+from tests.view.setting import LAYER, asked, everywhere, model, palrs, weights
 
 ANSWERS = ("Most people feel better after some rest.", "Please see a doctor.")
 
@@ -56,7 +56,7 @@ def test_a_residual_vector_moves_its_layer_by_itself_and_earlier_ones_not_at_all
 
 def test_the_cosine_is_that_of_the_mean_displacement() -> None:
     lm, prompts = model(), asked()
-    found = view.displacement(lm, weights(), prompts, against=activations(), position=AT)
+    found = view.displacement(lm, weights(), prompts, against=everywhere())
     for layer, cosine in enumerate(found.cosine):
         moved = steer.Vector.of({layer: found.mean[layer]})
         assert cosine.value == pytest.approx(moved.cosine(everywhere()[layer]), abs=1e-6)

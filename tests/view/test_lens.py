@@ -11,7 +11,7 @@ from steer import view
 from steer.errors import ArgumentError
 from steer.model import prompt_batch
 from tests.tiny import tiny_model, tiny_tokenizer
-from tests.view.setting import AT, activations, asked, everywhere, last_block, model, next_logits
+from tests.view.setting import asked, everywhere, last_block, model, next_logits
 
 SMALL = 0.01  # coefficient of the real forward: about 1% of the stream's length
 
@@ -62,14 +62,6 @@ def test_the_direct_path_is_the_derivative_of_norm_and_unembedding() -> None:
     found = view.lens(lm, everywhere(), [prompt])
     h = lm.activations([prompt])[0][:, -1].double()
     torch.testing.assert_close(found.effects, by_hand(h), rtol=1e-4, atol=1e-4)
-
-
-def test_at_the_mean_activation() -> None:
-    moments = activations().of(None, AT)
-    found = view.lens(model(), everywhere(), activations(), position=AT, layers=[1, 4])
-    h = (moments.mean_chosen + moments.mean_rejected) / 2
-    torch.testing.assert_close(found.effects, by_hand(h)[[1, 4]], rtol=1e-4, atol=1e-4)
-    assert "mean activation" in found.title
 
 
 def by_hand(h: Tensor) -> Tensor:
@@ -125,5 +117,3 @@ def test_the_table_has_the_ends_in_order() -> None:
 def test_there_must_be_something_to_differentiate_at() -> None:
     with pytest.raises(ArgumentError, match="prompts is too short"):
         view.lens(model(), everywhere(), [])
-    with pytest.raises(ArgumentError, match="only 'direct'"):
-        view.lens(model(), everywhere(), activations(), position=AT, path="model")

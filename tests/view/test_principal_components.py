@@ -1,5 +1,7 @@
 """Principal components reconstruct the stream, and removing one removes its variance."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -41,13 +43,15 @@ def test_removing_a_component_removes_its_variance() -> None:
     torch.testing.assert_close(after.variance[:3], before.variance[1:4], rtol=1e-3, atol=0)
 
 
-def test_points_name_domain_and_side() -> None:
-    pairs = held_out()[:3] + steer.Pairs.of([steer.Pair("Is it?", "No .", "Yes .", "legal")])
-    found = view.principal_components(model(), pairs, layer=LAYER, components=2)
-    sides = [(p["domain"], p["side"]) for p in found.points]
-    assert sides[3] == ("legal", "chosen")
-    assert sides[4] == ("medical", "rejected")
-    assert found.points[5]["component 2"] == float(found.scores[5, 1])
+def test_answers_keep_the_order_of_their_pairs() -> None:
+    legal = steer.Pair("Is it?", "No .", "Yes .", "legal")
+    found = view.principal_components(
+        model(), held_out()[:3] + steer.Pairs.of([legal]), layer=LAYER, components=2
+    )
+    assert found.domains == ("medical", "medical", "medical", "legal") * 2
+    assert found.chosen.tolist() == [True] * 4 + [False] * 4
+    chart: Any = found.panels["answers"]
+    assert chart.series["legal, rejected"].points == (tuple(found.scores[7].tolist()),)
 
 
 def test_there_must_be_two_components() -> None:

@@ -12,7 +12,7 @@ from tests.view.setting import AT, LAYER, activations, everywhere, held_out, mod
 def test_views_of_a_recording_equal_those_of_its_pairs() -> None:
     lm = model()
     kept = steer.record(lm, held_out(), AT, keep="pairs", progress=False)
-    one, other = (view.separation(lm, activations(), p, position=AT) for p in (held_out(), kept))
+    one, other = (view.separation(lm, everywhere(), p, position=AT) for p in (held_out(), kept))
     torch.testing.assert_close(one.chosen, other.chosen, rtol=1e-4, atol=1e-2)
     first, second = (
         view.principal_components(lm, p, layer=LAYER, position=AT) for p in (held_out(), kept)

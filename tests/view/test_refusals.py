@@ -12,7 +12,6 @@ import steer
 from steer import view
 from steer.demo.language import pairs as pairs_of
 from steer.errors import (
-    AlgebraError,
     ArgumentError,
     CompositionError,
     FitError,
@@ -23,7 +22,6 @@ from steer.errors import (
     TextError,
 )
 from tests.view.setting import (
-    AT,
     LAYER,
     activations,
     asked,
@@ -69,13 +67,15 @@ def test_another_kind_of_thing_is_refused(name: str, odd: Any) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda lm, v: view.layer_cosines(v, [v]),
         lambda lm, v: view.separation(lm, v, held_out(), position=3),
         lambda lm, v: view.separation(lm, v, held_out(), layers=3),
         lambda lm, v: view.separation(lm, v, held_out(), layers=[[3]]),
         lambda lm, v: view.principal_components(lm, held_out(), layer="3"),
         lambda lm, v: view.principal_components(lm, held_out(), layer=3, components=None),
         lambda lm, v: view.lens(lm, activations(), asked()),
+        lambda lm, v: view.lens(lm, v, activations()),
+        lambda lm, v: view.separation(lm, activations(), held_out()),
+        lambda lm, v: view.displacement(lm, v, asked(), against=activations()),
         lambda lm, v: view.lens(lm, v, asked(), layers=[1.5]),
         lambda lm, v: view.displacement(lm, v, asked(), against="x"),
         lambda lm, v: view.displacement(lm, v, asked()[:1], responses=[3]),
@@ -107,8 +107,6 @@ def test_names_of_vectors_are_text() -> None:
 
 
 def test_vectors_of_another_width_are_refused() -> None:
-    with pytest.raises(AlgebraError, match="different widths"):
-        view.layer_cosines(everywhere(), WIDE)
     for call in (
         lambda: view.separation(model(), WIDE, held_out()),
         lambda: view.lens(model(), WIDE, asked()),
@@ -209,9 +207,6 @@ def test_layers_that_are_not_there_are_named_beside_those_that_are() -> None:
         view.separation(model(), palrs(), held_out(), layers=[99])
     with pytest.raises(RecordingError, match=r"layers \[99\](.|\n)*some of \[0, 1, 2, 3, 4, 5\]"):
         view.separation(model(), everywhere(), held_out(), layers=[99])
-    at_two = steer.record(model(), held_out(), AT, layers=[2], progress=False)
-    with pytest.raises(RecordingError, match=r"layers \[3\](.|\n)*\[2\]"):
-        view.lens(model(), palrs(), at_two)
 
 
 def test_a_reading_or_layer_that_a_result_lacks_is_refused() -> None:

@@ -30,9 +30,9 @@ numbers = st.lists(st.integers(-5, 5).map(float), min_size=2, max_size=12)
 
 def test_removing_the_direction_removes_the_separation() -> None:
     lm, v = model(), everywhere()[LAYER]
-    before = view.separation(lm, activations(), held_out(), position=AT)
+    before = view.separation(lm, everywhere(), held_out(), position=AT)
     with lm.steered(v, 1.0, operator="ablate"):
-        after = view.separation(lm, activations(), held_out(), position=AT)
+        after = view.separation(lm, everywhere(), held_out(), position=AT)
     row = before.layers.index(LAYER)
     assert before.auc[row].interval[0] > 0.8
     assert before.d_prime[row].interval[0] > 2
@@ -94,7 +94,7 @@ def test_projections_are_those_computed_by_hand() -> None:
 
 
 def test_the_mean_difference_of_projections_is_that_of_the_moments() -> None:
-    found = view.separation(model(), activations(), train(), position=AT)
+    found = view.separation(model(), everywhere(), train(), position=AT)
     expected = activations().of(None, AT).difference.norm(dim=-1)
     difference = (found.chosen - found.rejected).mean(dim=0)
     torch.testing.assert_close(difference, expected, rtol=1e-4, atol=0)

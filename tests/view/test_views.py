@@ -20,7 +20,6 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from tests.view.setting import (
     AT,
     LAYER,
-    activations,
     asked,
     everywhere,
     held_out,
@@ -36,7 +35,7 @@ ROWS = [
 ]
 DOSE = [{"coefficient": c, "accuracy": 0.5, "low": 0.4, "high": 0.6} for c in (-1.0, 0.0, 1.0)]
 MAKE: dict[str, Callable[[], view.View]] = {
-    "separation": lambda: view.separation(model(), activations(), held_out()[:5], position=AT),
+    "separation": lambda: view.separation(model(), everywhere(), held_out()[:5], position=AT),
     "lens": lambda: view.lens(model(), everywhere(), asked()[:1]),
     "cosines": lambda: view.cosines({"u": everywhere(), "w": -1.0 * everywhere()}),
     "cosines_weight": lambda: view.cosines({"u": weights(), "w": weights()}),
