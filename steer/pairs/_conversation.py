@@ -68,9 +68,10 @@ def read_transcript(text: str, field: str) -> tuple[Message, ...]:
     speakers, turns = parts[::2], parts[1::2]
     expected = [("Human", "Assistant")[number % 2] for number in range(len(speakers))]
     if before or not speakers or speakers != expected:
+        brief = "".join(speaker[0] for speaker in speakers)
         raise PairsError(
             f"field '{field}' is a transcript whose speakers do not alternate",
-            found=f"{shown(text)} with the speakers {_in_brief(speakers)}",
+            found=f"{shown(text)} with the speakers {brief!r}",
             expected="Human, Assistant, Human, Assistant, ...",
             do="correct the transcript, or leave the row out",
         )
@@ -162,7 +163,3 @@ def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
             do='add a prompt, or say which column it is: columns={"prompt": ...}',
         )
     return chosen[:cut], chosen[cut:], rejected[cut:]
-
-
-def _in_brief(speakers: list[str]) -> str:
-    return shown("".join(speaker[0] for speaker in speakers))

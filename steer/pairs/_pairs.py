@@ -162,12 +162,12 @@ class Pairs(Shown, Sequence[Pair]):
             PairsError: Some pairs have a domain and others none, so that going through the
                 domains would lose pairs.
         """
-        groups = self._groups()
+        groups = self.by_domain()
         names = tuple(name for name in groups if name is not None)
-        if names and len(groups) > len(names):
+        if names and None in groups:
             raise PairsError(
                 "some pairs have a domain and others none",
-                found=f"{len(self.of_domain(None))} of {len(self)} pairs without, beside {names}",
+                found=f"{len(groups[None])} of {len(self)} pairs without, beside {names}",
                 expected="a domain for every pair, or for none",
                 do="give the others one: pairs.of_domain(None).with_domain(...)",
             )
@@ -193,7 +193,7 @@ class Pairs(Shown, Sequence[Pair]):
         Raises:
             PairsError: There is no such domain.
         """
-        groups = self._groups()
+        groups = self.by_domain()
         if name not in groups:
             raise PairsError(
                 "there is no such domain",
@@ -201,14 +201,15 @@ class Pairs(Shown, Sequence[Pair]):
                 expected=f"one of {', '.join(map(repr, groups)) or '(no pairs)'}",
                 do="set the domain of all pairs with with_domain",
             )
-        return self._with(pair for pair in self.items if pair.domain == name)
+        return groups[name]
 
     def by_domain(self) -> "dict[str | None, Pairs]":
         """Return the pairs of every domain, in alphabetical order, those without one last."""
-        found: dict[str | None, list[Pair]] = {name: [] for name in self._groups()}
+        found: dict[str | None, list[Pair]] = {}
         for pair in self.items:
-            found[pair.domain].append(pair)
-        return {name: self._with(pairs) for name, pairs in found.items()}
+            found.setdefault(pair.domain, []).append(pair)
+        names = sorted(found, key=lambda name: (name is None, name or ""))
+        return {name: self._with(found[name]) for name in names}
 
     def split(self, *parts: float, seed: int = 0) -> tuple["Pairs", ...]:
         """Split the pairs reproducibly on every machine, whatever their order.
@@ -326,11 +327,6 @@ class Pairs(Shown, Sequence[Pair]):
         from steer.pairs._show import pairs_card
 
         return pairs_card(self.items, self.source, len(self.rejected_rows))
-
-    def _groups(self) -> tuple[str | None, ...]:
-        """Return the domains in alphabetical order, then ``None`` if a pair has none."""
-        found = {pair.domain for pair in self.items}
-        return tuple(sorted(found, key=lambda name: (name is None, name or "")))
 
     def _with(self, pairs: Iterable[Pair]) -> "Pairs":
         return Pairs(tuple(pairs), self.source)

@@ -55,19 +55,20 @@ def _digest(seed: int, prompt: str) -> str:
 
 def _part_ends(parts: Sequence[float], total: int) -> list[int]:
     """Return where each part ends in a sequence of ``total`` pairs; the last end is ``total``."""
-    counts = all(as_integer(part) is not None for part in parts)
-    shares = not counts and all(is_number(part) and as_integer(part) is None for part in parts)
-    if not total or not parts or not (counts or shares) or not all(part > 0 for part in parts):
+    whole = [n for part in parts if (n := as_integer(part)) is not None]
+    shares = [float(part) for part in parts if is_number(part) and as_integer(part) is None]
+    counts = len(whole) == len(parts)
+    known: list[float] = [*whole] if counts else shares
+    sums = list(accumulate(known))
+    most, rounding = (total, 0) if counts else (1.0, _ROUNDING)
+    fits = len(known) == len(parts) and all(part > 0 for part in known)
+    if not total or not parts or not fits or sums[-1] > most + rounding:
         raise _bad_sizes(parts, total)
-    room = total if counts else 1 + _ROUNDING
-    sums = list(accumulate(as_integer(part) or 0 if counts else float(part) for part in parts))
-    if sums[-1] > room:
-        raise _bad_sizes(parts, total)
+    rest = most - sums[-1]
+    if rest > rounding and len(parts) > 1:
+        raise _left_over(parts, rest, total)
     ends = [int(s) if counts else min(total, int(s * total + 0.5)) for s in sums]
-    left_over = ends[-1] < total if counts else sums[-1] < 1 - _ROUNDING
-    if left_over and len(parts) > 1:
-        raise _left_over(parts, total - int(sums[-1]) if counts else 1 - sums[-1], total)
-    return [*ends, total] if left_over else [*ends[:-1], total]
+    return [*ends, total] if rest > rounding else [*ends[:-1], total]
 
 
 def _left_over(parts: Sequence[float], rest: float, total: int) -> PairsError:

@@ -18,7 +18,7 @@ class Bar:
         value: The number; one that is not finite is left blank.
         low: Least value on the scale, at most 0.
         high: Greatest value on the scale, at least 0.
-        ends: Lower and upper end of the interval, for a point.
+        ends: Lower and upper end of the interval, for a point; left out if one is not finite.
     """
 
     value: float
@@ -31,6 +31,11 @@ class Bar:
         """Whether there is something to draw."""
         span = self.high - self.low
         return math.isfinite(self.value) and math.isfinite(span) and span > 0
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of the interval, if they are known and finite."""
+        return self.ends if self.ends is not None and all(map(math.isfinite, self.ends)) else None
 
     def share(self, value: float) -> float:
         """Return the place of a value on the scale, clipped to 0 and 1."""

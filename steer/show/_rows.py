@@ -1,6 +1,5 @@
 """Rows of a result, as dictionaries, made into a table of a card."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,22 +76,20 @@ def _drawn(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, ...]]:
     """Return the interval of each row as a bar, on one scale for rows of one measure."""
     if not all(isinstance(rows[0].get(name), float) for name in ("value", "low", "high")):
         return [() for _ in rows]
-    measured = [row for row in rows if row["value"] is not None]
-    scales: dict[object, tuple[float, float]] = {}
-    for row in measured:
-        ends = [row["value"], row["low"], row["high"]]
-        before = scales.get(row.get("measure"), (0.0, 0.0))
-        scales[row.get("measure")] = scale([*before, *ends])
-    bars: list[tuple[Cell, ...]] = []
+    found: dict[object, list[float]] = {}
     for row in rows:
-        if row["value"] is None:
-            bars.append(("",))
-            continue
-        low, high = scales[row.get("measure")]
-        if low == 0 and 0.25 <= high <= 1:  # a share
-            high = 1.0
-        if math.isfinite(row["low"]) and math.isfinite(row["high"]):
-            bars.append((Bar(row["value"], low, high, (row["low"], row["high"])),))
-        else:
-            bars.append((Bar(row["value"], low, high),))
-    return bars
+        known = [] if row["value"] is None else [row["value"], row["low"], row["high"]]
+        found.setdefault(row.get("measure"), []).extend(known)
+    scales = {measure: _scale(values) for measure, values in found.items()}
+    return [
+        ("",)
+        if row["value"] is None
+        else (Bar(row["value"], *scales[row.get("measure")], (row["low"], row["high"])),)
+        for row in rows
+    ]
+
+
+def _scale(values: Sequence[float]) -> tuple[float, float]:
+    low, high = scale(values)
+    share = low == 0 and 0.25 <= high <= 1
+    return low, 1.0 if share else high

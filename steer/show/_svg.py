@@ -37,15 +37,15 @@ def bar_svg(bar: Bar) -> str:
         return ""
     zero, at = (bar.share(v) * _CELL_WIDTH for v in (0.0, bar.value))
     middle, says = _CELL_HEIGHT / 2, f"{bar.value:.4g}"
-    if bar.ends is not None and all(map(math.isfinite, bar.ends)):
-        low, high = (bar.share(v) * _CELL_WIDTH for v in bar.ends)
+    if bar.interval is not None:
+        low, high = (bar.share(v) * _CELL_WIDTH for v in bar.interval)
         look: _Look = {"stroke": PALETTE[0], "stroke_width": 3, "stroke_opacity": 0.55}
         parts = [
             _line(0.0, middle, _CELL_WIDTH, middle, 0.25),
             _tag("line", x1=low, y1=middle, x2=high, y2=middle, **look),
             _tag("circle", cx=at, cy=middle, r=3.5, fill=PALETTE[0]),
         ]
-        says += f", interval {bar.ends[0]:.4g} to {bar.ends[1]:.4g}"
+        says += ", interval {:.4g} to {:.4g}".format(*bar.interval)
     else:
         hue = PALETTE[1] if bar.value < 0 else PALETTE[0]
         parts = [

@@ -39,8 +39,8 @@ def bar_text(bar: Bar) -> str:
     """Return a bar as block characters, or a point between the ends of its interval."""
     if not bar.drawn:
         return " " * BAR
-    if bar.ends is not None and all(map(math.isfinite, bar.ends)):
-        return _whisker(bar, bar.ends)
+    if bar.interval is not None:
+        return _whisker(bar, *bar.interval)
     zero, at = bar.share(0.0) * BAR, bar.share(bar.value) * BAR
     if bar.low == 0:
         eighths = round(at * 8)
@@ -54,8 +54,8 @@ def bar_text(bar: Bar) -> str:
     return "".join(cells)
 
 
-def _whisker(bar: Bar, interval: tuple[float, float]) -> str:
-    low, at, high = (round(bar.share(v) * (BAR - 1)) for v in (interval[0], bar.value, interval[1]))
+def _whisker(bar: Bar, least: float, most: float) -> str:
+    low, at, high = (round(bar.share(v) * (BAR - 1)) for v in (least, bar.value, most))
     cells = ["─" if low < k < high else "├" if k == low else "┤" if k == high else "·"
              for k in range(BAR)]  # fmt: skip
     cells[at] = "●"

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra import Residual, Site, Vector, inner
+from steer.algebra import Residual, Term, Vector, inner
 from steer.errors import AlgebraError
 from steer.show import Chart, Curves, Row
 from steer.view._base import View
@@ -104,44 +104,37 @@ def cosines(vectors: Mapping[str, Vector]) -> Cosines:
     for name, vector in vectors.items():
         check_kind(f"the name {name!r}", name, str)
         check_kind(f"what is named {name!r}", vector, Vector)
-    every = [set(v.sites) for v in vectors.values()]
-    shared = set.intersection(*every) if every else set()
-    ordered = [s for s in next(iter(vectors.values())).sites if s in shared] if vectors else []
-    if len(vectors) < 2 or not ordered:
+    given = [vector.terms for vector in vectors.values()]
+    shared = [site for site in (given[0] if given else ()) if all(site in v for v in given)]
+    if len(given) < 2 or not shared:
         raise AlgebraError(
             "there is nothing to compare",
-            found=f"{len(vectors)} vectors with {len(ordered)} shared sites",
+            found=f"{len(vectors)} vectors with {len(shared)} shared sites",
             expected="at least two vectors that share a layer or a weight",
             do="extract them at the same layers, or compare layers with layer_cosines",
         )
-    residual = [s for s in ordered if isinstance(s, Residual)]
-    weight = [s for s in ordered if not isinstance(s, Residual)]
-    grams = {site: _gram(list(vectors.values()), site) for site in ordered}
-    by_layer = [_normalised(grams[s]) for s in residual]
-
-    def together(sites: Sequence[Site]) -> Tensor | None:
-        return _normalised(sum((grams[s] for s in sites[1:]), grams[sites[0]])) if sites else None
-
-    empty = torch.zeros(0, len(vectors), len(vectors), dtype=torch.float64)
-    return Cosines(
-        tuple(vectors),
-        together(residual),
-        together(weight),
-        torch.stack(by_layer) if by_layer else empty,
-        tuple(s.layer for s in residual),
-    )
+    grams = {site: _gram([terms[site] for terms in given]) for site in shared}
+    residual = {s.layer: gram for s, gram in grams.items() if isinstance(s, Residual)}
+    weight = [gram for s, gram in grams.items() if not isinstance(s, Residual)]
+    by_layer = torch.zeros(len(residual), len(given), len(given), dtype=torch.float64)
+    for row, gram in zip(by_layer, residual.values(), strict=True):
+        row.copy_(_normalised([gram]))
+    whole = _normalised([*residual.values()]) if residual else None
+    weights = _normalised(weight) if weight else None
+    return Cosines(tuple(vectors), whole, weights, by_layer, tuple(residual))
 
 
-def _gram(vectors: Sequence[Vector], site: Site) -> Float[Tensor, "domain domain"]:
-    gram = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
-    for i, u in enumerate(vectors):
-        for j in range(i, len(vectors)):
-            gram[i, j] = gram[j, i] = inner(u.terms[site], vectors[j].terms[site])
+def _gram(terms: Sequence[Term]) -> Float[Tensor, "domain domain"]:
+    gram = torch.zeros(len(terms), len(terms), dtype=torch.float64)
+    for i, j in combinations_with_replacement(range(len(terms)), 2):
+        gram[i, j] = gram[j, i] = inner(terms[i], terms[j])
     return gram
 
 
-def _normalised(gram: Tensor) -> Tensor:
-    lengths = gram.diagonal().clamp_min(0.0).sqrt()  # of 0, whose cosines are NaN
+def _normalised(grams: Sequence[Tensor]) -> Float[Tensor, "domain domain"]:
+    """Return the cosines over some sites together; NaN for a zero vector."""
+    gram = torch.stack([*grams]).sum(dim=0)
+    lengths = gram.diagonal().clamp_min(0.0).sqrt()
     return (gram / lengths[:, None] / lengths[None]).clamp(-1.0, 1.0)
 
 

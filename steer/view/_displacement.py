@@ -11,7 +11,6 @@ from torch import Tensor
 
 from steer._check import as_list, one_of
 from steer.algebra import CoefficientsLike, Composition, Part, Vector
-from steer.errors import CompositionError
 from steer.measure import Estimate
 from steer.measure._estimate import jackknife, mean_of, within
 from steer.model import Model, check_model, exchange_batch, prompt_batch
@@ -159,21 +158,12 @@ def displacement(
         ArgumentError: An argument has the wrong type, there are no prompts, or `tokens` is not one
             of the options, or needs responses.
         SelectionError: The stream is not finite.
-        CompositionError: Coefficients with one row for each prompt.
-        SteeringError: The model is steered with one row for each prompt.
+        SteeringError: It is steered, by `coefficients` or before, with one row for each prompt.
         RecordingError: There is no direction to compare with at some layer.
         FitError: The directions have another width than the model.
     """
     check_model(model)
     steering = model.steered(what, coefficients)
-    if steering.composition.per_row:
-        raise CompositionError(
-            "displacement measures one setting",
-            found=f"{len(steering.composition.coefficients)} rows of coefficients",
-            expected="a number for all prompts, or one for each domain",
-            do="call displacement once for each setting",
-        )
-    check_one_setting(model)
     prompts = as_list("prompts", prompts, least=1)
     known = get_args(Tokens) if responses is not None else ("last_prompt", "prompt")
     one_of("tokens", tokens, known, do="pass responses to read tokens of them")
@@ -196,9 +186,10 @@ def displacement(
         along = directions("against", against, range(model.n_layers), model=model)[1]
         made = against.provenance
         name = " ".join(filter(None, (made.method, made.domain)))
-    before, norm = read()
     with steering:
+        check_one_setting(model)
         after, _ = read()
+    before, norm = read()
     check_finite("the stream", before, after)
     return Displacement(after - before, norm, along, tokens, name)
 

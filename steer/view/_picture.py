@@ -248,16 +248,9 @@ def _matrix(ax: Any, chart: Matrix) -> None:
         ax.invert_yaxis()
     ax.set(xlabel=chart.across, ylabel=chart.down)
     values = [v for row in chart.values for v in row]
-    below, above = any(v < low for v in values), any(v > high for v in values)
-    extend = {(False, True): "max", (True, False): "min", (True, True): "both"}
-    bar = ax.figure.colorbar(
-        image,
-        ax=ax,
-        label=chart.caption.replace(" (", "\n("),
-        fraction=0.05,
-        pad=0.02,
-        extend=extend.get((below, above), "neither"),
-    )
+    beyond = any(v < low for v in values) + 2 * any(v > high for v in values)
+    look = {"fraction": 0.05, "pad": 0.02, "extend": ("neither", "min", "max", "both")[beyond]}
+    bar = ax.figure.colorbar(image, ax=ax, label=chart.caption.replace(" (", "\n("), **look)
     _tidy(bar.ax)
 
 

@@ -13,7 +13,6 @@ from steer import view
 from steer.demo.language import pairs as pairs_of
 from steer.errors import (
     ArgumentError,
-    CompositionError,
     FitError,
     RecordingError,
     SelectionError,
@@ -120,9 +119,9 @@ def test_vectors_of_another_width_are_refused() -> None:
 def test_a_displacement_is_that_of_one_setting() -> None:
     rows = [{"medical": 0.5}] * len(asked())
     for given in (rows, torch.ones(len(asked()), 1)):
-        with pytest.raises(CompositionError, match="one setting"):
+        with pytest.raises(SteeringError, match="one setting"):
             view.displacement(model(), palrs(), asked(), given)
-    with pytest.raises(CompositionError, match="one setting"):
+    with pytest.raises(SteeringError, match="one setting"):
         view.displacement(model(), steer.compose(medical=palrs())(rows), asked())
 
 
