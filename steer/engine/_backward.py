@@ -68,7 +68,7 @@ class Backward:
             return [
                 (steering, steering.composition)
                 for steering in self._stack()
-                if again or steering.merging.names or (inner and steering.patches)
+                if again or steering.merging.names or (inner and steering.displaced)
             ]
 
         if was := needed():

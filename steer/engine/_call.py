@@ -6,7 +6,7 @@ prompt, their positions, and the prompt of each row; all of it is worked out her
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -15,6 +15,7 @@ from torch import Tensor
 from steer.algebra import Scope
 from steer.algebra._scope import token_positions
 from steer.engine._runtime import this_thread
+from steer.engine._steps import TokenMask
 from steer.errors import CapabilityError, RowsError, ScopeError
 
 # Arguments of a forward that hold earlier tokens.
@@ -22,7 +23,6 @@ _STATES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_sta
 _PROMPTS = ("inputs_embeds", "inputs", "input_ids")  # arguments of `generate`
 _OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits", "return_dict")
 _NOT_AHEAD = (*_STATES, *_OUTPUTS, "cache_position", "labels", "logits_to_keep")
-TokenMask = Bool[Tensor, "batch pos one"] | Literal[False] | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra import Composition, Scope
+from steer.algebra import Composition, Dense, LowRank, Part, Scope, Term, Vector
 from steer.engine._base import Batch, check_evaluating
-from steer.engine._patches import hook_stream, replace
+from steer.engine._call import Call
+from steer.engine._patches import hook_stream
 from steer.engine._reading import device_of
 from steer.engine._steps import scope_tokens
-from steer.engine._weights.probe import Probe
+from steer.engine._weights.displaced import Displaced, displaced_forwards
+from steer.engine._weights.plan import plan
+from steer.engine._weights.strength import Strength
 from steer.network import Architecture
 
 Score = Callable[[int, Float[Tensor, "pos vocab"]], Tensor]
@@ -47,12 +50,12 @@ def text_gradients(
     pair.
     """
     check_evaluating(architecture)
-    probe = Probe(weights, architecture) if weights is not None else None
+    kept = _Leaves(architecture, layers, weights)
     for piece in batch.pieces(2 * max(map(len, batch.ids))):
         rows = piece.rows or range(len(piece.ids))
         texts = zip(piece.ids, piece.prompt_lengths, strict=True)
         chosen = [scope_tokens(scope, len(ids), prompt) for ids, prompt in texts]
-        with torch.enable_grad(), _Leaves(architecture, layers, probe) as kept:
+        with torch.enable_grad(), kept:
             logits = _forward(architecture, piece, kept)
             wanted = [kept.streams[layer] for layer in layers]
             found: list[list[TextGradient]] = [[] for _ in rows]
@@ -94,36 +97,41 @@ class _Leaves:
     """
 
     def __init__(
-        self, architecture: Architecture, layers: Sequence[int], probe: Probe | None
+        self, architecture: Architecture, layers: Sequence[int], weights: Composition | None
     ) -> None:
         self.streams: dict[int, Tensor] = {}
-        self.coefficients = torch.empty(0)
-        self._blocks, self._probe = architecture.blocks, probe
+        self.coefficients = torch.empty(0)  # one for each row, token and domain
+        self._strength: Strength | None = None
+        self._blocks, self._stack = architecture.blocks, ExitStack()
         self._wanted = sorted({*layers, architecture.n_layers - 1})
-        self._lowest = self._wanted[0] if probe is None else -1
-        self._stack = ExitStack()
+        self._lowest = self._wanted[0] if weights is None else -1
+        parts = {} if weights is None else {n: _factored(p) for n, p in weights.parts.items()}
+        self._domains, self._displaced = len(parts), list[Displaced]()
+        if weights is not None:
+            units = plan(replace(weights, parts=parts, gate=None), architecture, "hook").units
+            self._displaced = displaced_forwards(units, lambda _: self._strength)
 
-    def __enter__(self) -> "_Leaves":
+    def __enter__(self) -> None:
         for layer in self._wanted:
             hook = hook_stream(self._blocks[layer], layer, partial(self._keep, layer))
             self._stack.callback(hook.remove)
-        for module, patch in self._probe.patches if self._probe else ():
-            replace(module, "forward", patch(module.forward), self._stack.callback)
-        return self
+        for forward in self._displaced:
+            forward.install(self._stack.callback)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def begin(self, ids: Tensor) -> None:
         """Create the coefficients of a forward."""
-        domains = len(self._probe.composition.domains) if self._probe else 0
-        self.coefficients = torch.zeros(*ids.shape, domains, device=ids.device).requires_grad_()
+        zeros = torch.zeros(*ids.shape, self._domains, device=ids.device)
+        self.coefficients = zeros.requires_grad_()
         self.at(slice(None), slice(None))
 
     def at(self, rows: slice, tokens: slice) -> None:
         """Set the rows and tokens that run next."""
-        if self._probe is not None:
-            self._probe.at(self.coefficients[rows, tokens])
+        c = self.coefficients[rows, tokens]
+        self._strength = Strength(c, Call(c.shape[0], c.shape[1], 0))
+        self._strength.some = False  # zeros are not skipped
 
     def _keep(self, layer: int, h: Tensor) -> Tensor | None:
         if layer > self._lowest and h.requires_grad:
@@ -131,3 +139,16 @@ class _Leaves:
             return None
         self.streams[layer] = leaf = h.detach().requires_grad_()
         return leaf
+
+
+def _factored(part: Part) -> Part:
+    """Return a part with all matrices low-rank: dense ones become factors of full rank."""
+    terms = {site: _low_rank(term) for site, term in part.vector.terms.items()}
+    return replace(part, vector=Vector(terms))
+
+
+def _low_rank(term: Term) -> Term:
+    if not isinstance(term, Dense) or len(term.shape) != 2:
+        return term
+    one = torch.eye(min(term.shape), dtype=term.W.dtype, device=term.W.device)
+    return LowRank(one, term.W) if term.shape[0] < term.shape[1] else LowRank(term.W, one)

@@ -53,7 +53,7 @@ class HooksEngine(Engine):
         with ExitStack() as undo:
             undo.callback(injector.settle)
             if any(isinstance(site, Weight) for site in composition.sites):
-                with injector.without_hooks():
+                with injector.without_hooks(always=True):
                     found = plan(composition, self.architecture, weights)
             merging = Merging(self.architecture.model, found.merged)
             steering = Steering(composition, found.units, injector, markers, merging, weights)

@@ -73,9 +73,10 @@ class Injector:
         """The active compositions, in the order of entry."""
         return tuple(self._stack)
 
-    def note_checkpoint(self) -> None:
-        """Note whether the running code will run again in a backward pass."""
+    def seen(self) -> Call | None:
+        """Return the call under way, of which a hook or a displaced module sees a part."""
         self._backward.note_checkpoint()
+        return self.call
 
     @property
     def markers(self) -> dict[str, Marker]:
@@ -84,13 +85,11 @@ class Injector:
 
     def enter(self, steering: Steering) -> None:
         """Start injecting a composition."""
-        me = threading.get_ident()
         _check_markers(self.markers, steering.markers)
         try:
             with _LOCK:
-                if self._stack and self._owner != me:
-                    raise _busy("steered", self._owner)
-                self._owner = me
+                self._check_owner()
+                self._owner = threading.get_ident()
                 self._stack.append(steering)
             self._install()
             forget_compiled_code()
@@ -137,24 +136,15 @@ class Injector:
             self._release(taken)
 
     @contextmanager
-    def without_hooks(self) -> Iterator[None]:
-        """Remove all injector hooks for the duration of the context."""
-        with _LOCK:
-            if self._stack and self._owner != threading.get_ident():
-                raise _busy("steered", self._owner)
-        try:
-            self._uninstall()
-            yield
-        finally:
-            self._install()
+    def without_hooks(self, *, always: bool) -> Iterator[None]:
+        """Remove the hooks for the duration of the context, in which the model is tried.
 
-    @contextmanager
-    def during_trial(self) -> Iterator[None]:
-        """Remove the hooks during a trial call if some composition must know the call.
-
-        One setting for all tokens stays, so that calls of other threads are steered throughout.
+        If not `always`, one setting for all tokens stays, so that calls of other threads are
+        steered throughout.
         """
-        if not any(steering.needs_call for steering in self._stack):
+        if always:
+            self._check_owner()
+        elif not any(steering.needs_call for steering in self._stack):
             yield
             return
         taken = self._claim()
@@ -182,6 +172,10 @@ class Injector:
             finally:
                 self._call = call
             call.gates[steering] = reading.gates[steering]
+
+    def _check_owner(self) -> None:
+        if self._stack and self._owner != threading.get_ident():
+            raise _busy("steered", self._owner)
 
     def _claim(self) -> bool:
         """Refuse a call during another thread's call; return whether `_release` must follow."""
@@ -221,8 +215,8 @@ class Injector:
 
     def _put_all(self, stack: Sequence[Steering], model: nn.Module) -> None:
         for steering in stack:
-            for module, patch in steering.patches:
-                replace(module, "forward", patch(module.forward), self._restore.append)
+            for forward in steering.displaced:
+                forward.install(self._restore.append)
             guard(model, steering.merging.names, self._restore.append)
         for layer in sorted({layer for steering in stack for layer in steering.layers}):
             block = self._blocks[max(layer, 0)]()
@@ -245,79 +239,69 @@ class Injector:
         self, layer: int, active: Sequence[Steering]
     ) -> Callable[[Tensor], Tensor | None]:
         def change(stream: Tensor) -> Tensor | None:
-            h = stream
-            self._backward.note_checkpoint()
+            h, call = stream, self.seen()
             for steering in active:
-                h = steering.apply(layer, h, self.call)
+                h = steering.apply(layer, h, call)
             return None if h is stream else h
 
         return change
 
-    def _watch(self, model: nn.Module) -> None:
+    def _watch(self, model: Any) -> None:
         """Watch the ways into the model, on the instance."""
-        undo = self._restore.append
-        replace(model, "forward", Uncopied(self._watched_forward(model)), undo)
-        if hasattr(model, "generate"):
-            replace(model, "generate", Uncopied(self._watched_generate(model)), undo)
-        if hasattr(model, _PREPARE):
-            replace(model, _PREPARE, Uncopied(self._watched_prepare(model)), undo)
-        if hasattr(model, _PAGED):
-            replace(model, _PAGED, Uncopied(refuse_continuous_batching), undo)
-
-    def _watched_forward(self, model: nn.Module) -> Callable[..., Any]:
-        forward = model.forward
         names = tuple(inspect.signature(type(model).forward).parameters)[1:]
+        ways: dict[str, Callable[..., Any]] = {
+            "forward": functools.partial(self._forward, names),
+            "generate": functools.partial(self._generate, weakref.proxy(model)),
+            _PREPARE: self._prepare,
+            _PAGED: refuse_continuous_batching,
+        }
+        for name, watched in ways.items():
+            if hasattr(model, name):
+                way = functools.partial(watched, getattr(model, name))
+                functools.update_wrapper(way, getattr(model, name), updated=())
+                replace(model, name, Uncopied(way), self._restore.append)
 
-        @functools.wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            taken, before = self._claim(), self._call
-            try:
-                lengths = kwargs.pop("prompt_lengths", None)
-                given = {**dict(zip(names, args, strict=False)), **kwargs}
-                prompts = self._prompts if lengths is None else None
-                self._call = call = describe(given, prompts, lengths)
-                if prompts is None:
-                    self._check_rows(None, call.rows)
-                call.ends = ends_of(self.markers, call, given)
-                self.decide(lambda: forward(**call.prompt_arguments(given)))
-                return forward(*args, **kwargs)
-            finally:
-                self._call = before
-                self._release(taken)
+    def _forward(
+        self, names: Sequence[str], forward: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        taken, before = self._claim(), self._call
+        try:
+            lengths = kwargs.pop("prompt_lengths", None)
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            prompts = self._prompts if lengths is None else None
+            self._call = call = describe(given, prompts, lengths)
+            if prompts is None:
+                self._check_rows(None, call.rows)
+            call.ends = ends_of(self.markers, call, given)
+            self.decide(lambda: forward(**call.prompt_arguments(given)))
+            return forward(*args, **kwargs)
+        finally:
+            self._call = before
+            self._release(taken)
 
-        return watched
+    def _generate(
+        self, model: Any, generate: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        taken, before = self._claim(), self._prompts
+        try:
+            named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
+            setting_of = functools.partial(setting, named, model.generation_config)
+            refuse_options((s.composition for s in self._stack), setting_of)
+            pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
+            rows = getattr(self._announced, "rows", None)
+            self._prompts = prompts = prompts_of(named, pad, eos, rows)
+            self._check_rows(rows, prompts.count)
+            return generate(*args, **kwargs)
+        finally:
+            self._prompts = before
+            self._release(taken)
 
-    def _watched_generate(self, model: Any) -> Callable[..., Any]:
-        generate = model.generate
-
-        @functools.wraps(generate)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            taken, before = self._claim(), self._prompts
-            try:
-                named = {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}
-                setting_of = functools.partial(setting, named, model.generation_config)
-                refuse_options((s.composition for s in self._stack), setting_of)
-                pad, eos = setting_of("pad_token_id"), setting_of("eos_token_id")
-                rows = getattr(self._announced, "rows", None)
-                self._prompts = prompts = prompts_of(named, pad, eos, rows)
-                self._check_rows(rows, prompts.count)
-                return generate(*args, **kwargs)
-            finally:
-                self._prompts = before
-                self._release(taken)
-
-        return watched
-
-    def _watched_prepare(self, model: Any) -> Callable[..., Any]:
-        prepare = getattr(model, _PREPARE)
-
-        @functools.wraps(prepare)
-        def watched(input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if self._prompts is not None:  # the text of each row, which beams exchange
-                self._prompts.so_far = input_ids
-            return prepare(input_ids, *args, **kwargs)
-
-        return watched
+    def _prepare(
+        self, prepare: Callable[..., Any], /, input_ids: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        if self._prompts is not None:  # the text of each row, which beams exchange
+            self._prompts.so_far = input_ids
+        return prepare(input_ids, *args, **kwargs)
 
 
 def _check_markers(known: Mapping[str, Marker], new: Mapping[str, Marker]) -> None:

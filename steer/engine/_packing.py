@@ -23,23 +23,26 @@ _FAILURES = (UnpackableError, RuntimeError, TypeError, ValueError, LookupError, 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Whether the sequences of a model can be packed.
+    """Whether our attention suits a model, so that its sequences can be packed.
 
     Args:
-        packed: Whether they can.
-        reason: Why not; empty if they can.
+        reason: Why not; empty if it does.
         length: Tokens of the longest sequence tried.
         error: Largest ‖packed − alone‖ / ‖alone‖ over layers and tokens; None if the packed
             forward did not run.
     """
 
-    packed: bool
     reason: str
     length: int
     error: float | None = None
 
+    @property
+    def packed(self) -> bool:
+        """Whether the sequences can be packed."""
+        return not self.reason
+
     def __str__(self) -> str:
-        return "packed" if self.packed else f"padded: {self.reason}"
+        return f"padded: {self.reason}" if self.reason else "packed"
 
 
 _KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[object, Any]]" = weakref.WeakKeyDictionary()
@@ -59,29 +62,33 @@ def packing_of(architecture: Architecture, longest: int = LENGTH) -> Packing:
 
     The first call runs a few random sequences both ways and compares the outputs of all blocks,
     relative to their norm, with a tolerance of 1e-9 in float64, 1e-4 in float32, 2e-2 in
-    float16 and 1e-1 in bfloat16. The answer is kept with the model until a longer sequence is
-    asked for: attention windows and scaled positions show at their own length only.
+    float16 and 1e-1 in bfloat16.
     """
-    known = known_of(architecture)
-    found: Packing | None = known.get(Packing)
-    if found is None or (found.packed and found.length < longest):
-        found = known[Packing] = _tried(architecture, trial_length(architecture, longest))
-    return found
+    return tried(_tried, architecture, longest)
 
 
-def trial_length(architecture: Architecture, longest: int) -> int:
-    """Return the length of a trial, in tokens: a multiple of `LENGTH`, within the positions."""
+def tried(
+    trial: Callable[[Architecture, int], Packing], architecture: Architecture, longest: int
+) -> Packing:
+    """Return the result of a trial of our attention, kept until a longer sequence is asked for.
+
+    Attention windows and scaled positions show at their own length only. The length is a multiple
+    of `LENGTH`, within the positions of the model.
+    """
     length = LENGTH * max(1, -(-longest // LENGTH))
-    return min(length, position_limit(architecture) or length)
-
-
-def untried_reason(architecture: Architecture, length: int) -> str:
-    """Return why our attention cannot suit a model; empty if it must be tried."""
-    if not getattr(architecture.body, "_supports_attention_backend", False):
-        return "its attention does not go through transformers' attention interface"
-    if scaled_by_length(architecture, length):
-        return "its positions are scaled by the longest sequence of a batch"
-    return ""
+    length = min(length, position_limit(architecture) or length)
+    known = known_of(architecture)
+    found: Packing | None = known.get(trial)
+    if found is None or (found.packed and found.length < length):
+        if not getattr(architecture.body, "_supports_attention_backend", False):
+            reason = "its attention does not go through transformers' attention interface"
+            found = Packing(reason, length)
+        elif scaled_by_length(architecture, length):
+            found = Packing("its positions are scaled by the longest sequence of a batch", length)
+        else:
+            found = trial(architecture, length)
+        known[trial] = found
+    return found
 
 
 def attempt(run: Callable[[], _T]) -> _T | str:
@@ -110,8 +117,6 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 
 def _tried(architecture: Architecture, length: int) -> Packing:
-    if reason := untried_reason(architecture, length):
-        return Packing(False, reason, length)
     sequences = _trial(architecture.vocab, length)
     places = [
         Place(index, (token,))
@@ -122,12 +127,12 @@ def _tried(architecture: Architecture, length: int) -> Packing:
     alone = read_padded(architecture, sequences, places, layers, max_tokens=1)
     together = attempt(lambda: read_packed(architecture, sequences, places, layers))
     if isinstance(together, str):
-        return Packing(False, together, length)
+        return Packing(together, length)
     off = _relative(together, alone)
     if not off <= tolerance_of(architecture):
         reason = f"packed forwards differ from plain ones by {off:.1e} at {length} tokens"
-        return Packing(False, reason, length, off)
-    return Packing(True, "", length, off)
+        return Packing(reason, length, off)
+    return Packing("", length, off)
 
 
 def _trial(vocab: int, length: int) -> list[list[int]]:

@@ -21,7 +21,7 @@ class Uncopied:
     """A function on the user's model, which a copy of the model must not take along."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,41 +1,29 @@
 """One active composition: its steps at each layer, bound to the rows of the current call."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from steer.algebra import Composition
-from steer.algebra._operator import Prepared, cast
 from steer.engine._base import WeightMode
 from steer.engine._call import Call
 from steer.engine._markers import Marker
 from steer.engine._patches import StopForward
 from steer.engine._rows import Rows, unseen
 from steer.engine._runtime import outliving
-from steer.engine._steps import steps_of
-from steer.engine._weights.displaced import patches
+from steer.engine._steps import BoundSteps, Hidden, steps_of
+from steer.engine._weights.displaced import displaced_forwards
 from steer.engine._weights.merging import Merging
 from steer.engine._weights.plan import HookSite, check_held, held_in
-from steer.engine._weights.strength import Calls, Strengths
+from steer.engine._weights.strength import Strength
 
-Bound = dict[int, list[Prepared]]
-
-
-class Home(Calls, Protocol):
-    """The injector of a model, which a steering enters and leaves."""
-
-    @property
-    def stack(self) -> "tuple[Steering, ...]": ...
-
-    def enter(self, steering: "Steering") -> None: ...
-
-    def leave(self, steering: "Steering") -> None: ...
-
-    def settle(self) -> None: ...
+if TYPE_CHECKING:
+    from steer.engine._injector import Injector
 
 
 class Steering:
@@ -44,8 +32,8 @@ class Steering:
     def __init__(
         self,
         composition: Composition,
-        units: Sequence[HookSite],
-        home: Home,
+        units: tuple[HookSite, ...],
+        home: "Injector",
         markers: Mapping[str, Marker],
         merging: Merging,
         weights: WeightMode,
@@ -56,20 +44,24 @@ class Steering:
         self._home = home
         self._held = held_in(units)
         check_held(composition, self._held)
-        self.steps = steps_of(composition)
-        self._bound: Bound = {}
-        self._laid: Bound = {}  # the same in the dtype and on the device last met
-        self._bound_to: Rows | None = None
-        gate = composition.gate
-        everywhere = all(part.scope.everything for part in composition.parts.values())
+        self._steps, gate = steps_of(composition), composition.gate
+        self._scopes = [part.scope for part in composition.parts.values()]
+        # layers where the stream is read or written
+        self.layers = {*self._steps, *([gate.layer] if gate else [])}
         # the top-level call must be seen for rows, a gate, or a scope other than all
+        everywhere = all(scope.everything for scope in self._scopes)
         self.needs_call = composition.per_row or gate is not None or not everywhere
         # the gate needs a run of its own where the prompt meets displaced weights before its layer
         self.reads_ahead = gate is not None and any(unit.layer <= gate.layer for unit in units)
-        self._strengths = Strengths(self, not self.needs_call, home)
-        self.patches = patches(units, self._strengths)
+        self._one: Strength | None = None  # for everything
+        self._bound: BoundSteps
         if not self.needs_call:
-            self._bind(Rows())
+            self._one = Strength(composition.coefficients.clone()[:, None, :])
+            self._bound = BoundSteps(self._steps, composition.coefficients)
+        self._bound_to: Rows | None = None
+        self._whole: dict[tuple[bool, ...], Strength] = {}  # of these rows, by scopes that act
+        self._last: tuple[Call, Strength] | None = None
+        self.displaced = displaced_forwards(units, self._strength, self._one)
 
     # -- the attachment --------------------------------------------------------------------------
 
@@ -110,65 +102,71 @@ class Steering:
 
     # -- at work ---------------------------------------------------------------------------------
 
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Layers where the stream is read or written."""
-        gate = self.composition.gate
-        return tuple(sorted({*self.steps, *([gate.layer] if gate else [])}))
-
-    def apply(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
+    def apply(self, layer: int, h: Hidden, call: Call | None) -> Hidden:
         """Return the residual stream after this composition's steps at a layer."""
         if not self.needs_call:
-            return self._run(layer, h, None)
+            return self._bound.apply(layer, h, _everything)
         if call is None:
             raise unseen()
         gate = self.composition.gate
         if gate is not None and layer == gate.layer and self not in call.gates:
             if self not in call.waiting or self is call.reader:
-                call.gates[self] = self._decide(h, call)
+                at = call.last_prompt_columns().to(h.device)
+                opened = gate(h[torch.arange(h.shape[0], device=h.device), at])
+                call.gates[self] = opened[:, gate.columns(self.composition.domains)].cpu()
             if self is call.reader and not torch.compiler.is_compiling():
                 raise StopForward
-        if self in call.waiting or layer not in self.steps:
+        if self in call.waiting or layer not in self._steps:
             return h
-        rows = Rows.of(call, self)
-        if self._bound_to is None or not self._bound_to.same(rows):
-            self._bind(rows)
-        return self._run(layer, h, call)
+        self._bind(call)
+        return self._bound.apply(layer, h, partial(call.token_mask, device=h.device))
 
-    def _run(self, layer: int, h: Tensor, call: Call | None) -> Tensor:
-        laid = self._laid[layer]
-        for k, step in enumerate(self.steps[layer]):
-            mask = None if call is None else call.token_mask(step.scope, h.device)
-            if mask is False:
-                continue
-            prepared = laid[k]
-            if prepared[0].dtype != h.dtype or prepared[0].device != h.device:
-                with torch.inference_mode(False):  # they outlive the call
-                    prepared = laid[k] = cast(self._bound[layer][k], h)
-            changed = step.operator.apply(h, prepared)
-            h = changed if mask is None else torch.where(mask, changed, h)
-        return h
-
-    def _decide(self, h: Tensor, call: Call) -> Float[Tensor, "batch domain"]:
-        gate = self.composition.gate
-        if gate is None:
+    def _strength(self, like: Tensor) -> Strength | None:
+        """Return the coefficients of displaced weights in this call, or None if all are zero."""
+        call = self._home.seen()
+        if self._one is not None:  # a compiled graph must not depend on what the values are
+            return self._one if torch.compiler.is_compiling() or not self._one.idle else None
+        if call is None:
             raise unseen()
-        columns = call.last_prompt_columns().to(h.device)
-        x = h[torch.arange(h.shape[0], device=h.device), columns]
-        return gate(x)[:, gate.columns(self.composition.domains)].cpu()
+        if self in call.waiting:
+            return None
+        if self._last is None or self._last[0] is not call:
+            self._last = call, self._strength_in(call, like.device)
+        found = self._last[1]
+        return None if found.idle else found
+
+    @torch.inference_mode(False)  # what is bound outlives the call
+    def _strength_in(self, call: Call, device: torch.device) -> Strength:
+        if self.composition.gate is not None and self not in call.gates:
+            raise unseen()
+        rows = self._bind(call)
+        masks = [call.token_mask(scope, device) for scope in self._scopes]
+        key = tuple(mask is None for mask in masks)
+        whole = not any(isinstance(mask, Tensor) for mask in masks)
+        if whole and (known := self._whole.get(key)):
+            known.call = call
+            return known
+        wide = torch.float32 if device.type == "mps" else torch.float64  # there is no float64
+        c = rows.coefficients(self.composition).to(wide).to(device)[:, None, :]
+        on = [
+            mask.clone() if isinstance(mask, Tensor) else c.new_full((1, 1, 1), mask is None).bool()
+            for mask in masks
+        ]
+        acts = torch.cat(torch.broadcast_tensors(*on), dim=2)
+        found = Strength(torch.where(acts, c, 0.0), call)
+        if whole:
+            self._whole[key] = found
+        return found
 
     # -- bound tensors ---------------------------------------------------------------------------
 
-    def _bind(self, rows: Rows) -> None:
-        """Prepare every step's tensors for the rows of a call."""
-        bound = self._prepared(self.composition, rows)
-        self._laid = {layer: list(steps) for layer, steps in bound.items()}
-        self._bound, self._bound_to = bound, rows
-
-    @torch.inference_mode(False)  # what is bound outlives the call
-    def _prepared(self, composition: Composition, rows: Rows) -> Bound:
-        c = rows.coefficients(composition)
-        return {layer: [step.prepare(c) for step in steps] for layer, steps in self.steps.items()}
+    def _bind(self, call: Call) -> Rows:
+        """Prepare the steps for the rows of a call, unless they are those of the last one."""
+        rows = Rows.of(call, self)
+        if self._bound_to is None or not self._bound_to.same(rows):
+            self._bound = BoundSteps(self._steps, rows.coefficients(self.composition))
+            self._bound_to, self._whole = rows, {}
+        return rows
 
     def _write(self, composition: Composition) -> None:
         """Take other coefficients; if that fails, nothing changes.
@@ -178,24 +176,29 @@ class Steering:
         """
         if composition is self.composition:
             return
-        writes = [*self._writes(composition), *self._strengths.writes(composition)]
+        writes = [*self._writes(composition.coefficients)]
         with ExitStack() as undo:
-            undo.callback(self._strengths.renew)  # the last to be undone
+            undo.callback(self._renew)  # the last to be undone
             undo.callback(setattr, self, "composition", self.composition)
             for target, value in writes:
                 undo.callback(target.copy_, target.clone())
                 target.copy_(value)
             self.composition = composition
-            self._strengths.renew()
-            self._bound_to = None if self.needs_call else self._bound_to
+            self._renew()
             undo.pop_all()
 
-    def _writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the bound tensors of one setting for everything, and their new values."""
-        if self.needs_call:
-            return
-        fresh = self._prepared(composition, Rows())
-        for bound in (self._bound, self._laid):
-            for layer, steps in bound.items():
-                for held, new in zip(steps, fresh[layer], strict=True):
-                    yield from zip(held, new, strict=True)
+    def _renew(self) -> None:
+        """Discard what was computed from earlier coefficients."""
+        self._bound_to = self._last = None
+        if self._one is not None:
+            self._one.renew()
+
+    def _writes(self, c: Float[Tensor, "row domain"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tensors of one setting for everything, and their values at another."""
+        if self._one is not None:
+            yield from self._bound.writes(c)
+            yield from self._one.writes(c[:, None, :])
+
+
+def _everything(scope: object) -> None:
+    """Return the mask of all tokens."""

@@ -1,7 +1,8 @@
 """The residual steps of a composition: the operators that act on the stream at each layer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +12,7 @@ from steer.algebra import Composition, Operator, Scope, Weight, get_operator
 from steer.algebra._operator import Prepared, cast
 
 Hidden = Float[Tensor, "batch pos d_model"]
+TokenMask = Bool[Tensor, "batch pos one"] | Literal[False] | None  # None: all tokens, False: none
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,7 +29,10 @@ class Step:
         return self.operator.prepare(self.V, c[:, list(self.columns)].to(self.V.dtype))
 
 
-def steps_of(composition: Composition) -> Mapping[int, tuple[Step, ...]]:
+Steps = Mapping[int, tuple[Step, ...]]
+
+
+def steps_of(composition: Composition) -> Steps:
     """Return the steps at each layer (-1: the embedding output) in the order in which they run.
 
     Domains that share operator and scope at a layer are one step.
@@ -53,10 +58,9 @@ def _steps(members: Mapping[tuple[str, Scope], list[tuple[int, Tensor]]]) -> tup
     return tuple(sorted(steps, key=lambda step: (step.operator.rank, step.columns)))
 
 
-def scopes_of(composition: Composition) -> tuple[Scope, ...]:
-    """Return the scopes of a composition's residual sites, each once."""
-    steps = [step for at in steps_of(composition).values() for step in at]
-    return tuple(dict.fromkeys(step.scope for step in steps))
+def scopes_of(steps: Steps) -> tuple[Scope, ...]:
+    """Return the scopes of residual steps, each once."""
+    return tuple(dict.fromkeys(step.scope for at in steps.values() for step in at))
 
 
 def scope_tokens(scope: Scope, length: int, prompt_length: int) -> Bool[Tensor, " pos"]:
@@ -65,30 +69,34 @@ def scope_tokens(scope: Scope, length: int, prompt_length: int) -> Bool[Tensor, 
 
 
 class BoundSteps:
-    """The steps of a composition, bound to rows whose scopes are known, one setting per row."""
+    """Residual steps with the tensors of one set of coefficients."""
 
-    def __init__(
-        self,
-        composition: Composition,
-        settings: Float[Tensor, "setting domain"],
-        members: Mapping[Scope, Bool[Tensor, " pos"]],
-    ) -> None:
-        self._steps = steps_of(composition)
-        self._members = members
-        self._prepared = {
-            layer: [step.prepare(settings) for step in steps]
-            for layer, steps in self._steps.items()
-        }
+    @torch.inference_mode(False)  # they outlive the call
+    def __init__(self, steps: Steps, c: Float[Tensor, "row domain"]) -> None:
+        self._steps = steps
+        self._exact = {layer: [step.prepare(c) for step in own] for layer, own in steps.items()}
+        # the same in the dtype and on the device last met
+        self._met = {layer: list(own) for layer, own in self._exact.items()}
 
-    def apply(self, layer: int, h: Hidden) -> Hidden:
-        """Return the residual stream, one batch row per setting or one for all, after a layer."""
-        for step, prepared in zip(self._steps[layer], self._prepared[layer], strict=True):
-            members = self._members[step.scope]
-            if not bool(members.any()):
+    def apply(self, layer: int, h: Hidden, tokens: Callable[[Scope], TokenMask]) -> Hidden:
+        """Return the residual stream after the steps of a layer, at the tokens of each scope."""
+        met = self._met[layer]
+        for k, step in enumerate(self._steps[layer]):
+            mask = tokens(step.scope)
+            if mask is False:
                 continue
-            changed = step.operator.apply(h, cast(prepared, h))
-            if bool(members.all()):
-                h = changed
-            else:
-                h = torch.where(members.to(h.device)[None, :, None], changed, h)
+            prepared = met[k]
+            if prepared[0].dtype != h.dtype or prepared[0].device != h.device:
+                with torch.inference_mode(False):
+                    prepared = met[k] = cast(self._exact[layer][k], h)
+            changed = step.operator.apply(h, prepared)
+            h = changed if mask is None else torch.where(mask, changed, h)
         return h
+
+    def writes(self, c: Float[Tensor, "row domain"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tensors in use, and their values at other coefficients."""
+        fresh = BoundSteps(self._steps, c)._exact
+        for bound in (self._exact, self._met):
+            for layer, steps in bound.items():
+                for held, new in zip(steps, fresh[layer], strict=True):
+                    yield from zip(held, new, strict=True)

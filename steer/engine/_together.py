@@ -45,7 +45,7 @@ def _mixing(architecture: Architecture, cached: bool) -> Mixing:
     known: dict[Any, Mixing] = known_of(architecture)
     key = (one_by_one, cached)
     if key not in known:
-        with injector_of(architecture).during_trial():
+        with injector_of(architecture).without_hooks(always=False):
             found, reason = _tried(architecture, cached)
         if found is None:  # a setting so strong that nothing can be compared
             return ""

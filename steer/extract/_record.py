@@ -203,7 +203,7 @@ def _reader(
             expected=f"at most {limit}",
             do="leave the longest pairs out, or shorten them",
         )
-    found = Packing(False, "asked for by packing=False", longest)
+    found = Packing("asked for by packing=False", longest)
     if packing is not False:
         found = packing_of(architecture, longest)
     if packing and not found.packed:

@@ -11,7 +11,7 @@ from torch import Tensor
 from steer.algebra import CoefficientsLike, Composition, DomainGate, Weight
 from steer.algebra._coefficients import coefficient_rows
 from steer.engine import Batch, HooksEngine, injector_of
-from steer.engine._branches.branches import branched_logprobs
+from steer.engine._branches.branches import branched_scores
 from steer.engine._branches.trial import fastest_tokens, uncut_reason
 from steer.engine._reading import keep_freed_memory
 from steer.errors import CapabilityError
@@ -153,7 +153,7 @@ class Scorer:
         if self._plain:
             return self._plainly(self._composition.gated(None), settings, texts, done)
         ids, lengths = self._batch.ids, self._batch.prompt_lengths
-        return branched_logprobs(
+        scores = branched_scores(
             self._model.architecture,
             self._composition,
             settings,
@@ -161,6 +161,7 @@ class Scorer:
             max_tokens=self._max_tokens or fastest_tokens(self._model.architecture),
             done=done,
         )
+        return [text[..., 0] for text in scores]
 
     def _plainly(
         self, composition: Composition, settings: Tensor, texts: Sequence[int], done: Done

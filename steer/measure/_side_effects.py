@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer.algebra import Composition
-from steer.engine._branches.branches import branched_divergences
+from steer.engine._branches.branches import branched_scores
 from steer.engine._branches.trial import fastest_tokens
 from steer.measure._kl import NeutralText, divergence, exp
 from steer.measure._likelihood import plain_reason, through
@@ -76,7 +76,7 @@ class SideEffects:
         if composition.gate is None and not plain_reason(self._model, composition, longest):
             architecture = self._model.architecture
             most = fastest_tokens(architecture)
-            read = branched_divergences(
+            read = branched_scores(
                 architecture, composition, rows, self._batch, self._before, max_tokens=most
             )
             both = torch.stack([text.double().sum(dim=1) for text in read], dim=1)

@@ -202,11 +202,11 @@ def test_after_a_failed_entry(in_place: EngineFactory, monkeypatch: pytest.Monke
             raise RuntimeError("no patch here")
         return real(*args)
 
-    from steer.engine import _injector as injector
+    from steer.engine._weights import displaced
 
-    real = injector.replace
+    real = displaced.replace
     with monkeypatch.context() as patch:
-        patch.setattr(injector, "replace", refuse)
+        patch.setattr(displaced, "replace", refuse)
         handle = lm.steered(cases.mixed(lm, "both"))
         with pytest.raises(RuntimeError, match="no patch here"):
             handle.attach()

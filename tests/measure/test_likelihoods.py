@@ -220,12 +220,12 @@ def test_what_does_not_go_together_is_refused() -> None:
 
 
 def test_a_cut_that_gives_nan_is_not_used(monkeypatch) -> None:
-    kernel = trial.branched_logprobs
+    kernel = trial.branched_scores
 
     def broken(*args, **options):
         return [scores * torch.nan for scores in kernel(*args, **options)]
 
-    monkeypatch.setattr(trial, "branched_logprobs", broken)
+    monkeypatch.setattr(trial, "branched_scores", broken)
     lm = steer.Model(tiny_model("llama"), tiny_tokenizer())
     found = likelihoods(lm, knobs(), SETTINGS, ASKED, GIVEN)
     assert found.way.startswith("plain: the result differs by nan")

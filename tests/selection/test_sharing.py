@@ -15,13 +15,13 @@ GRID = (-1.0, -0.5, 0.0, 0.5, 1.0)
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of settings in each call of the kernel."""
     counts: list[int] = []
-    kernel = likelihood.branched_logprobs
+    kernel = likelihood.branched_scores
 
     def counting(architecture, composition, settings, batch, **options):
         counts.append(len(settings))
         return kernel(architecture, composition, settings, batch, **options)
 
-    monkeypatch.setattr(likelihood, "branched_logprobs", counting)
+    monkeypatch.setattr(likelihood, "branched_scores", counting)
     return counts
 
 

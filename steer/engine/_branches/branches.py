@@ -9,19 +9,20 @@ scored positions only.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra import Composition, Residual, Scope, Site
+from steer.algebra import Composition, Scope
 from steer.engine._attention import Memory, PackedForward
 from steer.engine._base import Batch
 from steer.engine._branches.cut import Start, at_rows, run_above, run_below
 from steer.engine._branches.scores import score
 from steer.engine._layout import Pack, RowSet, pack, split
-from steer.engine._reading import device_of
-from steer.engine._steps import BoundSteps, scope_tokens, scopes_of
+from steer.engine._reading import Hidden, device_of
+from steer.engine._steps import BoundSteps, Steps, TokenMask, scope_tokens, scopes_of, steps_of
 from steer.network import Architecture, block_output, replace_output
 
 Settings = Float[Tensor, "setting domain"]
@@ -29,65 +30,38 @@ Done = Callable[[int], object]
 
 
 @torch.no_grad()
-def branched_logprobs(
+def branched_scores(
     architecture: Architecture,
     composition: Composition,
     settings: Settings,
     batch: Batch,
+    before: Sequence[Float[Tensor, "pos vocab"]] | None = None,
     *,
     max_tokens: int,
     done: Done = lambda n: None,
-) -> list[Float[Tensor, "setting pos"]]:
-    """Return log p(response token) of each row under each setting, without the gate."""
-    found = _branched(architecture, composition, settings, batch, None, max_tokens, done)
-    return [row[..., 0] for row in found]
+) -> list[Float[Tensor, "setting pos score"]]:
+    """Return log p of each response token under each setting, without the gate.
 
-
-@torch.no_grad()
-def branched_divergences(
-    architecture: Architecture,
-    composition: Composition,
-    settings: Settings,
-    batch: Batch,
-    before: Sequence[Float[Tensor, "pos vocab"]],
-    *,
-    max_tokens: int,
-) -> list[Float[Tensor, "setting pos 2"]]:
-    """Return, at each response token, its log p and KL(steered‖unsteered) under each setting."""
-    return _branched(architecture, composition, settings, batch, before, max_tokens, lambda n: None)
-
-
-def _branched(
-    architecture: Architecture,
-    composition: Composition,
-    settings: Settings,
-    batch: Batch,
-    before: Sequence[Tensor] | None,
-    max_tokens: int,
-    done: Done,
-) -> list[Tensor]:
-    """Return the scores of every response token, `[setting pos score]`, for each row."""
+    With `before`, log-probabilities of all tokens without steering, KL(steered‖unsteered) is the
+    second score.
+    """
     found: list[Tensor] = [torch.empty(0)] * len(batch.ids)
     starts = _starts(composition, settings)
     widest = max((len(which) for _, which in starts), default=1)
     for rows in _texts(batch, max(1, max_tokens // widest)):
         tables = None if before is None else [before[row] for row in rows]
-        scorer = _Scorer(architecture, composition, _laid_out(composition, batch, rows), tables)
+        scorer = _Scorer(architecture, steps_of(composition), batch, rows, tables)
         for row, scored in zip(rows, scorer.run(settings, starts, max_tokens, done), strict=True):
             found[row] = scored
     return found
 
 
-def _layers(sites: Sequence[Site]) -> tuple[int, ...]:
-    return tuple(sorted({site.layer for site in sites if isinstance(site, Residual)}))
-
-
 def _starts(composition: Composition, settings: Settings) -> list[tuple[int, Tensor]]:
     """Return the layers at which settings start, ascending, and which settings do there."""
-    layers = _layers(composition.sites)
-    own = [_layers(part.vector.sites) for part in composition.parts.values()]
+    own = [part.vector.layers for part in composition.parts.values()]
+    last = max(layer for layers in own for layer in layers)
     first = [
-        min((own[k][0] for k, c in enumerate(row) if c != 0 and own[k]), default=layers[-1])
+        min((min(own[k]) for k, c in enumerate(row) if c != 0 and own[k]), default=last)
         for row in settings.tolist()
     ]
     return [
@@ -125,8 +99,7 @@ class _Text:
     wanted: tuple[tuple[tuple[int, int], ...], ...]
 
 
-def _laid_out(composition: Composition, batch: Batch, rows: Sequence[int]) -> _Text:
-    used = scopes_of(composition)
+def _laid_out(used: Sequence[Scope], batch: Batch, rows: Sequence[int]) -> _Text:
     keyed = []
     for row in rows:
         ids, length = batch.ids[row][:-1], batch.prompt_lengths[row]
@@ -154,15 +127,14 @@ class _Scorer:
     def __init__(
         self,
         architecture: Architecture,
-        composition: Composition,
-        text: _Text,
+        steps: Steps,
+        batch: Batch,
+        rows: Sequence[int],
         before: Sequence[Tensor] | None,
     ) -> None:
-        self._architecture = architecture
-        self._composition = composition
-        self._text = text
+        self._architecture, self._steps = architecture, steps
+        self._text = text = _laid_out(scopes_of(steps), batch, rows)
         self._device = device_of(architecture)
-        self._layers = _layers(composition.sites)
         self._memory: Memory = {}
         self._before: dict[int, Tensor] | None = None
         if before is not None:
@@ -181,7 +153,7 @@ class _Scorer:
     ) -> list[Tensor]:
         """Return the scores of each row of the text, `[setting pos score]`."""
         text, count = self._text, len(settings)
-        start = self._below((-1, None), self._layers[0])
+        start = self._below((-1, None), min(self._steps))
         shared = self._shared(start)
         size = max(1, max_tokens // max(1, len(text.varying.rows)))
         parts = []
@@ -217,29 +189,35 @@ class _Scorer:
         """Return the scores of the varying rows under settings that start at one layer."""
         rows = self._text.varying
         at = torch.tensor(rows.rows)
-        own = {scope: mask[at] for scope, mask in self._text.members.items()}
-        injection = BoundSteps(self._composition, settings, own)
+        own = {scope: self._mask(mask[at]) for scope, mask in self._text.members.items()}
+        bound = BoundSteps(self._steps, settings)
         forward = PackedForward(rows.runs, self._memory)
-        return self._scored(rows, start, forward, injection, len(settings))
+        change = partial(bound.apply, tokens=own.__getitem__)
+        return self._scored(rows, start, forward, change, len(settings))
+
+    def _mask(self, members: Tensor) -> TokenMask:
+        if not bool(members.any()):
+            return False
+        return None if bool(members.all()) else members.to(self._device)[None, :, None]
 
     def _scored(
         self,
         rows: RowSet,
         start: Start,
         forward: PackedForward,
-        injection: BoundSteps | None = None,
+        change: Callable[[int, Hidden], Hidden] | None = None,
         count: int = 1,
     ) -> Tensor:
         first, below = start
         if first >= 0:
             below = at_rows(below, torch.tensor(rows.rows))
             h = block_output(below)
-            h = h if injection is None else injection.apply(first, h)
+            h = h if change is None else change(first, h)
             below = replace_output(below, h.expand(count, -1, -1).contiguous())
-        above = [n for n in self._layers if n > first or first < 0]
-        layers, change = ([], _same) if injection is None else (above, injection.apply)
+        above = [n for n in self._steps if n > first or first < 0]
         inputs = self._text.pack.inputs(rows.rows, self._device, count)
-        h = run_above(self._architecture, (first, below), inputs, forward, layers, change)
+        changes = {} if change is None else {layer: partial(change, layer) for layer in above}
+        h = run_above(self._architecture, (first, below), inputs, forward, changes)
         tables = None
         if self._before is not None:
             at = enumerate(rows.rows)
@@ -262,7 +240,3 @@ class _Scorer:
             for k, (row, token) in enumerate(self._wanted(rows)):
                 columns[rows.rows[row], token] = scored[:, k].expand(count, -1)
         return [torch.stack([columns[pair] for pair in wanted], dim=1) for wanted in text.wanted]
-
-
-def _same(layer: int, h: Tensor) -> Tensor:
-    return h

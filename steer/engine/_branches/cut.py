@@ -1,8 +1,7 @@
 """Running a model from one of its blocks on, with the output of that block given."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from steer.engine._reading import Hidden, run_blocks
 from steer.network import Architecture, block_output, replace_output
 
 Start = tuple[int, Any]  # a block and what it returned; -1 and None to start at the embedding
-Change = Callable[[int, Hidden], Hidden]
 
 
 class _Given(nn.Module):
@@ -67,8 +65,7 @@ def run_above(
     start: Start,
     inputs: Mapping[str, Tensor],
     forward: PackedForward,
-    layers: Sequence[int],
-    change: Change,
+    changes: Mapping[int, Callable[[Hidden], Hidden]],
 ) -> Hidden:
     """Return the output of the last block, with the stream changed at some layers on the way.
 
@@ -82,10 +79,9 @@ def run_above(
         _given(architecture, start),
         attending(architecture, forward, last - start[0]),
     ):
-        for layer in layers:
+        for layer, change in changes.items():
             block = architecture.blocks[max(layer, 0)]
-            handle = hook_stream(block, layer, partial(change, layer), first=True)
-            hooks.callback(handle.remove)
+            hooks.callback(hook_stream(block, layer, change, first=True).remove)
         run_blocks(architecture, (last,), inputs, lambda _, h: found.append(h))
     return found[0]
 

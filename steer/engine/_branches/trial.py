@@ -2,7 +2,6 @@
 
 import random
 import time
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,18 +9,10 @@ from torch import Tensor
 
 from steer.algebra import Composition, Part, Scope, Vector, as_composition
 from steer.engine._base import Batch
-from steer.engine._branches.branches import branched_logprobs
+from steer.engine._branches.branches import branched_scores
 from steer.engine._branches.scores import token_logprobs
 from steer.engine._hooks import HooksEngine
-from steer.engine._packing import (
-    LENGTH,
-    attempt,
-    distance,
-    known_of,
-    tolerance_of,
-    trial_length,
-    untried_reason,
-)
+from steer.engine._packing import LENGTH, Packing, attempt, distance, known_of, tolerance_of, tried
 from steer.engine._reading import device_of, run_blocks
 from steer.network import Architecture
 
@@ -29,49 +20,29 @@ _SIZES = {"cpu": (256, 512, 1024, 2048), "other": (1024, 4096, 16384, 65536)}
 _GAIN = 0.03  # a larger size must be faster by this share to be taken
 
 
-@dataclass(slots=True)
-class _Known:
-    """The result of the trials of a model."""
-
-    length: int = 0
-    reason: str = ""
-    tokens: int | None = None
-
-
 def uncut_reason(architecture: Architecture, longest: int = LENGTH) -> str:
     """Return why settings cannot be scored from a block on; empty if they can.
 
     The first call scores random texts under two settings both ways and compares the
-    log-probabilities. The answer is kept until a longer sequence is asked for: attention windows
-    and scaled positions show at their own length only.
+    log-probabilities.
     """
-    known = _known(architecture)
-    if not known.reason and known.length < longest:
-        known.length = max(longest, trial_length(architecture, longest))
-        known.reason = _tried(architecture, known.length)
-    return known.reason
+    return tried(_tried, architecture, longest).reason
 
 
 def fastest_tokens(architecture: Architecture) -> int:
     """Return the tokens of one forward at which a block is fastest, measured once per model."""
-    known = _known(architecture)
-    if known.tokens is None:
-        device = device_of(architecture)
-        sizes = _SIZES["cpu" if device.type == "cpu" else "other"]
-        best = float("inf")
-        for size in sizes:
+    known: dict[object, int] = known_of(architecture)
+    if fastest_tokens not in known:
+        device, found, best = device_of(architecture), 256, float("inf")
+        for size in _SIZES["cpu" if device.type == "cpu" else "other"]:
             try:
-                found = min(_seconds_per_token(architecture, size, device) for _ in range(2))
+                seconds = min(_seconds_per_token(architecture, size, device) for _ in range(2))
             except torch.OutOfMemoryError:
                 break
-            if found < best * (1 - _GAIN):
-                best, known.tokens = found, size
-    return known.tokens or 256
-
-
-def _known(architecture: Architecture) -> _Known:
-    known: _Known = known_of(architecture).setdefault(_Known, _Known())
-    return known
+            if seconds < best * (1 - _GAIN):
+                best, found = seconds, size
+        known[fastest_tokens] = found
+    return known[fastest_tokens]
 
 
 def _seconds_per_token(architecture: Architecture, size: int, device: torch.device) -> float:
@@ -86,9 +57,7 @@ def _wait(index: int, h: Tensor) -> None:
     h[0, 0, 0].item()  # a GPU has finished when its result is here
 
 
-def _tried(architecture: Architecture, length: int) -> str:
-    if reason := untried_reason(architecture, length):
-        return reason
+def _tried(architecture: Architecture, length: int) -> Packing:
     batch = _texts(architecture.vocab, length)
     settings = torch.tensor([[0.0], [1.0]])
     tolerance = tolerance_of(architecture)
@@ -96,16 +65,16 @@ def _tried(architecture: Architecture, length: int) -> str:
     for part in ("all", "response"):
         composition = _composition(architecture, Scope(part))
         expected = [unsteered, _plainly(architecture, composition(1.0), batch)]
-        run = partial(branched_logprobs, architecture, composition, settings, batch)
+        run = partial(branched_scores, architecture, composition, settings, batch)
         found = attempt(partial(run, max_tokens=2 * length))
         if isinstance(found, str):
-            return found
+            return Packing(found, length)
         for row, scores in enumerate(found):
             plain = torch.stack([scored[row] for scored in expected])
-            off = distance(scores, plain)
+            off = distance(scores[..., 0], plain)
             if not off <= tolerance:  # NaN is not
-                return f"the result differs by {off:.1e} at {length} tokens"
-    return ""
+                return Packing(f"the result differs by {off:.1e} at {length} tokens", length)
+    return Packing("", length)
 
 
 def _composition(architecture: Architecture, scope: Scope) -> Composition:

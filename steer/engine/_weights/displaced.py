@@ -7,7 +7,6 @@ gate and up) share the product with A.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,19 +15,21 @@ from torch import Tensor, nn
 
 from steer.algebra import LowRank
 from steer.algebra._term import dense
-from steer.engine._patches import Uncopied
-from steer.engine._rows import spread
+from steer.engine._patches import Uncopied, Undo, replace
 from steer.engine._weights.forms import gain
 from steer.engine._weights.plan import HookSite
-from steer.engine._weights.strength import Columns, Strength, Strengths
+from steer.engine._weights.strength import Columns, Strength
 from steer.network._parameters.stand_in import run, stand_in
 
-Patch = Callable[[Callable[..., Any]], Uncopied]
+# from a module's output to the coefficients of the call under way; None if all are zero
+Now = Callable[[Tensor], Strength | None]
 
 
-def patches(units: Sequence[HookSite], strengths: Strengths) -> list[tuple[nn.Module, Patch]]:
-    """Return each module, and the function from its present to its displaced forward."""
-    found: list[tuple[nn.Module, Patch]] = []
+def displaced_forwards(
+    units: Sequence[HookSite], now: Now, fixed: Strength | None = None
+) -> list["Displaced"]:
+    """Return the displaced forwards of modules; `fixed` are coefficients that no call changes."""
+    found: list[Displaced] = []
     readers: dict[int, list[HookSite]] = {}
     for unit in units:
         if unit.linear:
@@ -37,40 +38,72 @@ def patches(units: Sequence[HookSite], strengths: Strengths) -> list[tuple[nn.Mo
     for members in readers.values():
         factors = [(entry.column, B) for unit in members for entry, _, B in _factors(unit)]
         of = tuple(column for column, B in factors for _ in range(B.shape[1]))
-        product = Product(members, known.setdefault(of, Columns(of)), strengths)
-        for index, unit in enumerate(members):
-            patch = partial(LowRankForward, unit=unit, product=product, index=index)
-            found.append((unit.module, partial(patch, strengths=strengths)))
+        product = Product(members, known.setdefault(of, Columns(of)))
+        found += [LowRankForward(unit, now, product, k) for k, unit in enumerate(members)]
     for unit in units:
         if not unit.linear:
             made = LookupForward if unit.form == "lookup" else ScaledForward
-            found.append((unit.module, partial(made, unit=unit, strengths=strengths)))
+            found.append(made(unit, now))
+    if fixed is not None:
+        for forward in found:
+            forward.prepare(fixed)
     return found
+
+
+class Joined:
+    """Tensors joined in the dtype and on the device where they are used."""
+
+    def __init__(self, parts: Sequence[Tensor], dim: int, like: Tensor | None) -> None:
+        self._parts, self._dim = parts, dim
+        self._joined: Tensor | None = None
+        if like is not None:
+            self.like(like)
+
+    def like(self, y: Tensor) -> Tensor:
+        """Return them in the dtype and on the device of another tensor."""
+        joined = self._joined
+        if joined is None or joined.dtype != y.dtype or joined.device != y.device:
+            with torch.inference_mode(False):  # they outlive the call
+                parts = [part.detach().to(y.device, y.dtype) for part in self._parts]
+                joined = self._joined = torch.cat(parts, dim=self._dim)
+        return joined
 
 
 class Displaced(Uncopied, ABC):
     """The forward of a module whose parameter is displaced where coefficients are not zero."""
 
+    columns: tuple[Columns, ...] = ()
     _position = 1  # the dimension of the output that counts tokens
 
-    def __init__(
-        self, forward: Callable[..., Tensor], unit: HookSite, strengths: Strengths
-    ) -> None:
-        super().__init__(forward)
-        self._unit, self._strengths = unit, strengths
+    def __init__(self, unit: HookSite, now: Now) -> None:
+        super().__init__(unit.module.forward)
+        self.module = unit.module
+        self._unit, self._now = unit, now
+        self._made_for: tuple[torch.dtype, torch.device] | None = None
+
+    def install(self, undo: Undo) -> None:
+        """Displace the present forward of the module, which may be displaced already."""
+        super().__init__(self.module.forward)
+        replace(self.module, "forward", self, undo)
+
+    def prepare(self, fixed: Strength) -> None:
+        """Create tensors ahead, which compiled code would otherwise create and see change."""
+        if (like := _floating(self.module)) is not None:
+            for columns in self.columns:
+                fixed.over(columns, like)
+            fixed.quiet(like)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return the module's output, displaced; rows whose coefficients are all zero keep bits."""
         y: Tensor = self._function(*args, **kwargs)
-        strength = self._strengths.now(y)
+        strength = self._now(y)
         if strength is None:
             return y
         moved = self._moved(y, strength, args, kwargs)
-        compiled = strength.fixed and torch.compiler.is_compiling()
+        compiled = strength.call is None and torch.compiler.is_compiling()
         if not (compiled or strength.some):  # a graph must not depend on what the values are
             return moved
-        call = self._strengths.calls.call
-        quiet = spread(strength.quiet(y), moved.shape[:-1], call, self._position)
+        quiet = strength.spread(strength.quiet(y), moved.shape[:-1], self._position)
         return torch.where(quiet, y, moved)
 
     @abstractmethod
@@ -79,18 +112,26 @@ class Displaced(Uncopied, ABC):
     ) -> Tensor:
         """Return the output displaced in every row."""
 
+    def _held(self) -> Tensor:
+        """Return the parameter, after making stand-ins anew if it has been converted."""
+        held: Tensor = getattr(self._unit.module, self._unit.leaf).detach()
+        if self._made_for != (held.dtype, held.device):
+            with torch.inference_mode(False):  # they outlive the call
+                self._make(held)
+            self._made_for = held.dtype, held.device
+        return held
+
+    def _make(self, held: Tensor) -> None:
+        """Make stand-ins of the module for the dtype and device of its parameter."""
+
 
 class Product:
     """x Aᵀ times the coefficients, for modules that read the same x."""
 
-    def __init__(self, members: Sequence[HookSite], columns: Columns, strengths: Strengths) -> None:
-        self._factors = [A for unit in members for _, A, _ in _factors(unit)]
+    def __init__(self, members: Sequence[HookSite], columns: Columns) -> None:
         self._sizes = [sum(B.shape[1] for _, _, B in _factors(unit)) for unit in members]
-        self._columns, self._strengths = columns, strengths
-        like = _floating(members[0].module)
-        self._A = None if like is None else _joined(self._factors, 0, like)
-        if like is not None:
-            strengths.prepare(columns, like)
+        factors = [A for unit in members for _, A, _ in _factors(unit)]
+        self._A, self.columns = Joined(factors, 0, _floating(members[0].module)), columns
         self._held: tuple[Tensor, Strength, Sequence[Tensor]] | None = None
 
     def part(
@@ -109,44 +150,29 @@ class Product:
         return parts[index]
 
     def _product(self, x: Tensor, like: Tensor, strength: Strength) -> Tensor:
-        A = self._A
-        if A is None or A.dtype != like.dtype or A.device != like.device:
-            A = self._A = _joined(self._factors, 0, like)
         if x.dtype != like.dtype or x.device != like.device:
             x = x.to(like.device, like.dtype)
-        t = nn.functional.linear(x, A)
-        c = strength.over(self._columns, like)
+        t = nn.functional.linear(x, self._A.like(like))
+        c = strength.over(self.columns, like)
         if t.ndim != 3 or c.shape[1] != 1 or c.shape[0] != t.shape[0]:
-            c = spread(c, t.shape[:-1], self._strengths.calls.call)
+            c = strength.spread(c, t.shape[:-1])
         return t * c
 
 
 class LowRankForward(Displaced):
     """The forward of a linear module: y + Σ_k c_k B_k (A_k x)."""
 
-    def __init__(
-        self,
-        forward: Callable[..., Tensor],
-        unit: HookSite,
-        product: Product,
-        index: int,
-        strengths: Strengths,
-    ) -> None:
-        super().__init__(forward, unit, strengths)
-        self._factors = [B.mT for _, _, B in _factors(unit)]
-        self._product, self._index = product, index
-        like = _floating(unit.module)
-        self._B = None if like is None else _joined(self._factors, 0, like)
+    def __init__(self, unit: HookSite, now: Now, product: Product, index: int) -> None:
+        super().__init__(unit, now)
+        self._product, self._index, self.columns = product, index, (product.columns,)
+        self._B = Joined([B.mT for _, _, B in _factors(unit)], 0, _floating(unit.module))
 
     def _moved(
         self, y: Tensor, strength: Strength, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Tensor:
         x = args[0] if args else next(iter(kwargs.values()))
         t = self._product.part(self._index, x, y, strength)
-        B = self._B
-        if B is None or B.dtype != y.dtype or B.device != y.device:
-            B = self._B = _joined(self._factors, 0, y)
-        return y + torch.matmul(t, B)
+        return y + torch.matmul(t, self._B.like(y))
 
 
 class LookupForward(Displaced):
@@ -156,89 +182,65 @@ class LookupForward(Displaced):
     that the module applies are included.
     """
 
-    def __init__(
-        self, forward: Callable[..., Tensor], unit: HookSite, strengths: Strengths
-    ) -> None:
-        super().__init__(forward, unit, strengths)
+    def __init__(self, unit: HookSite, now: Now) -> None:
+        super().__init__(unit, now)
         pairs = [(entry.term, entry.column) for entry in unit.entries]
         self._low = [(term, k) for term, k in pairs if isinstance(term, LowRank)]
         self._full = [(dense(term), k) for term, k in pairs if not isinstance(term, LowRank)]
         wide = tuple(k for term, k in self._low for _ in range(term.rank))
-        self._wide, self._narrow = Columns(wide), Columns(tuple(k for _, k in self._full))
-        self._A: Tensor
-        self._tables: list[nn.Module]
-        held = getattr(unit.module, unit.leaf)
-        self._prepare(held)
-        for wanted in (self._wide, self._narrow):
-            strengths.prepare(wanted, held)
+        self.columns = Columns(wide), Columns(tuple(k for _, k in self._full))
+        held = self._held()
+        self._A = Joined([term.A for term, _ in self._low], 0, held if self._low else None)
 
     def _moved(
         self, y: Tensor, strength: Strength, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Tensor:
-        if self._A.dtype != y.dtype or self._A.device != y.device:
-            self._prepare(y)
-        call = self._strengths.calls.call
+        self._held()
+        wide, narrow = self.columns
         found = [run(table, *args, **kwargs) for table in self._tables]
         moved = y
         if self._low:
-            c = spread(strength.over(self._wide, y), y.shape[:-1], call)
-            moved = moved + (found.pop() * c) @ self._A
+            c = strength.spread(strength.over(wide, y), y.shape[:-1])
+            moved = moved + (found.pop() * c) @ self._A.like(y)
         if self._full:
-            c = spread(strength.over(self._narrow, y), y.shape[:-1], call)
+            c = strength.spread(strength.over(narrow, y), y.shape[:-1])
             for k, rows in enumerate(found):
                 moved = moved + c[..., k : k + 1] * rows
         return moved
 
-    def _prepare(self, y: Tensor) -> None:
+    def _make(self, held: Tensor) -> None:
         """Make the modules that look up each dense table, and the one for all factors B."""
-        module, leaf = self._unit.module, self._unit.leaf
-        held = getattr(module, leaf)
-        tables = [_joined([W], 0, held) for W, _ in self._full]
+        tables = [W.to(held.device, held.dtype) for W, _ in self._full]
         if self._low:
-            tables.append(_joined([term.B for term, _ in self._low], 1, held))
-        self._tables = [stand_in(module, {leaf: table}) for table in tables]
-        A = [term.A for term, _ in self._low]
-        self._A = _joined(A, 0, y) if A else torch.empty(0, dtype=y.dtype, device=y.device)
+            tables.append(Joined([term.B for term, _ in self._low], 1, held).like(held))
+        stand_ins = [stand_in(self._unit.module, {self._unit.leaf: table}) for table in tables]
+        self._tables: list[nn.Module] = stand_ins
 
 
 class ScaledForward(Displaced):
     """The forward of a norm or of a bias: y + g(x) ⊙ Σ_k c_k Δ_k, with g = 1 for a bias."""
 
-    def __init__(
-        self, forward: Callable[..., Tensor], unit: HookSite, strengths: Strengths
-    ) -> None:
-        super().__init__(forward, unit, strengths)
+    def __init__(self, unit: HookSite, now: Now) -> None:
+        super().__init__(unit, now)
         self._position = unit.position
-        self._deltas = [dense(entry.term) for entry in unit.entries]
-        self._columns = Columns(tuple(entry.column for entry in unit.entries))
-        self._D: Tensor
-        self._gain: tuple[nn.Module, nn.Module] | None = None
-        self._met: tuple[torch.dtype, torch.device] | None = None
-        held = getattr(unit.module, unit.leaf)
-        self._prepare(held)
-        strengths.prepare(self._columns, held)
+        self.columns = (Columns(tuple(entry.column for entry in unit.entries)),)
+        self._D = Joined([dense(entry.term)[None] for entry in unit.entries], 0, self._held())
 
     def _moved(
         self, y: Tensor, strength: Strength, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Tensor:
-        if self._D.dtype != y.dtype or self._D.device != y.device:
-            self._prepare(y)
-        d = strength.over(self._columns, y) @ self._D
-        d = spread(d, y.shape[:-1], self._strengths.calls.call, self._position)
-        if self._gain is not None:
+        self._held()
+        d = strength.over(self.columns[0], y) @ self._D.like(y)
+        d = strength.spread(d, y.shape[:-1], self._position)
+        if self._unit.form != "added":
             one, zero = self._gain
             d = d * (run(one, *args, **kwargs) - run(zero, *args, **kwargs))
         return y + d
 
-    def _prepare(self, y: Tensor) -> None:
-        """Bring the deltas, and the modules that show g, to where the module works now."""
-        module, leaf = self._unit.module, self._unit.leaf
-        held = getattr(module, leaf).detach()
-        if self._unit.form != "added" and self._met != (held.dtype, held.device):
-            with torch.inference_mode(False):  # they outlive the call
-                self._gain = gain(module, leaf, held)
-            self._met = held.dtype, held.device
-        self._D = _joined([delta[None] for delta in self._deltas], 0, y)
+    def _make(self, held: Tensor) -> None:
+        """Make the two modules whose outputs differ by g."""
+        if self._unit.form != "added":
+            self._gain = gain(self._unit.module, self._unit.leaf, held)
 
 
 def _factors(unit: HookSite) -> list[tuple[Any, Tensor, Tensor]]:
@@ -253,9 +255,3 @@ def _floating(module: nn.Module) -> Tensor | None:
     """Return a tensor with the dtype and device in which a module works, if it has one."""
     own = (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
     return next((t for t in own if not t.is_meta), None)
-
-
-def _joined(factors: Sequence[Tensor], dim: int, like: Tensor) -> Tensor:
-    """Return factors joined, in the dtype and on the device of another tensor."""
-    with torch.inference_mode(False):  # they outlive the call
-        return torch.cat([f.detach().to(like.device, like.dtype) for f in factors], dim=dim)

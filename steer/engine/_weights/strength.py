@@ -1,27 +1,13 @@
-"""The coefficients of the current call, in the widths that the weight sites need."""
+"""The coefficients of a call, in the widths that the weight sites need."""
 
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steer.algebra import Composition
 from steer.engine._call import Call
-from steer.engine._rows import Rows, unseen
-
-Masks = tuple[Tensor | Literal[False] | None, ...]
-
-
-class Calls(Protocol):
-    """The source of the current call."""
-
-    @property
-    def call(self) -> Call | None: ...
-
-    def note_checkpoint(self) -> None:
-        """Note whether the running code will run again in a backward pass."""
+from steer.errors import CapabilityError
 
 
 class Columns:
@@ -35,11 +21,15 @@ class Columns:
 class Strength:
     """Coefficients of rows, and of tokens where scopes tell them apart."""
 
-    def __init__(self, c: Float[Tensor, "batch pos domain"], fixed: bool = False) -> None:
-        self.c, self.fixed = c, fixed
+    def __init__(self, c: Float[Tensor, "batch pos domain"], call: Call | None = None) -> None:
+        self.c, self.call = c, call  # no call: one setting for everything
         self.silent: Bool[Tensor, "batch pos one"] = (c == 0).all(dim=2, keepdim=True)
-        self.idle, self.some = bool((c == 0).all()), bool(self.silent.any())
         self._cast: dict[tuple[Columns | None, torch.dtype, torch.device], Tensor] = {}
+        self.renew()
+
+    def renew(self) -> None:
+        """Recompute the flags after the coefficients were written."""
+        self.idle, self.some = bool((self.c == 0).all()), bool(self.silent.any())
 
     def over(self, columns: Columns, like: Tensor) -> Float[Tensor, "batch pos rank"]:
         """Return the coefficient of each column of joined factors."""
@@ -68,87 +58,32 @@ class Strength:
         yield self.silent, fresh.silent
         yield self.c, c
 
-    def renew(self) -> None:
-        """Recompute the flags after the coefficients were written."""
-        self.idle, self.some = bool((self.c == 0).all()), bool(self.silent.any())
+    def spread(
+        self, c: Float[Tensor, "batch pos rank"], shape: Sequence[int], position: int = 1
+    ) -> Tensor:
+        """Return coefficients that broadcast against a tensor with these leading dimensions.
 
-
-class Owner(Protocol):
-    """An active composition, the key of its gate's decisions."""
-
-    @property
-    def composition(self) -> Composition: ...
-
-
-class Strengths:
-    """The coefficients of one composition in the current call."""
-
-    def __init__(self, owner: Owner, fixed: bool, calls: Calls) -> None:
-        self._owner, self.calls = owner, calls
-        composition = owner.composition
-        self._scopes = [part.scope for part in composition.parts.values()]
-        self._rows: Rows | None = None
-        self._whole: dict[tuple[bool, ...], Strength] = {}
-        self._last: tuple[Call, Strength] | None = None
-        self._one = Strength(composition.coefficients.clone()[:, None, :], True) if fixed else None
-
-    def writes(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the tensors of one setting for everything, and their values at another."""
-        if self._one is not None:
-            yield from self._one.writes(composition.coefficients[:, None, :])
-
-    def renew(self) -> None:
-        """Discard values computed from earlier coefficients."""
-        self._rows = self._last = None
-        if self._one is not None:
-            self._one.renew()
-
-    def prepare(self, columns: Columns, like: Tensor) -> None:
-        """Create tensors ahead, which compiled code would otherwise create and see change."""
-        if self._one is not None:
-            self._one.over(columns, like)
-            self._one.quiet(like)
-
-    def now(self, like: Tensor) -> Strength | None:
-        """Return the coefficients of the current call, or None if all are zero."""
-        self.calls.note_checkpoint()
-        if self._one is not None:  # a compiled graph must not depend on what the values are
-            return self._one if torch.compiler.is_compiling() or not self._one.idle else None
-        call = self.calls.call
-        last = self._last
-        if last is None or last[0] is not call:
-            if call is None:
-                raise unseen()
-            if self._owner in call.waiting:
-                return None
-            last = self._last = (call, self._at(call, like.device))
-        return None if last[1].idle else last[1]
-
-    def _at(self, call: Call, device: torch.device) -> Strength:
-        if self._owner.composition.gate is not None and self._owner not in call.gates:
-            raise unseen()
-        rows = Rows.of(call, self._owner)
-        if self._rows is None or not self._rows.same(rows):
-            self._rows, self._whole = rows, {}
-        masks = tuple(call.token_mask(scope, device) for scope in self._scopes)
-        with torch.inference_mode(False):
-            if any(isinstance(mask, Tensor) for mask in masks):
-                return Strength(self._masked(rows, masks, device))
-            key = tuple(mask is None for mask in masks)
-            if key not in self._whole:
-                self._whole[key] = Strength(self._masked(rows, masks, device))
-            return self._whole[key]
-
-    def _masked(
-        self, rows: Rows, masks: Masks, device: torch.device
-    ) -> Float[Tensor, "batch pos domain"]:
-        wide = torch.float32 if device.type == "mps" else torch.float64  # there is no float64
-        c = rows.coefficients(self._owner.composition).to(wide).to(device)[:, None, :]
-        on = [
-            torch.tensor(mask is None, device=device).view(1, 1, 1)
-            if not isinstance(mask, Tensor)
-            else mask.clone()
-            for mask in masks
-        ]
-        shape = torch.broadcast_shapes(*(m.shape for m in on))
-        return torch.where(torch.cat([m.expand(shape) for m in on], dim=2), c, 0.0)
+        They are rows and tokens apart, tokens in dimension `position`, or both in one dimension.
+        """
+        call, (rows, places, width) = self.call, c.shape
+        if rows == places == 1 or call is None:
+            return c.reshape([1] * len(shape) + [width])
+        if shape[0] == call.rows and len(shape) > 1:
+            if places == 1:
+                return c.reshape([rows] + [1] * (len(shape) - 1) + [width])
+            if (kept := call.kept) is not None and shape[position] != call.length:
+                c = c[:, kept]
+            if shape[position] == c.shape[1]:
+                between, after = [1] * (position - 1), [1] * (len(shape) - position - 1)
+                return c.reshape([rows, *between, c.shape[1], *after, width])
+        if shape[0] == call.rows * call.length:
+            flat = c.expand(call.rows, call.length, width).reshape(-1, width)
+            return flat.reshape([flat.shape[0]] + [1] * (len(shape) - 1) + [width])
+        if len(shape) == 2 and shape[0] == 1 and position == 1:
+            return c  # one row for all, as positional embeddings are: it becomes one per row
+        raise CapabilityError(
+            "a module's input does not tell which rows and tokens it holds",
+            found=f"shape {tuple(shape)} in a call of {call.rows} rows of {call.length} tokens",
+            expected="[batch, pos, …], or both in one dimension",
+            do="steer with one setting for all rows and scope 'all', or merge: weights='merge'",
+        )
