@@ -16,8 +16,9 @@ from steer.algebra import CoefficientsLike, Composition, Part, Vector, as_compos
 from steer.algebra._coefficients import given
 from steer.engine._nnsight import NNsightEngine
 from steer.engine._nnsight.body import inject
-from steer.engine._nnsight.program import CallSetting, edits_of, refuse
+from steer.engine._nnsight.program import edits_of, refuse
 from steer.engine._nnsight.traces import prepare
+from steer.engine._steps import placed
 from steer.errors import ArchitectureError, CapabilityError, RowsError
 from steer.model import Model
 from steer.model._loading.load import loading
@@ -144,10 +145,9 @@ def injection(
     rows = _rows(composition, prompt_lengths)
     blocks = _blocks(model, composition)
     lengths = None if prompt_lengths is None else torch.tensor(prompt_lengths)
-    edits = edits_of([CallSetting(composition, composition.coefficients)], lengths, remote=True)
-    placed = any(not part.scope.everything for part in composition.parts.values())
+    edits = edits_of([(composition, composition.coefficients)], lengths, remote=True)
     prepare(True)
-    return partial(inject, edits, blocks, placed, rows)
+    return partial(inject, edits, blocks, placed(composition), rows)
 
 
 def apply(

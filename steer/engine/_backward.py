@@ -51,7 +51,12 @@ class Backward:
             steering.merging.check()
         self._graded, self._again, self._inner = torch.is_grad_enabled(), False, False
         if not self._graded and _inside_checkpoint():
-            _warn_of_reentrant()
+            warnings.warn(
+                "a steered model runs inside torch.utils.checkpoint(use_reentrant=True): call "
+                "backward() before the context is left or updated, or the gradient is that of "
+                "another model; with use_reentrant=False a late backward() is refused",
+                stacklevel=2,
+            )
 
     def _end_of_body(self, body: nn.Module, _: object, output: object) -> None:
         if not torch.compiler.is_compiling() and torch.is_grad_enabled():
@@ -107,13 +112,3 @@ def _watch(output: object, steered_alike: Callable[[], bool]) -> None:
 
     for tensor in {id(t): t for t in tensors_in(output) if t.requires_grad}.values():
         tensor.register_hook(check)
-
-
-def _warn_of_reentrant() -> None:
-    """Warn of a checkpoint in which no backward pass can be seen."""
-    warnings.warn(
-        "a steered model runs inside torch.utils.checkpoint(use_reentrant=True): call backward() "
-        "before the context is left or updated, or the gradient is that of another model; with "
-        "use_reentrant=False a late backward() is refused",
-        stacklevel=2,
-    )

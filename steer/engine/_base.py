@@ -1,67 +1,52 @@
 """The interface of engines: they run a model, capture, inject and generate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from steer.algebra import Composition
-from steer.errors import CapabilityError, SteerError, SteeringError
+from steer.errors import BusyModelError, CapabilityError, SteerError, SteeringError
 from steer.network import Architecture
 
 Capability = Literal["in_place", "weights", "scopes", "markers", "rows", "gate"]
 WeightMode = Literal["auto", "hook", "merge"]
+Logits = Literal["response", "all", "none"]  # at tokens that predict the response, all, or none
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Token sequences to run together, each a prompt followed by given response tokens.
+    """Token sequences to run together, each a prompt followed by given response tokens."""
 
-    Args:
-        ids: Token ids of each row, without padding.
-        prompt_lengths: How many of each row's tokens are the prompt.
-        rows: The coefficient row of each sequence, if they are a part of a larger call.
-        total: Number of sequences of that larger call.
-    """
-
-    ids: tuple[tuple[int, ...], ...]
-    prompt_lengths: tuple[int, ...]
-    rows: tuple[int, ...] | None = None
-    total: int | None = None
+    ids: tuple[tuple[int, ...], ...]  # of each row, without padding
+    prompt_lengths: tuple[int, ...]  # how many of each row's tokens are the prompt
+    rows: tuple[int, ...] | None = None  # which rows of a larger call, if they are a part of one
+    total: int | None = None  # rows of that larger call
 
     def pieces(self, max_tokens: int) -> "Iterator[Batch]":
-        """Yield parts of at most `max_tokens` padded tokens (one row at least), longest first.
-
-        Args:
-            max_tokens: Tokens of one part, padding included.
-        """
-        order = sorted(range(len(self.ids)), key=lambda r: -len(self.ids[r]))
-        while order:
-            size = max(1, max_tokens // max(1, len(self.ids[order[0]])))
-            piece, order = order[:size], order[size:]
-            yield self._take(piece)
+        """Yield parts of at most `max_tokens` padded tokens (one row at least), longest first."""
+        yield from self._cut(lambda longest: max_tokens // max(1, longest))
 
     def parts(self, size: int) -> "Iterator[Batch]":
-        """Yield parts of at most `size` rows, longest first.
+        """Yield parts of at most `size` rows, longest first."""
+        yield from self._cut(lambda longest: size)
 
-        Args:
-            size: Rows of one part, at least 1.
-        """
-        order = sorted(range(len(self.ids)), key=lambda r: -len(self.ids[r]))
-        for start in range(0, len(order), max(1, size)):
-            yield self._take(order[start : start + max(1, size)])
+    def _cut(self, size_of: Callable[[int], int]) -> "Iterator[Batch]":
+        ids, lengths = self.ids, self.prompt_lengths
+        order = sorted(range(len(ids)), key=lambda r: -len(ids[r]))
+        while order:
+            size = max(1, size_of(len(ids[order[0]])))
+            rows, order = tuple(order[:size]), order[size:]
+            own = tuple(ids[r] for r in rows), tuple(lengths[r] for r in rows)
+            yield Batch(*own, rows, len(ids))
 
-    def wanted(self, row: int, logits: Literal["response", "all", "none"]) -> slice:
-        """Return the positions of a row whose logits are wanted.
-
-        Args:
-            row: Index of the row.
-            logits: At the positions that predict response tokens, at every position, or nowhere.
-        """
+    def wanted(self, row: int, logits: Logits) -> slice:
+        """Return the positions of a row whose logits are wanted."""
         if logits == "response":
             return slice(self.prompt_lengths[row] - 1, len(self.ids[row]) - 1)
         return slice(0, len(self.ids[row]) if logits == "all" else 0)
@@ -71,34 +56,13 @@ class Batch:
         rows = zip(self.ids, self.prompt_lengths, strict=True)
         return tuple(ids[prompt:] for ids, prompt in rows)
 
-    def _take(self, rows: Sequence[int]) -> "Batch":
-        return Batch(
-            tuple(self.ids[r] for r in rows),
-            tuple(self.prompt_lengths[r] for r in rows),
-            tuple(rows),
-            len(self.ids),
-        )
-
     def padded(
         self, side: Literal["left", "right"], device: torch.device, fill: int = 0
     ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-        """Return ids and mask as rectangles.
-
-        Args:
-            side: Where padding goes.
-            device: Where the tensors are wanted.
-            fill: The id put into padding; any valid one does.
-
-        Returns:
-            Ids, and True at tokens.
-        """
-        width = max(len(row) for row in self.ids)
-        ids = torch.full((len(self.ids), width), fill, dtype=torch.long)
-        mask = torch.zeros_like(ids, dtype=torch.bool)
-        for r, row in enumerate(self.ids):
-            at = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-            ids[r, at] = torch.tensor(row, dtype=torch.long)
-            mask[r, at] = True
+        """Return ids and mask as rectangles; any valid id fills them."""
+        rows = [torch.tensor(row, dtype=torch.long) for row in self.ids]
+        ids = pad_sequence(rows, True, fill, side)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, side).bool()
         return ids.to(device), mask.to(device)
 
     def unpadded(
@@ -107,13 +71,7 @@ class Batch:
         layers: Sequence[int],
         device: torch.device | None = None,
     ) -> tuple[Float[Tensor, "layer pos d_model"], ...]:
-        """Return streams by layer, padded on the right, as one stack of layers per row.
-
-        Args:
-            streams: The residual stream at each layer.
-            layers: Layers of the result, in order; nothing is returned without any.
-            device: Where the result is wanted.
-        """
+        """Return streams by layer, padded on the right, as one stack of layers per row."""
         return tuple(
             torch.stack([streams[layer][r, : len(ids)].to(device=device) for layer in layers])
             for r, ids in enumerate(self.ids if layers else ())
@@ -122,34 +80,28 @@ class Batch:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Forward:
-    """The results of one forward of a batch, row by row and without padding.
+    """The results of one forward of a batch, row by row and without padding."""
 
-    Args:
-        logits: For each row `[pos vocab]`: at the positions that predict its response, or at all.
-        residual: For each row `[layer pos d_model]` at the layers asked for, in residual units.
-    """
-
+    # at the positions that predict a row's response, or at all
     logits: tuple[Float[Tensor, "pos vocab"], ...]
+    # at the layers asked for, in residual units
     residual: tuple[Float[Tensor, "layer pos d_model"], ...]
 
 
 class Attachment(Protocol):
-    """A composition that is being injected until it is removed.
-
-    Args:
-        composition: The composition, with its current coefficients.
-        weights: How its weight sites are steered.
-        active: Whether it has not been removed.
-    """
+    """A composition that is being injected until it is removed."""
 
     @property
-    def composition(self) -> Composition: ...
+    def composition(self) -> Composition:
+        """The composition, with its current coefficients."""
 
     @property
-    def weights(self) -> WeightMode: ...
+    def weights(self) -> WeightMode:
+        """How its weight sites are steered."""
 
     @property
-    def active(self) -> bool: ...
+    def active(self) -> bool:
+        """Whether it has not been removed."""
 
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors."""
@@ -202,7 +154,7 @@ class Engine(ABC):
         batch: Batch,
         *,
         layers: Sequence[int] = (),
-        logits: Literal["response", "all", "none"] = "response",
+        logits: Logits = "response",
     ) -> Forward:
         """Run a batch once.
 
@@ -273,15 +225,7 @@ def in_place(engine: Engine, doing: str) -> None:
 
 
 def unsteered(engine: Engine, doing: str) -> None:
-    """Refuse an operation on the unsteered model while it is steered.
-
-    Args:
-        engine: The engine.
-        doing: The operation, for the message.
-
-    Raises:
-        SteeringError: The engine is injecting a composition.
-    """
+    """Refuse an operation on the unsteered model while it is steered."""
     if engine.steering:
         raise SteeringError(
             "the model is being steered",
@@ -290,3 +234,13 @@ def unsteered(engine: Engine, doing: str) -> None:
             do="leave the context, or call unsteer() of the model, whose `steering` lists what is "
             "active; and pass what to steer with",
         )
+
+
+def busy(how: str, thread: int | None, expected: str = "one thread per model") -> BusyModelError:
+    """Return the error of a second thread."""
+    return BusyModelError(
+        f"this model is being {how} by another thread",
+        found=f"thread {thread}",
+        expected=expected,
+        do="use one copy of the model per thread, or a coefficient row per prompt",
+    )

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from steer.algebra import Scope
+from steer.algebra import Composition, Scope
 from steer.algebra._scope import token_positions
 from steer.engine._runtime import this_thread
 from steer.engine._steps import TokenMask
@@ -74,10 +74,10 @@ class Prompts:
         known = self.so_far is not None and self.so_far.shape[1] >= stop
         return self.so_far[:, :stop] if self.so_far is not None and known else None
 
-    def seen(self, stop: int, expand: int) -> Bool[Tensor, "batch pos"]:
-        """Return which of the first columns of each row are tokens."""
+    def tokens(self, stop: int) -> Bool[Tensor, "prompt pos"]:
+        """Return which of the first columns are tokens; those after the prompts all are."""
         new = self.mask.new_ones(self.count, max(stop - self.width, 0))
-        return torch.cat([self.mask[:, :stop], new], dim=1).repeat_interleave(expand, dim=0)
+        return torch.cat([self.mask[:, :stop], new], dim=1)
 
 
 @dataclass(eq=False, slots=True)
@@ -210,23 +210,18 @@ class Call:
                 expected="no mask or a two-dimensional one, and a cache that knows its length",
                 do="pass a [batch, pos] attention mask, or use the scope 'all'",
             )
-        if self.prompts is not None:
-            return self._generated_positions(self.prompts)
-        if self.mask is not None:
-            return token_positions(self.mask)[:, self.past : self.past + self.length]
+        mask = self.tokens()
+        if mask is not None:
+            return token_positions(mask)[:, self.past : self.past + self.length]
         device = None if self.lengths is None else self.lengths.device
         columns = torch.arange(self.past, self.past + self.length, device=device)
         return columns.expand(self.rows, -1)
 
-    def _generated_positions(self, prompts: Prompts) -> Int[Tensor, "batch pos"]:
-        """Positions inside `generate`: the prompt's columns, then one token per column."""
-        stop = self.past + self.length
-        inside = token_positions(prompts.mask)[:, self.past : stop]
-        columns = torch.arange(
-            max(self.past, prompts.width), max(stop, prompts.width), device=prompts.mask.device
-        )
-        after = prompts.mask.sum(dim=1, keepdim=True) + (columns - prompts.width)[None, :]
-        return torch.cat([inside, after], dim=1).repeat_interleave(self.expand, dim=0)
+    def tokens(self) -> Bool[Tensor, "batch pos"] | None:
+        """Return which columns up to the end of this forward are tokens; None if all are."""
+        if self.prompts is None:
+            return self.mask
+        return self.prompts.tokens(self.past + self.length).repeat_interleave(self.expand, dim=0)
 
 
 def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: object) -> Call:
@@ -337,3 +332,15 @@ def prompts_of(
     ids = next(iter(given.values()), None)
     before = 0 if first is None else real.shape[1] - (0 if ids is None else ids.shape[1])
     return Prompts(real, batch_slice, None if before or embedded else ids, before, state_in(kwargs))
+
+
+def check_rows(composition: Composition, prompts: int) -> None:
+    """Refuse a call with another number of prompts than there are coefficient rows."""
+    rows = composition.coefficients.shape[0]
+    if composition.per_row and rows != prompts:
+        raise RowsError(
+            "coefficient rows and prompts differ in number",
+            found=f"{rows} rows for {prompts} prompts",
+            expected="one row per prompt of the call",
+            do="give one row per prompt, or one setting for all of them",
+        )

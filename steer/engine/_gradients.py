@@ -113,8 +113,8 @@ class _Leaves:
 
     def __enter__(self) -> None:
         for layer in self._wanted:
-            hook = hook_stream(self._blocks[layer], layer, partial(self._keep, layer))
-            self._stack.callback(hook.remove)
+            keep = partial(self._keep, layer)
+            hook_stream(self._blocks, layer, keep, self._stack.callback)
         for forward in self._displaced:
             forward.install(self._stack.callback)
 

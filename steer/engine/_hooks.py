@@ -2,13 +2,21 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steer.algebra import Composition, Weight
-from steer.engine._base import Batch, Capability, Engine, Forward, WeightMode, check_evaluating
+from steer.engine._base import (
+    Batch,
+    Capability,
+    Engine,
+    Forward,
+    Logits,
+    WeightMode,
+    check_evaluating,
+)
 from steer.engine._call import BatchSlice, Call
 from steer.engine._injector import injector_of
 from steer.engine._markers import ends_in, markers_of
@@ -67,7 +75,7 @@ class HooksEngine(Engine):
         batch: Batch,
         *,
         layers: Sequence[int] = (),
-        logits: Literal["response", "all", "none"] = "response",
+        logits: Logits = "response",
     ) -> Forward:
         """See `Engine.forward`; without logits the forward stops after the last wanted layer."""
         architecture = self.architecture

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from steer.engine._backward import Backward
-from steer.engine._call import BatchSlice, Call, Prompts, describe, prompts_of
+from steer.engine._base import busy
+from steer.engine._call import BatchSlice, Call, Prompts, check_rows, describe, prompts_of
 from steer.engine._markers import Marker, ends_of
 from steer.engine._options import refuse_continuous_batching, refuse_options, setting
 from steer.engine._patches import StopForward, Uncopied, hook_stream, replace, unwrapped
-from steer.engine._rows import check_rows
 from steer.engine._runtime import elsewhere, forget_compiled_code
 from steer.engine._steering import Steering
 from steer.engine._weights.merging import guard
-from steer.errors import BusyModelError, SteeringError
+from steer.errors import SteeringError
 from steer.network import Architecture
 
 _PAGED = "init_continuous_batching"  # what generate_batch and the paged cache begin with
@@ -175,7 +175,7 @@ class Injector:
 
     def _check_owner(self) -> None:
         if self._stack and self._owner != threading.get_ident():
-            raise _busy("steered", self._owner)
+            raise busy("steered", self._owner)
 
     def _claim(self) -> bool:
         """Refuse a call during another thread's call; return whether `_release` must follow."""
@@ -183,7 +183,7 @@ class Injector:
             return False  # the compiler can trace neither a thread's identity nor a lock
         if not self._under_way.acquire(blocking=False):
             how = "called, while steered," if self._stack else "called"
-            raise _busy(how, self._caller, "one call at a time")
+            raise busy(how, self._caller, "one call at a time")
         self._caller = threading.get_ident()
         return True
 
@@ -208,26 +208,20 @@ class Injector:
     def _put(self, stack: Sequence[Steering]) -> None:
         """Replace the installed hooks by those of some compositions."""
         self._uninstall()
-        model = self._model()
-        if stack and model is not None:
-            self._put_all(stack, model)
-        self._installed = list(stack)
-
-    def _put_all(self, stack: Sequence[Steering], model: nn.Module) -> None:
-        for steering in stack:
-            for forward in steering.displaced:
-                forward.install(self._restore.append)
-            guard(model, steering.merging.names, self._restore.append)
-        for layer in sorted({layer for steering in stack for layer in steering.layers}):
-            block = self._blocks[max(layer, 0)]()
-            if block is not None:
+        model, body, undo = self._model(), self._body(), self._restore.append
+        blocks = [block for ref in self._blocks if (block := ref()) is not None]
+        if stack and model is not None and body is not None:
+            for steering in stack:
+                for forward in steering.displaced:
+                    forward.install(undo)
+                guard(model, steering.merging.names, undo)
+            for layer in sorted({layer for steering in stack for layer in steering.layers}):
                 change = self._changing(layer, [s for s in stack if layer in s.layers])
-                self._restore.append(hook_stream(block, layer, change, first=True).remove)
-        body = self._body()
-        if body is not None:
-            self._backward.hook(body, model, self._restore.append)
-        if any(steering.needs_call for steering in stack):
-            self._watch(model)
+                hook_stream(blocks, layer, change, undo, first=True)
+            self._backward.hook(body, model, undo)
+            if any(steering.needs_call for steering in stack):
+                self._watch(model)
+        self._installed = list(stack)
 
     def _uninstall(self) -> None:
         self._installed = None
@@ -314,14 +308,3 @@ def _check_markers(known: Mapping[str, Marker], new: Mapping[str, Marker]) -> No
                 expected="one tokenizer",
                 do="make both with the same tokenizer object",
             )
-
-
-def _busy(
-    how: str, thread: int | None, expected: str = "one thread per steered model"
-) -> BusyModelError:
-    return BusyModelError(
-        f"this model is being {how} by another thread",
-        found=f"thread {thread}",
-        expected=expected,
-        do="use one copy of the model per thread, or a coefficient row per prompt",
-    )

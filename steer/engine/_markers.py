@@ -129,12 +129,11 @@ def ends_of(
 
 def _texts(call: Call, given: Mapping[str, object]) -> list[list[int]]:
     """Return the ids of each row from its beginning to the end of a forward, without padding."""
-    stop, tokens = call.past + call.length, given.get("input_ids")
-    ids = mask = None
+    stop, tokens, ids = call.past + call.length, given.get("input_ids"), None
     if call.reason is None and call.prompts is not None:
-        ids, mask = call.prompts.text(stop, call.expand), call.prompts.seen(stop, call.expand)
+        ids = call.prompts.text(stop, call.expand)
     elif call.reason is None and not call.past and isinstance(tokens, Tensor):
-        ids, mask = tokens, None if call.mask is None else call.mask[:, :stop]
+        ids = tokens
     if ids is None:
         raise ScopeError(
             "a scope with a marker needs the tokens of each row from its beginning",
@@ -142,5 +141,6 @@ def _texts(call: Call, given: Mapping[str, object]) -> list[list[int]]:
             expected="token ids of the whole text, or those of the prompts in generate()",
             do="pass input_ids without past_key_values, or use generate() with all of the prompt",
         )
-    rows = ids.cpu() if mask is None else [r[m] for r, m in zip(ids.cpu(), mask.cpu(), strict=True)]
-    return [row.tolist() for row in rows]
+    if (mask := call.tokens()) is None:
+        return [row.tolist() for row in ids]
+    return [row[m[:stop]].tolist() for row, m in zip(ids.cpu(), mask.cpu(), strict=True)]

@@ -10,6 +10,7 @@ from torch import Tensor
 from steer._check import as_integer
 from steer.algebra import Composition
 from steer.algebra._keywords import meant
+from steer.engine._steps import placed
 from steer.errors import CapabilityError, TextError
 
 _UNUSED = "`model_kwargs` are not used by the model"  # what transformers says of such options
@@ -99,8 +100,7 @@ def refuse_options(
             expected="another model as assistant, prompt lookup, or no assistance",
             do="leave out assistant_early_exit, or take the gate away",
         )
-    placed = any(not part.scope.everything for c in stack for part in c.parts.values())
-    if placed and (guidance := setting_of("guidance_scale")) not in (None, 1, 1.0):
+    if any(map(placed, stack)) and (guidance := setting_of("guidance_scale")) not in (None, 1, 1.0):
         raise CapabilityError(
             "classifier-free guidance runs a second text whose prompt is another",
             found=f"guidance_scale={guidance!r}",

@@ -1,11 +1,10 @@
 """Functions on the user's modules, installed and removed without a trace."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from steer.errors import SteeringError
 from steer.network import block_output, replace_output
@@ -55,27 +54,34 @@ def replace(module: nn.Module, name: str, value: Uncopied, undo: Undo) -> None:
 
 
 def hook_stream(
-    block: nn.Module, layer: int, change: Callable[[Tensor], Tensor | None], *, first: bool = False
-) -> RemovableHandle:
-    """Return the handle of a hook on the residual stream: a block's output, or its input at -1.
+    blocks: Sequence[nn.Module],
+    layer: int,
+    change: Callable[[Tensor], Tensor | None],
+    undo: Undo,
+    *,
+    first: bool = False,
+) -> None:
+    """Hook the residual stream at a layer: a block's output, or the first one's input at -1.
 
     What `change` returns replaces the stream; None leaves it. `first` puts the hook before others.
     """
-    if layer == -1:
 
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            h = change(args[0] if args else kwargs["hidden_states"])
-            if h is None:
-                return None
-            return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
-
-        return block.register_forward_pre_hook(Uncopied(before), prepend=first, with_kwargs=True)
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        h = change(args[0] if args else kwargs["hidden_states"])
+        if h is None:
+            return None
+        return ((h, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": h})
 
     def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         h = change(block_output(output))
         return None if h is None else replace_output(output, h)
 
-    return block.register_forward_hook(Uncopied(after), prepend=first)
+    if layer == -1:
+        hook = Uncopied(before)
+        handle = blocks[0].register_forward_pre_hook(hook, prepend=first, with_kwargs=True)
+    else:
+        handle = blocks[layer].register_forward_hook(Uncopied(after), prepend=first)
+    undo(handle.remove)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

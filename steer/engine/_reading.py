@@ -163,8 +163,7 @@ def reading(
 
     with ExitStack() as hooks, suppress(StopForward):
         for index, layer in enumerate(layers):
-            block = architecture.blocks[max(layer, 0)]
-            hooks.callback(hook_stream(block, layer, reader(index)).remove)
+            hook_stream(architecture.blocks, layer, reader(index), hooks.callback)
         yield
 
 

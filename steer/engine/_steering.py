@@ -11,16 +11,16 @@ from torch import Tensor
 
 from steer.algebra import Composition
 from steer.engine._base import WeightMode
-from steer.engine._call import Call
+from steer.engine._call import BatchSlice, Call
 from steer.engine._markers import Marker
 from steer.engine._patches import StopForward
-from steer.engine._rows import Rows, unseen
 from steer.engine._runtime import outliving
-from steer.engine._steps import BoundSteps, Hidden, steps_of
+from steer.engine._steps import BoundSteps, Hidden, placed, steps_of
 from steer.engine._weights.displaced import displaced_forwards
 from steer.engine._weights.merging import Merging
 from steer.engine._weights.plan import HookSite, check_held, held_in
 from steer.engine._weights.strength import Strength
+from steer.errors import ScopeError
 
 if TYPE_CHECKING:
     from steer.engine._injector import Injector
@@ -49,8 +49,7 @@ class Steering:
         # layers where the stream is read or written
         self.layers = {*self._steps, *([gate.layer] if gate else [])}
         # the top-level call must be seen for rows, a gate, or a scope other than all
-        everywhere = all(scope.everything for scope in self._scopes)
-        self.needs_call = composition.per_row or gate is not None or not everywhere
+        self.needs_call = composition.per_row or gate is not None or placed(composition)
         # the gate needs a run of its own where the prompt meets displaced weights before its layer
         self.reads_ahead = gate is not None and any(unit.layer <= gate.layer for unit in units)
         self._one: Strength | None = None  # for everything
@@ -58,7 +57,9 @@ class Steering:
         if not self.needs_call:
             self._one = Strength(composition.coefficients.clone()[:, None, :])
             self._bound = BoundSteps(self._steps, composition.coefficients)
-        self._bound_to: Rows | None = None
+        self._rows: Float[Tensor, "row domain"]  # the coefficients of the last call's rows
+        # what these depend on: rows per prompt, decisions of the gate, and a part of a larger call
+        self._bound_to: tuple[int, Tensor | None, BatchSlice | None] | None = None
         self._whole: dict[tuple[bool, ...], Strength] = {}  # of these rows, by scopes that act
         self._last: tuple[Call, Strength] | None = None
         self.displaced = displaced_forwards(units, self._strength, self._one)
@@ -139,7 +140,7 @@ class Steering:
     def _strength_in(self, call: Call, device: torch.device) -> Strength:
         if self.composition.gate is not None and self not in call.gates:
             raise unseen()
-        rows = self._bind(call)
+        self._bind(call)
         masks = [call.token_mask(scope, device) for scope in self._scopes]
         key = tuple(mask is None for mask in masks)
         whole = not any(isinstance(mask, Tensor) for mask in masks)
@@ -147,7 +148,7 @@ class Steering:
             known.call = call
             return known
         wide = torch.float32 if device.type == "mps" else torch.float64  # there is no float64
-        c = rows.coefficients(self.composition).to(wide).to(device)[:, None, :]
+        c = self._rows.to(wide).to(device)[:, None, :]
         on = [
             mask.clone() if isinstance(mask, Tensor) else c.new_full((1, 1, 1), mask is None).bool()
             for mask in masks
@@ -160,13 +161,19 @@ class Steering:
 
     # -- bound tensors ---------------------------------------------------------------------------
 
-    def _bind(self, call: Call) -> Rows:
+    @torch.inference_mode(False)  # what is bound outlives the call
+    def _bind(self, call: Call) -> None:
         """Prepare the steps for the rows of a call, unless they are those of the last one."""
-        rows = Rows.of(call, self)
-        if self._bound_to is None or not self._bound_to.same(rows):
-            self._bound = BoundSteps(self._steps, rows.coefficients(self.composition))
-            self._bound_to, self._whole = rows, {}
-        return rows
+        of = expand, weights, part = call.expand, call.gates.get(self), call.batch_slice
+        if self._bound_to and all(a is b for a, b in zip(of, self._bound_to, strict=True)):
+            return
+        c = self.composition.coefficients
+        if self.composition.per_row:
+            c = c if part is None else c[list(part.rows)]
+            c = c.repeat_interleave(expand, dim=0)
+        self._rows = c if weights is None else c * weights
+        self._bound, self._whole = BoundSteps(self._steps, self._rows), {}
+        self._bound_to = of
 
     def _write(self, composition: Composition) -> None:
         """Take other coefficients; if that fails, nothing changes.
@@ -202,3 +209,14 @@ class Steering:
 
 def _everything(scope: object) -> None:
     """Return the mask of all tokens."""
+
+
+def unseen() -> ScopeError:
+    """Return the error for modules that run outside a watched call."""
+    return ScopeError(
+        "the steered blocks ran outside the model's own forward",
+        found="a call of the inner text model, below the top-level forward, or checkpointed "
+        "activations that a backward pass computes again",
+        expected="a call of the model itself: rows, scopes and gates are read there",
+        do="call the causal language model, or steer with scope 'all' and one setting",
+    )

@@ -63,6 +63,11 @@ def scopes_of(steps: Steps) -> tuple[Scope, ...]:
     return tuple(dict.fromkeys(step.scope for at in steps.values() for step in at))
 
 
+def placed(composition: Composition) -> bool:
+    """Return whether a scope must know where tokens stand."""
+    return any(not part.scope.everything for part in composition.parts.values())
+
+
 def scope_tokens(scope: Scope, length: int, prompt_length: int) -> Bool[Tensor, " pos"]:
     """Return which tokens of one text a scope means."""
     return scope.mask(torch.arange(length)[None], torch.tensor([prompt_length]))[0]

@@ -3,8 +3,7 @@
 import json
 import os
 import shutil
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +11,7 @@ from steer._progress import progress_bar
 from steer.algebra import Vector
 from steer.errors import CheckpointError, MergeError
 from steer.merge._parts import Mergeable, TensorDeltas, deltas_of, opened, paired
+from steer.merge._pristine import check_space
 from steer.merge._rounding import rounded_blocks
 from steer.network import Checkpoint
 from steer.store import AtomicFolder, accessing, path_of, readable, write_text
@@ -66,31 +66,39 @@ def merge_checkpoint(
     with accessing(target, MergeError):
         _check_target(target)
         base = Checkpoint.open(model)
-        files = _files_beside(base.folder)
+        files = _copied(base.folder)
         found = [(opened(part), coefficient) for part, coefficient in parts]
         deltas = deltas_of(base, found, strict=strict)
-        _check_space(target.parent, [*files.values(), *(base.folder / name for name in base.files)])
+        written = [*files.values(), *(base.folder / name for name in base.files)]
+        needed = sum(path.stat().st_size for path in written if path.is_file())
+        check_space(target.parent, needed, "the merged model does not fit")
         with AtomicFolder(target, MergeError) as folder:
-            _copy_files(files, folder.path)
+            for name, path in files.items():
+                (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+                with open(folder.path / name, "xb") as copy, readable(path, CheckpointError) as old:
+                    shutil.copyfileobj(old, copy)
             _write_shards(base, deltas, folder.path, progress=progress)
             write_text(folder.path / _RECORD, _record(str(model), parts, found), MergeError)
             folder.commit()
     return target
 
 
-def _files_beside(folder: Path) -> dict[Path, Path]:
-    """Return the paths of the files to copy by their names within the folder."""
+def _copied(folder: Path) -> dict[Path, Path]:
+    """Return the files to copy by their names within the folder; links out of it are refused."""
     with accessing(folder, CheckpointError):
-        roots = _roots(folder)
-        return {path.relative_to(folder): _ordinary(path, roots) for path in _beside(folder)}
-
-
-def _copy_files(files: Mapping[Path, Path], folder: Path) -> None:
-    """Copy files into a folder."""
-    for name, path in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        with open(folder / name, "xb") as out, readable(path, CheckpointError) as file:
-            shutil.copyfileobj(file, out)
+        roots, found = _roots(folder), {}
+        for path in _beside(folder):
+            real = Path(os.path.realpath(path))
+            if path.is_symlink() and not any(real.is_relative_to(root) for root in roots):
+                raise CheckpointError(
+                    f"{path}: this is not copied into a merged model",
+                    found=f"a link to {real}",
+                    expected="an ordinary file, or a link to one in the model's folder or the "
+                    "model cache",
+                    do="put the file itself there, or remove it",
+                )
+            found[path.relative_to(folder)] = path
+    return found
 
 
 def _beside(folder: Path) -> Iterator[Path]:
@@ -112,29 +120,6 @@ def _roots(folder: Path) -> tuple[Path, ...]:
     cache = Path(os.path.realpath(HF_HUB_CACHE))
     snapshot = own.parent.name == "snapshots"  # …/snapshots/<commit> links to …/blobs
     return (own, cache, own.parent.parent / "blobs") if snapshot else (own, cache)
-
-
-def _ordinary(path: Path, roots: tuple[Path, ...]) -> Path:
-    """Return the real path of an ordinary file; links out of the folders are refused."""
-    try:
-        real = Path(os.path.realpath(path, strict=True))
-    except OSError as error:
-        raise _refused(path, "a link that leads nowhere") from error
-    if path.is_symlink() and not any(real.is_relative_to(root) for root in roots):
-        raise _refused(path, f"a link to {real}")
-    mode = real.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise _refused(path, "a directory" if stat.S_ISDIR(mode) else "a device or pipe")
-    return real
-
-
-def _refused(path: Path, found: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: this is not copied into a merged model",
-        found=found,
-        expected="an ordinary file, or a link to one in the model's folder or the model cache",
-        do="put the file itself there, or remove it",
-    )
 
 
 def _write_shards(base: Checkpoint, deltas: TensorDeltas, folder: Path, *, progress: bool) -> None:
@@ -163,16 +148,10 @@ def _write_shard(
             for block in rounded_blocks(base.tensor(name), added, name=name):
                 target.write(tensor_bytes(block))
         else:
-            _copy(source, begin + start, stop - start, target)
+            source.seek(begin + start)
+            for left in range(stop - start, 0, -_COPIED):
+                target.write(source.read(min(left, _COPIED)))
         bar.update()
-
-
-def _copy(source: BinaryIO, start: int, size: int, target: BinaryIO) -> None:
-    source.seek(start)
-    while size > 0:
-        data = source.read(min(size, _COPIED))
-        target.write(data)
-        size -= len(data)
 
 
 def _record(
@@ -181,16 +160,18 @@ def _record(
     """Return the model and the parts that were merged, as JSON."""
     from steer import __version__
 
+    def named(given: str | Path) -> str:
+        return Path(given).resolve().name if Path(given).exists() else str(given)
+
     rows = []
     for (given, coefficient), (part, _) in zip(parts, found, strict=True):
         row: dict[str, object] = {"coefficient": coefficient}
         if isinstance(given, str | Path):
-            row["from"] = Path(given).name if Path(given).exists() else str(given)
+            row["from"] = named(given)
         if isinstance(part, Vector):
             row |= {"method": part.provenance.method, "domain": part.provenance.domain}
         rows.append(row)
-    base = Path(model).resolve().name if Path(model).exists() else model
-    value = {"base": base, "merged": rows, "version": __version__}
+    value = {"base": named(model), "merged": rows, "version": __version__}
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -201,16 +182,4 @@ def _check_target(target: Path) -> None:
             found="a folder that is not empty" if target.is_dir() else "a file",
             expected="a new or empty folder",
             do="choose another folder, or remove this one",
-        )
-
-
-def _check_space(folder: Path, files: Sequence[Path]) -> None:
-    needed = sum(path.stat().st_size for path in files if path.is_file())
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise MergeError(
-            "the merged model does not fit on the disk",
-            found=f"{free} bytes free in {folder}",
-            expected=f"{needed} bytes",
-            do="write to another disk",
         )

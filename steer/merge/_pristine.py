@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from steer.errors import CheckpointError, MergeError
 from steer.network import Checkpoint
+from steer.store import accessing
 from steer.store._container import tensor_bytes
 
 _LOG = logging.getLogger(__name__)
@@ -132,20 +133,16 @@ def _folder(model: nn.Module | None) -> Path | None:
 def _spilled(parameters: Mapping[str, Tensor]) -> dict[str, Pristine]:
     """Write parameters to a temporary file and map it."""
     folder, size = tempfile.gettempdir(), sum(p.nbytes for p in parameters.values())
-    if shutil.disk_usage(folder).free < size:
-        raise _no_space(folder, size)
+    check_space(folder, size, "the unmerged weights cannot be kept")
     _LOG.info("keeping %d unmerged weights in a file of %d bytes", len(parameters), size)
     offsets = {}
-    try:
-        with tempfile.TemporaryFile(prefix="steer-") as file:
-            for name, parameter in parameters.items():
-                offsets[name] = file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
-                file.write(tensor_bytes(parameter))
-            file.truncate(file.tell() + 1)  # nothing of length 0 can be mapped
-            file.flush()
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except OSError as error:
-        raise _no_space(folder, size) from error
+    with accessing(folder, MergeError), tempfile.TemporaryFile(prefix="steer-") as file:
+        for name, parameter in parameters.items():
+            offsets[name] = file.seek(-(-file.tell() // _ALIGNMENT) * _ALIGNMENT)
+            file.write(tensor_bytes(parameter))
+        file.truncate(file.tell() + 1)  # nothing of length 0 can be mapped
+        file.flush()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return {name: Pristine(_view(mapped, offsets[name], p)) for name, p in parameters.items()}
 
 
@@ -156,10 +153,13 @@ def _view(mapped: mmap.mmap, offset: int, like: Tensor) -> Tensor:
     return flat.view(like.shape)
 
 
-def _no_space(folder: str, size: int) -> MergeError:
-    return MergeError(
-        "the unmerged weights cannot be kept on disk",
-        found=f"{shutil.disk_usage(folder).free} bytes free in {folder}",
-        expected=f"{size} bytes: these weights are not those of a checkpoint on this machine",
-        do="set TMPDIR to a folder on a larger disk, or steer without merging",
-    )
+def check_space(folder: str | Path, needed: int, what: str) -> None:
+    """Refuse to write more bytes than a folder has room for."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise MergeError(
+            f"{what} on the disk",
+            found=f"{free} bytes free in {folder}",
+            expected=f"{needed} bytes",
+            do="choose a folder on a larger disk; TMPDIR names that of unmerged weights",
+        )

@@ -141,7 +141,7 @@ def test_a_full_disk_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     base = bits(model)
     usage = shutil.disk_usage("/")._replace(free=100)
     monkeypatch.setattr(pristine_module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(MergeError, match="cannot be kept on disk"):
+    with pytest.raises(MergeError, match="cannot be kept on the disk"):
         merger_of(model).merge("a", deltas_for(model, 0.3))
     assert same(bits(model), base)
     assert merger_of(model).names == ()

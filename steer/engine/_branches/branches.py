@@ -8,19 +8,19 @@ scored positions only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra import Composition, Scope
+from steer.algebra import Composition
 from steer.engine._attention import Memory, PackedForward
 from steer.engine._base import Batch
-from steer.engine._branches.cut import Start, at_rows, run_above, run_below
+from steer.engine._branches.cut import Start, at_rows, run_cut
 from steer.engine._branches.scores import score
-from steer.engine._layout import Pack, RowSet, pack, split
+from steer.engine._layout import RowSet, pack, split
 from steer.engine._reading import Hidden, device_of
 from steer.engine._steps import BoundSteps, Steps, TokenMask, scope_tokens, scopes_of, steps_of
 from steer.network import Architecture, block_output, replace_output
@@ -87,42 +87,8 @@ def _texts(batch: Batch, max_tokens: int) -> Iterator[list[int]]:
         yield rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Some rows of a batch, laid out."""
-
-    pack: Pack  # without each row's last token, which predicts nothing that is scored
-    shared: RowSet  # rows that are the same under every setting
-    varying: RowSet  # the others
-    members: dict[Scope, Tensor]  # for each scope, which rows it means
-    # for each row of the batch, the pack's row and the token of each score
-    wanted: tuple[tuple[tuple[int, int], ...], ...]
-
-
-def _laid_out(used: Sequence[Scope], batch: Batch, rows: Sequence[int]) -> _Text:
-    keyed = []
-    for row in rows:
-        ids, length = batch.ids[row][:-1], batch.prompt_lengths[row]
-        marks = [scope_tokens(scope, len(ids), length).tolist() for scope in used]
-        # rows are shared only where every scope means them alike
-        bits = [sum(m[i] << k for k, m in enumerate(marks)) for i in range(len(ids))]
-        keyed.append([token << len(used) | bit for token, bit in zip(ids, bits, strict=True)])
-    packed = pack(keyed)
-    bits = [token & ((1 << len(used)) - 1) for token in packed.ids]
-    packed = replace(packed, ids=tuple(token >> len(used) for token in packed.ids))
-    shared, varying = split(packed, [bool(bit) for bit in bits])
-    found = torch.tensor(bits)
-    wanted = []
-    for row, spans in zip(rows, packed.spans, strict=True):
-        at = [r for start, stop in spans for r in range(start, stop)]
-        first = batch.prompt_lengths[row]
-        wanted.append(tuple(zip(at[first - 1 :], batch.ids[row][first:], strict=True)))
-    masks = {scope: (found >> k & 1).bool() for k, scope in enumerate(used)}
-    return _Text(packed, shared, varying, masks, tuple(wanted))
-
-
 class _Scorer:
-    """Scores one text under all settings."""
+    """Scores some rows of a batch, laid out as one text, under all settings."""
 
     def __init__(
         self,
@@ -133,14 +99,33 @@ class _Scorer:
         before: Sequence[Tensor] | None,
     ) -> None:
         self._architecture, self._steps = architecture, steps
-        self._text = text = _laid_out(scopes_of(steps), batch, rows)
         self._device = device_of(architecture)
         self._memory: Memory = {}
+        scopes, keyed = scopes_of(steps), []
+        for row in rows:
+            # without the last token, which predicts nothing that is scored
+            ids, length = batch.ids[row][:-1], batch.prompt_lengths[row]
+            marks = [scope_tokens(scope, len(ids), length).tolist() for scope in scopes]
+            # rows are shared only where every scope means them alike
+            bits = [sum(m[i] << k for k, m in enumerate(marks)) for i in range(len(ids))]
+            keyed.append([token << len(scopes) | bit for token, bit in zip(ids, bits, strict=True)])
+        packed = pack(keyed)
+        bits = [token & ((1 << len(scopes)) - 1) for token in packed.ids]
+        self._pack = replace(packed, ids=tuple(token >> len(scopes) for token in packed.ids))
+        self._shared_rows, self._varying_rows = split(packed, [bool(bit) for bit in bits])
+        # for each scope, which of the pack's rows it means
+        self._members = {s: torch.tensor(bits) >> k & 1 == 1 for k, s in enumerate(scopes)}
+        # for each row of the batch, the pack's row and the token of each score
+        self._scores: list[list[tuple[int, int]]] = []
+        for row, spans in zip(rows, packed.spans, strict=True):
+            at = [r for start, stop in spans for r in range(start, stop)]
+            first = batch.prompt_lengths[row]
+            self._scores.append([*zip(at[first - 1 :], batch.ids[row][first:], strict=True)])
         self._before: dict[int, Tensor] | None = None
         if before is not None:
             self._before = {
                 at: row
-                for wanted, table in zip(text.wanted, before, strict=True)
+                for wanted, table in zip(self._scores, before, strict=True)
                 for (at, _), row in zip(wanted, table, strict=True)
             }
 
@@ -152,19 +137,19 @@ class _Scorer:
         done: Done,
     ) -> list[Tensor]:
         """Return the scores of each row of the text, `[setting pos score]`."""
-        text, count = self._text, len(settings)
+        count, texts, varying = len(settings), len(self._scores), len(self._varying_rows.rows)
         start = self._below((-1, None), min(self._steps))
         shared = self._shared(start)
-        size = max(1, max_tokens // max(1, len(text.varying.rows)))
+        size = max(1, max_tokens // max(1, varying))
         parts = []
-        for layer, which in starts if text.varying.rows else ():
+        for layer, which in starts if varying else ():
             start = self._below(start, layer)
             batches = -(-len(which) // size)
             for part in which.split(-(-len(which) // batches)):
                 parts.append(self._varying(start, settings[part]))
-                done(len(part) * len(text.wanted))
+                done(len(part) * texts)
         if not parts:
-            done(count * len(text.wanted))
+            done(count * texts)
             return self._joined(shared, None, count)
         order = torch.cat([which for _, which in starts])
         return self._joined(shared, torch.cat(parts)[order.argsort()], count)
@@ -173,23 +158,23 @@ class _Scorer:
         """Return a layer with its unsteered output for every row, computed from a lower one."""
         if start[0] == layer or layer < 0:
             return layer, start[1]
-        whole = self._text.pack.all_rows()
-        inputs = self._text.pack.inputs(whole.rows, self._device)
+        whole = self._pack.all_rows()
+        inputs = self._pack.inputs(whole.rows, self._device)
         forward = PackedForward(whole.runs)
-        return layer, run_below(self._architecture, start, layer, inputs, forward)
+        return layer, run_cut(self._architecture, start, layer, inputs, forward)[0]
 
     def _shared(self, start: Start) -> Tensor:
         """Return the scores of the shared rows, and keep their keys and values."""
-        rows = self._text.shared
-        if not rows.rows or not (self._wanted(rows) or self._text.varying.rows):
+        rows = self._shared_rows
+        if not rows.rows or not (self._wanted(rows) or self._varying_rows.rows):
             return torch.empty(1, 0, 1)
         return self._scored(rows, start, PackedForward(rows.runs, self._memory, keep=True))
 
     def _varying(self, start: Start, settings: Settings) -> Tensor:
         """Return the scores of the varying rows under settings that start at one layer."""
-        rows = self._text.varying
+        rows = self._varying_rows
         at = torch.tensor(rows.rows)
-        own = {scope: self._mask(mask[at]) for scope, mask in self._text.members.items()}
+        own = {scope: self._mask(mask[at]) for scope, mask in self._members.items()}
         bound = BoundSteps(self._steps, settings)
         forward = PackedForward(rows.runs, self._memory)
         change = partial(bound.apply, tokens=own.__getitem__)
@@ -215,9 +200,10 @@ class _Scorer:
             h = h if change is None else change(first, h)
             below = replace_output(below, h.expand(count, -1, -1).contiguous())
         above = [n for n in self._steps if n > first or first < 0]
-        inputs = self._text.pack.inputs(rows.rows, self._device, count)
+        inputs = self._pack.inputs(rows.rows, self._device, count)
         changes = {} if change is None else {layer: partial(change, layer) for layer in above}
-        h = run_above(self._architecture, (first, below), inputs, forward, changes)
+        last, start = self._architecture.n_layers - 1, (first, below)
+        h = run_cut(self._architecture, start, last, inputs, forward, changes)[1]
         tables = None
         if self._before is not None:
             at = enumerate(rows.rows)
@@ -227,16 +213,15 @@ class _Scorer:
     def _wanted(self, rows: RowSet) -> list[tuple[int, int]]:
         """Return row, counted in a forward, and token of each score there."""
         column = {row: k for k, row in enumerate(rows.rows)}
-        pairs = {pair for wanted in self._text.wanted for pair in wanted if pair[0] in column}
+        pairs = {pair for wanted in self._scores for pair in wanted if pair[0] in column}
         return [(column[row], token) for row, token in sorted(pairs)]
 
     def _joined(self, shared: Tensor, varying: Tensor | None, count: int) -> list[Tensor]:
         """Return the scores of both kinds of rows, row by row of the batch."""
-        text = self._text
         columns: dict[tuple[int, int], Tensor] = {}
-        for rows, scored in ((text.shared, shared), (text.varying, varying)):
+        for rows, scored in ((self._shared_rows, shared), (self._varying_rows, varying)):
             if scored is None:
                 continue
             for k, (row, token) in enumerate(self._wanted(rows)):
                 columns[rows.rows[row], token] = scored[:, k].expand(count, -1)
-        return [torch.stack([columns[pair] for pair in wanted], dim=1) for wanted in text.wanted]
+        return [torch.stack([columns[pair] for pair in wanted], dim=1) for wanted in self._scores]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,55 +36,37 @@ class _Given(nn.Module):
         return self._output
 
 
-def run_below(
+def run_cut(
     architecture: Architecture,
     start: Start,
     layer: int,
     inputs: Mapping[str, Tensor],
     forward: PackedForward,
-) -> Any:
-    """Return the output of a block of the unsteered model, before hooks of others see it.
+    changes: Mapping[int, Callable[[Hidden], Hidden]] = MappingProxyType({}),
+) -> tuple[Any, Hidden]:
+    """Return a block's output before hooks of others see it, and the stream that they leave.
+
+    The stream is changed at some layers on the way.
 
     Raises:
         UnpackableError: The model's attention cannot be followed.
     """
     raw: list[Any] = []
-    block = architecture.blocks[layer]
-    keep = block.register_forward_hook(lambda *called: raw.append(called[-1]), prepend=True)
-    try:
-        with _given(architecture, start), attending(architecture, forward, layer - start[0]):
-            run_blocks(architecture, (layer,), inputs, lambda *_: None)
-    finally:
-        keep.remove()
-    if len(raw) != 1:
-        raise UnpackableError("its attention does not go through transformers' interface")
-    return raw[0]
-
-
-def run_above(
-    architecture: Architecture,
-    start: Start,
-    inputs: Mapping[str, Tensor],
-    forward: PackedForward,
-    changes: Mapping[int, Callable[[Hidden], Hidden]],
-) -> Hidden:
-    """Return the output of the last block, with the stream changed at some layers on the way.
-
-    Raises:
-        UnpackableError: The model's attention cannot be followed.
-    """
-    last = architecture.n_layers - 1
     found: list[Hidden] = []
     with (
         ExitStack() as hooks,
         _given(architecture, start),
-        attending(architecture, forward, last - start[0]),
+        attending(architecture, forward, layer - start[0]),
     ):
-        for layer, change in changes.items():
-            block = architecture.blocks[max(layer, 0)]
-            hooks.callback(hook_stream(block, layer, change, first=True).remove)
-        run_blocks(architecture, (last,), inputs, lambda _, h: found.append(h))
-    return found[0]
+        for changed, change in changes.items():
+            hook_stream(architecture.blocks, changed, change, hooks.callback, first=True)
+        block = architecture.blocks[layer]
+        keep = block.register_forward_hook(lambda *called: raw.append(called[-1]), prepend=True)
+        hooks.callback(keep.remove)
+        run_blocks(architecture, (layer,), inputs, lambda _, h: found.append(h))
+    if len(raw) != 1:
+        raise UnpackableError("its attention does not go through transformers' interface")
+    return raw[0], found[0]
 
 
 @contextmanager

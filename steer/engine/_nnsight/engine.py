@@ -3,18 +3,30 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from steer.algebra import Composition
-from steer.engine._base import Batch, Capability, Engine, Forward, WeightMode, check_evaluating
-from steer.engine._nnsight.program import CallSetting, edits_of, refuse, rows_of
+from steer.engine._base import (
+    Batch,
+    Capability,
+    Engine,
+    Forward,
+    Logits,
+    WeightMode,
+    busy,
+    check_evaluating,
+)
+from steer.engine._nnsight.body import Edit
+from steer.engine._nnsight.program import Setting, edits_of, refuse, setting_of
 from steer.engine._nnsight.traces import run, run_generation
 from steer.engine._options import answers_of, end_tokens, setting, with_padding
+from steer.engine._steps import placed
 from steer.engine._together import one_by_one
-from steer.errors import BusyModelError, CapabilityError
+from steer.errors import CapabilityError
 from steer.network import Architecture
 
 _ONE_BY_ONE = (  # of `generate`: several tokens in a forward, or a second text beside the prompt
@@ -27,14 +39,13 @@ _ONE_BY_ONE = (  # of `generate`: several tokens in a forward, or a second text 
 )
 
 
+@dataclass(eq=False)
 class TraceAttachment:
     """A composition that the engine's own traces inject until it is removed."""
 
+    composition: Composition
+    _stack: "list[TraceAttachment]"
     weights: WeightMode = "auto"
-
-    def __init__(self, composition: Composition, stack: "list[TraceAttachment]") -> None:
-        self.composition = composition
-        self._stack = stack
 
     @property
     def active(self) -> bool:
@@ -91,7 +102,7 @@ class NNsightEngine(Engine):
         refuse(composition)
         with self._lock:
             if self._stack and self._owner != threading.get_ident():
-                raise _busy("steered")
+                raise busy("steered", self._owner)
             self._owner = threading.get_ident()
             attachment = TraceAttachment(composition, self._stack)
             self._stack.append(attachment)
@@ -105,7 +116,7 @@ class NNsightEngine(Engine):
         batch: Batch,
         *,
         layers: Sequence[int] = (),
-        logits: Literal["response", "all", "none"] = "response",
+        logits: Logits = "response",
     ) -> Forward:
         """See `Engine.forward`; only the requested values leave the trace.
 
@@ -114,7 +125,7 @@ class NNsightEngine(Engine):
         """
         with self._calling():
             inputs, lengths = _inputs(batch, "right"), torch.tensor(batch.prompt_lengths)
-            edits = edits_of(self._settings(batch, inputs, lengths), lengths, remote=self._sent)
+            edits = self._edits(self._settings(batch, inputs, lengths), lengths)
             spans = [batch.wanted(row, logits) for row in range(len(batch.ids))]
             streams, rows = run(
                 self.language_model,
@@ -130,7 +141,7 @@ class NNsightEngine(Engine):
     def one_by_one(self, **options: Any) -> bool:
         """See `Engine.one_by_one`; a model on a server is not tried."""
         check_evaluating(self.architecture)
-        return not self._sent and one_by_one(self.architecture, options)
+        return not self.remote and one_by_one(self.architecture, options)
 
     def generate(self, batch: Batch, **options: Any) -> list[list[int]]:
         """See `Engine.generate`; this is the model's own `generate` inside a trace.
@@ -147,58 +158,49 @@ class NNsightEngine(Engine):
             inputs, lengths = _inputs(batch, "left"), torch.tensor(batch.prompt_lengths)
             ends = end_tokens(options, config)
             options = with_padding(options, ends)
-            settings = self._settings(batch, inputs, lengths)
-            edits = edits_of(settings, lengths, remote=self._sent)
+            edits = self._edits(self._settings(batch, inputs, lengths), lengths)
             name = self.architecture.names["blocks"]
             out = run_generation(
                 self.language_model, name, inputs, edits, lengths, options, self.remote
             )
         return answers_of(out, inputs["input_ids"].shape[1], ends)
 
-    @property
-    def _sent(self) -> bool:
-        return bool(self.remote)
-
     def _settings(
         self, batch: Batch, inputs: Mapping[str, Tensor], lengths: Tensor
-    ) -> list[CallSetting]:
+    ) -> list[Setting]:
         """Return the compositions with their gates evaluated, each in a trace of its own.
 
         Gates are read from the lowest layer upwards, so that whatever acts below a gate has been
         decided. Other compositions act at or above the layer of their own gate alone.
         """
         stack = [a.composition for a in self._stack]
-        found = [CallSetting(c, rows_of(c, batch)) for c in stack]
+        found = [setting_of(c, batch) for c in stack]
         gated = [(c.gate.layer, k, c.gate) for k, c in enumerate(stack) if c.gate is not None]
         waiting = {k for _, k, _ in gated}
+        name = self.architecture.names["blocks"]
+        shift = inputs["attention_mask"].long().argmax(dim=1)  # where each text begins
         for layer, k, gate in sorted(gated, key=lambda entry: entry[:2]):
             ready = [s for j, s in enumerate(found) if j not in waiting]
-            edits = edits_of(ready, lengths, below=layer, remote=self._sent)
             here = [s for j, s in enumerate(found) if j < k and j not in waiting]
-            at = edits_of(here, lengths, below=layer + 1, remote=self._sent).get(layer)
-            x = self._last_prompt_tokens(inputs, edits | ({layer: at} if at else {}), layer, batch)
-            weights = gate(x)[:, gate.columns(found[k].composition.domains)].cpu()
-            found[k] = CallSetting(found[k].composition, found[k].c * weights)
+            edits = self._edits(ready, lengths, below=layer)
+            if at := self._edits(here, lengths, below=layer + 1).get(layer):
+                edits[layer] = at
+            h = run(self.language_model, name, inputs, edits, [layer], [], self.remote)[0][layer]
+            rows, columns = torch.arange(len(h)), shift + lengths - 1
+            opened = gate(h.detach()[rows.to(h.device), columns.to(h.device)])
+            found[k] = stack[k], found[k][1] * opened[:, gate.columns(stack[k].domains)].cpu()
             waiting.remove(k)
         return found
 
-    @torch.no_grad()
-    def _last_prompt_tokens(
-        self, inputs: Mapping[str, Tensor], edits: Any, layer: int, batch: Batch
-    ) -> Tensor:
-        name = self.architecture.names["blocks"]
-        streams, _ = run(self.language_model, name, inputs, edits, [layer], [], self.remote)
-        shift = inputs["attention_mask"].long().argmax(dim=1)  # where each text begins
-        columns = shift + torch.tensor(batch.prompt_lengths) - 1
-        h = streams[layer]
-        return h[torch.arange(len(h), device=h.device), columns.to(h.device)]
+    def _edits(
+        self, settings: Sequence[Setting], lengths: Tensor, below: int | None = None
+    ) -> dict[int, list[Edit]]:
+        return edits_of(settings, lengths, below=below, remote=bool(self.remote))
 
     def _refuse(self, options: Mapping[str, Any], config: Any) -> None:
-        parts = [part for a in self._stack for part in a.composition.parts.values()]
-        gated = any(a.composition.gate is not None for a in self._stack)
-        if not gated and all(part.scope.everything for part in parts):
-            return
-        for name in _ONE_BY_ONE:
+        stack = [a.composition for a in self._stack]
+        known = any(c.gate is not None or placed(c) for c in stack)
+        for name in _ONE_BY_ONE if known else ():
             value = setting(options, config, name)
             if value is not None and not (name == "guidance_scale" and value == 1):
                 raise CapabilityError(
@@ -213,20 +215,11 @@ class NNsightEngine(Engine):
         """Refuse a call in training mode, or during another one: nnsight cannot run two."""
         check_evaluating(self.architecture)
         if not self._under_way.acquire(blocking=False):
-            raise _busy("called")
+            raise busy("called", None)
         try:
             yield
         finally:
             self._under_way.release()
-
-
-def _busy(how: str) -> BusyModelError:
-    return BusyModelError(
-        f"this model is being {how} by another thread",
-        found="a second thread",
-        expected="one thread per model that nnsight runs",
-        do="use one copy of the model per thread, or a coefficient row per prompt",
-    )
 
 
 def _inputs(batch: Batch, side: Literal["left", "right"]) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """Compositions as plain edits: tensors, and functions that need nothing but torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -11,20 +10,16 @@ from torch import Tensor
 
 from steer.algebra import Composition, Scope, Weight
 from steer.engine._base import Batch
+from steer.engine._call import check_rows
 from steer.engine._nnsight.body import Edit
-from steer.engine._rows import check_rows
 from steer.engine._steps import Step, steps_of
 from steer.errors import CapabilityError, ScopeError
 
 _END = 2**62
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class CallSetting:
-    """A composition with the coefficients of each prompt of one call."""
-
-    composition: Composition
-    c: Float[Tensor, "prompt domain"]  # one row if all prompts have the same coefficients
+# a composition with the coefficients of each prompt of one call, or one row for all
+Setting = tuple[Composition, Float[Tensor, "prompt domain"]]
 
 
 def refuse(composition: Composition) -> None:
@@ -47,15 +42,16 @@ def refuse(composition: Composition) -> None:
         )
 
 
-def rows_of(composition: Composition, batch: Batch) -> Float[Tensor, "prompt domain"]:
-    """Return the coefficients of the prompts of a batch."""
+def setting_of(composition: Composition, batch: Batch) -> Setting:
+    """Return a composition with the coefficients of the prompts of a batch."""
     check_rows(composition, batch.total if batch.total is not None else len(batch.ids))
     c = composition.coefficients
-    return c[list(batch.rows)] if composition.per_row and batch.rows is not None else c
+    part = composition.per_row and batch.rows is not None
+    return composition, c[list(batch.rows or ())] if part else c
 
 
 def edits_of(
-    settings: Sequence[CallSetting],
+    settings: Sequence[Setting],
     lengths: Int[Tensor, " prompt"] | None,
     *,
     below: int | None = None,
@@ -63,10 +59,10 @@ def edits_of(
 ) -> dict[int, list[Edit]]:
     """Return the edits of compositions at each layer, in order; `remote` ones need torch alone."""
     found: dict[int, list[Edit]] = {}
-    for setting in settings:
-        for layer, steps in steps_of(setting.composition).items():
+    for composition, c in settings:
+        for layer, steps in steps_of(composition).items():
             if below is None or layer < below:
-                made = [_edit(step, setting.c, lengths, remote) for step in steps]
+                made = [_edit(step, c, lengths, remote) for step in steps]
                 found.setdefault(layer, []).extend(made)
     return found
 

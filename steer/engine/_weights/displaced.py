@@ -17,7 +17,7 @@ from steer.algebra import LowRank
 from steer.algebra._term import dense
 from steer.engine._patches import Uncopied, Undo, replace
 from steer.engine._weights.forms import gain
-from steer.engine._weights.plan import HookSite
+from steer.engine._weights.plan import HookSite, working
 from steer.engine._weights.strength import Columns, Strength
 from steer.network._parameters.stand_in import run, stand_in
 
@@ -56,7 +56,7 @@ class Joined:
     def __init__(self, parts: Sequence[Tensor], dim: int, like: Tensor | None) -> None:
         self._parts, self._dim = parts, dim
         self._joined: Tensor | None = None
-        if like is not None:
+        if like is not None and not like.is_meta:
             self.like(like)
 
     def like(self, y: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Displaced(Uncopied, ABC):
 
     def prepare(self, fixed: Strength) -> None:
         """Create tensors ahead, which compiled code would otherwise create and see change."""
-        if (like := _floating(self.module)) is not None:
+        if (like := working(self.module)) is not None and not like.is_meta:
             for columns in self.columns:
                 fixed.over(columns, like)
             fixed.quiet(like)
@@ -114,10 +114,10 @@ class Displaced(Uncopied, ABC):
 
     def _held(self) -> Tensor:
         """Return the parameter, after making stand-ins anew if it has been converted."""
-        held: Tensor = getattr(self._unit.module, self._unit.leaf).detach()
+        held: Tensor = getattr(self._unit.module, self._unit.leaf)
         if self._made_for != (held.dtype, held.device):
             with torch.inference_mode(False):  # they outlive the call
-                self._make(held)
+                self._make(held.detach())
             self._made_for = held.dtype, held.device
         return held
 
@@ -131,7 +131,7 @@ class Product:
     def __init__(self, members: Sequence[HookSite], columns: Columns) -> None:
         self._sizes = [sum(B.shape[1] for _, _, B in _factors(unit)) for unit in members]
         factors = [A for unit in members for _, A, _ in _factors(unit)]
-        self._A, self.columns = Joined(factors, 0, _floating(members[0].module)), columns
+        self._A, self.columns = Joined(factors, 0, working(members[0].module)), columns
         self._held: tuple[Tensor, Strength, Sequence[Tensor]] | None = None
 
     def part(
@@ -165,7 +165,7 @@ class LowRankForward(Displaced):
     def __init__(self, unit: HookSite, now: Now, product: Product, index: int) -> None:
         super().__init__(unit, now)
         self._product, self._index, self.columns = product, index, (product.columns,)
-        self._B = Joined([B.mT for _, _, B in _factors(unit)], 0, _floating(unit.module))
+        self._B = Joined([B.mT for _, _, B in _factors(unit)], 0, working(unit.module))
 
     def _moved(
         self, y: Tensor, strength: Strength, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -249,9 +249,3 @@ def _factors(unit: HookSite) -> list[tuple[Any, Tensor, Tensor]]:
     if unit.form == "transposed":
         return [(entry, term.B.mT, term.A.mT) for entry, term in low]
     return [(entry, term.A, term.B) for entry, term in low]
-
-
-def _floating(module: nn.Module) -> Tensor | None:
-    """Return a tensor with the dtype and device in which a module works, if it has one."""
-    own = (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
-    return next((t for t in own if not t.is_meta), None)

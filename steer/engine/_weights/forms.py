@@ -12,15 +12,14 @@ form           module                                         a displacement Δ 
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steer.engine._weights.uses import Seen
+from steer.engine._weights.uses import Form, Seen
 from steer.network._parameters.stand_in import run, stand_in
 
-Form = Literal["linear", "transposed", "lookup", "elementwise", "added"]
 _ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)
 _EXACT = 1e-4  # relative, in float32
 _QUANTISED = 0.1  # relative: quantised activations are homogeneous up to rounding

@@ -11,7 +11,6 @@ from torch import nn
 from steer.algebra import Composition
 from steer.engine._patches import Uncopied, Undo, replace
 from steer.engine._weights.plan import WeightTerm
-from steer.engine._weights.uses import owners
 from steer.errors import SteeringError
 from steer.merge import merger_of
 
@@ -50,16 +49,14 @@ def guard(model: nn.Module, names: Sequence[str], undo: Undo) -> None:
     for writer in _WRITERS if names else ():
         if hasattr(model, writer):
             replace(model, writer, _WRITING, undo)
-    held, inside = owners(model), dict[str, list[str]]()
-    for owner, leaf in dict.fromkeys(place for name in names for place in held.get(name, ())):
-        undo(model.get_submodule(owner).register_state_dict_pre_hook(_WRITING).remove)
-        around = [] if not owner else owner.split(".")
-        for depth in range(len(around) + 1):
-            inner = ".".join((*around[depth:], leaf))
-            inside.setdefault(".".join(around[:depth]), []).append(inner)
-    for outer, inner_names in inside.items():
-        loading = Uncopied(_refusing_to_load(inner_names))
-        undo(model.get_submodule(outer).register_load_state_dict_pre_hook(loading).remove)
+    merged = {id(model.get_parameter(name)) for name in names}
+    for module in model.modules() if names else ():
+        inside = [n for n, p in module.named_parameters(remove_duplicate=False) if id(p) in merged]
+        if inside:
+            loading = Uncopied(_refusing_to_load(inside))
+            undo(module.register_load_state_dict_pre_hook(loading).remove)
+        if any(id(p) in merged for p in module._parameters.values()):
+            undo(module.register_state_dict_pre_hook(_WRITING).remove)
 
 
 def _refuse_writing(*_: object, **__: object) -> None:

@@ -1,22 +1,20 @@
 """The weight sites of a composition that hooks displace, those that are merged, and why."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steer.algebra import Composition, LowRank, Term, Weight, tensors
 from steer.engine._base import WeightMode
 from steer.engine._patches import unwrapped
-from steer.engine._weights.forms import Form, form_of
-from steer.engine._weights.uses import Uses, owners, uses_of
+from steer.engine._weights.forms import form_of
+from steer.engine._weights.uses import Form, Uses, owners, uses_of
 from steer.errors import AlgebraError, CapabilityError, CompositionError
 from steer.network import Architecture
+from steer.network._parameters.layout import FLOATS
 
-_WORKING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_ADVICE = "reduce it with vector.truncate(rank), or merge one setting: weights='merge'"
 _LINEAR = ("linear", "transposed")
 Held = tuple[tuple[int, torch.dtype], ...]
 
@@ -58,27 +56,56 @@ class Plan:
 
 def plan(composition: Composition, architecture: Architecture, mode: WeightMode) -> Plan:
     """Return what hooks displace and what is merged; `auto` merges where hooks are not exact."""
-    entries = _entries(composition)
+    entries = [
+        WeightTerm(column, site.name, term)
+        for column, part in enumerate(composition.parts.values())
+        for site, term in part.vector.terms.items()
+        if isinstance(site, Weight)
+    ]
     if not entries:
         return Plan()
-    reasons = {} if mode == "merge" else _reasons(entries, architecture)
-    merged = tuple(e for e in entries if mode == "merge" or e in reasons)
+    merged, units, reasons = entries, list[HookSite](), list[str]()
+    if mode != "merge":
+        merged, units, reasons = _by_hook(entries, architecture)
     if reasons and mode == "hook":
-        raise _refused("weight sites that cannot be taken by hook", reasons, _ADVICE)
+        raise _refused("weight sites that cannot be taken by hook", reasons)
     if merged and (blocked := _blocked(composition, merged)):
-        if not reasons:
-            raise CapabilityError(
-                "merging holds one setting for every row and token",
-                found=blocked,
-                expected="one setting, scope 'all', no gate",
-                do="steer by hook: weights='hook' or 'auto'",
-            )
-        what = f"weight sites that must be merged, which {blocked} does not allow"
-        raise _refused(what, reasons, _ADVICE)
-    hooked = [e for e in entries if e not in merged]
-    for entry in hooked:  # merging looks at its sums itself
-        _check_finite(entry)
-    return Plan(tuple(_units(hooked, architecture)), merged)
+        if reasons:
+            what = f"weight sites that must be merged, which {blocked} does not allow"
+            raise _refused(what, reasons)
+        raise CapabilityError(
+            "merging holds one setting for every row and token",
+            found=blocked,
+            expected="one setting, scope 'all', no gate",
+            do="steer by hook: weights='hook' or 'auto'",
+        )
+    return Plan(tuple(units), tuple(merged))
+
+
+def _by_hook(
+    entries: Sequence[WeightTerm], architecture: Architecture
+) -> tuple[list[WeightTerm], list[HookSite], list[str]]:
+    """Return the terms that hooks cannot displace, the sites of the others, and the reasons."""
+    model, uses = unwrapped(architecture.model), uses_of(architecture)
+    held, merged, reasons = owners(model), list[WeightTerm](), list[str]()
+    sites: dict[tuple[str, str], tuple[Form, list[WeightTerm]]] = {}
+    for entry in entries:
+        owner, _, own_name = entry.name.rpartition(".")
+        found = _forms(entry, held.get(entry.name, [(owner, own_name)]), model, uses)
+        if isinstance(found, str):
+            merged.append(entry)
+            reasons.append(found)
+            continue
+        _check_finite(entry)  # merging looks at its sums itself
+        for place, form in found.items():
+            sites.setdefault(place, (form, []))[1].append(entry)
+    units = []
+    order = {name: k for k, name in enumerate(uses.seen)}
+    for (name, leaf), (form, own) in sorted(sites.items(), key=lambda site: order[site[0][0]]):
+        module, seen = model.get_submodule(name), uses.seen[name]
+        at = seen.layer, seen.reader, seen.position
+        units.append(HookSite(module, leaf, form, *at, tuple(own)))
+    return merged, units, reasons
 
 
 def _check_finite(entry: WeightTerm) -> None:
@@ -92,34 +119,21 @@ def _check_finite(entry: WeightTerm) -> None:
         )
 
 
-def _entries(composition: Composition) -> list[WeightTerm]:
-    return [
-        WeightTerm(column, site.name, term)
-        for column, part in enumerate(composition.parts.values())
-        for site, term in part.vector.terms.items()
-        if isinstance(site, Weight)
-    ]
-
-
-def _reasons(entries: Sequence[WeightTerm], architecture: Architecture) -> dict[WeightTerm, str]:
-    """Return why entries cannot be taken by hook, for those that cannot."""
-    uses, held = uses_of(architecture), owners(unwrapped(architecture.model))
-    found = {e: _reason(e, unwrapped(architecture.model), uses, held) for e in entries}
-    return {e: reason for e, reason in found.items() if reason is not None}
-
-
-def _reason(
-    entry: WeightTerm, model: nn.Module, uses: Uses, held: dict[str, list[tuple[str, str]]]
-) -> str | None:
-    name, term = entry.name, entry.term
+def _forms(
+    entry: WeightTerm, places: Sequence[tuple[str, str]], model: nn.Module, uses: Uses
+) -> dict[tuple[str, str], Form] | str:
+    """Return the form of a parameter in each module, or why it cannot be taken by hook."""
+    name, term, forms = entry.name, entry.term, {}
     if name in uses.outside:
         return f"{name} is used outside its module"
     if len(term.shape) > 2:
         return f"{name} of shape {term.shape} is no matrix: fused experts, convolutions"
-    for module_name, leaf in places(name, held):
-        form = _form(model, module_name, leaf, term.shape, uses)
+    for place in places:
+        module = model.get_submodule(place[0])
+        if place not in uses.forms and (seen := uses.seen.get(place[0])) is not None:
+            uses.forms[place] = form_of(module, place[1], term.shape, seen)
+        form = uses.forms.get(place)
         if form is None:
-            module = model.get_submodule(module_name)
             if any(p.is_meta for p in module.parameters(recurse=False)):
                 return f"{name} is offloaded, and more than a product with it is needed"
             kind = type(module).__name__
@@ -128,25 +142,8 @@ def _reason(
             return f"{name} is a dense matrix: {_cost(term.shape)}"
         if form in ("elementwise", "added") and isinstance(term, LowRank):
             return f"{name} has one dimension"
-    return None
-
-
-def places(name: str, held: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """Return the modules that use a parameter, with its own name in each."""
-    module, _, leaf = name.rpartition(".")
-    return held.get(name, [(module, leaf)])
-
-
-def _form(
-    model: nn.Module, name: str, leaf: str, shape: tuple[int, ...], uses: Uses
-) -> Form | None:
-    seen = uses.seen.get(name)
-    if seen is None:
-        return None
-    key = (name, leaf)
-    if key not in uses.forms:
-        uses.forms[key] = form_of(model.get_submodule(name), leaf, shape, seen)
-    return cast(Form | None, uses.forms[key])
+        forms[place] = form
+    return forms
 
 
 def _cost(shape: tuple[int, ...]) -> str:
@@ -170,39 +167,23 @@ def _blocked(composition: Composition, merged: Sequence[WeightTerm]) -> str | No
     return f"the scope {scopes[0]!r}" if scopes else None
 
 
-def _refused(what: str, reasons: dict[WeightTerm, str], do: str) -> CapabilityError:
-    listed = list(dict.fromkeys(reasons.values()))
+def _refused(what: str, reasons: Sequence[str]) -> CapabilityError:
+    listed = list(dict.fromkeys(reasons))
     more = f"; and {len(listed) - 3} more" if len(listed) > 3 else ""
     return CapabilityError(
         what,
         found="; ".join(listed[:3]) + more,
         expected="low rank on linear modules and tables, any term on tables, norms and biases",
-        do=do,
+        do="reduce it with vector.truncate(rank), or merge one setting: weights='merge'",
     )
-
-
-def _units(entries: Sequence[WeightTerm], architecture: Architecture) -> Iterator[HookSite]:
-    model = unwrapped(architecture.model)
-    uses, held = uses_of(architecture), owners(model)
-    grouped: dict[tuple[str, str], list[WeightTerm]] = {}
-    for entry in entries:
-        for place in places(entry.name, held):
-            grouped.setdefault(place, []).append(entry)
-    order = {name: k for k, name in enumerate(uses.seen)}
-    for name, leaf in sorted(grouped, key=lambda place: order[place[0]]):
-        own, seen = grouped[name, leaf], uses.seen[name]
-        form = _form(model, name, leaf, own[0].term.shape, uses)
-        if form is not None:
-            module = model.get_submodule(name)
-            yield HookSite(module, leaf, form, seen.layer, seen.reader, seen.position, tuple(own))
 
 
 def held_in(units: Sequence[HookSite]) -> Held:
     """Return the columns of the coefficients, each with a dtype in which a module holds it."""
     found = [
-        (entry.column, dtype)
+        (entry.column, like.dtype)
         for unit in units
-        if (dtype := _working(unit.module)) is not None
+        if (like := working(unit.module)) is not None
         for entry in unit.entries
     ]
     return tuple(dict.fromkeys(found))
@@ -225,6 +206,7 @@ def check_held(composition: Composition, columns: Held) -> None:
             )
 
 
-def _working(module: nn.Module) -> torch.dtype | None:
+def working(module: nn.Module) -> Tensor | None:
+    """Return a tensor with the dtype and device in which a module works, if it has one."""
     own = (*module.parameters(), *module.buffers())
-    return next((t.dtype for t in own if t.dtype in _WORKING), None)
+    return next((t for t in own if t.dtype in FLOATS), None)

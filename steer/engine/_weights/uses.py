@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from steer.engine._runtime import tensors_in
 from steer.network import Architecture
 from steer.network._architecture.probe import evaluating, probe_ids, same_random_state, uncompiled
 
+Form = Literal["linear", "transposed", "lookup", "elementwise", "added"]  # see `forms`
 ROWS, LENGTH = 3, 11  # unlike each other and any usual number of heads
 _RECENT = 8  # inputs remembered while others go by
 _LOCK = threading.Lock()
@@ -50,7 +51,7 @@ class Uses:
     outside: frozenset[str]  # parameters that code outside their own module used
     modules: tuple[int, ...]  # identities of the modules, to notice another structure
     # forms found since, by module name and the parameter's own name
-    forms: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    forms: dict[tuple[str, str], Form | None] = field(default_factory=dict)
 
 
 def uses_of(architecture: Architecture) -> Uses:
