@@ -1,4 +1,4 @@
-"""Vectors, the sites where they act, and compositions: values and mathematics only."""
+"""Vectors, sites, operators, scopes, gates, compositions, and their files and cards."""
 
 from steer.algebra._coefficients import CoefficientsLike
 from steer.algebra._composition import Composition, Part, as_composition, compose

@@ -29,8 +29,8 @@ from steer.measure._preference import (
 )
 from steer.measure._reliability import Reliability, reliability
 from steer.measure._result import Sweep
-from steer.measure._run import sweep
 from steer.measure._steerability import Steerability, steerability
+from steer.measure._sweep import sweep
 
 __all__ = [
     "NEUTRAL_PROMPTS",

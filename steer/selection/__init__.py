@@ -5,7 +5,7 @@ from steer.selection._confirm import HeldOutResult
 from steer.selection._field import Field, Outcome
 from steer.selection._race import Race
 from steer.selection._result import Selection
-from steer.selection._run import select
+from steer.selection._select import select
 from steer.selection._setting import Limits, SettingResult, worst_accuracy
 from steer.selection._significance import Evidence
 from steer.selection._strategy import CoarseToFine, Exhaustive, Strategy

@@ -33,7 +33,7 @@ def _is_ours(name: str) -> bool:
 LATER = ("sweep", "select", "measure", "view", "harness", "report", "console")
 
 
-@pytest.mark.parametrize("before", ["errors", "measure._run", "selection", "report"])
+@pytest.mark.parametrize("before", ["errors", "measure._sweep", "selection", "report"])
 def test_what_is_loaded_later_is_there_whatever_was_imported_before(before: str) -> None:
     """A function and a module of one name would replace each other, in the order of imports."""
     code = (
