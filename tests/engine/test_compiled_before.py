@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steer import Model, Pair, Pairs, alignment_vector, mean_difference, record
+from steer.network._architecture.probe import uncompiled
 from tests.compiler import fresh_compiler  # noqa: F401  # pytest finds it by its name
 from tests.conformance import cases
 from tests.conformance.cases import PROMPTS, Snapshot, close, far, padded
@@ -104,3 +105,22 @@ def test_what_the_library_runs_itself_is_as_without_compiling(way: str) -> None:
     for layer in range(2):
         found = mean_difference(recorded).direction(layer)
         close(found, mean_difference(expected).direction(layer))
+
+
+def test_two_that_read_a_model_at_once_leave_the_compiler_as_it_was() -> None:
+    frames: list[object] = []
+
+    def backend(graph: Any, inputs: object) -> Any:
+        frames.append(graph)
+        return graph.forward
+
+    first, second = uncompiled(), uncompiled()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    doubled = torch.compile(lambda x: x * 2, backend=backend)
+    doubled(torch.ones(2))
+    assert not frames, "the second still reads"
+    second.__exit__(None, None, None)
+    torch.compile(lambda x: x * 3, backend=backend)(torch.ones(2))
+    assert len(frames) == 1

@@ -1,8 +1,9 @@
 """Runs of a model on a few tokens that leave the model and the random state unchanged."""
 
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, islice
 from typing import Any
 
@@ -69,14 +70,46 @@ def original(model: nn.Module) -> nn.Module:
     return original(inner) if isinstance(inner, nn.Module) else model
 
 
+class _Stance:
+    """The compiler's stance, which is one for all threads: the first sets it, the last restores it.
+
+    Each would otherwise restore what it found, and of two that overlap the later would find, and
+    leave, a compiler that compiles nothing.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._eager: AbstractContextManager[object] = nullcontext()
+
+    def enter(self) -> None:
+        """Compile nothing from here on."""
+        with self._lock:
+            if not self._inside:
+                self._eager = torch.compiler.set_stance("force_eager")
+            self._inside += 1
+
+    def leave(self) -> None:
+        """Restore the stance once nobody is inside."""
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._eager.__exit__(None, None, None)
+
+
+_STANCE = _Stance()
+
+
 @contextmanager
 def uncompiled() -> Iterator[None]:
     """Run compiled modules uncompiled, since compiled code does not call our hooks."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    _STANCE.enter()
+    try:
         yield
+    finally:
+        _STANCE.leave()
 
 
 @contextmanager
