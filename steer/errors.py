@@ -1,6 +1,6 @@
 """Every error that `steer` raises on purpose.
 
-What may be meant but rarely is, in the pairs that are recorded, is a `DataWarning`, no error.
+Recorded pairs that are valid but rarely intended give a `DataWarning`, not an error.
 
 A message always says what is wrong, what was found, what was expected and what to do, in at most
 4096 bytes of UTF-8.
@@ -13,8 +13,8 @@ _CUT = " … {} bytes left out … "
 class SteerError(Exception):
     """Base of all errors of this library.
 
-    The message is valid Unicode of at most 4096 bytes: half surrogates are escaped, and the longest
-    parts lose their middle. The attributes keep what was given.
+    The message is valid Unicode of at most 4096 bytes: lone surrogates are escaped, and the
+    longest parts are cut in the middle. The attributes keep all four parts in full.
 
     Args:
         what: What is wrong, one clause.
@@ -60,11 +60,11 @@ def _shortened(data: bytes, most: int) -> str:
 
 
 class DataWarning(UserWarning):
-    """The pairs look as if no vector made of them would steer the behaviour they are meant for."""
+    """A vector made from these pairs may not steer the behaviour they are meant for."""
 
 
 class ArgumentError(SteerError, ValueError):
-    """An argument is of the wrong kind, outside its bounds, or none of the options."""
+    """An argument has the wrong type, is outside its bounds, or is not one of the options."""
 
 
 class PairsError(SteerError, ValueError):
@@ -96,11 +96,11 @@ class RecordingError(SteerError, ValueError):
 
 
 class SelectionError(SteerError, ValueError):
-    """Nothing can be chosen from these candidates on these data."""
+    """No choice is possible from these candidates with these data."""
 
 
 class CompositionError(SteerError, ValueError):
-    """Domains, coefficients, operators or gates do not go together."""
+    """Domains, coefficients, operators or gates are not compatible."""
 
 
 class FitError(SteerError, ValueError):
@@ -120,7 +120,7 @@ class ScopeError(SteeringError, ValueError):
 
 
 class CapabilityError(SteerError, NotImplementedError):
-    """This engine, architecture or file format cannot do what was asked."""
+    """This engine, architecture or file format does not support the request."""
 
 
 class BusyModelError(SteerError, RuntimeError):
@@ -128,19 +128,19 @@ class BusyModelError(SteerError, RuntimeError):
 
 
 class CheckpointError(SteerError, ValueError):
-    """Weights on disk that cannot be read, or are not those of a model."""
+    """Weights on disk cannot be read, or do not belong to a model."""
 
 
 class AlignmentError(SteerError, ValueError):
-    """Two models, or a model and an adapter, whose difference cannot be taken."""
+    """The difference between two models, or between a model and an adapter, cannot be computed."""
 
 
 class MergeError(SteerError, RuntimeError):
-    """A setting that cannot be merged into the weights, or not taken out again."""
+    """A setting cannot be merged into the weights, or cannot be removed from them."""
 
 
 class JudgeError(SteerError, RuntimeError):
-    """A judge that cannot be reached, or does not judge."""
+    """A judge cannot be reached, or gives no verdict on an answer."""
 
 
 class HarnessError(SteerError, ValueError):
