@@ -19,15 +19,15 @@ COMMAND = "python -m vectors.make_smollm2"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Made:
-    """A vector, with what was found on the way to it.
+    """A vector, with the results of choosing and measuring it.
 
     Args:
         name: Name of its file, without `.safetensors`.
         vector: The vector, as it is saved.
-        selection: What `select` found.
-        claim: What the vector does to answers.
+        selection: The result of `select`.
+        claim: The measured effect of the vector on answers.
         answers: Those answers, by sign.
-        seconds: CPU time of all of it.
+        seconds: Total CPU time.
     """
 
     name: str
@@ -53,7 +53,7 @@ def card(made: Made) -> str:
     """Return the card of a vector, in Markdown.
 
     Args:
-        made: The vector and what was found.
+        made: The vector and its results.
     """
     behaviour = made.claim.behaviour
     return (
@@ -73,10 +73,10 @@ def card(made: Made) -> str:
 
 
 def index(folder: Path) -> str:
-    """Return the list of the vectors in a folder, in Markdown, as their files tell it.
+    """Return the list of the vectors in a folder, in Markdown, from the content of their files.
 
     Args:
-        folder: Where the files lie.
+        folder: The folder of the files.
     """
     rows = []
     for path in sorted(folder.glob("*.safetensors")):
@@ -95,27 +95,27 @@ def index(folder: Path) -> str:
 
 Each file steers one behaviour of a 4-bit quantisation of SmolLM2-135M-Instruct, the file of SHA-256
 `{smollm2.GGUF_SHA256}`, which `make model` fetches. Figures hold for that file, loaded in float32.
-The shares are those of {len(ASKED)} greedy answers to new questions that a rule judges to show the
-behaviour; each card gives intervals, answers and limits.
+The shares count the answers that a rule judges to show the behaviour, out of {len(ASKED)} greedy
+answers to new questions; each card gives intervals, answers and limits.
 
 {head}
 {chr(10).join(rows)}
 
-Written by
+This command writes the files:
 
 <!-- not run: it takes minutes of CPU time -->
 ```console
 $ {COMMAND}
 ```
 
-Figures are checked on any copy of the model by
+Check the figures on any copy of the model with
 
 <!-- not run: it needs the real model -->
 ```console
 $ steer check vectors/smollm2-135m/cheerful.safetensors --model MODEL
 ```
 
-Licence: Apache-2.0, as of the model and of this repository, which the pairs belong to.
+Licence: Apache-2.0, like the model and this repository, which contains the pairs.
 """
 
 
@@ -125,7 +125,7 @@ def _about(made: Made) -> str:
     return (
         f"{what} for SmolLM2-135M-Instruct that makes answers {behaviour}. Model file: "
         f"`{Path(smollm2.MEMBER).name}`, SHA-256 `{smollm2.GGUF_SHA256}`, loaded in float32. "
-        f"Licence: Apache-2.0, as of the model. Written by `{COMMAND} --only {made.name}` in "
+        f"Licence: Apache-2.0, like the model. Written by `{COMMAND} --only {made.name}` in "
         f"{made.seconds:.0f} s of CPU time."
     )
 
@@ -145,7 +145,7 @@ def _setting(made: Made) -> str:
 | random vector of equal norm | {result.random} |
 
 `steer.select` chose it among {len(found.trials)} measured settings on 12 validation pairs;
-the accuracies are of 12 other pairs. Likelihood effect: {_effect(found)}; p =
+the accuracies were measured on 12 other pairs. Likelihood effect: {_effect(found)}; p =
 {result.evidence.p_unsteered:.2g} against the unsteered model; {result.evidence.p_random:.2g}
 against random vectors, times {result.evidence.settings} for the candidates raced."""
 
@@ -174,7 +174,7 @@ answers of the held-out pairs."""
 
 
 def _error(behaviour: str) -> Share:
-    """Return the share of held-out answers that the rule takes for the other side's."""
+    """Return the share of held-out answers that the rule assigns to the other side."""
     label, unseen = judge(behaviour), held_out(behaviour)
     wrong = [label(p.prompt, p.chosen) != behaviour for p in unseen]
     wrong += [label(p.prompt, p.rejected) == behaviour for p in unseen]
@@ -211,8 +211,8 @@ def _limits(made: Made) -> str:
     said = [
         "Measured on one quantised file of a small model, on short greedy answers to everyday "
         "questions in English, asked without a system message.",
-        "The rule counts words. It sees neither sense nor truth; steered answers of a model of "
-        "this size are often wrong.",
+        "The rule counts words. It judges neither meaning nor truth; steered answers of a model "
+        "of this size are often wrong.",
     ]
     if OPPOSITES[made.claim.behaviour] is None:
         said.append("The behaviour has no opposite with a rule, so nothing is claimed at −c.")
