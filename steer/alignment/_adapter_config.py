@@ -117,7 +117,7 @@ def _check_plain(folder: Path, found: dict[str, Any], plain: Set[str]) -> None:
 
 def _refused(folder: Path, found: str, expected: str) -> AlignmentError:
     return AlignmentError(
-        f"{folder}: this adapter is not read",
+        f"{folder}: this adapter is not supported",
         found=found,
         expected=expected,
         do="merge it with PEFT (model.merge_and_unload()), and pass the merged model",

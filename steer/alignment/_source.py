@@ -85,7 +85,7 @@ def included(source: Source, include: Sequence[str] | None) -> tuple[str, ...]:
     for pattern in include or ():
         if not fnmatch.filter(names, pattern):
             raise AlignmentError(
-                "include names no parameter",
+                "include matches no parameter",
                 found=repr(pattern),
                 expected=f"patterns of names such as {names[0]}",
                 do="use * for any text",
@@ -96,9 +96,10 @@ def included(source: Source, include: Sequence[str] | None) -> tuple[str, ...]:
 def check_comparable(
     base: Source, aligned: Source, include: Sequence[str] | None, *, strict: bool
 ) -> None:
-    """Refuse two models whose difference has no meaning; unless `strict`, warn of text and config.
+    """Refuse two models whose difference has no meaning.
 
-    Parameters that `include` leaves out are not compared.
+    Unless `strict`, a different configuration, tokenizer or template only gives a warning.
+    Parameters that `include` omits are not compared.
     """
     _check_shapes(base, aligned, include)
     lines = config_differences(_text_config(base), _text_config(aligned))
@@ -172,7 +173,7 @@ def subtract(name: str, aligned: Tensor, base: Tensor) -> Dense | None:
             f"the difference of {name} is not finite",
             found=f"{bad} of {difference.numel()} values are NaN or infinite",
             expected="finite weights in both models",
-            do="look at both checkpoints: a training run that diverged leaves such values",
+            do="check both checkpoints: a training run that diverged leaves such values",
         )
     return Dense(difference) if low < 0.0 or high > 0.0 else None
 

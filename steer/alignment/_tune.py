@@ -136,7 +136,7 @@ def _save(tuned: Any, folder: PathLike) -> None:
             raise FileError(
                 "the adapter cannot be written to a temporary folder",
                 found=str(error),
-                expected="room for it",
+                expected="enough free space",
                 do="free some space, or set TMPDIR to a folder on a larger disk",
             ) from error
         for path in sorted(Path(place).iterdir()):

@@ -59,7 +59,7 @@ class Activations(Shown):
     def __add__(self, other: "Activations") -> "Activations":
         """Return two recordings of different pairs as one.
 
-        A domain of both holds the pairs of both, and its fingerprint depends on those of all its
+        A domain in both holds the pairs of both. Its fingerprint depends on those of all its
         recordings, in any order. Kept pairs are concatenated.
 
         Raises:
@@ -121,8 +121,8 @@ class Activations(Shown):
         """Return the moments of one domain at one position.
 
         Args:
-            domain: The domain; may be left out if there is one only.
-            position: The position; may be left out if there is one only.
+            domain: The domain; may be omitted if there is only one.
+            position: The position; may be omitted if there is only one.
 
         Raises:
             RecordingError: There is no such domain or position, or more than one to choose from.
@@ -135,8 +135,8 @@ class Activations(Shown):
         """Return the activations of the single pairs of one domain at one position.
 
         Args:
-            domain: The domain; may be left out if there is one only.
-            position: The position; may be left out if there is one only.
+            domain: The domain; may be omitted if there is only one.
+            position: The position; may be omitted if there is only one.
 
         Raises:
             RecordingError: The pairs were not kept, there is no such domain or position, or more
@@ -218,7 +218,7 @@ def _check_alike(left: Activations, right: Activations) -> None:
     ):
         if a != b:
             raise RecordingError(
-                f"recordings of different {what} cannot be joined",
+                f"recordings of different {what} cannot be added",
                 found=f"{a} and {b}",
                 expected="one model, the same positions, layers and width",
                 do="record both in the same way",
@@ -230,7 +230,7 @@ def _check_alike(left: Activations, right: Activations) -> None:
             "both recordings hold the same pairs",
             found=f"domains {twice}",
             expected="different pairs, or other domains",
-            do="join each recording once",
+            do="add each recording once",
         )
 
 

@@ -40,7 +40,7 @@ def problems(
 ) -> tuple[str, ...]:
     """Return the problems of the pairs of a recording, one sentence each.
 
-    Without `noise`, error/norm is left out, which the statistics of a vector tell as well.
+    Without `noise`, error/norm is omitted, because the statistics of a vector report it too.
     """
     domains = tuple(dict.fromkeys(domain for domain, _ in moments))
     found = []
@@ -56,7 +56,7 @@ def warn_of(found: Sequence[str]) -> None:
     if found:
         said = "\n".join(f"  - {sentence}" for sentence in found)
         warnings.warn(
-            f"a vector of these pairs may not steer what they are meant for:\n{said}",
+            f"a vector of these pairs may not steer the intended behaviour:\n{said}",
             DataWarning,
             stacklevel=3,
         )
@@ -75,7 +75,7 @@ def _of_texts(responses: Responses | None) -> Iterator[str]:
             if count >= MUCH_LONGER * n:
                 yield (
                     f"the chosen response is much {word} the rejected one in {count} of {n} pairs, "
-                    "by a factor of two or more: the direction may be one of length. Write "
+                    "by a factor of two or more: the direction may encode length. Write "
                     "responses of similar length"
                 )
         return
@@ -91,7 +91,7 @@ def _of_texts(responses: Responses | None) -> Iterator[str]:
         yield (
             f"which response is chosen hardly depends on the prompt: {text[:20]!r} is chosen "
             f"{chosen} times and rejected {rejected} times. Add prompts for which another response "
-            "is the wanted one"
+            "is wanted"
         )
 
 
@@ -103,8 +103,8 @@ def _of_positions(moments: Mapping[str, Moments], noise: bool) -> Iterator[str]:
     parallel = [position for position, m in rest.items() if _is_parallel(m)]
     if blind:
         yield (
-            f"chosen and rejected do not differ at {_places(blind, moments)}: these tokens see "
-            "nothing of the responses. Record at template or response_mean"
+            f"chosen and rejected do not differ at {_places(blind, moments)}: these tokens do "
+            "not depend on the responses. Record at template or response_mean"
         )
     if noise and rest and all(map(_is_noise, rest.values())):
         yield (

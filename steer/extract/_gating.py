@@ -42,7 +42,8 @@ def domain_gate(
         layer: The block whose output is read; at or below the first steered layer.
         held_out: Prompts that the centroids are not made from, to measure the routing accuracy.
         background: Prompts of no domain; a prompt nearest to their mean opens no gate.
-        margin: How much farther than the nearest centroid still counts, in residual units.
+        margin: A domain also opens if its centroid is at most this much farther away than the
+            nearest, in residual units.
         progress: Whether to show a progress bar, if the output is a terminal.
 
     Returns:
@@ -50,7 +51,7 @@ def domain_gate(
 
     Raises:
         CompositionError: No domain, a domain without prompts, or one domain and no background.
-        ArgumentError: No such layer, or prompts that are one text and no sequence.
+        ArgumentError: No such layer, or prompts that are one text instead of a sequence.
         SteeringError: The model is being steered.
         CapabilityError: The model is in training mode.
     """
@@ -63,7 +64,7 @@ def domain_gate(
         raise CompositionError(
             "a gate of one domain has nothing to choose between",
             found=f"prompts of {next(iter(grouped))!r} alone",
-            expected="prompts of two domains at least, or background prompts of no domain",
+            expected="prompts of at least two domains, or background prompts of no domain",
             do="add the other domains' prompts, or background=steer.measure.NEUTRAL_PROMPTS",
         )
     texts = [*grouped.values(), *([background] if background else [])]
@@ -140,6 +141,6 @@ def _by_domain(prompts: PromptsByDomain) -> dict[str, list[Prompt]]:
             "a gate needs prompts of every domain",
             found=f"domains {list(grouped)}, without prompts: {empty}",
             expected="at least one domain, and prompts for each",
-            do="give pairs with a domain: Pairs.load(..., domain=...) or a column 'domain'",
+            do="pass pairs with a domain: Pairs.load(..., domain=...) or a column 'domain'",
         )
     return grouped

@@ -26,9 +26,9 @@ def mean_difference(
     v_l = μ⁺_l − μ⁻_l; rescaled: v_l ‖μ⁺_l‖ / ‖v_l‖.
 
     Args:
-        activations: What `record` returned.
-        domain: The domain; may be left out if one was recorded.
-        position: The position; may be left out if one was recorded.
+        activations: A recording.
+        domain: The domain; may be omitted if only one was recorded.
+        position: The position; may be omitted if only one was recorded.
         rescale: Whether each direction gets the norm of the mean chosen activation.
 
     Returns:

@@ -31,8 +31,8 @@ def palrs(
     """Return the PaLRS vector: a single layer's difference of means.
 
     r_{i,l} = μ⁺_{i,l} − μ⁻_{i,l}; (i*, l*) = argmax of the alignment of r_{i,l} with μ⁺_{i,l};
-    r̂ = r ‖μ⁺‖ / ‖r‖ at (i*, l*), so that coefficient 1 adds a vector as long as the mean chosen
-    activation.
+    r̂ = r ‖μ⁺‖ / ‖r‖ at (i*, l*), so that coefficient 1 adds a vector with the norm of the mean
+    chosen activation.
 
     The paper specifies the difference of means over about 100 responses, each alone in the user's
     message, at the template tokens after it; a choice by alignment within a model-specific range of
@@ -42,8 +42,8 @@ def palrs(
     block l; layers here are block *outputs*, so its l is l − 1.
 
     Args:
-        activations: What `record` returned, read at template tokens.
-        domain: The domain; may be left out if one was recorded.
+        activations: A recording at template tokens.
+        domain: The domain; may be omitted if only one was recorded.
         positions: Position, or positions to choose from. The default is all recorded template
             tokens, or all positions if there are none.
         layers: Recorded layers to choose from; by default those within `depth`.
@@ -52,13 +52,13 @@ def palrs(
         rescale: Whether the vector gets the norm of the mean chosen activation.
 
     Returns:
-        A vector in float32 at one layer, in residual units, with its statistics; the position
-        stands in its provenance.
+        A vector in float32 at one layer, in residual units, with its statistics; its
+        provenance names the position.
 
     Raises:
         RecordingError: No such domain or position, layers that were not recorded, or no
             difference at all.
-        ArgumentError: An unknown alignment, layers that are no integers, or fractions out of
+        ArgumentError: An unknown alignment, layers that are not integers, or fractions outside
             [0, 1].
 
     Reference:
@@ -82,7 +82,7 @@ def palrs(
             "there is no position to choose from",
             found="positions=()",
             expected=f"some of {', '.join(activations.positions)}",
-            do="leave positions out to choose from all",
+            do="omit positions to choose from all",
         )
     if best is None:
         raise no_difference(asked)

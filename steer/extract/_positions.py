@@ -117,14 +117,14 @@ def readers_of(at: At) -> dict[str, Position | None]:
             raise RecordingError(
                 "positions are named twice" if known else "there is no such position",
                 found=repr(item),
-                expected=f"different ones of {', '.join(POSITIONS)}, template[-1] and so on, or a "
-                "function with a name",
+                expected=f"distinct names among {', '.join(POSITIONS)}, template[-1] and so on, or "
+                "a function with a name",
                 do='write for example at=["template", "response_mean"]',
             )
         readers[label] = item if callable(item) else _IN_EXCHANGE.get(str(item))
     if not readers:
         raise RecordingError(
-            "no position is asked for",
+            "no position is requested",
             found=repr(at),
             expected=f"at least one of {', '.join(POSITIONS)}, or a function",
             do='write for example at="template"',
@@ -144,7 +144,8 @@ def _slots(tokenizer: Any, pairs: Sequence[Pair]) -> list[list[_Text]]:
     if count == 0:
         raise RecordingError(
             "no token after the response belongs to the template alone",
-            found=f"in pair {shortest.index(0)} (counted from 0) the last token holds text of it",
+            found=f"in pair {shortest.index(0)} (counted from 0) the last token contains "
+            "text of the response",
             expected="at least one template token after every response",
             do="read at response_last or response_mean, or use a tokenizer with a chat template",
         )
@@ -163,7 +164,7 @@ def _tokens(name: str, position: Position, exchange: Exchange, index: int) -> tu
     whole = all(isinstance(t, int) and 0 <= t < len(exchange.ids) for t in tokens)
     if not tokens or not whole:
         raise RecordingError(
-            f"position {name!r} gives no usable tokens for pair {index} (counted from 0)",
+            f"position {name!r} returns no usable tokens for pair {index} (counted from 0)",
             found=f"tokens {list(tokens)[:10]} in a text of {len(exchange.ids)}",
             expected=f"at least one index from 0 to {len(exchange.ids) - 1}",
             do="correct the function, or read at another position",

@@ -42,7 +42,7 @@ def preference_gradient(
     g_l = mean over pairs of Σ_t ∂m/∂h_{l,t}, with m = score(chosen) − score(rejected) and t over
     the tokens of the scope; v_l = g_l ‖h_l‖ / ‖g_l‖, ‖h_l‖ the mean norm of the stream at those
     tokens. To first order the displacement c v_l changes the mean margin by c ⟨g_l, v_l⟩, and no
-    other vector of its norm changes it more. It takes one forward and backward of each pair.
+    other vector of its norm changes it more. It takes one forward and backward per pair.
 
     Args:
         model: The model; it must not be steered.
@@ -70,7 +70,7 @@ def preference_gradient(
     pairs, where = as_pairs(pairs), parse_scope(scope)
     if not len(pairs) or len(pairs.domains) > 1:
         raise RecordingError(
-            "a gradient is that of the pairs of one domain",
+            "a gradient needs the pairs of one domain",
             found=f"{len(pairs)} pairs of domains {list(pairs.domains)}",
             expected="at least one pair, and one domain",
             do="pass pairs.of_domain(name)",
@@ -107,7 +107,7 @@ def _vector(
     norms: Float[Tensor, "text layer"],
     arguments: dict[str, object],
 ) -> Vector:
-    """Return the mean gradients of the margins as directions as long as the stream."""
+    """Return the mean gradients of the margins as directions with the norm of the stream."""
     chosen, rejected = gradients.chunk(2)
     margins, lengths = chosen - rejected, norms.nanmean(dim=0)
     means = margins.mean(dim=0)

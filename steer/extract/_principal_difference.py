@@ -17,12 +17,12 @@ def principal_difference(
     u_l = argmax over unit u of Σ_i ⟨d_{i,l}, u⟩² and v_l = ±u_l ‖mean d_l‖, where d = chosen −
     rejected of a single pair and the sign makes ⟨v_l, mean d_l⟩ positive. The component is taken
     about zero and not about the mean, so that exchanging the sides of a pair leaves its axis, and
-    computed in float64. The length makes coefficients comparable with `mean_difference`.
+    computed in float64. The norm makes coefficients comparable with `mean_difference`.
 
     Args:
-        activations: What `record(keep="pairs")` returned.
-        domain: The domain; may be left out if one was recorded.
-        position: The position; may be left out if one was recorded.
+        activations: A recording made with `keep="pairs"`.
+        domain: The domain; may be omitted if only one was recorded.
+        position: The position; may be omitted if only one was recorded.
 
     Returns:
         A vector in float32 over all recorded layers, in residual units.

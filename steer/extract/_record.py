@@ -49,7 +49,7 @@ def record(
     token after it, labelled `template[-1]`, `template[-2]`, …; arXiv 2509.23982), such a label,
     `response_mean`, `response_first`, `response_last`, `prompt_last` (the token before the
     response), or a function from an `Exchange` to the indices of the tokens to average. The
-    default reads `template` and `response_mean`, since behaviours differ in which of them steers;
+    default reads `template` and `response_mean`, because the better one depends on the behaviour;
     `steer.select` chooses among all recorded positions.
 
     A `steer.errors.DataWarning` lists problems of the pairs that weaken a vector, for domains of at
@@ -79,9 +79,9 @@ def record(
     Raises:
         RecordingError: No pairs, an unknown position or layer, a model in training mode, a text
             longer than the model's positions, values that are not finite, or `packing=True` for a
-            model that cannot.
-        SelectionError: The first argument is no `Model`.
-        ArgumentError: Pairs or layers in no sequence, layers that are no integers,
+            model that does not support it.
+        SelectionError: The first argument is not a `Model`.
+        ArgumentError: Pairs or layers that are not a sequence, layers that are not integers,
             `max_tokens` below 1, or an unknown `keep`.
         SteeringError: The model is being steered.
         CapabilityError: The model's engine does not work on its modules.
@@ -201,7 +201,7 @@ def _reader(
             "a text is longer than the model's positions",
             found=f"{longest} tokens",
             expected=f"at most {limit}",
-            do="leave the longest pairs out, or shorten them",
+            do="omit the longest pairs, or shorten them",
         )
     found = Packing("asked for by packing=False", longest)
     if packing is not False:
@@ -211,7 +211,7 @@ def _reader(
             "this model cannot be packed",
             found=found.reason,
             expected="packed forwards that equal plain ones",
-            do="leave packing out: texts then run side by side, padded",
+            do="omit packing: texts then run in padded batches",
         )
     if found.packed:
         return "packed", lambda ids, places: read_packed(architecture, ids, places, layers)

@@ -29,7 +29,7 @@ def method(name: str, *, keep: Keep = "means") -> Callable[[_M], _M]:
 
     Args:
         name: The name, as the command line takes it.
-        keep: What `record` must keep for it: `means`, or `pairs` if it reads single pairs.
+        keep: What `record` must keep for the method: `means`, or `pairs` if it reads single pairs.
 
     Returns:
         A decorator that returns the function unchanged. Running the definition again, as when a
@@ -58,7 +58,7 @@ def get_method(name: str) -> Method:
         name: One of `methods()`.
 
     Raises:
-        RecordingError: There is none of that name.
+        RecordingError: There is no method of that name.
     """
     return _METHODS.get(name)[0]
 

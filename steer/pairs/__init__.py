@@ -1,7 +1,7 @@
 """Preference pairs: a prompt, a chosen and a rejected answer.
 
 ``Pairs.load`` reads them from files, data sets and plain Python rows; see
-:meth:`steer.pairs.Pairs.load` for the shapes that are understood.
+:meth:`steer.pairs.Pairs.load` for the supported shapes.
 """
 
 from steer.pairs._load import RejectedRow

@@ -90,9 +90,9 @@ def name_fields(row: object, columns: Mapping[str, str]) -> Fields:
     for column, do in _NOT_CARRIED.items():
         if column in row and column not in names.values() and is_filled(row[column]):
             raise PairsError(
-                f"field '{column}' is not carried by a pair",
+                f"field '{column}' cannot be carried by a pair",
                 found=shown(row[column]),
-                expected="prompt, chosen and rejected that say all that the model reads",
+                expected="prompt, chosen and rejected that contain everything the model reads",
                 do=do,
             )
     return Fields({field: row[column] for field, column in names.items()}, names, known)
@@ -116,7 +116,7 @@ def _hint(known: tuple[str, ...], *fields: str) -> str:
 
 
 def _alike(field: str, known: tuple[str, ...]) -> str | None:
-    """Return a column that is called like a field up to capitals and spaces."""
+    """Return a column whose name equals a field's up to case and spaces."""
     names = (field, PROMPT_ALIAS) if field == "prompt" else (field,)
     return next((name for name in known if name.strip().lower() in names), None)
 

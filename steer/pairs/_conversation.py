@@ -45,9 +45,9 @@ def read_messages(value: object, field: str) -> tuple[Message, ...]:
             raise wrong_type(f"message {number} of field '{field}'", item, _MESSAGES)
         if media := [key for key in _MEDIA if is_filled(item.get(key))]:
             raise PairsError(
-                f"message {number} of field '{field}' holds what is no text",
+                f"message {number} of field '{field}' is not text only",
                 found=f"{media[0]}: {shown(item[media[0]])}",
-                expected="messages of text",
+                expected="text messages",
                 do="leave the row out",
             )
         more = {key: item[key] for key in _CARRIED if is_filled(item.get(key))}
@@ -96,7 +96,7 @@ def part_conversations(
     if chosen[:-1] != rejected[:-1]:
         same = common_prefix_length(chosen, rejected)
         raise PairsError(
-            "chosen and rejected part before their last answer",
+            "chosen and rejected differ before their last answer",
             found=f"{len(chosen)} and {len(rejected)} messages, the first {same} the same",
             expected="conversations that differ in their last message only",
             do="cut both conversations after the first answer that differs, or leave the row out",
@@ -108,7 +108,7 @@ def part_conversations(
             "chosen and rejected end with two messages of the assistant",
             found=f"roles {[message.role for message in chosen]}",
             expected="one message of the assistant after one of the user",
-            do="put what both answers continue at the end of the prompt, in a column of its own",
+            do="put what both answers continue at the end of the prompt, in a separate column",
         )
     if len(chosen) == 1:
         raise PairsError(
@@ -126,14 +126,14 @@ def check_answer(message: Message, field: str) -> None:
         raise PairsError(
             f"field '{field}' is an answer with {', '.join(message.fields)}, which is not carried",
             found=shown(dict(message.fields)),
-            expected="an answer of role and content",
+            expected="an answer with role and content only",
             do="write it into the content as the model writes it (<think>…</think>), remove it, or "
             "leave the row out",
         )
 
 
 def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
-    r"""Return the beginning that two texts share, and the rest of each.
+    r"""Return the common beginning of two texts, and the rest of each.
 
     The answers begin at the start of the word in which the texts first differ. One space in
     front of that word goes with the answer and a line end stays with the prompt, where
@@ -148,7 +148,7 @@ def part_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
             else "one of chosen and rejected is the beginning of the other",
             found=f"{shown(chosen)} and {shown(rejected)}",
             expected="two texts with a shared beginning and a different end",
-            do='give the prompt a column of its own: columns={"prompt": ...}',
+            do='put the prompt in a separate column: columns={"prompt": ...}',
         )
     if not (chosen[cut].isspace() and rejected[cut].isspace()):
         while cut and not chosen[cut - 1].isspace():

@@ -52,18 +52,18 @@ def check_unique(header: Sequence[str], name: str) -> None:
         raise PairsError(
             f"{name} has columns of the same name",
             found=f"{shown(repeated)} more than once in {shown(header)}",
-            expected="a name of its own for each column",
+            expected="a different name for each column",
             do="rename or remove the repeated columns",
         )
 
 
 def too_much(name: str, most: int) -> PairsError:
-    """Return the error for a compressed file that holds more than it may."""
+    """Return the error for a compressed file that expands to more than its limit."""
     return PairsError(
-        f"{name} holds far more than its size says",
+        f"{name} expands to far more than its size",
         found=f"more than {most / MIB:.0f} MiB when decompressed",
         expected=f"at most {_RATIO} times its own size, or {_FLOOR // MIB} MiB",
-        do="if it is trusted, write it as plain .jsonl and load that, or read its beginning with "
+        do="if you trust it, write it as plain .jsonl and load that, or read its beginning with "
         "limit=…",
     )
 
@@ -74,20 +74,20 @@ def empty(name: str) -> PairsError:
         f"{name} is empty",
         found="no text",
         expected="at least one pair",
-        do="check that the file was written to its end",
+        do="check that the file was written completely",
     )
 
 
 @contextmanager
 def reading(name: str, kind: str, *damages: type[Exception]) -> Iterator[None]:
-    """Turn what a damaged file makes a reader raise into an error that names the file."""
+    """Turn the exceptions of a reader on a damaged file into an error that names the file."""
     try:
         yield
     except damages as error:
         raise PairsError(
             f"{name} cannot be read",
             found=f"{type(error).__name__}: {error}"[:300],
-            expected=f"{kind} that is whole and readable",
+            expected=f"{kind} that is complete and readable",
             do="check the file, or fetch it again",
         ) from None
 

@@ -39,7 +39,7 @@ def read_pairs(
     limit: int | None,
     on_bad: str,
 ) -> tuple[tuple[Pair, ...], tuple[RejectedRow, ...]]:
-    """Return the pairs of rows in their order, up to the limit, and the rows that are no pairs."""
+    """Return the pairs of rows in their order, up to the limit, and the rejected rows."""
     rejected: list[RejectedRow] = []
     report = rejected if on_bad == "report" else None
     pairs = tuple(islice(_valid_pairs(rows, domain, shape, columns, report), limit))
@@ -49,7 +49,7 @@ def read_pairs(
         f"{source} holds no valid pair" if rejected else f"{source} holds no rows",
         found=f"{len(rejected)} rows, the first: {rejected[0]}" if rejected else "0 rows",
         expected="at least one pair",
-        do="look at the source; a pair is a prompt with a chosen and a rejected answer",
+        do="check the source; a pair is a prompt with a chosen and a rejected answer",
     )
 
 
@@ -86,7 +86,7 @@ def _same_shape(fields: Fields, shape: str | None) -> str:
     if shape in ("text", "messages") and "prompt" not in fields:
         raise missing_field("prompt", fields.columns)
     raise PairsError(
-        "the row has another shape than the rows before it",
+        "the row has a different shape from the rows before it",
         found=f"{found!r}: {SHAPES[found][1]}",
         expected=f"{shape!r}: {SHAPES[shape][1]}",
         do="write one file per shape, or force one with shape=",

@@ -22,13 +22,13 @@ class Message:
 
     Args:
         role: ``"system"``, ``"user"`` or ``"assistant"``.
-        content: The text of the turn, kept to the letter.
+        content: The text of the turn, kept verbatim.
         fields: Further fields for the chat template, by name (`tool_calls`,
             `reasoning_content`, …); JSON values.
 
     Raises:
-        PairsError: The role is none of the three, the content is not valid text, or a field holds
-            no JSON value.
+        PairsError: The role is not one of the three, the content is not valid text, or a field is
+            not a JSON value.
     """
 
     role: str
@@ -65,7 +65,7 @@ Prompt: TypeAlias = str | tuple[Message, ...]
 class Pair(Shown):
     """A prompt with a chosen and a rejected answer.
 
-    Text is kept to the letter: ``" Yes"`` keeps its leading space.
+    Text is kept verbatim: ``" Yes"`` keeps its leading space.
 
     Args:
         prompt: One user turn as plain text, or a conversation that ends with a user turn, or with
@@ -76,7 +76,7 @@ class Pair(Shown):
 
     Raises:
         PairsError: A text is missing, blank or not valid Unicode, both answers are equal, or
-            the messages of the prompt are in an impossible order.
+            the messages of the prompt are in an invalid order.
     """
 
     prompt: Prompt
@@ -170,7 +170,7 @@ def _json_copy(fields: object) -> dict[str, Any]:
         except (TypeError, ValueError, RecursionError):
             pass
     raise PairsError(
-        "the fields of a message cannot be kept",
+        "the fields of a message cannot be stored",
         found=shown(fields),
         expected="a mapping of names other than role and content to JSON values",
         do="convert the values, or leave the row out",
@@ -184,7 +184,7 @@ def _check_prompt(prompt: object) -> None:
     roles = [message.role for message in prompt]
     if not roles or roles[-1] == "system" or "system" in roles[1:]:
         raise PairsError(
-            "field 'prompt' has its messages in an impossible order",
+            "field 'prompt' has its messages in an invalid order",
             found=f"roles {roles}",
             expected="an optional system message first; last a message of the user, or one of the "
             "assistant that the answers continue",

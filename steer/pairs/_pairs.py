@@ -57,12 +57,12 @@ class Pairs(Shown, Sequence[Pair]):
                     f"item {number} (counted from 0) is not a Pair",
                     found=shown(item),
                     expected="Pair objects",
-                    do="rows as dict are read by Pairs.load",
+                    do="read dict rows with Pairs.load",
                 )
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> "Pairs":
-        """Return pairs that were made in memory as one sequence.
+        """Return pairs from memory as one sequence.
 
         Args:
             pairs: The pairs, in their order.
@@ -92,10 +92,10 @@ class Pairs(Shown, Sequence[Pair]):
     ) -> "Pairs":
         r"""Return the pairs of a file, a data set or a list of rows.
 
-        A row has one of these shapes, the same in the whole source; it is found from the names
+        A row has one of these shapes, the same in the whole source; it is detected from the names
         of the columns and the types of the values, or forced with ``shape``:
 
-        - ``"text"``: prompt, chosen and rejected as text. Other names that are understood:
+        - ``"text"``: prompt, chosen and rejected as text. Other accepted names:
           ``question`` for the prompt; ``answer_matching_behavior`` and
           ``answer_not_matching_behavior``, ``matching`` and ``not_matching``, ``positive`` and
           ``negative`` for the answers.
@@ -104,28 +104,29 @@ class Pairs(Shown, Sequence[Pair]):
         - ``"whole_messages"``: chosen and rejected as whole conversations that differ in their
           last message only; the rest is the prompt.
         - ``"transcripts"``: the same as text, ``"\n\nHuman: ...\n\nAssistant: ..."``.
-        - ``"whole_text"``: two texts that share a beginning, cut in front of the word in which
-          they first differ; the space before that word goes with the answers.
+        - ``"whole_text"``: two texts with a common beginning, split before the first word that
+          differs; the space before that word goes with the answers.
 
         Columns ``domain`` and ``system`` (a system message) are read if they exist. A row is
-        refused if it fills a column that changes the text for the model and has no place in a
-        pair: ``tools``, ``documents``, ``chat_template_kwargs``, ``history``, ``tool_calls``,
-        ``reasoning_content``, ``system_prompt``, ``system_message``, and images, videos and audio.
-        Other columns are ignored. Messages of a prompt keep the fields that chat templates read
-        (``tool_calls``, ``reasoning_content``, …). Text is kept verbatim: nothing is trimmed.
+        refused if it has a value in a column that changes what the model reads but that a pair
+        cannot carry: ``tools``, ``documents``, ``chat_template_kwargs``, ``history``,
+        ``tool_calls``, ``reasoning_content``, ``system_prompt``, ``system_message``, and images,
+        videos and audio. Other columns are ignored. Messages of a prompt keep the fields that chat
+        templates read (``tool_calls``, ``reasoning_content``, …). Text is kept verbatim: nothing is
+        trimmed.
 
         Args:
             source: A ``.jsonl``, ``.json``, ``.csv`` (each also ``.gz``) or ``.parquet`` file;
                 a directory or a name for ``datasets``; a ``datasets.Dataset`` or
-                ``DatasetDict``; a list of mappings. An existing path comes before a name.
-            domain: The domain of every pair, in place of any column ``domain``.
-            shape: One of the names above; ``None`` finds it.
+                ``DatasetDict``; a list of mappings. An existing path takes precedence over a name.
+            domain: The domain of every pair, instead of any column ``domain``.
+            shape: One of the names above; ``None`` detects it.
             columns: Our name → the name in the source: ``{"prompt": "my_question"}``; our names
                 are prompt, chosen, rejected, system and domain.
             split: The split of a data set that has several.
             limit: The largest number of pairs; later rows are not read.
-            on_bad: How to treat a readable row that is no valid pair: ``"error"`` raises,
-                ``"report"`` leaves it out, warns with the number of such rows and lists them in
+            on_bad: How to treat a readable row that is not a valid pair: ``"error"`` raises,
+                ``"report"`` skips it, warns with the number of such rows and lists them in
                 ``rejected_rows``. Damaged files always raise.
 
         Returns:
@@ -133,7 +134,8 @@ class Pairs(Shown, Sequence[Pair]):
 
         Raises:
             ArgumentError: An unknown `shape`, `on_bad` or key of `columns`, or a `limit` below 1.
-            PairsError: Source, row and field, what was found there and what is expected.
+            PairsError: The source cannot be read, or a row is not a valid pair; the message names
+                source, row and field.
         """
         columns = columns or {}
         for name in columns:
@@ -159,8 +161,8 @@ class Pairs(Shown, Sequence[Pair]):
         """The domains in alphabetical order; empty if no pair has one.
 
         Raises:
-            PairsError: Some pairs have a domain and others none, so that going through the
-                domains would lose pairs.
+            PairsError: Some pairs have a domain and others none, so that a loop over the
+                domains would miss pairs.
         """
         groups = self.by_domain()
         names = tuple(name for name in groups if name is not None)
@@ -169,7 +171,7 @@ class Pairs(Shown, Sequence[Pair]):
                 "some pairs have a domain and others none",
                 found=f"{len(groups[None])} of {len(self)} pairs without, beside {names}",
                 expected="a domain for every pair, or for none",
-                do="give the others one: pairs.of_domain(None).with_domain(...)",
+                do="give the others a domain: pairs.of_domain(None).with_domain(...)",
             )
         return names
 
@@ -226,7 +228,7 @@ class Pairs(Shown, Sequence[Pair]):
         Args:
             *parts: Fractions of all pairs (float), or numbers of pairs (int). One alone is the
                 first of two parts; several must use up all pairs. By default 0.6, 0.2, 0.2.
-            seed: Another seed gives another division.
+            seed: A different seed gives a different split.
 
         Returns:
             The parts, each in the order of the whole.
@@ -251,7 +253,7 @@ class Pairs(Shown, Sequence[Pair]):
             New pairs in the same order.
 
         Raises:
-            PairsError: The name is empty or no text.
+            PairsError: The name is empty or not text.
         """
         return self._with(replace(pair, domain=name) for pair in self.items)
 
@@ -265,10 +267,10 @@ class Pairs(Shown, Sequence[Pair]):
         Prompts are text if every prompt is; as soon as one is a conversation, all are messages.
 
         Args:
-            path: The file; it must end in ``.jsonl``, and is replaced if it is there.
+            path: The file; it must end in ``.jsonl``; an existing file is replaced.
 
         Raises:
-            PairsError: The name ends otherwise, there is no pair, or the file cannot be written.
+            PairsError: The suffix is wrong, there is no pair, or the file cannot be written.
         """
         path = path_of(path, PairsError)
         if path.suffix != ".jsonl" or not self.items:
@@ -333,20 +335,20 @@ class Pairs(Shown, Sequence[Pair]):
 
 
 def as_pairs(pairs: Iterable[Pair], what: str = "pairs") -> Pairs:
-    """Return pairs that were given in any iterable as one frozen sequence.
+    """Return any iterable of pairs as one frozen sequence.
 
     Args:
         pairs: ``Pairs``, or a list or another iterable of ``Pair``.
-        what: What they are, for the message.
+        what: Name of the argument, for the error message.
 
     Raises:
-        ArgumentError: They are no iterable, or a text or a mapping.
+        ArgumentError: The argument is not an iterable, or is a text or a mapping.
         PairsError: An item is not a ``Pair``.
     """
     given: object = pairs
     if isinstance(given, Path) or (isinstance(given, str) and given.endswith(_FILES)):
         raise PairsError(
-            f"{what} are no path",
+            f"{what} must be pairs, not a path",
             found=repr(str(pairs))[:120],
             expected="Pairs, or an iterable of Pair",
             do="read the file: steer.Pairs.load(path)",

@@ -39,7 +39,7 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
     suffix = file_suffix(path.name)
     if suffix is None:
         raise PairsError(
-            f"{name} is of no known kind",
+            f"{name} has an unknown suffix",
             found=f"suffix {path.suffix!r}",
             expected=known,
             do="rename or convert the file",
@@ -66,7 +66,7 @@ def _read_json(path: Path, name: str) -> Iterator[Row]:
             f"{name} is not a list of objects",
             found=keys,
             expected='[{"prompt": ..., "chosen": ..., "rejected": ...}, ...]',
-            do="write the list alone, or load it yourself and hand it to Pairs.load",
+            do="write the list alone, or load it yourself and pass it to Pairs.load",
         )
     yield from numbered(rows, name)
 

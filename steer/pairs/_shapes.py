@@ -111,10 +111,10 @@ def _check_repeated_prompt(prompt: object, shared: tuple[Message, ...]) -> None:
         same = read_messages(prompt, "prompt") == shared
     if not same:
         raise PairsError(
-            "field 'prompt' is not what chosen and rejected begin with",
+            "field 'prompt' is not the beginning of chosen and rejected",
             found=f"prompt {shown(prompt)}, shared beginning {shown(shared)}",
             expected="the same conversation, or the text of one of its user messages",
-            do="remove the column, or give the answers alone in chosen and rejected",
+            do="remove the column, or put only the answers in chosen and rejected",
         )
 
 

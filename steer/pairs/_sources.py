@@ -42,7 +42,7 @@ def open_source(source: object, split: str | None) -> tuple[str, Iterable[Row]]:
         "pairs cannot be loaded from this object",
         found=shown(source),
         expected="a path, the name of a data set, a datasets.Dataset, or a list of mappings",
-        do="hand over rows as a list of dict; Pair objects go to Pairs.of",
+        do="pass rows as a list of dict; Pair objects go to Pairs.of",
     )
 
 
@@ -87,7 +87,7 @@ def _loaded(name: str, function: str, *arguments: Any, **options: Any) -> Any:
             f"the data set {name!r} cannot be loaded",
             found=f"{type(error).__name__}: {error}",
             expected="a file, a directory, or the name of a data set on the Hub",
-            do="check name, split and connection, or hand over what datasets.load_dataset returns",
+            do="check name, split and connection, or pass what datasets.load_dataset returns",
         ) from error
 
 
@@ -99,17 +99,17 @@ def _dataset_rows(data: Any, name: str, split: str | None) -> tuple[str, Iterabl
         if split not in data:
             raise PairsError(
                 f"{name} has several splits" if split is None else f"{name} has no such split",
-                found=f"split {split!r} asked for",
+                found=f"requested split {split!r}",
                 expected=f"one of {', '.join(repr(str(key)) for key in data)}",
                 do="choose one with split=",
             )
         data, name = data[split], f"{name}[{split}]"
     elif split is not None and str(data.split) != split:
         raise PairsError(
-            f"{name} is not the split that was asked for",
+            f"{name} is not the requested split",
             found=f"split {str(data.split) if data.split else None!r}",
             expected=f"split {split!r}",
-            do="leave split= out, or hand over that split",
+            do="omit split=, or pass that split",
         )
     return name, numbered(data.with_format(None), name)
 
@@ -118,7 +118,7 @@ def _refuse_split(split: str | None, name: str) -> None:
     if split is not None:
         raise PairsError(
             f"{name} has no splits",
-            found=f"split {split!r} asked for",
+            found=f"requested split {split!r}",
             expected="split= with a data set only",
-            do="leave split= out; Pairs.split divides what was loaded",
+            do="omit split=; Pairs.split splits the loaded pairs",
         )

@@ -76,7 +76,7 @@ def _left_over(parts: Sequence[float], rest: float, total: int) -> PairsError:
     return PairsError(
         "the parts leave pairs over",
         found=f"{', '.join(f'{part:g}' for part in parts)} of {total} pairs, and {rest:g} more",
-        expected="sizes that use up all pairs, or one size, of which the rest is the second part",
+        expected="sizes that add up to all pairs, or one size, with the rest as the second part",
         do=f"name every part: split({sizes})",
     )
 

@@ -111,7 +111,7 @@ def test_include_takes_what_it_names() -> None:
     names = [str(site) for site in vector.sites]
     assert names
     assert all(".mlp." in name or "lm_head" in name for name in names)
-    with pytest.raises(AlignmentError, match="include names no parameter"):
+    with pytest.raises(AlignmentError, match="include matches no parameter"):
         alignment_vector(base, aligned, include=["*.none.*"], **QUIET)
     with pytest.raises(ArgumentError, match="include must be a sequence"):
         alignment_vector(base, aligned, include="lm_head.weight", **QUIET)

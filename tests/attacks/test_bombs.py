@@ -175,7 +175,7 @@ def test_the_adapter_itself_is_read(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("where", ["rank_pattern", "alpha_pattern"])
 def test_expressions_that_never_end_are_refused(pattern: str, where: str, tmp_path: Path) -> None:
-    with pytest.raises(AlignmentError, match="this adapter is not read"):
+    with pytest.raises(AlignmentError, match="this adapter is not supported"):
         alignment_vector(checkpoint(), adapter(tmp_path / "a", **{where: {pattern: 2}}))
 
 

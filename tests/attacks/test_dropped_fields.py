@@ -36,7 +36,7 @@ def test_a_column_that_a_pair_does_not_carry_is_refused(
 ) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{json.dumps(row)}\n{json.dumps(row | {column: COLUMNS[column]})}\n")
-    with pytest.raises(PairsError, match=rf"a\.jsonl, line 2: field '{column}' is not carried"):
+    with pytest.raises(PairsError, match=rf"a\.jsonl, line 2: field '{column}' cannot be carried"):
         Pairs.load(path)
     with pytest.warns(UserWarning, match="1 rows are not valid"):
         assert len(Pairs.load(path, on_bad="report")) == 1
@@ -85,7 +85,7 @@ def test_an_answer_with_fields_is_refused(field: str) -> None:
 
 def test_what_is_no_text_is_refused() -> None:
     talk = [{"role": "user", "content": "Q", "images": ["a.png"]}]
-    with pytest.raises(PairsError, match="message 1 of field 'prompt' holds what is no text"):
+    with pytest.raises(PairsError, match="message 1 of field 'prompt' is not text only"):
         Pairs.load([{"prompt": talk, "chosen": "a", "rejected": "b"}])
 
 

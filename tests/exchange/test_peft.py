@@ -116,5 +116,5 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
     write(low_rank("llama", folder), tmp_path / "adapter", "peft", base=folder)
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": True}))
-    with pytest.raises(VectorFileError, match="this adapter is not read"):
+    with pytest.raises(VectorFileError, match="this adapter is not supported"):
         read(tmp_path / "adapter", "peft", base=folder)

@@ -31,7 +31,7 @@ def test_prompt_of_several_turns():
         ((3, "a", "b"), "field 'prompt' has the wrong type\n.*\n.*a str, or a tuple of Message"),
         (([USER], "a", "b"), "field 'prompt' has the wrong type"),
         ((("Q",), "a", "b"), "field 'prompt' has the wrong type"),
-        (((), "a", "b"), r"impossible order\n  found:    roles \[\]"),
+        (((), "a", "b"), r"invalid order\n  found:    roles \[\]"),
         (((USER, Message("assistant", " ")), "a", "b"), "last assistant message of .* white"),
         (((Message("system", "x"),), "a", "b"), r"order\n.*\['system'\]"),
         (((USER, Message("system", "x"), USER), "a", "b"), "system message first"),

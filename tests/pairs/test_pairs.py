@@ -137,7 +137,7 @@ def test_any_iterable_of_pairs_is_pairs():
     with pytest.raises(PairsError, match="item 0"):
         as_pairs(["a"])
     for path in ("pairs.jsonl", Path("pairs")):
-        with pytest.raises(PairsError, match="no path"):
+        with pytest.raises(PairsError, match="not a path"):
             as_pairs(path)
 
 

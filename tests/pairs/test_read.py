@@ -113,8 +113,8 @@ def test_home_directory(tmp_path, monkeypatch):
         ("a.parquet", b"", r"a\.parquet is empty"),
         ("a.json", b"[]", r"a\.json holds no rows"),
         ("a.csv", b"prompt,chosen,rejected\n", r"a\.csv holds no rows"),
-        ("a.tsv", b"x", r"a\.tsv is of no known kind\n.*'\.tsv'\n.*\.jsonl, \.jsonl\.gz"),
-        ("a.parquet.gz", b"x", "is of no known kind"),
+        ("a.tsv", b"x", r"a\.tsv has an unknown suffix\n.*'\.tsv'\n.*\.jsonl, \.jsonl\.gz"),
+        ("a.parquet.gz", b"x", "has an unknown suffix"),
         (
             "a.jsonl",
             f"{LINE}\n{LINE[:-9]}".encode(),

@@ -168,7 +168,7 @@ PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
         (PLAIN | {"chosen": "b"}, "row 0 .*: chosen and rejected are equal"),
         (PLAIN | {"domain": 3}, r"field 'domain' has the wrong type\n.*3 \(int\)"),
         (PLAIN | {"system": 3}, r"field 'system' has the wrong type\n.*3 \(int\)"),
-        (PLAIN | {"prompt": []}, r"impossible order\n  found:    roles \[\]"),
+        (PLAIN | {"prompt": []}, r"invalid order\n  found:    roles \[\]"),
         (
             PLAIN | {"prompt": [{"role": "bot", "content": ""}]},
             "message 1 .*: .*unknown role\n.*bot",
@@ -183,11 +183,11 @@ PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
         (PLAIN | {"chosen": []}, r"field 'chosen' is not one answer\n.*\[\]"),
         (
             {"chosen": [USER, YES], "rejected": [USER, NO], "prompt": "Else?"},
-            "field 'prompt' is not what chosen and rejected begin with",
+            "field 'prompt' is not the beginning of chosen and rejected",
         ),
         (
             {"chosen": [USER, YES], "rejected": [USER, NO], "prompt": [AGAIN]},
-            "field 'prompt' is not what chosen and rejected begin with",
+            "field 'prompt' is not the beginning of chosen and rejected",
         ),
         ({"chosen": [USER, YES], "rejected": "No"}, "field 'rejected' has the wrong type"),
         ({"chosen": [USER, YES], "rejected": [USER]}, "does not end with an answer.*\n.*with user"),
@@ -196,7 +196,7 @@ PLAIN = {"prompt": "Q", "chosen": "a", "rejected": "b"}
         ({"chosen": [USER, YES], "rejected": [USER, YES]}, "chosen and rejected are equal"),
         (
             {"chosen": [USER, REPLY, AGAIN, YES], "rejected": [USER, NO]},
-            "part before their last answer\n.*4 and 2 messages, the first 1 the same",
+            "differ before their last answer\n.*4 and 2 messages, the first 1 the same",
         ),
         ({"chosen": "the same", "rejected": "the same"}, "chosen and rejected are equal"),
         ({"chosen": "the sky", "rejected": "the"}, "is the beginning of the other"),
@@ -237,7 +237,8 @@ def test_text_before_the_first_turn_is_refused():
         ({"chosen": [USER, YES], "rejected": [USER, NO]}, "row 1 .*: field 'prompt' is missing"),
         (
             {"prompt": LONG, "chosen": "a", "rejected": "b"},
-            "row 1 .*: the row has another shape than the rows before it\n.*'messages'.*\n.*'text'",
+            "row 1 .*: the row has a different shape from the rows before it\n"
+            ".*'messages'.*\n.*'text'",
         ),
     ],
 )
@@ -248,7 +249,7 @@ def test_mixed_shapes(other, message):
 
 def test_mixed_shapes_without_a_prompt():
     rows = [{"chosen": "x a", "rejected": "x b"}, PLAIN]
-    with pytest.raises(PairsError, match=r"row 1 .*another shape.*\n.*'text'.*\n.*'whole_text'"):
+    with pytest.raises(PairsError, match=r"row 1 .*different shape.*\n.*'text'.*\n.*'whole_text'"):
         Pairs.load(rows)
 
 

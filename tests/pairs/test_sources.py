@@ -55,9 +55,9 @@ def test_split_of_a_single_dataset():
         [{"prompt": "Q", "chosen": "a", "rejected": "b"}], split="test"
     )
     assert len(Pairs.load(data, split="test")) == 1
-    with pytest.raises(PairsError, match=r"not the split that was asked for\n.*'test'\n.*'train'"):
+    with pytest.raises(PairsError, match=r"not the requested split\n.*'test'\n.*'train'"):
         Pairs.load(data, split="train")
-    with pytest.raises(PairsError, match=r"not the split that was asked for\n.*None"):
+    with pytest.raises(PairsError, match=r"not the requested split\n.*None"):
         Pairs.load(PAIRS.to_dataset(), split="train")
 
 
