@@ -12,7 +12,7 @@ import torch
 
 from steer.algebra import Part, Scope, Tuning, Vector
 from steer.errors import ArgumentError, CapabilityError, VectorFileError
-from steer.exchange import Format, formats, get_format, read, register_format, write
+from steer.exchange import Format, get_format, read, register_format, write
 from steer.exchange._registry import _FORMATS
 from tests.cli.run import steer
 from tests.exchange.laws import (
@@ -161,7 +161,9 @@ def test_adding_at_every_token_can_be_meant(tmp_path: Path) -> None:
     assert torch.equal(read(names[1]).direction(2), 2 * torch.ones(4))
 
 
-def test_the_page_lists_every_format() -> None:
+def test_the_page_lists_every_format_that_the_room_shows() -> None:
     page = (ROOT / "docs/howto/exchange.md").read_text()
-    ours = [name for name in formats() if name in FORMATS]
+    face = (ROOT / "steer/exchange/__init__.py").read_text()
+    ours = [name for name in FORMATS if f"    _{name.replace('-', '_')},\n" in face]
+    assert len(ours) >= 10
     assert [name for name in ours if f"| `{name}` |" not in page] == []
