@@ -55,7 +55,7 @@ def text_gradients(
         rows = piece.rows or range(len(piece.ids))
         texts = zip(piece.ids, piece.prompt_lengths, strict=True)
         chosen = [scope_tokens(scope, len(ids), prompt) for ids, prompt in texts]
-        with torch.enable_grad(), kept:
+        with torch.inference_mode(False), torch.enable_grad(), kept:
             logits = _forward(architecture, piece, kept)
             wanted = [kept.streams[layer] for layer in layers]
             found: list[list[TextGradient]] = [[] for _ in rows]
@@ -102,7 +102,7 @@ class _Leaves:
         self.streams: dict[int, Tensor] = {}
         self.coefficients = torch.empty(0)  # one for each row, token and domain
         self._strength: Strength | None = None
-        self._blocks, self._stack = architecture.blocks, ExitStack()
+        self._blocks = architecture.blocks
         self._wanted = sorted({*layers, architecture.n_layers - 1})
         self._lowest = self._wanted[0] if weights is None else -1
         parts = {} if weights is None else {n: _factored(p) for n, p in weights.parts.items()}
@@ -112,11 +112,12 @@ class _Leaves:
             self._displaced = displaced_forwards(units, lambda _: self._strength)
 
     def __enter__(self) -> None:
-        for layer in self._wanted:
-            keep = partial(self._keep, layer)
-            hook_stream(self._blocks, layer, keep, self._stack.callback)
-        for forward in self._displaced:
-            forward.install(self._stack.callback)
+        with ExitStack() as stack:  # a failed entry leaves no hook
+            for layer in self._wanted:
+                hook_stream(self._blocks, layer, partial(self._keep, layer), stack.callback)
+            for forward in self._displaced:
+                forward.install(stack.callback)
+            self._stack = stack.pop_all()
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()

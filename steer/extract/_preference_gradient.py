@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer._check import as_list, one_of
+from steer._check import one_of
 from steer._progress import progress_bar
 from steer.algebra import (
     Direction,
@@ -24,6 +24,7 @@ from steer.engine import Batch, unsteered
 from steer.engine._branches.scores import token_logprobs
 from steer.engine._gradients import text_gradients
 from steer.errors import RecordingError
+from steer.extract._record import layers_of
 from steer.model import Model, check_model, exchange_batch
 from steer.pairs import Pairs, as_pairs
 
@@ -56,8 +57,9 @@ def preference_gradient(
         A vector in float32, in residual units, with the standard errors over pairs.
 
     Raises:
-        RecordingError: There are no pairs, several domains, or no gradient at any layer.
-        ArgumentError: `reduce` is neither mean nor sum.
+        RecordingError: There are no pairs, several domains, no such layer, or no gradient at a
+            layer.
+        ArgumentError: `reduce` is neither mean nor sum, or layers are no integers.
         SteeringError: The model is being steered.
 
     Reference:
@@ -75,7 +77,7 @@ def preference_gradient(
             expected="at least one pair, and one domain",
             do="pass pairs.of_domain(name)",
         )
-    at = list(range(model.n_layers)) if layers is None else as_list("layers", layers)
+    at = layers_of(model.architecture, layers)
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     batch = exchange_batch(model.chat, prompts + prompts, answers)
@@ -111,7 +113,8 @@ def _vector(
     chosen, rejected = gradients.chunk(2)
     margins, lengths = chosen - rejected, norms.nanmean(dim=0)
     means = margins.mean(dim=0)
-    errors = margins.std(dim=0).norm(dim=-1) / len(pairs) ** 0.5
+    more = len(pairs) > 1
+    errors = margins.std(dim=0, correction=int(more)).norm(dim=-1) / len(pairs) ** 0.5
     sizes = means.norm(dim=-1)
     if not bool((sizes > 0).all()) or not bool(torch.isfinite(sizes).all()):
         raise RecordingError(
@@ -124,7 +127,7 @@ def _vector(
     stats = {
         layer: LayerStats(
             residual_norm=float(lengths[k]),
-            standard_error=float(errors[k] * factors[k]) if len(pairs) > 1 else None,
+            standard_error=float(errors[k] * factors[k]) if more else None,
         )
         for k, layer in enumerate(layers)
     }

@@ -175,6 +175,11 @@ def _checked(
             do="check the file that they were loaded from",
         )
     check_evaluating(architecture, RecordingError)
+    return layers_of(architecture, layers)
+
+
+def layers_of(architecture: Architecture, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """Return layers of a model in ascending order, each once; None stands for all of them."""
     everything = range(architecture.n_layers)
     wanted = as_layers(everything if layers is None else layers)
     if not wanted or not all(layer in everything for layer in wanted):

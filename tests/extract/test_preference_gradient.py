@@ -1,10 +1,13 @@
 """The gradient of the preference margin: a direction that central differences confirm."""
 
+import warnings
+from typing import Any
+
 import pytest
 import torch
 
 import steer
-from steer.errors import RecordingError
+from steer.errors import ArgumentError, RecordingError
 from tests.tiny import tiny_model, tiny_tokenizer
 
 _STEP = 1e-3  # in float64 the error of a central difference is of the order of its square
@@ -78,3 +81,42 @@ def test_pairs_of_several_domains_are_refused(lm: steer.Model) -> None:
 def test_a_scope_without_effect_is_refused(lm: steer.Model) -> None:
     with pytest.raises(RecordingError, match="no gradient"):
         steer.preference_gradient(lm, PAIRS, layers=[3], scope="prompt[0:1]", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("layers", "error"),
+    [([-1], RecordingError), ([3, 4], RecordingError), ([], RecordingError)]
+    + [(layers, ArgumentError) for layers in ([1.0], [None], [True], "12", 5)],
+)
+def test_layers_that_a_model_does_not_have_are_refused(
+    lm: steer.Model, layers: Any, error: type[Exception]
+) -> None:
+    """Layer −1 would be the last block of a list, and a failed entry would leave hooks."""
+    before = steer.preference_gradient(lm, PAIRS, layers=[3], progress=False)
+    with pytest.raises(error):
+        steer.preference_gradient(lm, PAIRS, layers=layers, progress=False)
+    after = steer.preference_gradient(lm, PAIRS, layers=[3], progress=False)
+    assert torch.equal(before.direction(3), after.direction(3))
+
+
+def test_the_order_of_layers_does_not_matter(lm: steer.Model) -> None:
+    ordered = steer.preference_gradient(lm, PAIRS, layers=[1, 3], progress=False)
+    found = steer.preference_gradient(lm, PAIRS, layers=iter([3, 1, 3]), progress=False)
+    assert found.layers == (1, 3)
+    assert all(torch.equal(found.direction(n), ordered.direction(n)) for n in (1, 3))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_is_found_where_gradients_are_off(lm: steer.Model, mode: Any) -> None:
+    expected = steer.preference_gradient(lm, PAIRS, layers=[2], progress=False)
+    with mode():
+        found = steer.preference_gradient(lm, PAIRS, layers=[2], progress=False)
+    assert torch.equal(found.direction(2), expected.direction(2))
+    assert not found.direction(2).is_inference()
+
+
+def test_one_pair_has_no_error_and_no_warning(lm: steer.Model) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = steer.preference_gradient(lm, PAIRS[:1], progress=False)
+    assert found.stats[2].standard_error is None
