@@ -139,7 +139,8 @@ class RecordingRecord(Description):
     def _check_tensors(self) -> Self:
         """Refuse tensors whose names, dtypes and shapes are not those of the moments."""
         entries, layers = self.moments, len(self.layers)
-        width = self.tensors["second"].shape[-1] if "second" in self.tensors else 0
+        second = self.tensors.get("second")
+        width = second.shape[-1] if second and second.shape else 0
         stack = (len(entries), layers)
         wanted = {name: ("F64", [*stack, width]) for name in MOMENTS}
         wanted["norm"] = ("F64", [*stack])

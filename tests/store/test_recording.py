@@ -205,6 +205,7 @@ def _set(*path, to):
         (_set("moments", 0, "halves", to=[1, 1]), "add up"),
         (_set("moments", 0, "halves", to=[5]), "add up"),
         (_set("tensors", "norm", "shape", to=[1]), "shape"),
+        (_set("tensors", "second", "shape", to=[]), "shape"),
         (_set("tensors", "norm", "sha256", to="0" * 64), "SHA-256"),
         (_set("tensors", "norm", "dtype", to="F32"), "dtype F64"),
         (lambda d: d["tensors"].pop("norm"), "missing"),
