@@ -1,6 +1,6 @@
 """Vectors: immutable maps from sites to terms, with the algebra of a vector space."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ class Vector(Shown):
     Algebra keeps the model fingerprint and drops records that no longer hold: every change drops
     the tuning, and a sum also drops the gate and the error bars. Multiples and parts of a vector
     keep its gate, which reads prompts and not the vector. The arguments of the provenance record
-    changes of a single vector (`scale(-0.3)`, `truncate(rank=2)`) as `forms`.
+    changes of a single vector (`scale(-0.3)`, `truncate(rank=2)`, `weights(1 of 9)`) as `forms`.
 
     Args:
         terms: Term of each site: directions at residual sites, other terms at weight sites.
@@ -174,10 +174,14 @@ class Vector(Shown):
     def _restrict(self, sites: list[Site]) -> "Vector":
         layers = {site.layer for site in sites if isinstance(site, Residual)}
         whole = set(sites) == set(self.terms)
+        made, (kept_weights, weights) = self.provenance, map(_weights, (sites, self.terms))
+        if kept_weights not in (0, weights):
+            made = recorded(made, f"weights({kept_weights} of {weights})")
         kept = self.tuning and (whole or self.tuning.layer in layers)
         return replace(
             self,
             terms={site: self.terms[site] for site in sites},
+            provenance=made,
             stats={layer: s for layer, s in self.stats.items() if layer in layers},
             tuning=self.tuning if kept else None,
         )
@@ -392,3 +396,7 @@ class Vector(Shown):
         from steer.algebra._cards.vectors import vector_card
 
         return vector_card(self)
+
+
+def _weights(sites: Iterable[Site]) -> int:
+    return sum(isinstance(site, Weight) for site in sites)

@@ -55,8 +55,11 @@ def _read(path: Path) -> Vector:
     """Read a configuration by taking the differences that it names; Hub ids are fetched."""
     from steer.alignment import alignment_vector
 
+    data = read_file(path, VectorFileError, most=2**20)
     try:
-        document: Any = yaml.safe_load(read_file(path, VectorFileError, most=2**20))
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data)):
+            raise ValueError("an alias, which may stand for any number of values")
+        document: Any = yaml.safe_load(data)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     _check_plain(document)
@@ -70,6 +73,8 @@ def _read(path: Path) -> Vector:
         model = entry["model"].removeprefix(f"{base}+")
         weight = float(parameters["weight"])
         terms.append(weight * alignment_vector(base, model, progress=False))
+    if not terms:
+        raise ValueError("no model other than the base")
     return sum(terms[1:], start=terms[0])
 
 

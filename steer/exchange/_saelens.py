@@ -15,7 +15,7 @@ from steer.errors import VectorFileError
 from steer.exchange._exchange import imported
 from steer.exchange._registry import Format, register_format
 from steer.store import _strict_json as strict_json
-from steer.store import read_file
+from steer.store import read_file, readable
 
 _HOOK = re.compile(r"blocks\.(\d{1,6})\.hook_resid_(pre|post)")
 
@@ -30,8 +30,9 @@ def _read(path: Path, *, row: int) -> Vector:
     match = _HOOK.fullmatch(str(name))
     if match is None or said.get("hook_name_out") not in (None, name):
         raise ValueError(f"an autoencoder at {name}, not of the residual stream")
+    file = path / "sae_weights.safetensors"
     try:
-        with safe_open(path / "sae_weights.safetensors", framework="pt") as weights:
+        with readable(file, VectorFileError), safe_open(file, framework="pt") as weights:
             rows = weights.get_slice("W_dec")
             row = integer("row", row, least=0, most=rows.get_shape()[0] - 1)
             direction = rows[row]

@@ -1,6 +1,7 @@
 """Formats that name or hold models: SAELens rows, mergekit configurations, plain checkpoints."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_an_autoencoder_of_something_else_is_refused(
 def test_rows_and_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     folder = autoencoder(tmp_path / "sae", hook_name="blocks.1.hook_resid_post")
     for row in (3, -1, "first"):
-        with pytest.raises(ArgumentError, match="row must be"):
+        with pytest.raises(ArgumentError, match="row "):
             read(folder, "saelens", row=row)
     for data in (b"", b"\x08\0\0\0\0\0\0\0{}      ", bytes(100)):
         (folder / "sae_weights.safetensors").write_bytes(data)
@@ -75,6 +76,21 @@ def test_rows_and_weights_that_are_not_there_are_refused(tmp_path: Path) -> None
             read(folder, "saelens", row=0)
     with pytest.raises(CapabilityError, match="cannot be written"):
         write(Vector.of({1: torch.ones(4)}), tmp_path / "new", "saelens")
+
+
+def test_weights_that_are_a_pipe_are_refused(tmp_path: Path) -> None:
+    """Opening one would wait for a writer."""
+    folder = autoencoder(tmp_path / "sae", hook_name="blocks.1.hook_resid_post")
+    (folder / "sae_weights.safetensors").unlink()
+    os.mkfifo(folder / "sae_weights.safetensors")
+    with pytest.raises(VectorFileError, match="not a file"):
+        read(folder, "saelens", row=0)
+
+
+def test_a_model_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    said = {"hook_name": "blocks.1.hook_resid_post", "model_name": ["gpt2"]}
+    with pytest.raises(VectorFileError, match="not a text"):
+        read(autoencoder(tmp_path / "sae", **said), "saelens", row=0)
 
 
 # -- mergekit ------------------------------------------------------------------------------------
@@ -101,6 +117,32 @@ def test_a_configuration_is_task_arithmetic_of_the_models(tmp_path: Path) -> Non
     for site, term in vector.terms.items():  # 0.75 d − 0.25 d in float32
         wanted = 0.5 * dense(term)
         torch.testing.assert_close(dense(found.terms[site]), wanted, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: []",
+        "models: [{model: base}]",
+        "dtype: &a [1]\nout_dtype: [*a, *a]\nmodels: [{model: a, parameters: {weight: 1.0}}]",
+        "dtype: &a {k: 1}\nout_dtype: {<<: [*a, *a]}\nmodels: []",
+    ],
+)
+def test_a_configuration_without_models_or_with_aliases_is_refused(
+    text: str, tmp_path: Path
+) -> None:
+    """Some aliases within another grow to any size, and so do merged keys."""
+    (tmp_path / "m.yml").write_text(f"merge_method: task_arithmetic\nbase_model: base\n{text}\n")
+    with pytest.raises(VectorFileError, match=r"no model|an alias"):
+        read(tmp_path / "m.yml")
+
+
+def test_some_weights_of_a_difference_are_not_the_whole(tmp_path: Path) -> None:
+    base, aligned = models(tmp_path)
+    whole = steer.alignment_vector(base, aligned, progress=False)
+    write(whole.weight, tmp_path / "m.yml")
+    with pytest.raises(CapabilityError, match="forms"):
+        write(whole[whole.sites[0]], tmp_path / "m.yml")
 
 
 def test_what_is_not_the_whole_difference_is_refused(tmp_path: Path) -> None:
