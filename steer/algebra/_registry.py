@@ -36,7 +36,8 @@ class Registry(Generic[_T]):
 
     def find(self, name: str) -> _T | None:
         """Return the value of a name, or None."""
-        return self._values[name][0] if name in self._values else None
+        known = isinstance(name, str) and name in self._values  # other kinds may have no hash
+        return self._values[name][0] if known else None
 
     def get(self, name: str) -> _T:
         """Return the value of a name, or raise."""

@@ -1,5 +1,6 @@
 """Writing a vector to a file of another library, and reading one."""
 
+import math
 import pickle
 import struct
 import zipfile
@@ -80,12 +81,19 @@ def write(what: "Steerable", path: PathLike, format: str | None = None, **option
     for part in setting.parts.values():
         found.check(part.vector)
     assert found.write is not None  # checked with its options
-    if found.terms == "models":
-        found.write(setting, target, **options)
-        return
-    vector = what if isinstance(what, Vector) else _added(setting)
-    found.check(vector)
-    found.write(vector, target, **options)
+    written: Vector | Composition = setting
+    if found.terms != "models":
+        written = what if isinstance(what, Vector) else _added(setting)
+        found.check(written)
+    try:
+        found.write(written, target, **options)
+    except UnicodeEncodeError as error:
+        raise VectorFileError(
+            f"{target}: a text cannot be written",
+            found=f"half of a surrogate pair in {error.object!r}"[:120],
+            expected="valid Unicode text",
+            do="correct the options and the records of the vector: domain, method, model",
+        ) from error
 
 
 def read(
@@ -113,6 +121,13 @@ def read(
     source = path_of(path, VectorFileError)
     found = format_of(source, format)
     checked_options(found, "read", options)
+    if domain is not None and not (isinstance(domain, str) and domain):
+        raise ArgumentError(
+            "the domain must be a name",
+            found=f"domain={domain!r}"[:120],
+            expected="a text that is not empty, or None",
+            do="leave it out to take what the file says",
+        )
     assert found.read is not None  # checked with its options
     with torch.inference_mode(False):  # its tensors outlive the call
         try:
@@ -150,8 +165,16 @@ def imported(
             expected="at least one layer",
             do="check that it is the file of a vector",
         )
+    if not all(direction.numel() for direction in directions.values()):
+        raise ValueError("a direction without values")
+    if not isinstance(domain, str | None):
+        raise ValueError(f"the domain {domain!r:.80}, not a text")
+    if coefficient is not None and not math.isfinite(coefficient):
+        raise ValueError(f"the coefficient {coefficient}")
     said = {name: value for name, value in hints.items() if value not in (None, "unknown")}
-    made = Provenance(arguments=said, domain=domain)
+    if odd := [name for name, value in said.items() if not isinstance(value, str | int)]:
+        raise ValueError(f"{odd[0]} {said[odd[0]]!r:.80}, not a text")
+    made = Provenance(arguments=said, domain=domain or None)
     terms: dict[Site, Term] = {Residual(n): Direction(v.detach()) for n, v in directions.items()}
     tuning = None
     if coefficient is not None or scope is not None:

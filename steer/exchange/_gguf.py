@@ -8,6 +8,7 @@ and `steer.scope`; of others the type of `controlvector.layer_count` tells the g
 writes it signed.
 """
 
+import contextlib
 import math
 import re
 import struct
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steer._check import need, one_of
+from steer._check import need
 from steer.algebra import Vector, parse_scope
 from steer.errors import ArgumentError, VectorFileError
 from steer.exchange._exchange import imported
@@ -47,24 +48,23 @@ def _write(vector: Vector, path: Path, *, model_hint: str | None = None) -> None
     hint = model_hint or (made.model.model_id if made.model else "unknown")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "vector.gguf")
-        out = GGUFWriter(file, _ARCHITECTURE)
-        out.add_string(f"{_ARCHITECTURE}.model_hint", hint)
-        out.add_uint32(f"{_ARCHITECTURE}.layer_count", len(vector.layers))
-        out.add_string("steer.operation", "add")
-        out.add_string("steer.hook_point", "resid_post")
-        out.add_string("steer.scope", "all")
-        out.add_string("steer.method", made.method)
-        if made.domain is not None:
-            out.add_string("steer.domain", made.domain)
-        if tuning is not None:
-            out.add_float64("steer.coefficient", tuning.coefficient)
-        for layer in vector.layers:
-            values = vector.direction(layer).to("cpu", torch.float32).numpy()
-            out.add_tensor(f"direction.{layer}", values)
-        out.write_header_to_file()
-        out.write_kv_data_to_file()
-        out.write_tensors_to_file()
-        out.close()
+        with contextlib.closing(GGUFWriter(file, _ARCHITECTURE)) as out:
+            out.add_string(f"{_ARCHITECTURE}.model_hint", hint)
+            out.add_uint32(f"{_ARCHITECTURE}.layer_count", len(vector.layers))
+            out.add_string("steer.operation", "add")
+            out.add_string("steer.hook_point", "resid_post")
+            out.add_string("steer.scope", "all")
+            out.add_string("steer.method", made.method)
+            if made.domain is not None:
+                out.add_string("steer.domain", made.domain)
+            if tuning is not None:
+                out.add_float64("steer.coefficient", tuning.coefficient)
+            for layer in vector.layers:
+                values = vector.direction(layer).to("cpu", torch.float32).numpy()
+                out.add_tensor(f"direction.{layer}", values)
+            out.write_header_to_file()
+            out.write_kv_data_to_file()
+            out.write_tensors_to_file()
         write_bytes(path, file.read_bytes(), VectorFileError)
 
 
@@ -116,7 +116,6 @@ def _shift(
 ) -> int:
     """Return by how much the numbers in the names lie above layers."""
     if layers is not None:
-        one_of("layers", layers, ("applied", "measured"))
         return int(layers == "measured")
     kind = kinds.get(f"{_ARCHITECTURE}.layer_count", _INT32)
     if "steer.hook_point" in keys or 0 in found or kind != _INT32:
@@ -171,6 +170,8 @@ class _File:
         if not isinstance(alignment, int) or not 0 < alignment <= 2**16:
             raise ValueError(f"the alignment {alignment!r}")
         start = -(-self._at // alignment) * alignment
+        if (size := sum(n * self._item(kind) for _, n, kind, _ in entries)) > len(self._data):
+            raise ValueError(f"tensors of {size} bytes in a file of {len(self._data)}")
         tensors = {name: self._tensor(start + at, n, kind) for name, n, kind, at in entries}
         if len(tensors) < n_tensors:
             raise ValueError("a tensor twice")
@@ -216,11 +217,14 @@ class _File:
         size, kind, at = self._number("Q"), self._number("I"), self._number("Q")
         return name, int(size), int(kind), int(at)
 
-    def _tensor(self, start: int, size: int, kind: int) -> Tensor:
+    def _item(self, kind: int) -> int:
         if kind not in _TENSORS:
             raise ValueError(f"a tensor of GGML type {kind}, not float32 or float16")
+        return np.dtype(_TENSORS[kind]).itemsize
+
+    def _tensor(self, start: int, size: int, kind: int) -> Tensor:
         self._at = min(start, len(self._data))
-        bytes_ = self._take(size * np.dtype(_TENSORS[kind]).itemsize)
+        bytes_ = self._take(size * self._item(kind))
         return torch.from_numpy(np.frombuffer(bytes_, _TENSORS[kind]).astype(np.float32))
 
 

@@ -11,7 +11,7 @@ from steer.exchange._exchange import imported
 from steer.exchange._registry import Format, register_format
 from steer.exchange._torch_file import load_tensors, save_tensors
 
-_LAYER = re.compile(r"\D*\.?(\d+)")
+_LAYER = re.compile(r"\D*(0|[1-9][0-9]{0,5})")
 
 
 def _write(vector: Vector, path: Path, *, blocks: str = "layers") -> None:
@@ -36,11 +36,15 @@ def _read(path: Path) -> Vector:
         odd = entry["action"] != "add" or entry.get("head_index") is not None
         if match is None or odd or entry.get("bias") is not None:
             raise ValueError(f"{name}: more than a direction added to the output of a block")
-        directions[int(match[1])] = entry["steering_vector"]
+        layer = int(match[1])
+        if layer in directions:
+            raise ValueError(f"{name}: layer {layer} twice")
+        directions[layer] = entry["steering_vector"]
         coefficients.add(float(entry.get("steering_coefficient", 1.0)))
     if len(coefficients) > 1:
         raise ValueError(f"a coefficient for each layer: {sorted(coefficients)}")
-    return imported(dict(sorted(directions.items())), coefficient=coefficients.pop())
+    coefficient = coefficients.pop() if coefficients else None
+    return imported(dict(sorted(directions.items())), coefficient=coefficient)
 
 
 register_format(

@@ -9,18 +9,23 @@ from pathlib import Path
 
 import torch
 
+from steer._check import integer
 from steer.algebra import Vector
 from steer.errors import ArgumentError
 from steer.exchange._exchange import imported
 from steer.exchange._registry import Format, register_format
 from steer.exchange._torch_file import load_tensors, save_tensors
 
+_MOST = 2**12  # layers
+
 
 def _write(vector: Vector, path: Path, *, n_layers: int | None = None) -> None:
     """Write a stack for a model of `n_layers` blocks, by default that of the vector's model."""
     model = vector.provenance.model
     n_layers = model.n_layers if n_layers is None and model is not None else n_layers
-    if n_layers is None:
+    if n_layers is not None:
+        n_layers = integer("n_layers", n_layers, least=1, most=_MOST)
+    else:
         raise ArgumentError(
             "the vector does not know how many layers its model has",
             found="a vector without a model",

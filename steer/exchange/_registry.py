@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 
-from steer._check import one_of
+from steer._check import as_integer, one_of
 from steer.algebra import Direction, LowRank, Residual, Vector
 from steer.algebra._registry import Registry
 from steer.errors import ArgumentError, CapabilityError
@@ -121,7 +122,10 @@ class Format:
                 expected=" | ".join(n for n in formats() if getattr(get_format(n), action)),
                 do="name another format",
             )
-        parameters = inspect.signature(function).parameters
+        try:
+            parameters = inspect.signature(function, eval_str=True).parameters
+        except NameError:  # annotations that only a type checker can resolve
+            parameters = inspect.signature(function).parameters
         return {n: p for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
@@ -184,10 +188,18 @@ def format_of(path: Path, name: str | None) -> Format:
 def checked_options(
     format: Format, action: Literal["write", "read"], options: Mapping[str, object]
 ) -> None:
-    """Refuse options that a format does not have, and the lack of one that it needs."""
+    """Refuse options that a format does not have or of another type, and the lack of one."""
     known = format.options(action)
-    for name in options:
+    for name, value in options.items():
         one_of(f"an option of {format.name}", name, known)
+        kind = known[name].annotation
+        if not accepts(kind, value):
+            raise ArgumentError(
+                f"{name} is not what the format {format.name!r} takes",
+                found=f"{name}={value!r}"[:120],
+                expected=inspect.formatannotation(kind).replace("typing.", ""),
+                do=f"pass {name} as this",
+            )
     missing = [n for n, p in known.items() if p.default is p.empty and n not in options]
     if missing:
         raise ArgumentError(
@@ -196,3 +208,15 @@ def checked_options(
             expected=" and ".join(missing),
             do=f"pass {missing[0]}=…, or --with {missing[0]}=… on the command line",
         )
+
+
+def accepts(kind: Any, value: object) -> bool:
+    """Return whether a value is of an annotated type; a form that is not known here takes all."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(accepts(one, value) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in list(get_args(kind))
+    if kind is int:
+        return as_integer(value) is not None
+    known = isinstance(kind, type) and kind is not inspect.Parameter.empty
+    return isinstance(value, kind) if known else True

@@ -5,12 +5,12 @@ too with `location="layer_input"`, which the file does not say.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from steer._check import one_of
 from steer.algebra import Vector
 from steer.errors import ArgumentError, VectorFileError
 from steer.exchange._exchange import imported
@@ -18,6 +18,7 @@ from steer.exchange._registry import Format, register_format
 from steer.store import _strict_json as strict_json
 from steer.store import read_file, write_text
 
+_LAYER = re.compile(r"0|[1-9][0-9]{0,5}")
 _LONGEST = 2**27  # bytes: 80 layers of width 8192 take 14 million
 
 
@@ -43,9 +44,9 @@ def _read(path: Path, *, at: Literal["output", "input"] | None = None) -> Vector
             "CAST does",
             do="pass the one that the library uses",
         )
-    shift = int(one_of("at", at or "output", ("output", "input")) == "input")
+    shift = int(at == "input")
     found = {
-        int(n): torch.tensor(values, dtype=torch.float32)
+        _layer_of(n): torch.tensor(values, dtype=torch.float32)
         for n, values in document["directions"].items()
     }
     if any(v.ndim == 2 and len(v) > 1 for v in found.values()):
@@ -55,6 +56,12 @@ def _read(path: Path, *, at: Literal["output", "input"] | None = None) -> Vector
         domain=own.get("domain"),
         model=str(document["model_type"]),
     )
+
+
+def _layer_of(key: str) -> int:
+    if _LAYER.fullmatch(key) is None:  # a number is written in one way, so that no layer is twice
+        raise ValueError(f"{key!r} is no layer")
+    return int(key)
 
 
 register_format(

@@ -57,7 +57,10 @@ def _read(path: Path) -> Vector:
 
 def _rows(values: Any) -> Tensor:
     data = base64.b64decode(values["data"], validate=True)
-    if values.get("compression") == "zstd":
+    compression = values.get("compression")
+    if compression not in (None, "none", "zstd"):
+        raise ValueError(f"the compression {compression!r}")
+    if compression == "zstd":
         need("reading compressed activations", "zstandard")
         from zstandard import ZstdDecompressor, ZstdError
 
@@ -65,7 +68,7 @@ def _rows(values: Any) -> Tensor:
             data = ZstdDecompressor().stream_reader(data).read(_LONGEST)
         except ZstdError as error:
             raise ValueError(str(error)) from error
-    if values.get("original_dtype") == "torch.bfloat16":
+    if values.get("original_dtype") == "torch.bfloat16" and values["dtype"] not in _TYPES:
         rows = torch.from_numpy(np.frombuffer(data, "<i2").copy()).view(torch.bfloat16)
     else:
         rows = torch.from_numpy(np.frombuffer(data, _TYPES[values["dtype"]]).copy())

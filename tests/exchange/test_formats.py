@@ -125,6 +125,50 @@ def test_a_name_that_is_taken_is_refused(registry: None) -> None:
         get_format("no such format")
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gguf", {"model_hint": 7}),
+        ("svec", {"model_type": 7}),
+        ("lm-eval", {"blocks": None}),
+        ("persona", {"n_layers": "8"}),
+        ("persona", {"n_layers": 8.0}),
+        ("checkpoint", {"base": 7}),
+    ],
+)
+def test_an_option_of_another_type_is_refused(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ArgumentError, match="is not what the format"):
+        write(Vector.of({2: torch.ones(4)}), tmp_path / "v", name, **options)
+
+
+@pytest.mark.parametrize("at", ["", 0, [], "both"])
+def test_an_option_that_is_no_choice_is_refused(at: Any, tmp_path: Path) -> None:
+    write(Vector.of({2: torch.ones(4)}), tmp_path / "v.svec")
+    with pytest.raises(ArgumentError, match="at is not what the format"):
+        read(tmp_path / "v.svec", at=at)
+
+
+@pytest.mark.parametrize("domain", ["", 5])
+def test_a_domain_that_is_no_name_is_refused(domain: Any, tmp_path: Path) -> None:
+    write(Vector.of({2: torch.ones(4)}), tmp_path / "v.svec")
+    with pytest.raises(ArgumentError, match="domain must be a name"):
+        read(tmp_path / "v.svec", domain=domain)
+
+
+def test_a_text_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VectorFileError, match="a text cannot be written"):
+        write(Vector.of({2: torch.ones(4)}), tmp_path / "v.gguf", model_hint="\ud800")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [["gguf"], 5])
+def test_a_format_by_what_is_no_name_is_refused(name: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="unknown exchange format"):
+        write(Vector.of({2: torch.ones(4)}), tmp_path / "v.gguf", name)
+
+
 def test_an_ending_that_tells_no_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="does not tell the format"):
         write(Vector.of({2: torch.ones(4)}), tmp_path / "vector.bin")

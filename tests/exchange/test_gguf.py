@@ -1,5 +1,6 @@
 """GGUF control vectors: what their readers see, and what files of other tools mean."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_a_generator_file_is_asked_about(count: str, tmp_path: Path) -> None:
         read(path)
     assert read(path, layers="applied").layers == (1, 2, 5)
     assert read(path, layers="measured").layers == (0, 1, 4)
-    with pytest.raises(ArgumentError, match="layers is not one of the options"):
+    with pytest.raises(ArgumentError, match="layers is not what the format"):
         read(path, layers="both")
 
 
@@ -133,6 +134,30 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
         (tmp_path / "v.gguf").write_bytes(head + rest)
         with pytest.raises(VectorFileError):
             read(tmp_path / "v.gguf")
+
+
+def test_tensors_that_share_bytes_are_no_more_than_the_file(tmp_path: Path) -> None:
+    """A thousand names for the same megabytes would be as many copies of them."""
+    path = tmp_path / "v.gguf"
+    many = {f"direction.{k}": (2**18, 1, 0) for k in range(1, 9)}
+    path.write_bytes(_raw(many, bytes(2**19)))
+    with pytest.raises(VectorFileError, match="bytes in a file of"):
+        read(path, layers="applied")
+    path.write_bytes(_raw({"direction.1": (2**18, 1, 0)}, bytes(2**19)))
+    assert read(path, layers="applied").d_model == 2**18
+
+
+def _raw(tensors: dict[str, tuple[int, int, int]], data: bytes) -> bytes:
+    """A control vector's file: by name the number of elements, the type and the place."""
+
+    def text(value: str) -> bytes:
+        return len(value).to_bytes(8, "little") + value.encode()
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 1)
+    head += text("general.architecture") + struct.pack("<I", 8) + text("controlvector")
+    for name, (size, kind, at) in tensors.items():
+        head += text(name) + struct.pack("<IQIQ", 1, size, kind, at)
+    return head + bytes(-len(head) % 32) + data
 
 
 def test_without_the_package_writing_says_what_to_install(

@@ -50,11 +50,20 @@ def test_a_svec_of_another_library_is_asked_about(positions: bool, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "directions",
-    [{}, {"2": ROWS.tolist()}, {"x": [1.0]}, {"2": [1.0, "a"]}, {"2": [1e39]}, {"2": 1.0}, [1.0]],
+    [{}, {"2": ROWS.tolist()}, {"x": [1.0]}, {"2": [1.0, "a"]}, {"2": [1e39]}, {"2": 1.0}, [1.0]]
+    + [{key: [1.0], "2": [1.0]} for key in ("02", "1_0", " 1", "-1", "９")]
+    + [{"2": []}],
 )
 def test_a_svec_that_is_no_map_of_directions_is_refused(directions: Any, tmp_path: Path) -> None:
     with pytest.raises(VectorFileError):
         read(svec(tmp_path / "v.svec", directions), at="output")
+
+
+@pytest.mark.parametrize("domain", [5, ["a"], {"a": 1}])
+def test_a_domain_that_is_no_text_is_refused(domain: Any, tmp_path: Path) -> None:
+    path = svec(tmp_path / "v.svec", {"2": [1.0]}, steer={"domain": domain})
+    with pytest.raises(VectorFileError, match="not a text"):
+        read(path, at="output")
 
 
 def lens(path: Path, data: bytes = ROWS.numpy().tobytes(), **changed: Any) -> Path:
@@ -103,6 +112,8 @@ def test_a_compressed_document_is_read(tmp_path: Path) -> None:
         {"layer_indices": [2, 2]},
         {"layer_indices": [2, True]},
         {"dtype": "object"},
+        {"compression": "gzip"},
+        {"original_dtype": "torch.bfloat16", "shape": [2, 8]},
         {"scale": "much"},
     ],
 )

@@ -41,6 +41,9 @@ def test_a_persona_stack_has_the_layers_of_the_model(tmp_path: Path) -> None:
     write(vector, tmp_path / "v.pt", "persona", n_layers=4)
     rows = torch.load(tmp_path / "v.pt", weights_only=True)
     assert rows[:, 0].tolist() == [0.0, 1.0, 0.0, 2.0, 0.0]
+    for n_layers in (0, 10**13):
+        with pytest.raises(ArgumentError, match="n_layers must be"):
+            write(vector, tmp_path / "v.pt", "persona", n_layers=n_layers)
     torch.save(torch.ones(2, 3, 4), tmp_path / "v.pt")
     with pytest.raises(VectorFileError, match="this is no file"):
         read(tmp_path / "v.pt", "persona")
@@ -115,6 +118,9 @@ def test_an_entry_of_lm_eval_is_read(tmp_path: Path) -> None:
         {"bias": torch.ones(4)},
         {"hookpoint": "layers.3.mlp"},
         {"steering_vector": "none"},
+        {"steering_vector": torch.ones(0)},
+        {"steering_coefficient": float("nan")},
+        {"steering_coefficient": float("inf")},
     ],
     ids=str,
 )
@@ -123,6 +129,14 @@ def test_an_entry_that_means_something_else_is_refused(
 ) -> None:
     with pytest.raises(VectorFileError):
         read(steered(tmp_path / "v.pt", **changed), "lm-eval")
+
+
+@pytest.mark.parametrize("names", [("layers.3", "h.3"), ("layers.3", "layers.03"), ()])
+def test_entries_of_one_layer_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    entry = {"action": "add", "steering_coefficient": 2.0, "steering_vector": torch.ones(4)}
+    torch.save(dict.fromkeys(names, entry), tmp_path / "v.pt")
+    with pytest.raises(VectorFileError):
+        read(tmp_path / "v.pt", "lm-eval")
 
 
 @pytest.mark.filterwarnings("ignore:.*")  # lm-eval's own
