@@ -50,7 +50,8 @@ def text_gradients(
     pair.
     """
     check_evaluating(architecture)
-    kept = _Leaves(architecture, layers, weights)
+    with torch.inference_mode(False):  # its tensors take part in a backward pass
+        kept = _Leaves(architecture, layers, weights)
     for piece in batch.pieces(2 * max(map(len, batch.ids))):
         rows = piece.rows or range(len(piece.ids))
         texts = zip(piece.ids, piece.prompt_lengths, strict=True)

@@ -189,3 +189,10 @@ def test_gradients_leave_the_model_and_its_parameters_alone(lm: steer.Model) -> 
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in frozen)
     assert torch.equal(before, lm.logits(["a b"], ["c"])[0])
     assert not any(block._forward_hooks for block in lm.architecture.blocks)
+
+
+def test_a_failed_entry_leaves_no_hook(lm: steer.Model) -> None:
+    batch = exchange_batch(lm.chat, ["a b"], ["c"])
+    with pytest.raises(IndexError):
+        next(text_gradients(lm.architecture, batch, [1, 99], steer.Scope("all"), []))
+    assert not any(block._forward_hooks for block in lm.architecture.blocks)
