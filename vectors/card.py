@@ -12,8 +12,10 @@ from steer.demo.real.rules import OPPOSITES, judge
 from steer.measure import Share
 from steer.pairs import Pair, Pairs
 from steer.selection import Selection
+from steer.show._markdown import markdown_table, markdown_text
 
 _SHOWN = 3  # questions whose answers a card shows
+_SIDES = ("at −c", "at 0", "at +c")
 COMMAND = "python -m vectors.make_smollm2"
 
 
@@ -85,12 +87,10 @@ def index(folder: Path) -> str:
         if claim is None or tuning is None:
             continue
         where = "weights" if tuning.layer is None else f"layer {tuning.layer}"
-        shares = " | ".join(f"{claim.share(claim.behaviour, s).value:.0%}" for s in SIGNS)
-        rows.append(
-            f"| [{path.stem}]({path.stem}.md) | {where} | {claim.coefficient:.3g} | {shares} | "
-            f"{claim.topic(1).value:.0%} |"
-        )
-    head = "| vector | where | c | at −c | at 0 | at +c | on topic at +c |\n" + "|---" * 7 + "|"
+        shares = [f"{claim.share(claim.behaviour, s).value:.0%}" for s in SIGNS]
+        link, topic = f"[{path.stem}]({path.stem}.md)", f"{claim.topic(1).value:.0%}"
+        rows.append([link, where, f"{claim.coefficient:.3g}", *shares, topic])
+    head = ("vector", "where", "c", "at −c", "at 0", "at +c", "on topic at +c")
     return f"""# Vectors of SmolLM2-135M-Instruct
 
 Each file steers one behaviour of a 4-bit quantisation of SmolLM2-135M-Instruct, the file of SHA-256
@@ -98,8 +98,7 @@ Each file steers one behaviour of a 4-bit quantisation of SmolLM2-135M-Instruct,
 The shares count the answers that a rule judges to show the behaviour, out of {len(ASKED)} greedy
 answers to new questions; each card gives intervals, answers and limits.
 
-{head}
-{chr(10).join(rows)}
+{markdown_table(head, rows)}
 
 This command writes the files:
 
@@ -136,13 +135,17 @@ def _setting(made: Made) -> str:
     where = "all of its weights" if found.layer is None else f"layer {found.layer}"
     read = "" if found.layer is None else f", read at `{found.position}`"
     moved = "" if found.displacement is None else f", {found.displacement:.2f} of the stream's norm"
-    return f"""| | |
-|---|---|
-| where | {where}{read} |
-| coefficient c | {claim.coefficient:.3g}{moved} |
-| KL on neutral text | {found.kl:.2f} nats per token (budget {found.limits.kl:g}) |
-| preference accuracy on unseen pairs | {result.steered}, unsteered {result.base} |
-| random vector of equal norm | {result.random} |
+    rows = [
+        ("where", f"{where}{read}"),
+        ("coefficient c", f"{claim.coefficient:.3g}{moved}"),
+        ("KL on neutral text", f"{found.kl:.2f} nats per token (budget {found.limits.kl:g})"),
+        (
+            "preference accuracy on unseen pairs",
+            f"{result.steered}, unsteered {result.base}",
+        ),
+        ("random vector of equal norm", str(result.random)),
+    ]
+    return f"""{markdown_table(("", ""), rows)}
 
 `steer.select` chose it among {len(found.trials)} measured settings on 12 validation pairs;
 the accuracies were measured on 12 other pairs. Likelihood effect: {_effect(found)}; p =
@@ -156,18 +159,12 @@ def _effect(found: Selection) -> str:
 
 def _shares(claim: Claim) -> str:
     labels = [claim.behaviour, *filter(None, [OPPOSITES[claim.behaviour]])]
-    rows = [
-        f"| {label} | " + " | ".join(str(claim.share(label, sign)) for sign in SIGNS) + " |"
-        for label in labels
-    ]
-    rows.append("| on topic | " + " | ".join(str(claim.topic(sign)) for sign in SIGNS) + " |")
-    body = "\n".join(rows)
+    rows = [[label, *(str(claim.share(label, sign)) for sign in SIGNS)] for label in labels]
+    rows.append(["on topic", *(str(claim.topic(sign)) for sign in SIGNS)])
     return f"""Greedy answers of {claim.tokens} tokens to {len(ASKED)} questions that occur in no
 pair, judged by the rules of `steer.demo.real.rules`; shares with 95% Wilson intervals.
 
-| | at −c | at 0 | at +c |
-|---|---|---|---|
-{body}
+{markdown_table(("", *_SIDES), rows)}
 
 The change from 0 to +c is {claim.change}. The rule errs on {_error(claim.behaviour)} of the
 answers of the held-out pairs."""
@@ -182,15 +179,10 @@ def _error(behaviour: str) -> Share:
 
 
 def _samples(made: Made) -> str:
-    lines = [
-        f"| {ASKED[k]} | " + " | ".join(_cell(made.answers[sign][k]) for sign in SIGNS) + " |"
-        for k in range(_SHOWN)
+    rows = [
+        [ASKED[k], *(markdown_text(made.answers[sign][k]) for sign in SIGNS)] for k in range(_SHOWN)
     ]
-    return "| question | at −c | at 0 | at +c |\n|---|---|---|---|\n" + "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return markdown_table(("question", *_SIDES), rows)
 
 
 def _pairs(behaviour: str) -> str:

@@ -171,6 +171,71 @@ class Composition(Shown):
         """
         return replace(self, gate=gate)
 
+    def push_to_hub(
+        self,
+        repo: str,
+        *results: Shown | str,
+        license: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Write the vector of each domain to one repository of the Hugging Face Hub.
+
+        Each file is named after its domain. Its tuning records coefficient, operator and scope; a
+        tuning with another setting is replaced. The gate, if any, is stored with every vector.
+
+        Args:
+            repo: Id of a model repository; it is created if needed.
+            *results: Further measurements for the model card, as in `Vector.push_to_hub`.
+            license: Licence to record in the provenance of each vector; None keeps what is there.
+            private: Whether a repository that is created is private; None is the Hub's default.
+            token: An access token; None takes the one you are logged in with.
+
+        Returns:
+            The commit, for `from_hub(repo, revision=…)`.
+
+        Raises:
+            VectorFileError: The Hub refuses, or the repository holds other files of tensors.
+            CapabilityError: There are coefficients per prompt.
+            ArgumentError: A result that the card cannot show.
+            CompositionError: A domain cannot be a part of a file name.
+        """
+        from steer.algebra._hub.repository import push, settled
+
+        return push(settled(self), repo, results, license, private, token)
+
+    @classmethod
+    def from_hub(
+        cls,
+        repo: str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> "Composition":
+        """Read all vectors of a repository and compose them at the settings in their files.
+
+        Args:
+            repo: Id of the repository.
+            revision: Commit, tag or branch; None takes the newest.
+            token: An access token; None takes the one you are logged in with.
+            local_files_only: Whether only the cache is read, as in `Vector.from_hub`.
+
+        Returns:
+            The composition; a file without a tuning gets coefficient 1. A stored gate must be
+            passed explicitly: `knobs.gated(knobs.parts["medical"].vector.gate)`.
+
+        Raises:
+            VectorFileError: Neither the Hub nor the cache has it, or a file is damaged or foreign.
+            CompositionError: The files do not go together.
+        """
+        from steer.algebra._file.named import recommended
+        from steer.algebra._hub.repository import pull
+
+        with torch.inference_mode(False):  # its tensors outlive the call
+            found = pull(repo, None, revision, token, local_files_only)
+        return compose(found)(recommended(found))
+
     def _card(self) -> "Card":
         from steer.algebra._cards.compositions import composition_card
 

@@ -386,6 +386,73 @@ class Vector(Shown):
         with torch.inference_mode(False):  # its tensors outlive the call
             return load(path)
 
+    def push_to_hub(
+        self,
+        repo: str,
+        *results: "Shown | str",
+        license: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Write the vector to a repository of the Hugging Face Hub, with a model card.
+
+        The file is named after the domain. The card states the setting, its figures, its limits,
+        and how to use the file with and without this library.
+
+        Args:
+            repo: Id of a model repository, for instance `me/cheerful`; it is created if needed.
+            *results: Further measurements for the card: a `Selection` with its baselines, a sweep,
+                any other result that prints itself, or Markdown text.
+            license: Licence to record in the vector's provenance; None keeps the one recorded.
+            private: Whether a repository that is created is private; None is the Hub's default.
+            token: An access token; None takes the one you are logged in with.
+
+        Returns:
+            The commit, for `from_hub(repo, revision=…)`.
+
+        Raises:
+            VectorFileError: The Hub refuses, or the repository holds other files of tensors.
+            ArgumentError: A result that the card cannot show.
+            CompositionError: The domain cannot be a part of a file name.
+        """
+        from steer.algebra._hub.repository import push
+
+        vectors = {self.provenance.domain or "vector": self}
+        return push(vectors, repo, results, license, private, token)
+
+    @classmethod
+    def from_hub(
+        cls,
+        repo: str,
+        *,
+        domain: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> "Vector":
+        """Read a vector from a repository of the Hugging Face Hub; the file is validated as any.
+
+        Downloads are cached by `huggingface_hub`. With `HF_HUB_OFFLINE=1` only the cache is read.
+
+        Args:
+            repo: Id of the repository.
+            domain: Domain of the vector to read; None if the repository holds one vector.
+            revision: Commit, tag or branch; None takes the newest.
+            token: An access token; None takes the one you are logged in with.
+            local_files_only: Whether only the cache is read.
+
+        Returns:
+            The vector; `provenance.arguments["hub"]` records repository, commit and file.
+
+        Raises:
+            VectorFileError: Neither the Hub nor the cache has it, the repository holds several
+                vectors, or the file is damaged or foreign.
+        """
+        from steer.algebra._hub.repository import pull_one
+
+        with torch.inference_mode(False):  # its tensors outlive the call
+            return pull_one(repo, domain, revision, token, local_files_only)
+
     def __iter__(self) -> Iterator[Site]:
         return iter(self.terms)
 

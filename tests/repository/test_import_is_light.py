@@ -9,6 +9,7 @@ from tests.repository.blocks import ROOT
 
 HEAVY = (
     "transformers",
+    "huggingface_hub",
     "datasets",
     "nnsight",
     "pydantic",

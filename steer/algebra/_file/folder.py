@@ -32,10 +32,10 @@ def save_by_domain(vectors: "Mapping[str, Vector]", folder: str | os.PathLike[st
 
 def check_file_name(domain: str) -> None:
     """Refuse a domain's name that would write elsewhere than into the folder asked for."""
-    if Path(domain).name != domain or domain == "..":
+    if Path(domain).name != domain or domain == ".." or "\\" in domain:
         raise CompositionError(
             "this domain's name cannot be a part of a file name",
             found=repr(domain),
-            expected="a name without / and not ..",
+            expected="a name without / and \\, and not ..",
             do="rename the domain, or save its vector alone under a name of your choice",
         )
