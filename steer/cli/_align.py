@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from steer.cli._common import Precision, Progress, say, working
+from steer.cli._common import MOST_SEED, Precision, Progress, say, working
 from steer.errors import AlignmentError, VectorFileError
 
 
@@ -30,7 +30,7 @@ def align(
     dare: Annotated[
         float | None, typer.Option(help="Drop entries with this probability (DARE).")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --dare.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of --dare.", min=0, max=MOST_SEED)] = 0,
     domain: Annotated[str | None, typer.Option(help="Domain of the alignment.")] = None,
     include: Annotated[
         list[str] | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from steer.errors import CheckpointError, MissingExtraError, SteerError
+from steer.errors import ArgumentError, CheckpointError, MissingExtraError, SteerError
 from steer.show._json import json_line
 from steer.show._markup import terminal_text
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from steer.model import Model
 
 REAL, TOY = "smollm2", "demo"  # names of the models of `steer.demo`
+MOST_SEED = 2**32 - 1  # the largest that torch, NumPy and Python all take
 ModelName = Annotated[
     str,
     typer.Argument(
@@ -120,6 +121,18 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
     if name == TOY:
         return demo.load_model(dtype=wanted, device=device)
     return Model.from_pretrained(name, dtype=wanted, device=device)
+
+
+def check_apart(out: Path, *read: Path) -> None:
+    """Refuse to write a result over a file that it is made from."""
+    for file in read:
+        if os.path.exists(file) and os.path.exists(out) and os.path.samefile(out, file):
+            raise ArgumentError(
+                "the file to write is one that is read",
+                found=str(out),
+                expected="another file, or none yet",
+                do="name another one",
+            )
 
 
 def check_layers(layers: Sequence[int] | None, model: str) -> None:

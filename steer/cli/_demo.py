@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from steer.cli._common import TOY, load_model, plain_console, real_model, say
+from steer.cli._common import MOST_SEED, TOY, load_model, plain_console, real_model, say
 from steer.errors import FileError, SteerError
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def demo(
     questions: Annotated[
         int | None, typer.Option(help="Questions answered; 10, or 20 for the toy.", min=4)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of splits and random directions.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of splits and random directions.", min=0, max=MOST_SEED)
+    ] = 0,
 ) -> None:
     """Record, choose, steer and judge: on SmolLM2-135M-Instruct, another model, or a toy."""
     from steer.demo.report import save, show

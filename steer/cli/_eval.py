@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steer.cli._common import (
+    MOST_SEED,
     AsJson,
     Device,
     Dtype,
@@ -49,7 +50,9 @@ def evaluate(
         bool,
         typer.Option("--allow-code-execution", help="Run the model's programs in containers."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of worked examples and sampling.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of worked examples and sampling.", min=0, max=MOST_SEED)
+    ] = 0,
     strict: Strict = True,
     as_json: AsJson = False,
     progress: Progress = True,

@@ -1,12 +1,15 @@
 """`steer export` and `steer import`."""
 
+import inspect
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from steer.cli._common import say
+from steer.cli._common import check_apart, say
 from steer.cli._composed import composed, file_and_coefficient
 from steer.errors import ArgumentError
 
@@ -14,6 +17,8 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--with", help="NAME=VALUE, an option of the format; may be given several times."),
 ]
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def export(
@@ -34,7 +39,10 @@ def export(
     """Write a vector, or the sum of several, to a file of another library."""
     from steer.algebra import Composition, Scope, Vector
     from steer.exchange import write
+    from steer.exchange._registry import format_of
 
+    given = _values(options, format_of(out, to).options("write"))
+    check_apart(out, *(file_and_coefficient(file)[0] for file in files))
     what: Vector | Composition
     if len(files) == 1 and file_and_coefficient(files[0])[1] is None:
         what = vector = Vector.load(files[0])
@@ -45,7 +53,7 @@ def export(
         assert setting is not None  # there is at least one file
         parts = {d: replace(part, scope=Scope()) for d, part in setting.parts.items()}
         what = replace(setting, parts=parts) if everywhere else setting
-    write(what, out, to, **_values(options))
+    write(what, out, to, **given)
     say(f"written: {out}")
 
 
@@ -61,15 +69,20 @@ def import_vector(
 ) -> None:
     """Write a file of another library as a vector file; nothing in it is executed."""
     from steer.exchange import read
+    from steer.exchange._registry import format_of
 
-    vector = read(file, origin, domain=domain, **_values(options))
+    given = _values(options, format_of(file, origin).options("read"))
+    check_apart(out, file)
+    vector = read(file, origin, domain=domain, **given)
     vector.save(out)
     say(vector)
     say(f"saved {out}")
 
 
-def _values(options: list[str] | None) -> dict[str, object]:
-    """Return the options of a format: whole numbers as numbers, everything else as text."""
+def _values(options: list[str] | None, known: Mapping[str, inspect.Parameter]) -> dict[str, object]:
+    """Return the options of a format: numbers where it takes some, everything else as text."""
+    from steer.exchange._registry import accepts
+
     values: dict[str, object] = {}
     for option in options or ():
         name, equals, value = option.partition("=")
@@ -80,5 +93,13 @@ def _values(options: list[str] | None) -> dict[str, object]:
                 expected="--with NAME=VALUE",
                 do="write for instance --with layer=14",
             )
-        values[name] = int(value) if value.lstrip("-").isdecimal() else value
+        if name in values:
+            raise ArgumentError(
+                "an option is given twice",
+                found=f"--with {option}",
+                expected="each name once",
+                do="leave one of them out",
+            )
+        number = name in known and not accepts(known[name].annotation, value)
+        values[name] = int(value) if number and _INTEGER.fullmatch(value) else value
     return values

@@ -1,6 +1,7 @@
 """`steer extract`."""
 
 import inspect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,12 +14,14 @@ from steer.algebra._provenance import MIN_PAIRS
 from steer.cli._chosen import as_json as chosen_as_json
 from steer.cli._chosen import show
 from steer.cli._common import (
+    MOST_SEED,
     TOY,
     AsJson,
     Device,
     Dtype,
     ModelName,
     Progress,
+    check_apart,
     check_layers,
     load_model,
     print_json,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "mean_difference"
 _LEAST = 6  # settings that any race can be run with: a heat or two, and three strengths
+_LAYERS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _LISTED = 5  # rows that are no pairs
 _T = TypeVar("_T")
 
@@ -96,7 +100,10 @@ def extract(
         Literal["error", "report"], typer.Option(help="What to do about rows that are not pairs.")
     ] = "error",
     seed: Annotated[
-        int | None, typer.Option(help="Of the split and of random directions. [default: 0]")
+        int | None,
+        typer.Option(
+            help="Of the split and of random directions. [default: 0]", min=0, max=MOST_SEED
+        ),
     ] = None,
     as_json: AsJson = False,
     progress: Progress = True,
@@ -119,6 +126,8 @@ def extract(
     made = _loaded(pairs, split=split, **read)
     names: tuple[str | None, ...] = made.domains or (domain,)
     _check_files(out, names)
+    for name in names:
+        check_apart(_file(out, name), *(Path(part) for part in (pairs, held_out) if part))
     unseen: Sequence[Pairs] = ()  # to choose and to test with
     if held_out is not None:
         unseen = (_loaded(held_out, **read),)
@@ -175,7 +184,10 @@ def _columns(text: str | None) -> dict[str, str] | None:
     parts = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and column.strip() for name, _, column in parts):
         raise typer.BadParameter("expected prompt=NAME,chosen=NAME", param_hint="--columns")
-    return {name.strip(): column.strip() for name, _, column in parts}
+    found = {name.strip(): column.strip() for name, _, column in parts}
+    if len(found) < len(parts):
+        raise typer.BadParameter("a name stands twice", param_hint="--columns")
+    return found
 
 
 def _loaded(source: str, **options: Any) -> "Pairs":
@@ -317,10 +329,10 @@ def _layers(text: str | None) -> list[int] | None:
         return None
     found: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        match = _LAYERS.fullmatch(part.strip())
+        if match is None:
             raise typer.BadParameter("expected layers like 4,6-9", param_hint="--layers")
-        found += range(int(first), int(last or first) + 1)
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
     if not found:
         raise typer.BadParameter("the range is empty; write 6-9, not 9-6", param_hint="--layers")
     return found

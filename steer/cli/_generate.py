@@ -11,6 +11,7 @@ from rich.text import Text
 
 from steer._progress import progress_bar
 from steer.cli._common import (
+    MOST_SEED,
     AsJson,
     Device,
     Dtype,
@@ -69,7 +70,7 @@ def generate(
     top_k: Annotated[
         int | None, typer.Option(help="Sample among this many tokens; 0: all.", min=0)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of sampling.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of sampling.", min=0, max=MOST_SEED)] = 0,
     batch_size: Annotated[
         int | None, typer.Option(help="Answers written at once; by default all.", min=1)
     ] = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steer.cli._common import (
+    MOST_SEED,
     Device,
     Dtype,
     Gate,
@@ -42,7 +43,7 @@ def report(
     examples: Annotated[int, typer.Option(help="Prompts of each domain to answer.", min=0)] = 3,
     max_new_tokens: Length = 64,
     gate: Gate = False,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random directions.", min=0, max=MOST_SEED)] = 0,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Steering report",
     progress: Progress = True,
     dtype: Dtype = "auto",

@@ -193,3 +193,51 @@ def test_the_installed_command_ends_the_process_with_the_status(tmp_path: Path) 
     assert run.stdout == ""
     assert run.stderr.startswith("VectorFileError: missing")
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("value", ["--5", "9" * 5000, "1.5", "-", "five", "٣"])
+def test_an_option_of_a_format_that_is_no_number(value: str, foreign: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "w.safetensors")
+    said = refused("import", foreign, out, "--from", "tensor", "--with", f"layer={value}")
+    assert "layer is not what the format 'tensor' takes" in said
+
+
+def test_an_option_of_a_format_that_is_a_text(foreign: str, tmp_path: Path) -> None:
+    out = tmp_path / "w.svec"
+    assert steer("export", foreign, str(out), "--with", "model_type=7")[0] == 0
+    assert '"model_type": "7"' in out.read_text()
+    twice = ("--with", "model_type=a", "--with", "model_type=b")
+    assert "an option is given twice" in refused("export", foreign, str(out), *twice)
+
+
+def test_a_file_that_is_read_is_not_written(foreign: str, tmp_path: Path) -> None:
+    (tmp_path / "link.gguf").symlink_to(foreign)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "Is it?", "chosen": "No.", "rejected": "Yes."}\n' * 2)
+    before = Path(foreign).read_bytes(), pairs.read_bytes()
+    for arguments in (
+        ("export", foreign, foreign, "--to", "svec"),
+        ("export", f"{foreign}:2", str(tmp_path / "link.gguf")),
+        ("import", foreign, foreign, "--from", "svec"),
+        ("extract", "demo", str(pairs), "-o", str(pairs), "--method", "mean_difference"),
+    ):
+        assert "the file to write is one that is read" in refused(*arguments)
+    assert (Path(foreign).read_bytes(), pairs.read_bytes()) == before
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "9" * 30])
+@pytest.mark.parametrize("command", ["generate", "extract", "align", "report", "demo"])
+def test_a_seed_that_nothing_takes(command: str, seed: str) -> None:
+    status, _, said = steer(command, "--seed", seed)
+    assert status == 2
+    assert "--seed" in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--layers", "0-99999999999"), ("--layers", "9" * 5000), ("--columns", "prompt=a,prompt=b")],
+)
+def test_lists_that_cannot_be_meant(options: tuple[str, str], tmp_path: Path) -> None:
+    status, _, said = steer("extract", "demo", "no.jsonl", "-o", str(tmp_path / "v"), *options)
+    assert status == 2
+    assert options[0] in said
