@@ -43,6 +43,15 @@ def integer(
     raise _refused(name, value, "an integer", least, most, do)
 
 
+def as_seed(value: object) -> int:
+    """Return a seed that every generator takes.
+
+    Raises:
+        ArgumentError: It is no integer of 64 bits.
+    """
+    return integer("seed", value, least=-(2**63), most=2**63 - 1, do="pass for instance seed=0")
+
+
 def number(
     name: str,
     value: Any,

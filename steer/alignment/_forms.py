@@ -9,7 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from steer._check import number
+from steer._check import as_seed, number
 from steer.algebra import Dense, Residual, Site, Term, Vector
 from steer.algebra._provenance import combined, recorded
 from steer.algebra._term import dense
@@ -138,11 +138,12 @@ def dare(vector: Vector, drop: float, seed: int) -> Vector:
         A vector of dense terms.
 
     Raises:
-        ArgumentError: The probability is out of range.
+        ArgumentError: The probability is out of range, or the seed is no integer of 64 bits.
         AlignmentError: There are residual sites.
     """
     check_weights_only(vector, "dare")
     number("drop", drop, least=0, below=1)
+    seed = as_seed(seed)
     terms = {}
     for site, term in vector.terms.items():
         W = dense(term)

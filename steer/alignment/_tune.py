@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-from steer._check import need
+from steer._check import as_seed, need
 from steer.engine import unsteered
 from steer.engine._base import in_place
 from steer.errors import ArgumentError, FileError, PairsError
@@ -69,7 +69,8 @@ def preference_tune(
         MissingExtraError: TRL (or, for an adapter, PEFT) is not installed.
         PairsError: There are no pairs, or a prompt ends with an assistant message or has fields
             besides role and content.
-        ArgumentError: A folder for an adapter is given without a rank.
+        ArgumentError: A folder for an adapter is given without a rank, or the seed is no integer
+            of 64 bits.
         FileError: The adapter cannot be written.
         CapabilityError: The model's engine does not work on its modules.
         SteeringError: The model is being steered.
@@ -80,7 +81,7 @@ def preference_tune(
     check_model(model)
     in_place(model.engine, "tuning")
     unsteered(model.engine, "preference_tune")
-    pairs = as_pairs(pairs)
+    pairs, seed = as_pairs(pairs), as_seed(seed)
     if adapter is not None and lora_rank is None:
         raise ArgumentError(
             "there is no adapter to save",

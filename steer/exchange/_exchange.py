@@ -205,21 +205,27 @@ def _added(setting: Composition) -> Vector:
 
 def _check_plain(setting: Composition) -> None:
     """Refuse what no file of directions carries: rows, gates, other operators, other scopes."""
+    part, everywhere = "write steer.Part(vector)", "on the command line, pass --everywhere"
+    rows, gated = setting.per_row, setting.gate is not None
     odd = [
-        ("coefficients per prompt", "one coefficient of each domain", setting.per_row),
-        ("a domain gate", "coefficients that hold for every prompt", setting.gate is not None),
+        ("coefficients per prompt", "one coefficient of each domain", rows, "write one row"),
+        ("a domain gate", "coefficients that hold for every prompt", gated, "leave the gate out"),
     ]
-    for domain, part in setting.parts.items():
+    for domain, own in setting.parts.items():
         odd += [
-            (f"{domain}: the operator {part.operator!r}", "'add'", part.operator != "add"),
-            (f"{domain}: the scope '{part.scope}'", "'all'", not part.scope.everything),
+            (f"{domain}: the operator {own.operator!r}", "'add'", own.operator != "add", part),
+            (
+                f"{domain}: the scope '{own.scope}'",
+                "'all'",
+                not own.scope.everything,
+                f"{part}; {everywhere}",
+            ),
         ]
-    for found, expected, is_odd in odd:
+    for found, expected, is_odd, do in odd:
         if is_odd:
             raise CapabilityError(
                 "an exchange file cannot carry this setting",
                 found=found,
                 expected=f"{expected}: its readers add one direction at every token",
-                do="if adding it at every token is meant, write steer.Part(vector); on the command "
-                "line, pass --everywhere",
+                do=f"if adding it at every token is meant, {do}",
             )

@@ -77,9 +77,12 @@ class Format:
             ):
                 kind = type(term).__name__.lower()
                 raise self.refused(f"{site}, a {kind} term", *_CARRIED[self.terms])
-            if isinstance(term, Direction) and not term.v.to(self.dtype).isfinite().all():
-                name = str(self.dtype).removeprefix("torch.")
-                raise self.refused(f"{site}, with values beyond {name}", name, "scale it down")
+            if isinstance(term, Direction):
+                name, kept = str(self.dtype).removeprefix("torch."), term.v.to(self.dtype)
+                if not kept.isfinite().all():
+                    raise self.refused(f"{site}, with values beyond {name}", name, "scale it down")
+                if term.v.any() and not kept.any():
+                    raise self.refused(f"{site}, which {name} rounds to 0", name, "scale it up")
         low = [layer for layer in vector.layers if layer < self.lowest]
         if low:
             raise self.refused(

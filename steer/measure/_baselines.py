@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from steer._check import as_seed
 from steer._progress import progress_bar
 from steer.algebra import (
     Composition,
@@ -238,8 +239,11 @@ def random_like(what: _What, seed: int) -> _What:
 
     Returns:
         A vector without provenance, or a composition of such vectors.
+
+    Raises:
+        ArgumentError: The seed is no integer of 64 bits.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(as_seed(seed))
     if isinstance(what, Vector):
         return _random_vector(what, generator)
     parts = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from steer._check import integer
+from steer._check import as_seed, integer
 from steer._progress import progress_bar
 from steer.algebra import Composition, as_composition, get_operator
 from steer.algebra._composition import Steerable
@@ -91,13 +91,14 @@ def report(
 
     Raises:
         SteeringError: The model is being steered.
-        ArgumentError: `examples` is negative or not an integer.
+        ArgumentError: `examples` is negative or not an integer, or the seed is none of 64 bits.
         SelectionError: No pairs of a domain that has a vector, or too few.
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
     check_model(model, "report")
     integer("examples", examples, least=0, do="pass 0 for none")
+    seed = as_seed(seed)
     chosen = what if isinstance(what, Selection) else None
     composition = as_composition(what)
     parts = named(composition, data)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from steer._check import integer
+from steer._check import as_seed, integer
 from steer.algebra import Composition, DomainGate, Scope
 from steer.errors import ArgumentError, SelectionError
 from steer.measure import NEUTRAL_PROMPTS, Judge, NeutralText, neutral_text, prompt_prefix
@@ -121,10 +121,12 @@ def select(
         SteeringError: The model is being steered.
         SelectionError: Nothing to choose from, pairs that do not go with the candidates, limits
             that no setting keeps, or test pairs that are also used to choose.
+        ArgumentError: The seed or the budget is no integer, or beyond its bounds.
         CompositionError: Coefficients that cannot be used.
         FitError: A vector does not fit this model.
     """
     check_model(model, "select")
+    seed = as_seed(seed)
     if budget is not None:
         budget = integer("budget", budget, least=1, do="budget=64 settings, or leave it out")
     one = alternatives(candidates)

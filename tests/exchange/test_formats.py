@@ -205,6 +205,24 @@ def test_adding_at_every_token_can_be_meant(tmp_path: Path) -> None:
     assert torch.equal(read(names[1]).direction(2), 2 * torch.ones(4))
 
 
+def test_everywhere_is_advised_where_it_helps(tmp_path: Path) -> None:
+    vector = Vector.of({2: torch.ones(4)})
+    for part, helps in ((Part(vector, "ablate"), False), (Part(vector, scope="response"), True)):
+        with pytest.raises(CapabilityError) as refused:
+            write(part, tmp_path / "v.gguf")
+        assert ("--everywhere" in refused.value.do) == helps
+
+
+def test_a_direction_that_would_vanish_is_refused(tmp_path: Path) -> None:
+    tiny = Vector.of({2: torch.full((4,), 1e-60, dtype=torch.float64)})
+    with pytest.raises(CapabilityError, match="rounds to 0"):
+        write(tiny, tmp_path / "v.gguf")
+    write(1e30 * tiny, tmp_path / "v.gguf")
+    assert read(tmp_path / "v.gguf").norm() == pytest.approx(2e-30)
+    write(0 * tiny, tmp_path / "v.gguf")
+    assert read(tmp_path / "v.gguf").norm() == 0
+
+
 def test_the_page_lists_every_format_that_the_room_shows() -> None:
     page = (ROOT / "docs/howto/exchange.md").read_text()
     face = (ROOT / "steer/exchange/__init__.py").read_text()
