@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -120,6 +121,13 @@ def load_model(name: str, dtype: str, device: str | None) -> "Model":
         return smollm2.load(dtype=wanted, device=device)
     if name == TOY:
         return demo.load_model(dtype=wanted, device=device)
+    if get_close_matches(name, (REAL, TOY), cutoff=0.8) and not Path(name).exists():
+        raise CheckpointError(
+            f"there is no model {name}",
+            found=f"a name like {REAL} or {TOY}, and no folder or file of that name",
+            expected=f"{REAL}, {TOY}, a folder, a GGUF file, or a Hub id owner/name",
+            do=f"write {get_close_matches(name, (REAL, TOY), n=1, cutoff=0.8)[0]}",
+        )
     return Model.from_pretrained(name, dtype=wanted, device=device)
 
 

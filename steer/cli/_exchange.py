@@ -54,7 +54,9 @@ def export(
         parts = {d: replace(part, scope=Scope()) for d, part in setting.parts.items()}
         what = replace(setting, parts=parts) if everywhere else setting
     write(what, out, to, **given)
-    say(f"written: {out}")
+    tuned = what.tuning if isinstance(what, Vector) else None
+    unscaled = f", unscaled; it was tuned to coefficient {tuned.coefficient:.4g}" if tuned else ""
+    say(f"written: {out}{unscaled}")
 
 
 def import_vector(
@@ -71,6 +73,13 @@ def import_vector(
     from steer.exchange import read
     from steer.exchange._registry import format_of
 
+    if out.suffix != ".safetensors":
+        raise ArgumentError(
+            "an import writes a vector file",
+            found=f"{out}, by its suffix another kind of file",
+            expected="a name that ends in .safetensors",
+            do=f"name it {out.with_suffix('.safetensors')}",
+        )
     given = _values(options, format_of(file, origin).options("read"))
     check_apart(out, file)
     vector = read(file, origin, domain=domain, **given)

@@ -13,6 +13,7 @@ from steer.model import Model
 from steer.pairs import Prompt
 
 ASKED, TOKENS = 6, 32  # prompts that are answered, and the length of the answers
+_REPEATED = 0.1  # rise of the share of repeated 4-grams that is warned of
 _FEWEST, _OTHERS = 3, 5  # prompts that topic is measured among, and others that one is held to
 
 
@@ -49,6 +50,12 @@ class Visible:
         """The share of an answer's 4-grams of words that it holds before, before and after."""
         texts = [a.before for a in self.answers], [a.after for a in self.answers]
         return repetition(texts[0]), repetition(texts[1])
+
+    @property
+    def repetitive(self) -> bool:
+        """Whether answers repeat themselves more than before, by a tenth of their 4-grams."""
+        before, after = self.repetition
+        return after.value - before.value >= _REPEATED
 
     def __str__(self) -> str:
         if not self.changed.hits:

@@ -125,6 +125,17 @@ def _notes(found: "Selection") -> tuple[str, ...]:
         )
     if found.visible is not None:
         notes.append(str(found.visible))
+        if found.visible.repetitive:
+            notes.append(
+                "The steered answers repeat themselves: the setting is too strong for fluent text. "
+                "Use a smaller coefficient, or choose within a smaller KL budget."
+            )
+    notes += [
+        f"{name}: a prompt does better ({r.baselines['prompted'].value:.0%} against "
+        f"{r.steered.value:.0%} of the unseen pairs)."
+        for name, r in list(found.held_out.items())[:_DOMAINS]
+        if "prompted" in r.baselines and r.baselines["prompted"].value > r.steered.value
+    ]
     if not found.likelihood_effect:
         notes.append("No effect on the likelihood of given answers is shown beyond chance.")
     return tuple(notes)

@@ -48,11 +48,14 @@ def accessing(name: object, error: ErrorKind) -> Iterator[None]:
     except OSError as cause:
         if isinstance(cause, SteerError):
             raise
+        missing = isinstance(cause, FileNotFoundError)
         raise error(
             f"{name}: the file cannot be accessed",
             found=cause.strerror or str(cause) or type(cause).__name__,
             expected="a file that can be read or written",
-            do="check the path, the permissions and the space left on the disk",
+            do="check the path"
+            if missing
+            else "check the path, the permissions and the space left on the disk",
         ) from cause
 
 

@@ -9,7 +9,11 @@ _KINDS = {
     "steer.activations": ("a file of recorded activations", "Activations"),
 }
 _BEGINNINGS = (
-    (b"GGUF", "a GGUF file", "read a control vector with steer.exchange.read(path)"),
+    (
+        b"GGUF",
+        "a GGUF file",
+        "import a control vector: steer import FILE OUT.safetensors, or steer.exchange.read(path)",
+    ),
     (
         b"PK\x03\x04",
         "a zip archive, as torch.save writes",
@@ -19,7 +23,7 @@ _BEGINNINGS = (
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
     (b"\x93NUMPY", "a NumPy array", "build a vector with Vector.of({layer: tensor})"),
     (b"<", "an HTML or XML page", "download the raw file"),
-    (b"{", "a JSON text", "vector files are .safetensors"),
+    (b"{", "a JSON text", "of pairs, make a vector first: steer extract MODEL PAIRS -o FILE"),
 )
 
 

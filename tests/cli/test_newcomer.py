@@ -162,3 +162,23 @@ def test_answers_that_the_toy_cannot_read_apart_are_said_to_be_so(tmp_path: Path
     _, _, err = steer("extract", "demo", str(source), "-o", str(tmp_path / "v"))
     assert "reads the chosen and the rejected answers as the same text" in err
     assert "'demo' is a toy" in err
+
+
+def test_a_misspelt_special_name_is_not_looked_up_elsewhere(unloaded: None) -> None:
+    said = refused("generate", "smollm", "A question?")
+    assert "smollm2" in said
+
+
+def test_an_import_writes_a_vector_file_under_its_own_suffix(tmp_path: Path) -> None:
+    out = tmp_path / "medical.gguf"
+    printed = good("export", MEDICAL, str(out), "--everywhere")
+    assert "unscaled" in printed
+    said = refused("import", str(out), str(tmp_path / "again.gguf"))
+    assert "again.safetensors" in said
+    assert not (tmp_path / "again.gguf").exists()
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    said = refused("inspect", str(tmp_path / "none.safetensors"))
+    assert "check the path" in said
+    assert "disk" not in said

@@ -28,6 +28,13 @@ def test_repetition_is_measured_before_and_after() -> None:
     assert "repeated 4-grams 0% before and 80% after" in str(found)
 
 
+def test_answers_that_begin_to_repeat_themselves_are_called_repetitive() -> None:
+    fluent, loop = "one two three four five", "so so so so so so so so"
+    assert Visible((AnswerPair("q", fluent, loop),)).repetitive
+    assert not Visible((AnswerPair("q", fluent, fluent),)).repetitive
+    assert not Visible((AnswerPair("q", loop, loop),)).repetitive, "it did so before"
+
+
 def test_an_answer_is_on_topic_where_its_own_prompt_makes_it_likelier(lm: steer.Model) -> None:
     prompts = ["a b c", "x y z", "b c a", "y z x"]
     answers = ["a b", "z z", " ", "x"]
