@@ -88,7 +88,7 @@ def _unusable(value: object, domains: Sequence[str]) -> CompositionError:
         found = str(error)
     return CompositionError(
         "coefficients that cannot be used",
-        found=found,
+        found=found if len(found) <= 120 else f"{found[:119]}…",
         expected=f"numbers within float32 (±3.4e38) for {list(domains)}: one, one each, or one "
         "row per prompt",
         do="pass for instance 0.5, {'" + domains[0] + "': 0.5}, or a tensor [batch, domain]",

@@ -66,7 +66,7 @@ def test_what_is_no_gate_is_refused():
     vector = steer.Vector.of({0: torch.ones(4)})
     with pytest.raises(CompositionError, match="no gate"):
         steer.compose(gate=vector)
-    with pytest.raises(CompositionError, match="no tensor"):
+    with pytest.raises(CompositionError, match="centroids"):
         DomainGate(("a",), [[1.0, 2.0]], 0)
     with pytest.raises(ArgumentError, match="accuracy"):
         DomainGate(("a",), torch.ones(1, 2), 0, accuracy=7.0)
