@@ -9,7 +9,8 @@ from typer.core import TyperCommand
 
 from steer.errors import SteerError
 
-_WRAPPED = re.compile(r"\b\w+=[A-Z]\w*\(([^()]*)\)")  # limits=Limits(kl=0.5)
+_WRAPPED = re.compile(r"\b\w+=[A-Z]\w*\((?P<name>[a-z_]+)(=[^(),]*)\)")  # limits=Limits(kl=0.5)
+_CALL = re.compile(r"((?<![=\w.])[A-Za-z_][\w.]*\([^()]*\))")  # steer.low_rank(vector, rank=16)
 _ARGUMENT = re.compile(
     r"\b(?P<name>[a-z_]+)=(?P<value>\{.*?\}|\[.*?\]|\(.*?\)|\".*?\"|'.*?'|[\w.…]*\w|…)?"
 )
@@ -44,7 +45,11 @@ def with_options(advice: str, options: Iterable[Any]) -> str:
             return str(option.opts[0])
         return f"{option.opts[0]} {_plain(match['value'] or '')}".strip()
 
-    return _ARGUMENT.sub(written, _WRAPPED.sub(r"\1", advice))
+    def unwrapped(match: re.Match[str]) -> str:
+        return match["name"] + match[2] if match["name"] in known else match[0]
+
+    parts = _CALL.split(_WRAPPED.sub(unwrapped, advice))  # calls, which are Python, are odd
+    return "".join(p if k % 2 else _ARGUMENT.sub(written, p) for k, p in enumerate(parts))
 
 
 def _plain(value: str) -> str:
@@ -54,5 +59,6 @@ def _plain(value: str) -> str:
     except (ValueError, SyntaxError):
         return value.removeprefix("torch.")
     if isinstance(found, dict):
-        return ",".join(f"{k}={'…' if v is ... else v}" for k, v in found.items())
-    return ",".join(map(str, found)) if isinstance(found, list | tuple) else str(found)
+        found = [f"{k}={'…' if v is ... else v}" for k, v in found.items()]
+    text = ",".join(map(str, found)) if isinstance(found, list | tuple) else str(found)
+    return f"'{text}'" if " " in text else text

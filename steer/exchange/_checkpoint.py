@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steer.algebra import Dense, Site, Term, Vector, Weight
+from steer.errors import CheckpointError
 from steer.exchange._registry import Format, register_format
 
 _TOLERANCE = 1e-3  # relative: float32 leaves 1e-6, and a bias that something else reads 1e-1
@@ -24,7 +25,15 @@ def _write(vector: Vector, path: Path, *, base: str | Path) -> None:
     from steer.network import Checkpoint, find_architecture
 
     folder = Checkpoint.open(base).folder
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    except Exception as error:  # configurations raise classes of their own
+        raise CheckpointError(
+            f"{folder}: this model cannot be loaded",
+            found=f"{type(error).__name__}: {error}",
+            expected="a causal language model of transformers and its weights",
+            do="name a folder that model.save_pretrained wrote",
+        ) from error
     parts = find_architecture(model)
     terms: dict[Site, Term] = {}
     for layer in vector.layers:

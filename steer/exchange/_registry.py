@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 
 from steer._check import as_integer, one_of
-from steer.algebra import Direction, LowRank, Residual, Vector
+from steer.algebra import Direction, LowRank, Residual, Vector, tensors
 from steer.algebra._registry import Registry
 from steer.errors import ArgumentError, CapabilityError
 
@@ -83,6 +83,8 @@ class Format:
                     raise self.refused(f"{site}, with values beyond {name}", name, "scale it down")
                 if term.v.any() and not kept.any():
                     raise self.refused(f"{site}, which {name} rounds to 0", name, "scale it up")
+            elif not all(part.isfinite().all() for part in tensors(term).values()):
+                raise self.refused(f"{site}, with NaN or infinity", "finite numbers", "mend it")
         low = [layer for layer in vector.layers if layer < self.lowest]
         if low:
             raise self.refused(

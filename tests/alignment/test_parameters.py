@@ -1,5 +1,6 @@
 """A checkpoint's tensors come out under the names, and in the shapes, of the model itself."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,17 @@ def test_a_model_of_an_unknown_kind_is_refused(tmp_path: Path, entry: str, words
         entry = f'"model_type": "llama", {entry}'
     (folder / "config.json").write_text(text.replace("{", "{" + entry + ",", 1))
     with pytest.raises(CheckpointError, match=words):
+        layout_of(Checkpoint.open(folder))
+
+
+@pytest.mark.parametrize("change", [{"intermediate_size": "x"}, {"vocab_size": -3}])
+def test_a_configuration_that_builds_no_model_is_refused(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    folder = saved(tiny_model("llama", layers=1), tmp_path, tokenizer=False)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match="no class for it"):
         layout_of(Checkpoint.open(folder))
 
 

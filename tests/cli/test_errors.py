@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.main import get_command
 
 from steer import DomainGate, Vector
 from steer.algebra import Direction, Provenance, Residual
+from steer.cli import app
+from steer.cli._advice import with_options
 from tests.cli.run import steer
 
 ROOT = Path(__file__).parents[2]
@@ -241,3 +244,24 @@ def test_lists_that_cannot_be_meant(options: tuple[str, str], tmp_path: Path) ->
     status, _, said = steer("extract", "demo", "no.jsonl", "-o", str(tmp_path / "v"), *options)
     assert status == 2
     assert options[0] in said
+
+
+@pytest.mark.parametrize(
+    ("command", "advice", "expected"),
+    [
+        ("extract", "limits=Limits(kl=0.5)", "--kl 0.5"),
+        ("align", "limits=Limits(kl=0.5)", "limits=Limits(kl=0.5)"),
+        ("extract", "calibrate(model, vector, kl=0.1)", "calibrate(model, vector, kl=0.1)"),
+        ("align", "use torch.as_tensor(x, dtype=torch.float32)", None),
+        ("align", "pass rank=16, or steer.low_rank(v, rank=16)", None),
+        ("extract", 'at=["template", "response_mean"]', "--at template,response_mean"),
+        ("extract", 'columns={"prompt": "your name"}', "--columns 'prompt=your name'"),
+        ("generate", "pass strict=False, or f(…)", "pass --no-strict, or f(…)"),
+    ],
+)
+def test_advice_names_options_and_leaves_calls(
+    command: str, advice: str, expected: str | None
+) -> None:
+    params = get_command(app).commands[command].params  # type: ignore[attr-defined]
+    wanted = advice.replace("pass rank=16", "pass --rank 16") if expected is None else expected
+    assert with_options(advice, params) == wanted

@@ -14,7 +14,13 @@ from transformers import AutoModelForCausalLM
 import steer
 from steer.algebra import Vector
 from steer.algebra._term import dense
-from steer.errors import ArgumentError, CapabilityError, SteerError, VectorFileError
+from steer.errors import (
+    ArgumentError,
+    CapabilityError,
+    CheckpointError,
+    SteerError,
+    VectorFileError,
+)
 from steer.exchange import read, write
 from tests.alignment.models import pair, saved
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -241,4 +247,13 @@ def test_a_vector_that_does_not_fit_the_base_is_refused(tmp_path: Path) -> None:
     for out, base in ((folder, folder), (tmp_path / "out", tmp_path / "none")):
         with pytest.raises(SteerError):
             write(Vector.of({1: torch.ones(32)}), out, "checkpoint", base=base)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("config", [{"model_type": "nope"}, {"model_type": "gpt2", "n_layer": "x"}])
+def test_a_base_that_cannot_be_loaded_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = saved(tiny_model("gpt2"), tmp_path / "base")
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        write(Vector.of({1: torch.ones(32)}), tmp_path / "out", "checkpoint", base=folder)
     assert not (tmp_path / "out").exists()

@@ -118,3 +118,13 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_dora": True}))
     with pytest.raises(VectorFileError, match="this adapter is not supported"):
         read(tmp_path / "adapter", "peft", base=folder)
+
+
+def test_factors_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    folder, name = base("llama", tmp_path / "base"), "model.layers.0.mlp.down_proj.weight"
+    term = low_rank("llama", folder).terms[Weight(name)]
+    assert isinstance(term, LowRank)
+    half = Vector({Weight(name): LowRank(torch.full_like(term.B, 6e4).half(), term.A.half())})
+    with pytest.raises(CapabilityError, match="NaN or infinity"):
+        write(steer.compose(a=half)(a=4.0), tmp_path / "adapter", "peft", base=folder)
+    assert not (tmp_path / "adapter").exists()

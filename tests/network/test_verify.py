@@ -49,6 +49,10 @@ def test_part_of_the_blocks() -> None:
     assert "4 blocks" in caught.value.expected
 
 
+def test_no_blocks() -> None:
+    refused(tiny_model("llama", layers=0), "is empty")
+
+
 def test_blocks_in_another_order() -> None:
     model = tiny_model("llama")
     model.model.turned = nn.ModuleList(reversed(model.model.layers))

@@ -136,6 +136,13 @@ def _check_weights(architecture: Architecture) -> None:
 def _check_run(architecture: Architecture, seen: _Seen) -> None:
     """Refuse parts unless each block ran once, in order, with a stream; and infinite logits."""
     expected = list(range(architecture.n_layers))
+    if not expected:
+        raise wrong_part(
+            architecture,
+            f"{architecture.names['blocks']} is empty",
+            found="a model without decoder blocks",
+            expected="at least one",
+        )
     if seen.order != expected:
         raise _other_order(architecture, seen.order)
     if seen.outside:

@@ -52,7 +52,7 @@ def skeleton(checkpoint: Checkpoint) -> nn.Module:
                 model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
             else:
                 model = getattr(transformers, (config.architectures or [""])[0])(config)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # configurations raise classes of their own
         raise _wrong(
             checkpoint,
             f"no class for it: {error}",
