@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from steer.model import Model
     from steer.network import PromptLike
 
+_LEAST = 1e-6  # of a temperature: logits of any model stay far below 1e32
+
 
 @dataclass(frozen=True, slots=True)
 class _Column:
@@ -123,6 +125,11 @@ def _sampling(temperature: float | None, top_p: float | None, top_k: int | None)
                 "0 is greedy, with nothing to sample", param_hint="--temperature"
             )
         return {}
+    if temperature is not None and temperature < _LEAST:
+        raise typer.BadParameter(
+            f"logits divided by less than {_LEAST:g} overflow; write 0, which is greedy",
+            param_hint="--temperature",
+        )
     return {"do_sample": True, "temperature": 1.0, **named}
 
 

@@ -265,3 +265,9 @@ def test_advice_names_options_and_leaves_calls(
     params = get_command(app).commands[command].params  # type: ignore[attr-defined]
     wanted = advice.replace("pass rank=16", "pass --rank 16") if expected is None else expected
     assert with_options(advice, params) == wanted
+
+
+def test_a_temperature_that_overflows_is_refused() -> None:
+    status, _, said = steer("generate", "demo", "Hello", "--temperature", "1e-320")
+    assert status == 2
+    assert "--temperature" in said
