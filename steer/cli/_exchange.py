@@ -78,7 +78,7 @@ def import_vector(
             "an import writes a vector file",
             found=f"{out}, by its suffix another kind of file",
             expected="a name that ends in .safetensors",
-            do=f"name it {out.with_suffix('.safetensors')}",
+            do=f"name it {out.parent / (out.stem or 'vector')}.safetensors",
         )
     given = _values(options, format_of(file, origin).options("read"))
     check_apart(out, file)

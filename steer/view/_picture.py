@@ -48,7 +48,7 @@ class Picture(Figure):
         kind = options.pop("format", None) or path.suffix[1:]
         if not kind:
             kind = self.canvas.get_default_filetype()
-            path = path.with_name(f"{path.name}.{kind}")
+            path = path.with_name(f"{path.name}.{kind}") if path.name else path
         known = self.canvas.get_supported_filetypes()
         if kind.lower() not in known:
             raise FileError(

@@ -74,6 +74,12 @@ def test_a_picture_of_no_known_format_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", [".", "/"])
+def test_a_folder_is_no_picture(name: str) -> None:
+    with pytest.raises(steer.errors.FileError, match="cannot be written"):
+        FILES["picture"][1](Path(name))
+
+
 def test_a_picture_without_an_ending_gets_the_usual_one(tmp_path: Path) -> None:
     FILES["picture"][1](tmp_path / "p")
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]

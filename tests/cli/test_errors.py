@@ -271,3 +271,10 @@ def test_a_temperature_that_overflows_is_refused() -> None:
     status, _, said = steer("generate", "demo", "Hello", "--temperature", "1e-320")
     assert status == 2
     assert "--temperature" in said
+
+
+@pytest.mark.parametrize("out", [".", "..", "/", "", "v.pt"])
+def test_an_import_into_what_is_no_vector_file(out: str, foreign: str) -> None:
+    said = refused("import", foreign, out, "--from", "svec")
+    assert "an import writes a vector file" in said
+    assert ".safetensors" in said
