@@ -1,6 +1,7 @@
 """Run units of the study: `python -m notebooks.study make|test|sheet|table [--data FOLDER] [names]`.
 
-A unit whose row stands in docs/study is not run again. Vectors are kept in `--work`.
+A unit whose row stands in docs/study is not run again, unless its vector is missing in `--work` and
+its behaviour was not tested yet.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from notebooks.study.behaviours import FULL, OTHERS, behaviour
 from notebooks.study.blind import sheet
 from notebooks.study.final import test
 from notebooks.study.make import BRIEF, METHODS, make
-from notebooks.study.rows import find, rows, write
+from notebooks.study.rows import Row, find, latest, write
 from steer.demo import smollm2
 from steer.errors import DataWarning
 
@@ -39,7 +40,7 @@ def main() -> None:
     if options.method is None:
         for name in names:
             for method in _methods(options.stage, name, options.methods):
-                if find(options.stage, behaviour=name, **method) is None:
+                if not _kept(find(options.stage, behaviour=name, **method), options.work):
                     _unit(options, name, method.get("method", "all"))
         return
     torch.set_num_threads(1)
@@ -52,9 +53,17 @@ def main() -> None:
         row = make(model, own, options.method, options.work, options.seed)
         write("make", {"command": f"{command} --methods {options.method}", **row})
         return
-    made = [row for row in rows("make") if row["behaviour"] == own.name]
+    made = [row for row in latest("make") if row["behaviour"] == own.name]
     for found in list(test(model, own, made, options.work)):
         write("test", {"command": command, **found})
+
+
+def _kept(row: Row | None, work: Path) -> bool:
+    """Return whether a unit was measured, and its vector is there or no longer needed."""
+    if row is None:
+        return False
+    there = "file" not in row or (work / row["file"]).exists()
+    return there or find("test", behaviour=row["behaviour"]) is not None
 
 
 def _methods(stage: str, name: str, wanted: list[str] | None) -> list[dict[str, str]]:

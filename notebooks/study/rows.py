@@ -18,6 +18,12 @@ def rows(stage: str) -> list[Row]:
     return list(_read(FOLDER / f"{stage}.jsonl"))
 
 
+def latest(stage: str) -> list[Row]:
+    """Return the last row of each behaviour and method, in the order of the first ones."""
+    found = {(row["behaviour"], row["method"]): row for row in rows(stage)}
+    return list(found.values())
+
+
 def find(stage: str, **values: Any) -> Row | None:
     """Return the row of a stage that has the given values, if it was measured."""
     found = [row for row in rows(stage) if all(row[name] == v for name, v in values.items())]

@@ -7,7 +7,7 @@ from typing import Any
 from scipy import stats
 
 from notebooks.study.blind import reading
-from notebooks.study.rows import Row, rows
+from notebooks.study.rows import Row, latest, rows
 
 COMPARED = ("palrs", "mean", "gradient", "dpo", "ipo", "dpo at 1", "ipo at 1")
 BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
@@ -134,7 +134,7 @@ def _costs() -> str:
             f"{row['cpu_seconds']:.0f}",
             str(row["extra_peak_mb"]),
         )
-        for row in rows("make")
+        for row in latest("make")
     ]
     return _markdown("Making a knob", head, lines)
 
