@@ -16,6 +16,7 @@ from steer.algebra._coefficients import (
     given,
 )
 from steer.algebra._gate import DomainGate
+from steer.algebra._hub.pushed import Pushed
 from steer.algebra._keywords import check_keywords
 from steer.algebra._operator import get_operator
 from steer.algebra._scope import ALL, Scope, parse_scope
@@ -66,7 +67,7 @@ class Part(Shown):
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Composition(Shown):
+class Composition(Pushed):
     """Named vectors under one set of coefficients.
 
     Calling it gives the same composition at other coefficients: `knobs(medical=0.8, legal=-0.3)`,
@@ -171,38 +172,10 @@ class Composition(Shown):
         """
         return replace(self, gate=gate)
 
-    def push_to_hub(
-        self,
-        repo: str,
-        *results: Shown | str,
-        license: str | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-    ) -> str:
-        """Write the vector of each domain to one repository of the Hugging Face Hub.
+    def _to_push(self) -> Mapping[str, Vector]:
+        from steer.algebra._hub.repository import settled
 
-        Each file is named after its domain. Its tuning records coefficient, operator and scope; a
-        tuning with another setting is replaced. The gate, if any, is stored with every vector.
-
-        Args:
-            repo: Id of a model repository; it is created if needed.
-            *results: Further measurements for the model card, as in `Vector.push_to_hub`.
-            license: Licence to record in the provenance of each vector; None keeps what is there.
-            private: Whether a repository that is created is private; None is the Hub's default.
-            token: An access token; None takes the one you are logged in with.
-
-        Returns:
-            The commit, for `from_hub(repo, revision=…)`.
-
-        Raises:
-            VectorFileError: The Hub refuses, or the repository holds other files of tensors.
-            CapabilityError: There are coefficients per prompt.
-            ArgumentError: A result that the card cannot show.
-            CompositionError: A domain cannot be a part of a file name.
-        """
-        from steer.algebra._hub.repository import push, settled
-
-        return push(settled(self), repo, results, license, private, token)
+        return settled(self)
 
     @classmethod
     def from_hub(

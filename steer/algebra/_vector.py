@@ -12,6 +12,7 @@ from torch import Tensor
 from steer._check import as_integer, is_number
 from steer.algebra import _term as terms_
 from steer.algebra._gate import DomainGate
+from steer.algebra._hub.pushed import Pushed
 from steer.algebra._provenance import (
     LayerStats,
     ModelInfo,
@@ -28,7 +29,6 @@ from steer.algebra._rules import check_bounds, check_one_kind, check_terms, fact
 from steer.algebra._site import EMBED, Residual, Site, Weight, parse_site, site_order
 from steer.algebra._term import Direction, Term
 from steer.errors import AlgebraError
-from steer.show import Shown
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Vector(Shown):
+class Vector(Pushed):
     """An immutable map site → term that forms a vector space.
 
     `u + w`, `u - w`, `2 * u`, `-u`, `u / 2`; `u @ w` (inner product), `u.norm()`, `u.cosine(w)`;
@@ -386,39 +386,8 @@ class Vector(Shown):
         with torch.inference_mode(False):  # its tensors outlive the call
             return load(path)
 
-    def push_to_hub(
-        self,
-        repo: str,
-        *results: "Shown | str",
-        license: str | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-    ) -> str:
-        """Write the vector to a repository of the Hugging Face Hub, with a model card.
-
-        The file is named after the domain. The card states the setting, its figures, its limits,
-        and how to use the file with and without this library.
-
-        Args:
-            repo: Id of a model repository, for instance `me/cheerful`; it is created if needed.
-            *results: Further measurements for the card: a `Selection` with its baselines, a sweep,
-                any other result that prints itself, or Markdown text.
-            license: Licence to record in the vector's provenance; None keeps the one recorded.
-            private: Whether a repository that is created is private; None is the Hub's default.
-            token: An access token; None takes the one you are logged in with.
-
-        Returns:
-            The commit, for `from_hub(repo, revision=…)`.
-
-        Raises:
-            VectorFileError: The Hub refuses, or the repository holds other files of tensors.
-            ArgumentError: A result that the card cannot show.
-            CompositionError: The domain cannot be a part of a file name.
-        """
-        from steer.algebra._hub.repository import push
-
-        vectors = {self.provenance.domain or "vector": self}
-        return push(vectors, repo, results, license, private, token)
+    def _to_push(self) -> "Mapping[str, Vector]":
+        return {self.provenance.domain or "vector": self}
 
     @classmethod
     def from_hub(
