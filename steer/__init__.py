@@ -15,24 +15,22 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from steer import errors
-from steer.algebra import (
-    Composition,
-    Dense,
-    Direction,
-    DomainGate,
-    LowRank,
-    Part,
-    Residual,
-    Scope,
-    Vector,
-    Weight,
-    compose,
-)
-from steer.algebra import _strength_units as _units
-from steer.pairs import Message, Pair, Pairs
+from steer import _units, errors
 
 if TYPE_CHECKING:
+    from steer.algebra import (
+        Composition,
+        Dense,
+        Direction,
+        DomainGate,
+        LowRank,
+        Part,
+        Residual,
+        Scope,
+        Vector,
+        Weight,
+        compose,
+    )
     from steer.alignment import (
         alignment_vector,
         bidirectional,
@@ -64,6 +62,7 @@ if TYPE_CHECKING:
     )
     from steer.merge import merge_checkpoint
     from steer.model import Model
+    from steer.pairs import Message, Pair, Pairs
     from steer.selection import Limits, Selection, calibrate, compare_at_kl, select
 
 __version__ = "0.1.0"
@@ -117,6 +116,19 @@ __all__ = [
 ]
 
 _NAMES = {
+    "algebra": (
+        "Composition",
+        "Dense",
+        "Direction",
+        "DomainGate",
+        "LowRank",
+        "Part",
+        "Residual",
+        "Scope",
+        "Vector",
+        "Weight",
+        "compose",
+    ),
     "alignment": (
         "alignment_vector",
         "bidirectional",
@@ -148,6 +160,7 @@ _NAMES = {
     ),
     "merge": ("merge_checkpoint",),
     "model": ("Model",),
+    "pairs": ("Message", "Pair", "Pairs"),
     "selection": ("Limits", "Selection", "calibrate", "compare_at_kl", "select"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
@@ -163,13 +176,13 @@ _MODULES = {
 }
 
 
-def _relative(model: Any, composition: Composition, value: float) -> Composition:
+def _relative(model: Any, composition: "Composition", value: float) -> "Composition":
     from steer.selection._strength import at_displacement
 
     return at_displacement(model, composition, value)
 
 
-def _kl(model: Any, composition: Composition, value: float) -> Composition:
+def _kl(model: Any, composition: "Composition", value: float) -> "Composition":
     from steer.selection._strength import at_kl
 
     return at_kl(model, composition, value)
@@ -184,7 +197,7 @@ _units.register_unit("kl", _kl)
 if not TYPE_CHECKING:  # a type checker reads the imports above
 
     def __getattr__(name: str) -> object:
-        """Return what `import steer` leaves out, loaded when it is first named (PEP 562)."""
+        """Return a public name or a room, loaded when it is first named (PEP 562)."""
         if name in _HOMES:
             value = getattr(import_module(f"steer.{_HOMES[name]}"), name)
         elif name in _MODULES or (not name.startswith("_") and find_spec(f"steer.{name}")):

@@ -16,7 +16,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra._registry import Registry
+from steer._registry import Registry
 from steer.errors import CompositionError
 
 Directions = Float[Tensor, "domain d_model"]

@@ -10,8 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 
 from steer._check import as_integer, one_of
+from steer._registry import Registry
 from steer.algebra import Direction, LowRank, Residual, Vector, tensors
-from steer.algebra._registry import Registry
 from steer.errors import ArgumentError, CapabilityError
 
 _CARRIED = {  # by what a format carries: what it expects, and what to do about the rest

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
+from steer._registry import Registry
 from steer.algebra import Vector
-from steer.algebra._registry import Registry
 from steer.errors import RecordingError
 from steer.extract._activations import Activations
 

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steer._check import as_layers, as_list, integer
+from steer._units import in_units
 from steer.algebra import CoefficientsLike, DomainGate, ModelInfo, Scope, as_composition
 from steer.algebra._coefficients import given
 from steer.algebra._composition import Steerable
-from steer.algebra._strength_units import in_units
 from steer.engine import Batch, Engine, HooksEngine, unsteered
 from steer.engine._base import WeightMode
 from steer.engine._branches.scores import token_logprobs

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from steer.algebra._composition import Composition
-from steer.algebra._registry import Registry
+from steer._registry import Registry
 from steer.errors import CompositionError
 
-Unit = Callable[[Any, Composition, float], Composition]
+Unit = Callable[[Any, Any, float], Any]  # a model, a composition and a value, to a composition
 
 _UNITS: Registry[Unit] = Registry("a unit of strength", CompositionError, register="register_unit")
 
@@ -17,9 +16,7 @@ def register_unit(name: str, unit: Unit) -> None:
     _UNITS.add(name, unit, unit)
 
 
-def in_units(
-    model: Any, composition: Composition, given: bool, **values: float | None
-) -> Composition:
+def in_units(model: Any, composition: Any, given: bool, **values: float | None) -> Any:
     """Return a composition at the requested strength: its coefficients, or a value in one unit."""
     asked = {name: value for name, value in values.items() if value is not None}
     if given + len(asked) > 1:
