@@ -1,0 +1,1 @@
+"""What matters to a direction, and whether there is a better one; explored on validation pairs."""
