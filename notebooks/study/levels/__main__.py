@@ -1,20 +1,27 @@
-"""Run one stage: `python -m notebooks.study.levels make --data FOLDER [names]`.
+"""Run one stage: `python -m notebooks.study.levels make|search|test --data FOLDER [names]`.
 
 What has a row in docs/study/levels.jsonl is not run again.
 """
 
 import argparse
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from notebooks.study.levels import vectors
+from notebooks.study.levels import final, vectors
+from notebooks.study.levels.attempts import ATTEMPTS
 from notebooks.study.levels.data import DOMAINS, domains
+from notebooks.study.levels.scores import Setting, Tables, scores
+from notebooks.study.levels.search import Measured, search
 from notebooks.study.rows import rows, write
 from steer.demo import smollm2
 
-STAGES = ("make",)
+FILE = "levels"
+_NONE: Setting = {}
 
 
 def main() -> None:
@@ -22,20 +29,88 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
+    STAGES[options.stage](options)
+
+
+def _make(options: argparse.Namespace) -> None:
     known, model = domains(options.data), smollm2.load()
     for kind in options.names or vectors.KINDS:
         for domain in DOMAINS:
             unit = {"stage": "make", "kind": kind, "domain": domain}
-            if not _measured(**unit):
-                command = f"python -m notebooks.study.levels make {kind}"
+            if not found(**unit):
                 row = vectors.make(model, known, kind, domain, options.work, options.seed)
-                write("levels", {"command": command, **unit, **row})
-                sys.stdout.write(f"{kind} {domain}: {row['cpu_seconds']} s\n")
-                sys.stdout.flush()
+                _write(options, kind, **unit, **row)
 
 
-def _measured(**unit: str) -> bool:
-    return any(all(row.get(name) == v for name, v in unit.items()) for row in rows("levels"))
+def _search(options: argparse.Namespace) -> None:
+    known, model = domains(options.data), smollm2.load()
+    parts = {name: own.search for name, own in known.items()}
+    for attempt in options.names or ATTEMPTS:
+        knobs = ATTEMPTS[attempt](model, known, options.work)
+
+        def measure(settings: Sequence[Setting], attempt=attempt, knobs=knobs) -> Iterator[Tables]:  # type: ignore[no-untyped-def]
+            for setting in settings:
+                start = time.process_time()
+                tables = {d: scores(model, part, knobs, setting) for d, part in parts.items()}
+                seconds = round(time.process_time() - start, 1)
+                unit = {"stage": "search", "attempt": attempt, "setting": setting}
+                _write(options, attempt, **unit, scores=_plain(tables), cpu_seconds=seconds)
+                yield tables
+
+        search(knobs.domains, measured(attempt), measure)
+
+
+def _test(options: argparse.Namespace) -> None:
+    known, model = domains(options.data), smollm2.load()
+    if not found(stage="test", attempt="unsteered"):
+        row = final.unsteered(model, known)
+        row["scores"] = _plain(row["scores"])
+        _write(options, "unsteered", stage="test", attempt="unsteered", **row)
+    base = _tables(found(stage="test", attempt="unsteered")[-1])
+    for attempt in options.names or [*ATTEMPTS, "prompt"]:
+        knobs, settings = None, dict.fromkeys(final.LATIN, _NONE)
+        if attempt != "prompt":
+            knobs = ATTEMPTS[attempt](model, known, options.work)
+            settings = final.chosen(measured(attempt), knobs.domains)
+        done = [tuple(row["wanted"]) for row in found(stage="test", attempt=attempt)]
+        left = {wanted: setting for wanted, setting in settings.items() if wanted not in done}
+        for row in final.combinations(model, known, base, knobs, left):
+            row["scores"] = _plain(row["scores"])
+            _write(options, attempt, stage="test", attempt=attempt, **row)
+
+
+def measured(attempt: str) -> Measured:
+    """Return the tables of an attempt's settings, from its rows."""
+    return {
+        tuple(row["setting"].values()): _tables(row)
+        for row in found(stage="search", attempt=attempt)
+    }
+
+
+def found(**unit: Any) -> list[Any]:
+    """Return the rows with some values."""
+    return [row for row in rows(FILE) if all(row.get(name) == v for name, v in unit.items())]
+
+
+def _tables(row: Any) -> Tables:
+    return {d: torch.tensor(t, dtype=torch.float64) for d, t in row["scores"].items()}
+
+
+def _plain(tables: Tables) -> dict[str, list[list[float]]]:
+    return {d: [[round(x, 4) for x in row] for row in t.tolist()] for d, t in tables.items()}
+
+
+def _write(options: argparse.Namespace, name: str, **row: Any) -> None:
+    command = f"python -m notebooks.study.levels {options.stage} {name}"
+    write(FILE, {"command": command, **row})
+    told = {
+        k: row[k] for k in ("domain", "wanted", "setting", "reached", "cpu_seconds") if k in row
+    }
+    sys.stdout.write(f"{command}: {told}\n")
+    sys.stdout.flush()
+
+
+STAGES = {"make": _make, "search": _search, "test": _test}
 
 
 def _options() -> argparse.Namespace:

@@ -71,17 +71,18 @@ def preferences(known: Mapping[str, Domain], kind: str, domain: str) -> Pairs:
     """Return one pair for each training question, and as many of other domains for anchors."""
     contrasts, anchored = KINDS[kind]
     own = _in_turn(known[domain], contrasts, domain)
-    if not anchored:
-        return Pairs.of(own)
-    others = [name for name in DOMAINS if name != domain]
+    others = [name for name in DOMAINS if name != domain] if anchored else []
     anchors = [
         pair if k % 4 < 2 else Pair(pair.prompt, pair.rejected, pair.chosen, pair.domain)
         for name in others
-        for k, pair in enumerate(_in_turn(known[name], contrasts, name)[:: len(others)])
+        for k, pair in enumerate(_in_turn(known[name], contrasts, name, every=len(others)))
     ]
     return Pairs.of([*own, *anchors])
 
 
-def _in_turn(own: Domain, contrasts: tuple[tuple[str, str], ...], domain: str) -> list[Pair]:
-    each = [list(pairs(own.train, *contrast, domain)) for contrast in contrasts]
+def _in_turn(
+    own: Domain, contrasts: tuple[tuple[str, str], ...], domain: str, every: int = 1
+) -> list[Pair]:
+    """Return a pair for every so many training questions, of each contrast in turn."""
+    each = [list(pairs(own.train, *contrast, domain))[::every] for contrast in contrasts]
     return [each[k % len(each)][k] for k in range(len(each[0]))]
