@@ -5,7 +5,6 @@ What has a row in docs/study/levels.jsonl is not run again.
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import torch
 
 from notebooks.study.levels import final, vectors
-from notebooks.study.levels.attempts import ATTEMPTS
+from notebooks.study.levels.attempts import ATTEMPTS, knobs_of
 from notebooks.study.levels.data import DOMAINS, domains
-from notebooks.study.levels.scores import Setting, Tables, scores
+from notebooks.study.levels.scores import Setting, Tables, scored
 from notebooks.study.levels.search import Measured, search
 from notebooks.study.rows import rows, write
 from steer.demo import smollm2
@@ -46,15 +45,14 @@ def _search(options: argparse.Namespace) -> None:
     known, model = domains(options.data), smollm2.load()
     parts = {name: own.search for name, own in known.items()}
     for attempt in options.names or ATTEMPTS:
-        knobs = ATTEMPTS[attempt](model, known, options.work)
+        knobs = knobs_of(attempt, options.work)
 
-        def measure(settings: Sequence[Setting], attempt=attempt, knobs=knobs) -> Iterator[Tables]:  # type: ignore[no-untyped-def]
-            for setting in settings:
-                start = time.process_time()
-                tables = {d: scores(model, part, knobs, setting) for d, part in parts.items()}
-                seconds = round(time.process_time() - start, 1)
-                unit = {"stage": "search", "attempt": attempt, "setting": setting}
-                _write(options, attempt, **unit, scores=_plain(tables), cpu_seconds=seconds)
+        def measure(settings: Sequence[Setting], name: str = attempt) -> Iterator[Tables]:
+            for setting, tables, seconds in scored(
+                model, parts, knobs_of(name, options.work), settings
+            ):
+                unit = {"stage": "search", "attempt": name, "setting": setting}
+                _write(options, name, **unit, scores=_plain(tables), cpu_seconds=seconds)
                 yield tables
 
         search(knobs.domains, measured(attempt), measure)
@@ -70,7 +68,7 @@ def _test(options: argparse.Namespace) -> None:
     for attempt in options.names or [*ATTEMPTS, "prompt"]:
         knobs, settings = None, dict.fromkeys(final.LATIN, _NONE)
         if attempt != "prompt":
-            knobs = ATTEMPTS[attempt](model, known, options.work)
+            knobs = knobs_of(attempt, options.work)
             settings = final.chosen(measured(attempt), knobs.domains)
         done = [tuple(row["wanted"]) for row in found(stage="test", attempt=attempt)]
         left = {wanted: setting for wanted, setting in settings.items() if wanted not in done}

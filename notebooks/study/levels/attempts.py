@@ -4,41 +4,56 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import steer
-from notebooks.study.levels.data import DOMAINS, Domain
+from notebooks.study.levels.data import DOMAINS
 from notebooks.study.levels.search import GENERIC
 from notebooks.study.levels.vectors import file_of
-from steer import Composition, Vector
+from steer import Composition, Part, Residual, Scope, Vector
+from steer.algebra._disentangle import disentangle
 from steer.measure import random_like
 
-Known = Mapping[str, Domain]
-Knobs = Callable[[steer.Model, Known, Path], Composition]
+
+def _kind(work: Path, kind: str, end: str = "") -> dict[str, Vector]:
+    return {d + end: Vector.load(file_of(work, kind, d)) for d in DOMAINS}
 
 
-def _kind(kind: str, end: str = "") -> Callable[[Path], dict[str, Vector]]:
-    return lambda work: {d + end: Vector.load(file_of(work, kind, d)) for d in DOMAINS}
+def _tuned(*kinds: str) -> Callable[[Path], dict[str, Vector]]:
+    ends = ("", GENERIC)
+    return lambda work: {
+        name: vector
+        for kind, end in zip(kinds, ends, strict=False)
+        for name, vector in _kind(work, kind, end).items()
+    }
 
 
-def _plain(model: steer.Model, known: Known, work: Path) -> Composition:
-    return steer.compose(_kind("plain")(work))
+def _random(work: Path) -> dict[str, Vector]:
+    plain = _kind(work, "plain").values()
+    return {d: random_like(v, k) for k, (d, v) in enumerate(zip(DOMAINS, plain, strict=True))}
 
 
-def _random(model: steer.Model, known: Known, work: Path) -> Composition:
+ATTEMPTS: Mapping[str, Callable[[Path], Mapping[str, Vector]]] = {
+    "plain": _tuned("plain"),
+    "random": _random,
+    "plain, disentangled": lambda work: disentangle(_kind(work, "plain")),
+    "anchored": _tuned("anchored"),
+    "anchored, levels": _tuned("anchored", "generic"),
+    "mean, levels": _tuned("mean", "mean generic"),
+    "gradient, levels": _tuned("gradient", "gradient generic"),
+    "gradient, levels, disentangled": lambda work: disentangle(
+        _tuned("gradient", "gradient generic")(work)
+    ),
+}
+
+
+def knobs_of(attempt: str, work: Path) -> Composition:
+    """Return the knobs of an attempt; residual ones act on the tokens of the answer."""
     return steer.compose(
-        {d: random_like(v, k) for k, (d, v) in enumerate(_kind("plain")(work).items())}
+        {
+            name: Part(vector, scope=_scope(vector))
+            for name, vector in ATTEMPTS[attempt](work).items()
+        }
     )
 
 
-def _anchored(model: steer.Model, known: Known, work: Path) -> Composition:
-    return steer.compose(_kind("anchored")(work))
-
-
-def _levels(model: steer.Model, known: Known, work: Path) -> Composition:
-    return steer.compose(_kind("anchored")(work) | _kind("generic", GENERIC)(work))
-
-
-ATTEMPTS: Mapping[str, Knobs] = {
-    "plain": _plain,
-    "random": _random,
-    "anchored": _anchored,
-    "levels": _levels,
-}
+def _scope(vector: Vector) -> Scope:
+    residual = any(isinstance(site, Residual) for site in vector.sites)
+    return Scope("response" if residual else "all")

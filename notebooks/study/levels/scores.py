@@ -1,7 +1,8 @@
 """How likely the answers of each level are under a setting, and what counts as reached."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 import steer
 from notebooks.study.levels.data import DOMAINS, LEVELS
-from steer import Answers, Composition
+from steer import Answers, Composition, Weight
 from steer.measure import Share, likelihoods
 from steer.pairs import Message
 
@@ -36,14 +37,35 @@ def scores(
         return steer.level_preference(model, part.prompts, part.answers, prefix=prefix).scores
 
 
-def scores_of_many(
+def scored(
+    model: steer.Model,
+    parts: Mapping[str, Answers],
+    knobs: Composition,
+    settings: Sequence[Setting],
+) -> Iterator[tuple[Setting, Tables, float]]:
+    """Yield the tables of each setting, and its CPU seconds; residual knobs go together."""
+    if any(isinstance(site, Weight) for site in knobs.sites):
+        for setting in settings:
+            start = time.process_time()
+            tables = {name: scores(model, part, knobs, setting) for name, part in parts.items()}
+            yield setting, tables, round(time.process_time() - start, 1)
+        return
+    start = time.process_time()
+    together = {name: _together(model, part, knobs, settings) for name, part in parts.items()}
+    seconds = round((time.process_time() - start) / max(1, len(settings)), 1)
+    for k, setting in enumerate(settings):
+        yield setting, {name: tables[k] for name, tables in together.items()}, seconds
+
+
+def _together(
     model: steer.Model, part: Answers, knobs: Composition, settings: Sequence[Setting]
-) -> list[Table]:
+) -> Float[Tensor, "setting question level"]:
     """Return the scores under many settings of residual knobs, which share what lies below."""
     texts = [text for level in LEVELS for text in part.answers[level]]
     found = likelihoods(model, knobs, list(settings), [*part.prompts] * len(LEVELS), texts)
     table = torch.stack([text.double().mean(dim=1) for text in found.logprobs])
-    return list(table.unflatten(0, (len(LEVELS), -1)).permute(2, 1, 0))
+    levels: Tensor = table.unflatten(0, (len(LEVELS), -1))
+    return levels.permute(2, 1, 0)
 
 
 def share(table: Table, level: str) -> Share:

@@ -1,4 +1,4 @@
-"""Stage `make`: an alignment vector per domain and contrast, by preference tuning.
+"""Stage `make`: a vector per domain and contrast, by preference tuning or from activations.
 
 An anchored vector is tuned on questions of the other domains as well, with pairs in either order
 in turn. Both orders of a pair have opposite gradients where nothing has changed, and more and more
@@ -6,7 +6,8 @@ unequal ones where something has: on other domains, tuning leaves the preference
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,22 +17,16 @@ import torch
 import steer
 from notebooks.study.clock import peak
 from notebooks.study.levels.data import DOMAINS, Domain, pairs
-from steer import Pair, Pairs
+from steer import Pair, Pairs, Vector
 
 RANK, RATE, BETA, BATCH = 8, 1e-3, 0.1, 4
-KINDS: Mapping[str, tuple[tuple[tuple[str, str], ...], bool]] = {  # chosen over rejected; anchored?
-    "plain": ((("expert", "avoidance"),), False),
-    "anchored": ((("expert", "avoidance"),), True),
-    "generic": ((("generic", "expert"), ("generic", "avoidance")), True),
-}
+LAYER, SHARE = 20, 0.2  # of residual vectors; λ = 1 displaces by this share of the stream's norm
+Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
+_EXPERT: Contrasts = (("expert", "avoidance"),)
+_GENERIC: Contrasts = (("generic", "expert"), ("generic", "avoidance"))
 
 
-def make(
-    model: steer.Model, known: Mapping[str, Domain], kind: str, domain: str, folder: Path, seed: int
-) -> dict[str, Any]:
-    """Tune once through the pairs, save the alignment vector, and return what it cost."""
-    own = preferences(known, kind, domain)
-    before, start = peak(), time.process_time()
+def _tuned(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
     with TemporaryDirectory() as adapter:
         steer.preference_tune(
             model,
@@ -46,16 +41,61 @@ def make(
             seed=seed,
             progress=False,
         )
-        vector = steer.alignment_vector(
+        return steer.alignment_vector(
             model, adapter, domain=domain, dtype=torch.float16, progress=False
         )
+
+
+def _gradient(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
+    half = own[::2] if len(own) > 30 else own
+    return SHARE * steer.preference_gradient(
+        model, half, layers=[LAYER], scope="response", progress=False
+    )
+
+
+def _mean(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
+    recording = steer.record(model, own, at="response_mean", layers=[LAYER], progress=False)
+    return SHARE * steer.mean_difference(recording, rescale=True)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How vectors of one kind are made.
+
+    Args:
+        how: Makes a vector of pairs.
+        contrasts: Levels that the pairs compare, in turn.
+        anchored: Whether questions of the other domains keep the tuning in place.
+    """
+
+    how: Callable[[steer.Model, Pairs, str, int], Vector]
+    contrasts: Contrasts
+    anchored: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    "plain": Kind(_tuned, _EXPERT),
+    "anchored": Kind(_tuned, _EXPERT, anchored=True),
+    "generic": Kind(_tuned, _GENERIC, anchored=True),
+    "mean": Kind(_mean, _EXPERT),
+    "mean generic": Kind(_mean, _GENERIC),
+    "gradient": Kind(_gradient, _EXPERT),
+    "gradient generic": Kind(_gradient, _GENERIC),
+}
+
+
+def make(
+    model: steer.Model, known: Mapping[str, Domain], kind: str, domain: str, folder: Path, seed: int
+) -> dict[str, Any]:
+    """Make and save a vector, and return what it cost."""
+    own = preferences(known, kind, domain)
+    before, start = peak(), time.process_time()
+    vector = KINDS[kind].how(model, own, domain, seed)
     seconds = time.process_time() - start
     vector.save(file_of(folder, kind, domain))
     return {
         "pairs": len(own),
         "pairs_fingerprint": own.fingerprint,
-        "learning_rate": RATE,
-        "rank": RANK,
         "seed": seed,
         "cpu_seconds": round(seconds, 1),
         "extra_peak_mb": round((peak() - before) / 2**20),
@@ -64,25 +104,23 @@ def make(
 
 def file_of(folder: Path, kind: str, domain: str) -> Path:
     """Return where a vector is kept."""
-    return folder / f"{domain}-{kind}.safetensors"
+    return folder / f"{domain}-{kind.replace(' ', '-')}.safetensors"
 
 
 def preferences(known: Mapping[str, Domain], kind: str, domain: str) -> Pairs:
     """Return one pair for each training question, and as many of other domains for anchors."""
-    contrasts, anchored = KINDS[kind]
+    contrasts = KINDS[kind].contrasts
     own = _in_turn(known[domain], contrasts, domain)
-    others = [name for name in DOMAINS if name != domain] if anchored else []
+    others = [name for name in DOMAINS if name != domain] if KINDS[kind].anchored else []
     anchors = [
-        pair if k % 4 < 2 else Pair(pair.prompt, pair.rejected, pair.chosen, pair.domain)
+        pair if k % 4 < 2 else Pair(pair.prompt, pair.rejected, pair.chosen, domain)
         for name in others
-        for k, pair in enumerate(_in_turn(known[name], contrasts, name, every=len(others)))
+        for k, pair in enumerate(_in_turn(known[name], contrasts, domain, every=len(others)))
     ]
     return Pairs.of([*own, *anchors])
 
 
-def _in_turn(
-    own: Domain, contrasts: tuple[tuple[str, str], ...], domain: str, every: int = 1
-) -> list[Pair]:
+def _in_turn(own: Domain, contrasts: Contrasts, domain: str, every: int = 1) -> list[Pair]:
     """Return a pair for every so many training questions, of each contrast in turn."""
     each = [list(pairs(own.train, *contrast, domain))[::every] for contrast in contrasts]
     return [each[k % len(each)][k] for k in range(len(each[0]))]
