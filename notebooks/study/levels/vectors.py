@@ -20,6 +20,7 @@ from notebooks.study.levels.data import DOMAINS, Domain, pairs
 from steer import Pair, Pairs, Vector
 
 RANK, RATE, BETA, BATCH = 8, 1e-3, 0.1, 4
+PAIRS = 30  # of a gradient, which needs as many backward passes
 LAYER, SHARE = 20, 0.2  # of residual vectors; λ = 1 displaces by this share of the stream's norm
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
 _EXPERT: Contrasts = (("expert", "avoidance"),)
@@ -47,9 +48,8 @@ def _tuned(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
 
 
 def _gradient(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
-    half = own[::2] if len(own) > 30 else own
     return SHARE * steer.preference_gradient(
-        model, half, layers=[LAYER], scope="response", progress=False
+        model, own[:PAIRS], layers=[LAYER], scope="response", progress=False
     )
 
 
@@ -94,7 +94,7 @@ def make(
     seconds = time.process_time() - start
     vector.save(file_of(folder, kind, domain))
     return {
-        "pairs": len(own),
+        "pairs": vector.provenance.pairs or len(own),
         "pairs_fingerprint": own.fingerprint,
         "seed": seed,
         "cpu_seconds": round(seconds, 1),
