@@ -5,23 +5,21 @@ from pathlib import Path
 
 import steer
 from notebooks.study.levels.data import DOMAINS
-from notebooks.study.levels.search import GENERIC
+from notebooks.study.levels.search import LEVEL
 from notebooks.study.levels.vectors import file_of
 from steer import Composition, Part, Residual, Scope, Vector
 from steer.algebra._disentangle import disentangle
 from steer.measure import random_like
 
 
-def _kind(work: Path, kind: str, end: str = "") -> dict[str, Vector]:
-    return {d + end: Vector.load(file_of(work, kind, d)) for d in DOMAINS}
-
-
-def _tuned(*kinds: str) -> Callable[[Path], dict[str, Vector]]:
-    ends = ("", GENERIC)
-    return lambda work: {
-        name: vector
-        for kind, end in zip(kinds, ends, strict=False)
-        for name, vector in _kind(work, kind, end).items()
+def _kind(work: Path, *kinds: str) -> dict[str, Vector]:
+    """Return the vectors of some kinds; those that prefer a level have it in their name."""
+    return {
+        f"{d} {kind.split()[-1]}" if kind.endswith(LEVEL) else d: Vector.load(
+            file_of(work, kind, d)
+        )
+        for kind in kinds
+        for d in DOMAINS
     }
 
 
@@ -31,15 +29,13 @@ def _random(work: Path) -> dict[str, Vector]:
 
 
 ATTEMPTS: Mapping[str, Callable[[Path], Mapping[str, Vector]]] = {
-    "plain": _tuned("plain"),
+    "plain": lambda work: _kind(work, "plain"),
     "random": _random,
     "plain, disentangled": lambda work: disentangle(_kind(work, "plain")),
-    "anchored": _tuned("anchored"),
-    "anchored, levels": _tuned("anchored", "generic"),
-    "mean, levels": _tuned("mean", "mean generic"),
-    "gradient, levels": _tuned("gradient", "gradient generic"),
-    "gradient, levels, disentangled": lambda work: disentangle(
-        _tuned("gradient", "gradient generic")(work)
+    "levels, anchored": lambda work: _kind(work, "avoidance", "generic"),
+    "levels, gradient": lambda work: _kind(work, "gradient", "gradient generic"),
+    "levels, gradient, disentangled": lambda work: disentangle(
+        _kind(work, "gradient", "gradient generic")
     ),
 }
 

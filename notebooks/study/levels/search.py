@@ -24,8 +24,9 @@ from notebooks.study.levels.scores import (
 )
 from steer.measure import Share
 
-GENERIC = " generic"  # ends the name of a knob that prefers the generic level
-AXIS = (-1.0, -0.5, 0.5, 1.0)
+LEVEL = ("avoidance", "generic")  # ends the name of a knob that prefers this level
+AXIS = (-2.0, -1.0, 1.0, 2.0)
+UPWARDS = (0.5, 1.0)  # of a knob with a level of its own
 SOFT = 0.2  # nats of lead at which a question counts as 73% reached
 ROUNDS = 2
 PROMISING = -0.15  # a predicted score from which on a setting is worth measuring
@@ -38,7 +39,7 @@ class Effects:
     """What was measured, and what it predicts.
 
     Args:
-        knobs: Names of the knobs: a domain each, or a domain and `GENERIC`.
+        knobs: Names of the knobs: a domain each, or a domain and a level.
         measured: Tables by setting, at least the unsteered one and the axes.
     """
 
@@ -77,13 +78,12 @@ class Effects:
         return (1 - part) * tables[0] + part * tables[1] - self.base[domain]
 
 
-def axes(knobs: Sequence[str], values: Sequence[float] = AXIS) -> Iterator[tuple[float, ...]]:
-    """Yield the unsteered setting, and each knob alone; generic knobs above 0 only."""
+def axes(knobs: Sequence[str]) -> Iterator[tuple[float, ...]]:
+    """Yield the unsteered setting, and each knob alone; one with a level above 0 only."""
     yield (0.0,) * len(knobs)
     for k, name in enumerate(knobs):
-        for c in values:
-            if c > 0 or not name.endswith(GENERIC):
-                yield tuple(c if j == k else 0.0 for j in range(len(knobs)))
+        for c in UPWARDS if name.endswith(LEVEL) else AXIS:
+            yield tuple(c if j == k else 0.0 for j in range(len(knobs)))
 
 
 def search(knobs: tuple[str, ...], known: Measured, measure: Measure) -> None:
@@ -123,8 +123,10 @@ def search(knobs: tuple[str, ...], known: Measured, measure: Measure) -> None:
 
 def options_of(knob: str, knobs: int) -> list[float]:
     """Return the coefficients at which a knob is tried in predictions."""
-    steps = 10 if knobs <= len(DOMAINS) else 4
-    return [k / steps for k in range(0 if knob.endswith(GENERIC) else -steps, steps + 1)]
+    if knob.endswith(LEVEL):
+        return [0.0, 0.25, 0.5, 0.75, 1.0]
+    steps = 5 if knobs <= len(DOMAINS) else 2
+    return [k / steps for k in range(-2 * steps, 2 * steps + 1)]
 
 
 def best_of(base: Tables, known: Measured, wanted: Wanted) -> tuple[tuple[float, ...], bool]:

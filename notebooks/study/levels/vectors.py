@@ -8,6 +8,7 @@ unequal ones where something has: on other domains, tuning leaves the preference
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,22 +20,28 @@ from notebooks.study.clock import peak
 from notebooks.study.levels.data import DOMAINS, Domain, pairs
 from steer import Pair, Pairs, Vector
 
-RANK, RATE, BETA, BATCH = 8, 1e-3, 0.1, 4
+RANK, BETA, BATCH = 8, 0.1, 4
+ANCHORED = 40  # questions that an anchored vector is tuned on, and as many of the other domains
 PAIRS = 30  # of a gradient, which needs as many backward passes
 LAYER, SHARE = 20, 0.2  # of residual vectors; λ = 1 displaces by this share of the stream's norm
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
 _EXPERT: Contrasts = (("expert", "avoidance"),)
+_AVOIDANCE: Contrasts = (("avoidance", "expert"), ("avoidance", "generic"))
 _GENERIC: Contrasts = (("generic", "expert"), ("generic", "avoidance"))
 
 
-def _tuned(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
+def _tuned(rate: float) -> Callable[[steer.Model, Pairs, str, int], Vector]:
+    return partial(_by_tuning, rate=rate)
+
+
+def _by_tuning(model: steer.Model, own: Pairs, domain: str, seed: int, *, rate: float) -> Vector:
     with TemporaryDirectory() as adapter:
         steer.preference_tune(
             model,
             own,
             loss="sigmoid",
             beta=BETA,
-            learning_rate=RATE,
+            learning_rate=rate,
             steps=-(-len(own) // BATCH),
             batch_size=BATCH,
             lora_rank=RANK,
@@ -74,9 +81,9 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "plain": Kind(_tuned, _EXPERT),
-    "anchored": Kind(_tuned, _EXPERT, anchored=True),
-    "generic": Kind(_tuned, _GENERIC, anchored=True),
+    "plain": Kind(_tuned(1e-3), _EXPERT),
+    "avoidance": Kind(_tuned(2e-3), _AVOIDANCE, anchored=True),
+    "generic": Kind(_tuned(2e-3), _GENERIC, anchored=True),
     "mean": Kind(_mean, _EXPERT),
     "mean generic": Kind(_mean, _GENERIC),
     "gradient": Kind(_gradient, _EXPERT),
@@ -109,18 +116,18 @@ def file_of(folder: Path, kind: str, domain: str) -> Path:
 
 def preferences(known: Mapping[str, Domain], kind: str, domain: str) -> Pairs:
     """Return one pair for each training question, and as many of other domains for anchors."""
-    contrasts = KINDS[kind].contrasts
-    own = _in_turn(known[domain], contrasts, domain)
+    contrasts, most = KINDS[kind].contrasts, ANCHORED if KINDS[kind].anchored else None
+    own = _in_turn(known[domain], contrasts, domain)[:most]
     others = [name for name in DOMAINS if name != domain] if KINDS[kind].anchored else []
     anchors = [
         pair if k % 4 < 2 else Pair(pair.prompt, pair.rejected, pair.chosen, domain)
         for name in others
-        for k, pair in enumerate(_in_turn(known[name], contrasts, domain, every=len(others)))
+        for k, pair in enumerate(_in_turn(known[name], contrasts, domain)[: ANCHORED // 2])
     ]
     return Pairs.of([*own, *anchors])
 
 
-def _in_turn(own: Domain, contrasts: Contrasts, domain: str, every: int = 1) -> list[Pair]:
-    """Return a pair for every so many training questions, of each contrast in turn."""
-    each = [list(pairs(own.train, *contrast, domain))[::every] for contrast in contrasts]
+def _in_turn(own: Domain, contrasts: Contrasts, domain: str) -> list[Pair]:
+    """Return a pair for each training question, of each contrast in turn."""
+    each = [list(pairs(own.train, *contrast, domain)) for contrast in contrasts]
     return [each[k % len(each)][k] for k in range(len(each[0]))]
