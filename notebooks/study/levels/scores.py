@@ -11,11 +11,11 @@ from torch import Tensor
 
 import steer
 from notebooks.study.levels.data import DOMAINS, LEVELS
+from notebooks.study.levels.likelihood import Table, level_scores
 from steer import Answers, Composition, Weight
 from steer.measure import Share, likelihoods
 from steer.pairs import Message
 
-Table = Float[Tensor, "question level"]
 Tables = Mapping[str, Table]  # by domain, mean log-probability per token in nats
 Setting = Mapping[str, float]  # by knob
 Wanted = tuple[str, ...]  # a level for each domain
@@ -34,7 +34,7 @@ def scores(
     if knobs is not None and setting:
         steered = model.steered(knobs, {name: c for name, c in setting.items() if c})
     with steered:
-        return steer.level_preference(model, part.prompts, part.answers, prefix=prefix).scores
+        return level_scores(model, part, prefix)
 
 
 def scored(
