@@ -1,28 +1,36 @@
 """The tables of the study, from its rows alone: `python -m notebooks.study table`."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from scipy import stats
 
 from notebooks.study.blind import reading
+from notebooks.study.levels import table as levels
+from notebooks.study.markdown import markdown, number
 from notebooks.study.rows import Row, latest, rows
 
 COMPARED = ("palrs", "mean", "gradient", "dpo", "ipo", "dpo at 1", "ipo at 1")
-BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 
 
 def text() -> str:
     """Return every table as Markdown."""
-    return "\n".join((_gains(), _answers(), _readings(), _costs()))
+    return "\n".join(section() for section in SECTIONS.values())
 
 
 def with_tables(page: str) -> str:
-    """Return a page with the tables between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return f"{before}{BEGIN}\n\n{text()}\n{END}{after}"
+    """Return a page with the tables of each section between its marks."""
+    for name, section in SECTIONS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, found, rest = page.partition(begin)
+        if found:
+            page = f"{before}{begin}\n\n{section()}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+def _behaviours() -> str:
+    return "\n".join((_gains(), _answers(), _readings(), _costs()))
 
 
 def gains() -> list[dict[str, Any]]:
@@ -86,8 +94,8 @@ def _gains() -> str:
         accuracy = f"{row['base']:.0%} → {row['accuracy']:.0%}"
         p = f"{row['holm']:.2g}" if "holm" in row else "–"
         cells = (row["behaviour"], row["method"], interval, accuracy)
-        lines.append((*cells, _number(row["kl"]), _number(row["kl_own"]), p))
-    return _markdown("Change of margin on test pairs", head, lines)
+        lines.append((*cells, number(row["kl"]), number(row["kl_own"]), p))
+    return markdown("Change of margin on test pairs", head, lines)
 
 
 def _answers() -> str:
@@ -98,12 +106,12 @@ def _answers() -> str:
             row["method"],
             f"{row['judged']:.0%}",
             f"{row['repetition']:.0%}",
-            _number(row["perplexity_of_answers"]),
-            _number(row["judge_error"]),
+            number(row["perplexity_of_answers"]),
+            number(row["judge_error"]),
         )
         for row in rows("test")
     ]
-    return _markdown("Answers", head, lines)
+    return markdown("Answers", head, lines)
 
 
 def _readings() -> str:
@@ -113,7 +121,7 @@ def _readings() -> str:
         for name in _by_behaviour(rows("test"))
         if (found := reading(name))
     ]
-    return _markdown("Blind reading of `mean` beside `unsteered`", head, lines)
+    return markdown("Blind reading of `mean` beside `unsteered`", head, lines)
 
 
 def _costs() -> str:
@@ -130,20 +138,13 @@ def _costs() -> str:
             row["behaviour"],
             row["method"],
             f"{row['position']}, layer {row['layer']}" if "layer" in row else f"rank {row['rank']}",
-            _number(row["coefficient"]),
+            number(row["coefficient"]),
             f"{row['cpu_seconds']:.0f}",
             str(row["extra_peak_mb"]),
         )
         for row in latest("make")
     ]
-    return _markdown("Making a knob", head, lines)
+    return markdown("Making a knob", head, lines)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _markdown(title: str, head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    table = [head, ["---"] * len(head), *lines]
-    body = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in table)
-    return f"## {title}\n\n{body}\n"
+SECTIONS: Mapping[str, Callable[[], str]] = {"tables": _behaviours, "levels": levels.text}

@@ -14,12 +14,12 @@ import torch
 from notebooks.study.levels import final, vectors
 from notebooks.study.levels.attempts import ATTEMPTS, knobs_of
 from notebooks.study.levels.data import DOMAINS, domains
+from notebooks.study.levels.results import FILE, found, measured, tables_of
 from notebooks.study.levels.scores import Setting, Tables, scored
-from notebooks.study.levels.search import Measured, search
-from notebooks.study.rows import rows, write
+from notebooks.study.levels.search import search
+from notebooks.study.rows import write
 from steer.demo import smollm2
 
-FILE = "levels"
 _NONE: Setting = {}
 
 
@@ -64,7 +64,7 @@ def _test(options: argparse.Namespace) -> None:
         row = final.unsteered(model, known)
         row["scores"] = _plain(row["scores"])
         _write(options, "unsteered", stage="test", attempt="unsteered", **row)
-    base = _tables(found(stage="test", attempt="unsteered")[-1])
+    base = tables_of(found(stage="test", attempt="unsteered")[-1])
     for attempt in options.names or [*ATTEMPTS, "prompt"]:
         knobs, settings = None, dict.fromkeys(final.LATIN, _NONE)
         if attempt != "prompt":
@@ -75,23 +75,6 @@ def _test(options: argparse.Namespace) -> None:
         for row in final.combinations(model, known, base, knobs, left):
             row["scores"] = _plain(row["scores"])
             _write(options, attempt, stage="test", attempt=attempt, **row)
-
-
-def measured(attempt: str) -> Measured:
-    """Return the tables of an attempt's settings, from its rows."""
-    return {
-        tuple(row["setting"].values()): _tables(row)
-        for row in found(stage="search", attempt=attempt)
-    }
-
-
-def found(**unit: Any) -> list[Any]:
-    """Return the rows with some values."""
-    return [row for row in rows(FILE) if all(row.get(name) == v for name, v in unit.items())]
-
-
-def _tables(row: Any) -> Tables:
-    return {d: torch.tensor(t, dtype=torch.float64) for d, t in row["scores"].items()}
 
 
 def _plain(tables: Tables) -> dict[str, list[list[float]]]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 import steer
 from notebooks.study.levels.data import DOMAINS, LEVELS
-from notebooks.study.levels.likelihood import Table, level_scores
+from notebooks.study.levels.likelihood import Table as Table
+from notebooks.study.levels.likelihood import level_scores
 from steer import Answers, Composition, Weight
 from steer.measure import Share, likelihoods
 from steer.pairs import Message
