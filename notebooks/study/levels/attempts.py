@@ -5,10 +5,10 @@ from pathlib import Path
 
 import steer
 from notebooks.study.levels.data import DOMAINS
+from notebooks.study.levels.disentangle import disentangle
 from notebooks.study.levels.search import LEVEL
 from notebooks.study.levels.vectors import file_of
 from steer import Composition, Part, Residual, Scope, Vector
-from notebooks.study.levels.disentangle import disentangle
 from steer.measure import random_like
 
 
