@@ -1,0 +1,126 @@
+"""What a configured engine gets, in the process that receives requests."""
+
+from functools import wraps
+from typing import Any
+
+from steer.errors import CapabilityError, CompositionError, SteerError
+from steer.serving._configuration import (
+    Configuration,
+    as_written,
+    check_engine,
+    check_fits,
+    configured,
+)
+from steer.serving._folder import read_folder
+from steer.serving._library import Library, salt
+from steer.serving._setting import read_setting
+
+KEY = "steer"  # of a request's `extra_args`, and of the configuration
+_WORKER = "steer.serving._worker.WorkerCalls"
+_libraries: dict[str, Library] = {}  # by the engine's id
+
+
+def install(config: Any) -> None:
+    """Check an engine's configuration, complete it, and have its requests read.
+
+    Raises:
+        ArgumentError: The `steer` part cannot be used.
+        CapabilityError: The engine or a vector cannot be steered.
+        VectorFileError: A vector file is damaged.
+    """
+    import vllm
+
+    written = as_written(config.additional_config[KEY])
+    check_engine(config, vllm.__version__, bool(written.get("untested_version")))
+    parts = read_folder(str(written["vectors"]))
+    used = {name: part.vector.layers for name, part in parts.items()}
+    checked = configured(written, used, config)
+    for name, part in parts.items():
+        check_fits(name, part, checked.width)
+    config.additional_config[KEY] = checked.as_json()
+    config.parallel_config.worker_extension_cls = _WORKER
+    _libraries[config.instance_id] = Library(parts.items())
+    _read_requests()
+    _refuse_beams()
+
+
+def library(config: Any) -> Library | None:
+    """Return the vectors of an engine, or None if it is not steered."""
+    return _libraries.get(config.instance_id)
+
+
+def _read_requests() -> None:
+    """Have vLLM check a request's setting before it runs, and salt its prefix-cache keys."""
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    original = InputProcessor.process_inputs
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @wraps(original)
+    def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        request = original(self, *args, **kwargs)
+        held = library(self.vllm_config)
+        if held is not None and request.sampling_params is not None:
+            with _as_client_error():
+                _resolve(request, held, Configuration.of(self.vllm_config))
+        return request
+
+    InputProcessor.process_inputs = process_inputs
+
+
+def _resolve(request: Any, held: Library, own: Configuration) -> None:
+    """Replace a request's document by slots and positions, and salt its cache key with them."""
+    extra = request.sampling_params.extra_args or {}
+    if extra.get(KEY) is None:
+        return
+    setting = read_setting(extra[KEY], own.max_coefficient)
+    if request.resumable and setting.coefficients:
+        raise CapabilityError(
+            "a session whose prompt grows cannot be steered",
+            found="a resumable request",
+            expected="a prompt that is complete",
+            do="send the whole prompt",
+        )
+    ids = request.prompt_token_ids
+    prompt = len(request.prompt_embeds if ids is None else ids)
+    entries = held.entries(setting, prompt)
+    request.sampling_params.extra_args = {**extra, KEY: [list(entry) for entry in entries]}
+    if entries:
+        request.cache_salt = f"{request.cache_salt or ''}{salt(entries)}"
+
+
+def _refuse_beams() -> None:
+    """Refuse beam search over HTTP for a steered request: vLLM drops its arguments on the way."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+
+    for kind in (ChatCompletionRequest, CompletionRequest):
+        original = kind.to_beam_search_params
+        if hasattr(original, "__wrapped__"):
+            continue
+
+        def checked(self: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            if KEY in (self.vllm_xargs or {}):
+                with _as_client_error():
+                    raise CompositionError(
+                        "beam search cannot be steered in vLLM",
+                        found="use_beam_search and a setting",
+                        expected="one of them",
+                        do="leave use_beam_search out",
+                    )
+            return _original(self, *args, **kwargs)
+
+        kind.to_beam_search_params = wraps(original)(checked)
+
+
+class _as_client_error:  # noqa: N801  # a context, used like contextlib's
+    """Turn an error of this library into vLLM's, which a client sees as status 400."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from vllm.exceptions import VLLMValidationError
+
+        if isinstance(error, SteerError):
+            raise VLLMValidationError(str(error), parameter=KEY) from error
