@@ -68,7 +68,10 @@ def test_requests_equal_the_hook_engine(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"enable_sleep_mode": True}, "sleep mode"),
+        (
+            {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}},
+            "speculative decoding",
+        ),
         ({"worker_extension_cls": "some.Class"}, "a worker extension"),
         ({"pipeline_parallel_size": 2}, "pipeline parallelism"),
     ],
