@@ -9,6 +9,7 @@ from scipy import stats
 from notebooks.study.blind import reading
 from notebooks.study.levels import table as levels
 from notebooks.study.markdown import markdown, number
+from notebooks.study.matters import table as matters
 from notebooks.study.rows import Row, latest, rows
 
 COMPARED = ("palrs", "mean", "gradient", "dpo", "ipo", "dpo at 1", "ipo at 1")
@@ -147,4 +148,8 @@ def _costs() -> str:
     return markdown("Making a knob", head, lines)
 
 
-SECTIONS: Mapping[str, Callable[[], str]] = {"tables": _behaviours, "levels": levels.text}
+SECTIONS: Mapping[str, Callable[[], str]] = {
+    "tables": _behaviours,
+    "levels": levels.text,
+    **matters.SECTIONS,
+}

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +16,12 @@ from notebooks.study.matters.measured import (
     Explored,
     Scored,
     at_budget,
-    calibration_text,
     scaled,
     scored,
 )
 from notebooks.study.rows import Row
 from steer.measure import (
+    NeutralText,
     degeneration,
     judge_answers,
     kl_divergence,
@@ -44,28 +45,68 @@ _MARKS = re.compile(r"[^\w\s]")  # punctuation and emoji
 
 def directions(model: steer.Model, what: Explored, seed: int) -> Iterator[Row]:
     """Yield a row for each direction and layer: gains, KL, answers, and which tokens gain."""
-    text, unread = calibration_text(model), neutral_text(model, NEUTRAL)
-    train = what.train[:MADE_FROM]
-    recording = steer.record(model, train, at="response_mean", progress=False)
-    judge: Any = what.own.rule or trained_judge(model, recording, what.unseen)
+    train, bench = what.train[:MADE_FROM], _Bench.of(model, what)
+    mean = steer.mean_difference(bench.recording)
     layers = sorted({*LAYERS, *AVERAGED})
-    mean = steer.mean_difference(recording)
     gradient = steer.preference_gradient(model, train, layers=layers, progress=False)
     parts = {"mean": mean, "gradient": gradient, **_firsts(model, train)}
-    parts["generated"] = _generated(model, train, mean[LAYERS[0]], text)
+    parts["generated"] = _generated(model, train, mean[LAYERS[0]], bench.text)
     forms = fisher(model, list(LAYERS), seed)
-    asked = list(what.asked)
     for layer in LAYERS:
         raw = {name: vector[layer] for name, vector in parts.items()}
         raw |= _derived(mean[layer], gradient, forms[layer], layer)
-        vectors = scaled(model, raw, text, layer)
-        coefficients = at_budget(model, vectors, what.unseen, text)
-        found = scored(model, vectors, coefficients, what.unseen)
-        for name, vector in {"unsteered": vectors["mean"], **vectors}.items():
+        yield from bench.rows(raw, layer, ["unsteered", *raw])
+
+
+def words(model: steer.Model, what: Explored, seed: int) -> Iterator[Row]:
+    """Yield rows of the gradient for answers without punctuation and emoji, and of its mixture."""
+    train, bench = what.train[:MADE_FROM], _Bench.of(model, what)
+    bare = Pairs.of(
+        Pair(pair.prompt, _MARKS.sub("", pair.chosen), _MARKS.sub("", pair.rejected))
+        for pair in train
+    )
+    mean = steer.mean_difference(bench.recording)
+    whole, only = (
+        steer.preference_gradient(model, pairs, layers=list(LAYERS), progress=False)
+        for pairs in (train, bare)
+    )
+    for layer in LAYERS:
+        raw = {"mean": mean[layer], "gradient": whole[layer], "words": only[layer]}
+        m, g = (v.direction(layer) / v.norm() for v in (raw["mean"], raw["words"]))
+        raw["words mixed 0.5"] = steer.Vector.of({layer: m + g})
+        yield from bench.rows(raw, layer, ["words", "words mixed 0.5"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """What measures directions: the pairs, a judge, and two neutral texts."""
+
+    model: steer.Model
+    what: Explored
+    recording: steer.Activations
+    judge: Any
+    text: NeutralText
+    unread: NeutralText
+
+    @classmethod
+    def of(cls, model: steer.Model, what: Explored) -> "_Bench":
+        recording = steer.record(model, what.train[:MADE_FROM], at="response_mean", progress=False)
+        judge = what.own.rule or trained_judge(model, recording, what.unseen)
+        return cls(model, what, recording, judge, neutral_text(model), neutral_text(model, NEUTRAL))
+
+    def rows(self, raw: Mapping[str, steer.Vector], layer: int, names: list[str]) -> Iterator[Row]:
+        """Yield what is measured of some of the vectors, each at the budget."""
+        vectors = scaled(self.model, raw, self.text, layer)
+        budgeted = {name: v for name, v in vectors.items() if name in names}
+        coefficients = at_budget(self.model, budgeted, self.what.unseen, self.text)
+        found = scored(self.model, budgeted, coefficients, self.what.unseen)
+        asked = list(self.what.asked)
+        for name in names:
             start, c = time.process_time(), coefficients.get(name, 0.0)
-            with model.steered(vector, c):
-                kl = kl_divergence(model, unread).value
-                answers = model.generate(asked, max_new_tokens=TOKENS, batch_size=len(asked))
+            vector = vectors.get(name, vectors["mean"])
+            with self.model.steered(vector, c):
+                kl = kl_divergence(self.model, self.unread).value
+                answers = self.model.generate(asked, max_new_tokens=TOKENS, batch_size=len(asked))
             yield {
                 "method": name,
                 "layer": layer,
@@ -73,8 +114,8 @@ def directions(model: steer.Model, what: Explored, seed: int) -> Iterator[Row]:
                 "margins": [round(float(m), 5) for m in found.margins(name)],
                 "kl_neutral": kl,
                 "cosines": {o: round(vector.cosine(vectors[o]), 4) for o in ("mean", "gradient")},
-                "tokens": _tokens(model, what, found, name),
-                **_text(judge, what, answers),
+                "tokens": _tokens(self.model, self.what, found, name),
+                **_text(self.judge, self.what, answers),
                 "cpu_seconds": round(time.process_time() - start, 1),
             }
 
@@ -101,7 +142,7 @@ def _cut(model: steer.Model, answer: str, tokens: int) -> str:
 
 
 def _generated(
-    model: steer.Model, train: Pairs, mean: steer.Vector, text: steer.measure.NeutralText
+    model: steer.Model, train: Pairs, mean: steer.Vector, text: NeutralText
 ) -> steer.Vector:
     """Return the gradient for the model's own steered answers against its unsteered ones."""
     prompts = list(dict.fromkeys(pair.prompt for pair in train))[:PROMPTS_ANSWERED]

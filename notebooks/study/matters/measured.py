@@ -10,7 +10,7 @@ from torch import Tensor
 import steer
 from notebooks.study.behaviours import Behaviour, behaviour
 from notebooks.study.make import KL
-from steer.measure import NeutralText, likelihoods, neutral_text
+from steer.measure import NeutralText, likelihoods
 from steer.pairs import Prompt
 
 SOME = 20  # validation pairs of published sets
@@ -110,8 +110,3 @@ def scored(
     knobs = steer.compose(dict(vectors))
     found = likelihoods(model, knobs, torch.tensor(rows), prompts * 2, answers).logprobs
     return Scored(tuple(names), found[: len(pairs)], found[len(pairs) :])
-
-
-def calibration_text(model: steer.Model) -> NeutralText:
-    """Return the neutral text on which coefficients are calibrated."""
-    return neutral_text(model)
