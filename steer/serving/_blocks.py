@@ -1,17 +1,19 @@
 """The decoder blocks of a vLLM model: found, their arithmetic verified, and steered by a hook."""
 
 import inspect
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steer.errors import ArchitectureError
+from steer.algebra import Vector, Weight
+from steer.errors import ArchitectureError, CapabilityError
 from steer.serving._bank import Bank
 
 _POSITIONS = ("positions", "position_ids")
-_TOKENS = 4
+TOKENS = 4  # of the step with which a block is verified
 
 
 def attach(model: nn.Module, config: Any, bank: Bank) -> None:
@@ -68,11 +70,11 @@ def verify(block: nn.Module, config: Any) -> None:
     parameters = inspect.signature(block.forward).parameters
     parameter = next(block.parameters())
     device, dtype = parameter.device, config.model_config.dtype
-    shape = (3, _TOKENS, config.model_config.get_hidden_size())
+    shape = (3, TOKENS, config.model_config.get_hidden_size())
     generator = torch.Generator().manual_seed(0)
     h, r, v = torch.randn(shape, generator=generator).to(device, dtype)
     known: dict[str, Any] = {"hidden_states": h, "residual": r}
-    known |= {name: torch.arange(_TOKENS, device=device) for name in _POSITIONS}
+    known |= {name: torch.arange(TOKENS, device=device) for name in _POSITIONS}
     given = {name: known[name] for name in parameters if name in known}
     missing = [
         name
@@ -89,7 +91,7 @@ def verify(block: nn.Module, config: Any) -> None:
                     handle = module.register_forward_hook(_nothing)
                     stack.callback(handle.remove)
             stack.enter_context(torch.inference_mode())
-            stack.enter_context(set_forward_context(None, config, num_tokens=_TOKENS))
+            stack.enter_context(set_forward_context(None, config, num_tokens=TOKENS))
             out = block(**{**given, **{n: x.clone() for n, x in changed.items()}})
         parts = out if isinstance(out, tuple) else (out,)
         tensors = [part.float() for part in parts if isinstance(part, Tensor)]
@@ -108,6 +110,32 @@ def verify(block: nn.Module, config: Any) -> None:
     allowed = 64 * torch.finfo(dtype).eps * float((left - base).norm())
     if float((left - right).norm()) > allowed and float((right - base).norm()) > allowed:
         raise _unknown(block, "a residual that is neither added to hidden_states nor unused")
+
+
+def check_modules(model: nn.Module, vectors: Mapping[str, Vector]) -> None:
+    """Refuse weight vectors of modules for which vLLM has no adapters.
+
+    Raises:
+        CapabilityError: There is such a module.
+    """
+    from vllm.lora.layers import BaseLayerWithLoRA
+
+    packed: dict[str, list[str]] = getattr(model, "packed_modules_mapping", {})
+    able = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, BaseLayerWithLoRA)
+    }
+    known = {own for name in able for own in (name, *packed.get(name, ()))}
+    sites = [site for vector in vectors.values() for site in vector.sites]
+    used = {site.name.removesuffix(".weight") for site in sites if isinstance(site, Weight)}
+    if other := sorted(name for name in used if name.rpartition(".")[2] not in known):
+        raise CapabilityError(
+            "vLLM has no adapters for weights that these vectors change",
+            found=", ".join(other[:4]),
+            expected=f"modules named {', '.join(sorted(known))}",
+            do="merge the vectors instead: steer merge",
+        )
 
 
 def _nothing(module: nn.Module, inputs: object, output: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from steer.algebra import Part
 from steer.errors import ArgumentError, CapabilityError
 
 VERSIONS = ("0.32",)  # of vLLM that the tests run with
-_KEYS = ("vectors", "capacity", "layers", "max_coefficient", "untested_version")
+_KEYS = ("vectors", "capacity", "layers", "max_coefficient", "adapters", "untested_version")
+_ADAPTERS = 8
 _SPARE = 4  # slots for vectors that are loaded while the server runs
 
 
@@ -23,6 +24,7 @@ class Configuration:
         layers: Layers that vectors may steer.
         width: d_model.
         max_coefficient: Largest size of a coefficient of a request.
+        adapters: Most distinct settings of weight vectors.
     """
 
     vectors: str
@@ -30,6 +32,7 @@ class Configuration:
     layers: tuple[int, ...]
     width: int
     max_coefficient: float
+    adapters: int
 
     @classmethod
     def of(cls, config: Any) -> "Configuration":
@@ -42,20 +45,23 @@ class Configuration:
         return {**asdict(self), "layers": list(self.layers)}
 
 
-def configured(given: object, used: Mapping[str, tuple[int, ...]], config: Any) -> Configuration:
+def configured(
+    given: object, used: Mapping[str, tuple[int, ...]], config: Any, *, weights: bool = False
+) -> Configuration:
     """Return the configuration of what a user wrote, with defaults for what is left out.
 
     Args:
         given: The `steer` part as it was written.
-        used: The layers of each vector in the folder.
+        used: The layers of each vector in the folder that has some.
         config: vLLM's configuration.
+        weights: Whether the folder also has changes of weights.
 
     Raises:
         ArgumentError: A key or a value cannot be used.
     """
     settings = as_written(given)
     most = max(len(used), 1)
-    if not used and not settings.get("layers"):
+    if not used and not weights and not settings.get("layers"):
         raise _bad("no vector file in the folder, and no `layers`", "one of both")
     capacity = integer("capacity", settings.get("capacity", most + _SPARE), least=most)
     layers = settings.get("layers") or sorted({layer for own in used.values() for layer in own})
@@ -72,6 +78,7 @@ def configured(given: object, used: Mapping[str, tuple[int, ...]], config: Any) 
         layers=as_layers(layers),
         width=config.model_config.get_hidden_size(),
         max_coefficient=number("max_coefficient", settings.get("max_coefficient", 100.0), least=0),
+        adapters=integer("adapters", settings.get("adapters", _ADAPTERS), least=1),
     )
 
 

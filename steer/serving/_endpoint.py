@@ -68,9 +68,8 @@ class _Shelf:
 
     async def load(self, domain: str, part: Part, slot: int) -> None:
         """Write a vector into a slot of every worker, then let requests name it."""
-        directions = rows(part.vector)
-        data = {layer: row.numpy().tobytes() for layer, row in directions.items()}
-        await self.engine.collective_rpc("steer_write", args=(slot, digest(directions), data))
+        data = {layer: row.numpy().tobytes() for layer, row in rows(part.vector).items()}
+        await self.engine.collective_rpc("steer_write", args=(slot, digest(part.vector), data))
         self.retire(domain)
         self.held.put(domain, slot, part)
 
@@ -147,6 +146,13 @@ def _read(domain: str, data: bytes, own: Configuration) -> Part:
         path = Path(folder) / "vector.safetensors"
         path.write_bytes(data)
         part = read_part(domain, path)
+    if part.vector.sites != part.vector.residual.sites:
+        raise ArgumentError(
+            f"the vector {domain!r} changes weights",
+            found="weight sites",
+            expected="directions: a running server loads these only",
+            do="put it into the folder that the server is started with",
+        )
     check_fits(domain, part, own.width)
     if beyond := set(part.vector.layers) - set(own.layers):
         raise ArgumentError(

@@ -1,13 +1,14 @@
 """A folder of vector files as domains, each file's name the name of its domain."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from steer.algebra import Part, Residual, Vector, as_composition
+from steer.algebra import EMBED, Part, Residual, Vector, Weight, as_composition, tensors
 from steer.errors import ArgumentError, CapabilityError
 from steer.store import folder_of
 
@@ -41,11 +42,30 @@ def read_part(name: str, path: Path) -> Part:
         raise _refused(name, f"a vector for the operator {part.operator!r}")
     if part.scope.marker is not None:
         raise _refused(name, f"a vector for the scope {str(part.scope)!r}")
-    if not vector.layers or vector.layers[0] < 0:
-        raise _refused(name, "no direction in the residual stream after a block")
-    if len(vector.layers) != len(vector.sites):
-        raise _refused(name, "a vector that also changes weights")
+    if EMBED in vector.sites:
+        raise _refused(name, "a vector for the embedding's output")
     return part
+
+
+def residuals(parts: Mapping[str, Part]) -> dict[str, Part]:
+    """Return the directions in the residual stream, of the vectors that have some.
+
+    Their order is that of the slots.
+    """
+    return {
+        name: replace(part, vector=part.vector.residual)
+        for name, part in parts.items()
+        if part.vector.layers
+    }
+
+
+def weights(parts: Mapping[str, Part]) -> dict[str, Vector]:
+    """Return the changes of weights, of the vectors that have some."""
+    return {
+        name: part.vector.weight
+        for name, part in parts.items()
+        if any(isinstance(site, Weight) for site in part.vector.sites)
+    }
 
 
 def rows(vector: Vector) -> dict[int, Tensor]:
@@ -57,12 +77,13 @@ def rows(vector: Vector) -> dict[int, Tensor]:
     }
 
 
-def digest(directions: Mapping[int, Tensor]) -> str:
-    """Return the SHA-256 of directions: two vectors with the same one do the same."""
+def digest(vector: Vector) -> str:
+    """Return the SHA-256 of a vector's values: two with the same one do the same."""
     found = sha256()
-    for layer in sorted(directions):
-        values = directions[layer].to(torch.float32).cpu().contiguous().numpy().tobytes()
-        found.update(layer.to_bytes(4, "little") + values)
+    for site in vector.sites:
+        for name, tensor in tensors(vector.terms[site]).items():
+            values = tensor.to(torch.float32).cpu().contiguous().numpy().tobytes()
+            found.update(f"{site} {name} {tuple(tensor.shape)}".encode() + values)
     return found.hexdigest()
 
 
@@ -70,6 +91,6 @@ def _refused(name: str, found: str) -> CapabilityError:
     return CapabilityError(
         f"the vector {name!r} cannot be served",
         found=found,
-        expected="directions added to the residual stream after blocks",
-        do="merge weight vectors with `steer merge`; leave other files out of the folder",
+        expected="directions added after blocks, or low-rank changes of weights",
+        do="leave the file out of the folder, or use transformers",
     )

@@ -4,6 +4,7 @@ from functools import wraps
 from typing import Any
 
 from steer.errors import CapabilityError, CompositionError, SteerError
+from steer.serving._adapters import Adapters, check_lora, rank
 from steer.serving._configuration import (
     Configuration,
     as_written,
@@ -11,13 +12,13 @@ from steer.serving._configuration import (
     check_fits,
     configured,
 )
-from steer.serving._folder import read_folder
+from steer.serving._folder import read_folder, residuals, weights
 from steer.serving._library import Library, salt
 from steer.serving._setting import read_setting
 
 KEY = "steer"  # of a request's `extra_args`, and of the configuration
 _WORKER = "steer.serving._worker.WorkerCalls"
-_libraries: dict[str, Library] = {}  # by the engine's id
+_engines: dict[str, tuple[Library, Adapters]] = {}  # by the engine's id
 
 
 def install(config: Any) -> None:
@@ -33,20 +34,26 @@ def install(config: Any) -> None:
     written = as_written(config.additional_config[KEY])
     check_engine(config, vllm.__version__, bool(written.get("untested_version")))
     parts = read_folder(str(written["vectors"]))
-    used = {name: part.vector.layers for name, part in parts.items()}
-    checked = configured(written, used, config)
-    for name, part in parts.items():
+    directions, changes = residuals(parts), weights(parts)
+    used = {name: part.vector.layers for name, part in directions.items()}
+    checked = configured(written, used, config, weights=bool(changes))
+    for name, part in directions.items():
         check_fits(name, part, checked.width)
+    if changes:
+        check_lora(config, rank(changes), checked.adapters)
     config.additional_config[KEY] = checked.as_json()
     config.parallel_config.worker_extension_cls = _WORKER
-    _libraries[config.instance_id] = Library(parts.items())
+    held = Library(directions, changes.keys() - directions.keys())
+    adapters = Adapters(changes, config.model_config.model, checked.adapters)
+    _engines[config.instance_id] = held, adapters
     _read_requests()
     _refuse_beams()
 
 
 def library(config: Any) -> Library | None:
     """Return the vectors of an engine, or None if it is not steered."""
-    return _libraries.get(config.instance_id)
+    found = _engines.get(config.instance_id)
+    return None if found is None else found[0]
 
 
 def _read_requests() -> None:
@@ -60,17 +67,17 @@ def _read_requests() -> None:
     @wraps(original)
     def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = original(self, *args, **kwargs)
-        held = library(self.vllm_config)
+        held = _engines.get(self.vllm_config.instance_id)
         if held is not None and request.sampling_params is not None:
             with _as_client_error():
-                _resolve(request, held, Configuration.of(self.vllm_config))
+                _resolve(request, *held, Configuration.of(self.vllm_config))
         return request
 
     InputProcessor.process_inputs = process_inputs
 
 
-def _resolve(request: Any, held: Library, own: Configuration) -> None:
-    """Replace a request's document by slots and positions, and salt its cache key with them."""
+def _resolve(request: Any, held: Library, adapters: Adapters, own: Configuration) -> None:
+    """Replace a request's document by slots and positions, salt its cache key, name its adapter."""
     extra = request.sampling_params.extra_args or {}
     if extra.get(KEY) is None:
         return
@@ -88,6 +95,18 @@ def _resolve(request: Any, held: Library, own: Configuration) -> None:
     request.sampling_params.extra_args = {**extra, KEY: [list(entry) for entry in entries]}
     if entries:
         request.cache_salt = f"{request.cache_salt or ''}{salt(entries)}"
+    adapter = adapters.of(setting.coefficients, setting.scope)
+    if adapter is not None and request.lora_request is not None:
+        raise CapabilityError(
+            "a request has one adapter",
+            found=f"the adapter {request.lora_request.lora_name!r} and weight vectors",
+            expected="one of them",
+            do="name the base model, or leave the weight vectors out",
+        )
+    if adapter is not None:
+        from vllm.lora.request import LoRARequest
+
+        request.lora_request = LoRARequest(*adapter)
 
 
 def _refuse_beams() -> None:

@@ -1,13 +1,13 @@
 """The vectors that a server's requests can name: the slot, the content and the scope of each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
 from steer.algebra import Part, Scope
 from steer.errors import CompositionError
 from steer.serving._bank import Entry
-from steer.serving._folder import digest, rows
+from steer.serving._folder import digest
 from steer.serving._setting import RequestSetting, interval
 
 
@@ -22,11 +22,17 @@ class Loaded:
 
 
 class Library:
-    """Vectors by domain, in the process that receives requests."""
+    """Vectors by domain, in the process that receives requests.
 
-    def __init__(self, parts: Iterable[tuple[str, Part]]) -> None:
+    Args:
+        parts: Directions by domain, in the order of their slots.
+        others: Domains that only change weights.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], others: Iterable[str] = ()) -> None:
         self._loaded: dict[str, Loaded] = {}
-        for slot, (name, part) in enumerate(parts):
+        self._others = frozenset(others)
+        for slot, (name, part) in enumerate(parts.items()):
             self.put(name, slot, part)
 
     @property
@@ -36,8 +42,7 @@ class Library:
 
     def put(self, name: str, slot: int, part: Part) -> None:
         """Have later requests that name a domain use what stands in a slot."""
-        found = digest(rows(part.vector))
-        self._loaded[name] = Loaded(slot, found, part.vector.layers, part.scope)
+        self._loaded[name] = Loaded(slot, digest(part.vector), part.vector.layers, part.scope)
 
     def drop(self, name: str) -> None:
         """Have later requests that name a domain refused."""
@@ -49,16 +54,18 @@ class Library:
         Raises:
             CompositionError: A domain is not loaded.
         """
-        if unknown := sorted(setting.coefficients.keys() - self._loaded.keys()):
+        known = {*self._loaded, *self._others}
+        if unknown := sorted(setting.coefficients.keys() - known):
             raise CompositionError(
                 "unknown domain",
                 found=", ".join(unknown)[:200],
-                expected=", ".join(self._loaded) or "none: no vector is loaded",
+                expected=", ".join(sorted(known)) or "none: no vector is loaded",
                 do="name a loaded domain, or load the vector",
             )
         found: list[Entry] = []
         for domain, c in setting.coefficients.items():
-            own = self._loaded[domain]
+            if (own := self._loaded.get(domain)) is None:
+                continue
             first, end = interval(setting.scope or own.scope, prompt)
             if first < end:
                 found.append((own.slot, own.digest, c, first, end))

@@ -10,9 +10,9 @@ from vllm.v1.worker.gpu_worker import Worker
 from steer.errors import CapabilityError
 from steer.serving import _v1, _v2
 from steer.serving._bank import Bank, Entry
-from steer.serving._blocks import attach
+from steer.serving._blocks import TOKENS, attach, check_modules
 from steer.serving._configuration import VERSIONS, Configuration
-from steer.serving._folder import digest, read_folder, rows
+from steer.serving._folder import digest, read_folder, residuals, rows, weights
 
 _KEY = "steer"
 
@@ -101,9 +101,12 @@ def _attach(worker: Any) -> None:
         config.scheduler_config.max_num_seqs,
         runner.device,
     )
-    for slot, part in enumerate(read_folder(own.vectors).values()):
-        directions = rows(part.vector)
-        bank.write(slot, digest(directions), directions)
+    parts = read_folder(own.vectors)
+    for slot, part in enumerate(residuals(parts).values()):
+        bank.write(slot, digest(part.vector), rows(part.vector))
+    if config.lora_config is not None:  # no adapter while blocks are verified
+        runner._set_active_loras((0,) * TOKENS, (0,) * TOKENS, set())
+    check_modules(runner.get_model(), weights(parts))
     attach(runner.get_model(), config, bank)
     if hasattr(runner, "model_state"):
         _v2.follow(runner, bank, entries)

@@ -51,13 +51,28 @@ class Server:
         self, prompt: Any, setting: Any = None, tokens: int = 8, **more: Any
     ) -> tuple[int, Any]:
         """Return the status and the answer of a greedy completion with a setting."""
-        body = {"model": "m", "prompt": prompt, "max_tokens": tokens, "temperature": 0}
-        body |= {"ignore_eos": True, "return_token_ids": True, **more}
-        if setting is not None:
-            body["vllm_xargs"] = {
-                "steer": setting if isinstance(setting, str) else json.dumps(setting)
-            }
-        return self.ask("/v1/completions", body)
+        return self.ask("/v1/completions", _body(prompt, setting, tokens, more))
+
+    @contextmanager
+    def stream(
+        self, prompt: Any, setting: Any, tokens: int, **more: Any
+    ) -> Iterator[Iterator[list[int]]]:
+        """Yield the tokens of a greedy completion as they come; leaving early aborts it."""
+        body = _body(prompt, setting, tokens, {"stream": True, **more})
+        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.address}/v1/completions", data, headers)
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            lines = (line[6:] for line in answer if line.startswith(b"data: {"))
+            yield (json.loads(line)["choices"][0]["token_ids"] for line in lines)
+
+
+def _body(prompt: Any, setting: Any, tokens: int, more: dict[str, Any]) -> dict[str, Any]:
+    body = {"model": "m", "prompt": prompt, "max_tokens": tokens, "temperature": 0}
+    body |= {"ignore_eos": True, "return_token_ids": True, **more}
+    if setting is not None:
+        text = setting if isinstance(setting, str) else json.dumps(setting)
+        body["vllm_xargs"] = {"steer": text}
+    return body
 
 
 def _parsed(data: bytes) -> Any:

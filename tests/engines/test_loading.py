@@ -1,6 +1,6 @@
 """Vectors loaded and unloaded while the server runs, with an admin key."""
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from tests.engines.server import Server
 from tests.engines.subjects import WIDTH
 
 PROMPT = list(range(30, 90))
+LONG = 220  # tokens, which take far longer than loading a vector
 
 
 def _vector(path: Path, seed: int, **sizes: int) -> bytes:
@@ -51,19 +52,23 @@ def test_requests_in_flight_keep_the_vector_that_they_began_with(
 ) -> None:
     first, second = (_vector(tmp_path / f"{k}.safetensors", k) for k in (3, 4))
     assert server.ask("/v1/steer/new", first, method="PUT", key=KEY)[0] == 200
-    alone = _tokens(server, {"new": 1.0}, tokens=200)
-    with ThreadPoolExecutor(4) as pool:
-        running = [
-            pool.submit(_tokens, server, {"new": 1.0}, tokens=200, cache_salt=str(k))
+    alone = _tokens(server, {"new": 1.0}, tokens=LONG)
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(server.stream(PROMPT, {"new": 1.0}, LONG, cache_salt=str(k)))
             for k in range(4)
         ]
-        while server.ask("/metrics")[1].count('num_requests_running{engine="0",model_name="m"} 0'):
-            if all(request.done() for request in running):
-                break
+        begun = [next(stream) for stream in streams]  # each is running now
         assert server.ask("/v1/steer/new", method="DELETE", key=KEY)[0] == 200
-        status, _ = server.ask("/v1/steer/new", second, method="PUT", key=KEY)
-        assert status == 409 or all(request.done() for request in running)
-        assert [request.result() for request in running] == [alone] * 4
+        assert server.complete(PROMPT, {"new": 1.0})[0] == 400
+        assert server.ask("/v1/steer/new", second, method="PUT", key=KEY)[0] == 409
+        found = [
+            one + [t for part in rest for t in part]
+            for one, rest in zip(begun, streams, strict=True)
+        ]
+    assert found == [alone] * 4
+    assert server.ask("/v1/steer/new", second, method="PUT", key=KEY)[0] == 200
+    assert _tokens(server, {"new": 1.0}, tokens=LONG) != alone
     server.ask("/v1/steer/new", method="DELETE", key=KEY)
 
 

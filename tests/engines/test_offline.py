@@ -19,16 +19,23 @@ from tests.engines.subjects import (
 
 os.environ.update(ENVIRONMENT)
 QUICK = ("gemma3",)
+EVERYTHING = os.environ.get("STEER_ENGINES") == "full"
 FULL = ("llama", "qwen3", "gemma3", "olmo2", "gpt2", "mixtral")
-FAMILIES = FULL if os.environ.get("STEER_ENGINES") == "full" else QUICK
-COUNT = 1000 // len(FULL) if FAMILIES == FULL else 50
+FAMILIES = FULL if EVERYTHING else QUICK
+FEW_BLOCKS = 14  # of the cache of keys and values, so that requests are preempted
+COUNT = 150 if EVERYTHING else 50
 
 
 def engine(model: Path, steer: dict[str, Any] | None, **more: Any) -> Any:
     from vllm import LLM
 
     configured = {} if steer is None else {"additional_config": {"steer": steer}}
-    sizes = {"max_model_len": 300, "max_num_batched_tokens": 128, "max_num_seqs": 16}
+    sizes = {
+        "max_model_len": 300,
+        "max_num_batched_tokens": 128,
+        "max_num_seqs": 16,
+        "disable_log_stats": False,
+    }
     return LLM(
         str(model), dtype="float32", **{**sizes, "enforce_eager": True, **configured, **more}
     )
@@ -56,10 +63,14 @@ def test_requests_equal_the_hook_engine(family: str, tmp_path: Path) -> None:
     model = write_model(family, tmp_path / family)
     vectors = write_vectors(tmp_path / "vectors", width=WIDTH, layers=(0, 2, 3), size=1.0)
     asked = requests(COUNT, vocab=VOCAB, tokens=12, seed=1)
+    grow = requests(16, vocab=VOCAB, tokens=45, seed=2)  # beyond a block of 128 tokens
+    asked += [{**r, "prompt": [11 + k + 3 * i for i in range(100)]} for k, r in enumerate(grow)]
     expected = reference(model, vectors, write_requests(asked, tmp_path / "asked.json"))
-    llm = engine(model, {"vectors": str(vectors)})
+    llm = engine(model, {"vectors": str(vectors)}, num_gpu_blocks_override=FEW_BLOCKS)
     found = [list(out.token_ids) for out in answers(llm, asked)]
-    _shut_down(llm)
+    preempted = [m.value for m in llm.get_metrics() if m.name == "vllm:num_preemptions"]
+    shut_down(llm)
+    assert sum(preempted) > 0  # and what was preempted is right below
     wrong, ties = differences(found, expected)
     assert wrong == []
     assert ties <= COUNT / 20
@@ -114,5 +125,5 @@ def test_vectors_of_another_width_are_refused_at_the_start(llama: Path, tmp_path
         engine(llama, {"vectors": str(other)})
 
 
-def _shut_down(llm: Any) -> None:
+def shut_down(llm: Any) -> None:
     llm.llm_engine.engine_core.shutdown()

@@ -7,7 +7,8 @@ import torch
 
 import steer
 from steer.errors import ArgumentError, CapabilityError, CompositionError
-from steer.serving._folder import read_folder
+from steer.serving._adapters import rank
+from steer.serving._folder import read_folder, residuals
 from steer.serving._library import Library, salt
 from steer.serving._setting import NO_END, read_setting
 
@@ -20,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _entries(folder: Path, document: object, prompt: int = 10) -> list:
-    library = Library(read_folder(str(folder)).items())
+    library = Library(residuals(read_folder(str(folder))))
     return library.entries(read_setting(document, 8), prompt)
 
 
@@ -51,7 +52,14 @@ def test_a_salt_follows_content_and_positions(folder: Path) -> None:
 def test_a_folder_that_cannot_be_served_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError):
         read_folder(str(tmp_path / "nowhere"))
-    weights = steer.Vector({steer.Weight("w.weight"): steer.Dense(torch.ones(4, 4))})
-    weights.save(folder / "w.safetensors")
-    with pytest.raises(CapabilityError, match="'w' cannot be served"):
+    steer.Vector.of({-1: torch.ones(4)}).save(folder / "e.safetensors")
+    with pytest.raises(CapabilityError, match="'e' cannot be served"):
         read_folder(str(folder))
+
+
+def test_a_full_change_of_weights_is_refused_and_a_low_rank_one_has_its_rank() -> None:
+    site = steer.Weight("w.weight")
+    low = steer.Vector({site: steer.LowRank(torch.ones(4, 2), torch.ones(2, 4))})
+    assert rank({"a": low, "b": low}) == 4
+    with pytest.raises(CapabilityError, match="low-rank"):
+        rank({"a": steer.Vector({site: steer.Dense(torch.ones(4, 4))})})
