@@ -16,7 +16,7 @@ import torch
 import steer
 from notebooks.study.behaviours import FULL, OTHERS, behaviour
 from notebooks.study.matters.amounts import pairs, shuffled
-from notebooks.study.matters.directions import directions, words
+from notebooks.study.matters.directions import confirm, directions, words
 from notebooks.study.matters.inside import inside
 from notebooks.study.matters.measured import Explored
 from notebooks.study.matters.others import transfer
@@ -31,6 +31,7 @@ Stage = Callable[[steer.Model, Explored, int], Iterator[Row]]
 STAGES: Mapping[str, Stage] = {
     "directions": directions,
     "words": words,
+    "confirm": confirm,
     "pairs": pairs,
     "map": places,
     "dose": dose,

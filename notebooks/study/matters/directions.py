@@ -13,6 +13,7 @@ from notebooks.study.final import NEUTRAL, TOKENS
 from notebooks.study.make import KL
 from notebooks.study.matters.fisher import fisher, preconditioned
 from notebooks.study.matters.measured import (
+    SLICE,
     Explored,
     Scored,
     at_budget,
@@ -56,6 +57,17 @@ def directions(model: steer.Model, what: Explored, seed: int) -> Iterator[Row]:
         raw = {name: vector[layer] for name, vector in parts.items()}
         raw |= _derived(mean[layer], gradient, forms[layer], layer)
         yield from bench.rows(raw, layer, ["unsteered", *raw])
+
+
+def confirm(model: steer.Model, what: Explored, seed: int) -> Iterator[Row]:
+    """Yield rows of `mean`, `gradient` and `layers` at one layer."""
+    bench = _Bench.of(model, what)
+    gradient = steer.preference_gradient(
+        model, what.train[:MADE_FROM], layers=list(AVERAGED), progress=False
+    )
+    raw = {"mean": steer.mean_difference(bench.recording)[SLICE], "gradient": gradient[SLICE]}
+    raw["layers"] = steer.Vector.of({SLICE: _averaged(gradient)})
+    yield from bench.rows(raw, SLICE, ["unsteered", *raw])
 
 
 def words(model: steer.Model, what: Explored, seed: int) -> Iterator[Row]:
@@ -163,12 +175,20 @@ def _derived(
     def at(direction: torch.Tensor) -> steer.Vector:
         return steer.Vector.of({layer: direction})
 
-    units = {k: d / d.norm() for k in gradients.layers for d in [gradients.direction(k)]}
-    m, g = mean.direction(layer) / mean.norm(), units[layer]
+    m, g = mean.direction(layer) / mean.norm(), _unit(gradients, layer)
     found = {f"mixed {a}": at(a * m + (1 - a) * g) for a in SHARES}
     found |= {name: at(preconditioned(g, form, damping)) for name, damping in DAMPINGS.items()}
-    found["layers"] = at(torch.stack([units[k] for k in AVERAGED]).mean(dim=0))
+    found["layers"] = at(_averaged(gradients))
     return found | {f"random {k}": random_like(mean, k) for k in range(2)}
+
+
+def _averaged(gradients: steer.Vector) -> torch.Tensor:
+    """Return the mean of the unit gradients of many layers."""
+    return torch.stack([_unit(gradients, layer) for layer in AVERAGED]).mean(dim=0)
+
+
+def _unit(vector: steer.Vector, layer: int) -> torch.Tensor:
+    return vector.direction(layer) / vector.direction(layer).norm()
 
 
 def _text(judge: Any, what: Explored, answers: list[str]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def gain(values: Sequence[float]) -> str:
 def compared() -> list[Row]:
     """Return, for each direction, its gains and their paired differences to two others."""
     found: list[Row] = []
-    for group in _by([*rows("directions"), *rows("words")], "behaviour", "layer").values():
+    measured = [row for stage in ("directions", "words", "confirm") for row in rows(stage)]
+    for group in _by(measured, "behaviour", "layer").values():
         margins = {row["method"]: row["margins"] for row in group}
         for row in group:
             own = {o: _minus(row["margins"], margins[o]) for o in _BESIDE if o in margins}
