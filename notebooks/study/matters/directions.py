@@ -188,7 +188,9 @@ def _averaged(gradients: steer.Vector) -> torch.Tensor:
 
 
 def _unit(vector: steer.Vector, layer: int) -> torch.Tensor:
-    return vector.direction(layer) / vector.direction(layer).norm()
+    direction: torch.Tensor = vector.direction(layer)
+    unit: torch.Tensor = direction / direction.norm()
+    return unit
 
 
 def _text(judge: Any, what: Explored, answers: list[str]) -> dict[str, Any]:
