@@ -4,7 +4,7 @@ The graph holds h + C[:n] V and nothing else: C has a row for each token of the 
 for each slot, V a row for each slot. What a request asks for is written into C before the step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -59,15 +59,15 @@ class Bank:
             buffer[slot] = 0.0 if row is None else row.to(buffer.device)
         self._digests[slot] = digest
 
-    def keep(self, requests: Mapping[str, Sequence[Entry]]) -> None:
-        """Hold the settings of exactly these requests, each under its name."""
-        for gone in self._rows.keys() - requests.keys():
+    def keep(self, names: Collection[str], asked: Callable[[str], Sequence[Entry]]) -> None:
+        """Hold the settings of exactly these requests; a new one's is asked for once."""
+        for gone in self._rows.keys() - set(names):
             row = self._rows.pop(gone)
             self._c[row], self._first[row], self._end[row] = 0.0, NO_END, 0
             self._free.append(row)
-        for name in requests.keys() - self._rows.keys():
+        for name in set(names) - self._rows.keys():
             row = self._rows[name] = self._free.pop()
-            for slot, digest, c, first, end in requests[name]:
+            for slot, digest, c, first, end in asked(name):
                 if self._digests[slot] != digest:
                     raise RuntimeError(
                         f"steer: request {name} asks for vector {digest[:12]} in slot {slot}, "

@@ -1,9 +1,8 @@
 """What a configured engine gets, in the process that receives requests."""
 
-from functools import wraps
 from typing import Any
 
-from steer.errors import CapabilityError, CompositionError, SteerError
+from steer.errors import CapabilityError, SteerError
 from steer.serving._adapters import Adapters, check_lora, rank
 from steer.serving._configuration import (
     Configuration,
@@ -14,9 +13,10 @@ from steer.serving._configuration import (
 )
 from steer.serving._folder import read_folder, residuals, weights
 from steer.serving._library import Library, salt
+from steer.serving._plugin import KEY
 from steer.serving._setting import read_setting
+from steer.serving._wrapping import wrap
 
-KEY = "steer"  # of a request's `extra_args`, and of the configuration
 _WORKER = "steer.serving._worker.WorkerCalls"
 _engines: dict[str, tuple[Library, Adapters]] = {}  # by the engine's id
 
@@ -30,6 +30,9 @@ def install(config: Any) -> None:
         VectorFileError: A vector file is damaged.
     """
     import vllm
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.v1.engine.input_processor import InputProcessor
 
     written = as_written(config.additional_config[KEY])
     check_engine(config, vllm.__version__, bool(written.get("untested_version")))
@@ -46,8 +49,9 @@ def install(config: Any) -> None:
     held = Library(directions, changes.keys() - directions.keys())
     adapters = Adapters(changes, config.model_config.model, checked.adapters)
     _engines[config.instance_id] = held, adapters
-    _read_requests()
-    _refuse_beams()
+    wrap(InputProcessor, "process_inputs", _process_inputs)
+    for kind in (ChatCompletionRequest, CompletionRequest):
+        wrap(kind, "to_beam_search_params", _to_beam_search_params)
 
 
 def library(config: Any) -> Library | None:
@@ -56,24 +60,14 @@ def library(config: Any) -> Library | None:
     return None if found is None else found[0]
 
 
-def _read_requests() -> None:
-    """Have vLLM check a request's setting before it runs, and salt its prefix-cache keys."""
-    from vllm.v1.engine.input_processor import InputProcessor
-
-    original = InputProcessor.process_inputs
-    if hasattr(original, "__wrapped__"):
-        return
-
-    @wraps(original)
-    def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
-        request = original(self, *args, **kwargs)
-        held = _engines.get(self.vllm_config.instance_id)
-        if held is not None and request.sampling_params is not None:
-            with _as_client_error():
-                _resolve(request, *held, Configuration.of(self.vllm_config))
-        return request
-
-    InputProcessor.process_inputs = process_inputs
+def _process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Check a request's setting before it runs."""
+    request = original(self, *args, **kwargs)
+    held = _engines.get(self.vllm_config.instance_id)
+    if held is not None and request.sampling_params is not None:
+        with _as_client_error():
+            _resolve(request, *held, Configuration.of(self.vllm_config))
+    return request
 
 
 def _resolve(request: Any, held: Library, adapters: Adapters, own: Configuration) -> None:
@@ -109,28 +103,17 @@ def _resolve(request: Any, held: Library, adapters: Adapters, own: Configuration
         request.lora_request = LoRARequest(*adapter)
 
 
-def _refuse_beams() -> None:
-    """Refuse beam search over HTTP for a steered request: vLLM drops its arguments on the way."""
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-
-    for kind in (ChatCompletionRequest, CompletionRequest):
-        original = kind.to_beam_search_params
-        if hasattr(original, "__wrapped__"):
-            continue
-
-        def checked(self: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
-            if KEY in (self.vllm_xargs or {}):
-                with _as_client_error():
-                    raise CompositionError(
-                        "beam search cannot be steered in vLLM",
-                        found="use_beam_search and a setting",
-                        expected="one of them",
-                        do="leave use_beam_search out",
-                    )
-            return _original(self, *args, **kwargs)
-
-        kind.to_beam_search_params = wraps(original)(checked)
+def _to_beam_search_params(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Refuse beam search for a steered request: vLLM drops its arguments on the way."""
+    if KEY in (self.vllm_xargs or {}):
+        with _as_client_error():
+            raise CapabilityError(
+                "beam search cannot be steered in vLLM",
+                found="use_beam_search and a setting",
+                expected="one of them",
+                do="leave use_beam_search out",
+            )
+    return original(self, *args, **kwargs)
 
 
 class _as_client_error:  # noqa: N801  # a context, used like contextlib's

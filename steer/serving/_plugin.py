@@ -1,24 +1,28 @@
 """The entry point of vLLM: an engine whose `additional_config` has a `steer` part is steered."""
 
-from functools import wraps
 from typing import Any
+
+from steer.serving._wrapping import wrap
+
+KEY = "steer"  # of the configuration, and of a request's `extra_args`
 
 
 def register() -> None:
-    """Have vLLM read the `steer` part of its configuration; without one nothing is changed."""
+    """Have vLLM read the `steer` part of its configuration; without one nothing else changes."""
     from vllm.engine.arg_utils import EngineArgs
 
-    original = EngineArgs.create_engine_config
-    if hasattr(original, "__wrapped__"):  # vLLM may load a plugin more than once
-        return
+    wrap(EngineArgs, "create_engine_config", _create_engine_config)
 
-    @wraps(original)
-    def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        config = original(self, *args, **kwargs)
-        if isinstance(config.additional_config, dict) and "steer" in config.additional_config:
-            from steer.serving._install import install
 
-            install(config)
-        return config
+def is_configured(config: Any) -> bool:
+    """Return whether an engine's configuration has a `steer` part."""
+    return isinstance(config.additional_config, dict) and KEY in config.additional_config
 
-    EngineArgs.create_engine_config = create_engine_config
+
+def _create_engine_config(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    config = original(self, *args, **kwargs)
+    if is_configured(config):
+        from steer.serving._install import install
+
+        install(config)
+    return config

@@ -16,7 +16,7 @@ def follow(runner: Any, bank: Bank, entries: Entries) -> None:
         result = original(scheduler_output, counts, *args, **kwargs)
         batch = runner.input_batch
         names = batch.req_ids[: batch.num_reqs]
-        bank.keep({name: entries(runner.requests[name].sampling_params) for name in names})
+        bank.keep(names, lambda name: entries(runner.requests[name].sampling_params))
         bank.fill(names, counts, batch.num_computed_tokens_cpu[: len(names)])
         return result
 

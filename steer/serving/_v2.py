@@ -23,7 +23,7 @@ def follow(runner: Any, bank: Bank, entries: Entries) -> None:
     def prepare_inputs(batch: Any, states: Any) -> Any:
         names = batch.req_ids[: batch.num_reqs]
         if all(name in held for name in names):  # else a run for warming up or capture
-            bank.keep(held)
+            bank.keep(held, held.__getitem__)
             bank.fill(names, batch.num_scheduled_tokens[: len(names)], batch.num_computed_tokens_np)
         return prepare(batch, states)
 

@@ -1,11 +1,9 @@
-"""What a configured engine gets in each worker; vLLM imports this module there by its name."""
+"""What a configured engine gets in each worker, where vLLM asks this module for `WorkerCalls`."""
 
 from collections.abc import Sequence
-from functools import wraps
 from typing import Any
 
 import torch
-from vllm.v1.worker.gpu_worker import Worker
 
 from steer.errors import CapabilityError
 from steer.serving import _v1, _v2
@@ -13,11 +11,13 @@ from steer.serving._bank import Bank, Entry
 from steer.serving._blocks import TOKENS, attach, check_modules
 from steer.serving._configuration import VERSIONS, Configuration
 from steer.serving._folder import digest, read_folder, residuals, rows, weights
+from steer.serving._plugin import KEY, is_configured
+from steer.serving._wrapping import wrap
 
-_KEY = "steer"
+_STATE = "_steer_state"  # the attribute of a worker
 
 
-class WorkerCalls:
+class _Calls:
     """The calls that a worker answers beside vLLM's own."""
 
     def steer_write(self, slot: int, content: str, data: dict[int, bytes]) -> None:
@@ -62,7 +62,7 @@ class _State:
 
 def entries(parameters: Any) -> list[Entry]:
     """Return what a request's sampling parameters ask for, as its engine resolved it."""
-    asked = (getattr(parameters, "extra_args", None) or {}).get(_KEY)
+    asked = (getattr(parameters, "extra_args", None) or {}).get(KEY)
     if asked is None:
         return []
     if not isinstance(asked, list):
@@ -72,18 +72,15 @@ def entries(parameters: Any) -> list[Entry]:
 
 def _steered(asked: Sequence[Entry], computed: int, count: int) -> int:
     """Return how many of a request's next tokens lie where one of its entries acts."""
-    return (
-        sum(
-            any(first <= position < end for _, _, _, first, end in asked)
-            for position in range(computed, computed + count)
-        )
-        if asked
-        else 0
-    )
+    covered, at, stop = 0, computed, computed + count
+    for first, end in sorted((first, min(end, stop)) for _, _, _, first, end in asked):
+        covered += max(0, end - max(first, at))
+        at = max(at, end)
+    return covered
 
 
 def _state(worker: Any) -> _State:
-    found = getattr(worker, "_steer_state", None)
+    found = getattr(worker, _STATE, None)
     if found is None:
         raise RuntimeError("steer: this worker has no vectors")
     return found  # type: ignore[no-any-return]
@@ -119,32 +116,39 @@ def _attach(worker: Any) -> None:
             expected=f"a runner of vLLM {', '.join(VERSIONS)}",
             do="install a version that was tested",
         )
-    worker._steer_state = _State(bank)
+    setattr(worker, _STATE, _State(bank))
 
 
-def _wrap() -> None:
-    load_model, execute_model = Worker.load_model, Worker.execute_model
-
-    @wraps(load_model)
-    def load(self: Any, *args: Any, **kwargs: Any) -> None:
-        load_model(self, *args, **kwargs)
+def _load_model(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+    """Attach the vectors once the model is there."""
+    original(self, *args, **kwargs)
+    if is_configured(self.vllm_config):
         _attach(self)
 
-    @wraps(execute_model)
-    def execute(self: Any, step: Any) -> Any:
-        state = _state(self)
-        expected = state.expected(step)
-        state.bank.steered = {}
-        result = execute_model(self, step)
-        done = state.bank.steered
-        if any(done.get(name, 0) != count for name, count in expected.items()):
-            raise RuntimeError(
-                "steer: a step of vLLM did not steer the tokens that its requests asked for: "
-                f"expected {expected}, done {done}; please report this with your vLLM version"
-            )
-        return result
 
-    Worker.load_model, Worker.execute_model = load, execute
+def _execute_model(original: Any, self: Any, step: Any) -> Any:
+    """Compare what a step steered with what its requests asked for."""
+    state = getattr(self, _STATE, None)
+    if state is None:
+        return original(self, step)
+    expected = state.expected(step)
+    state.bank.steered = {}
+    result = original(self, step)
+    done = state.bank.steered
+    if any(done.get(name, 0) != count for name, count in expected.items()):
+        raise RuntimeError(
+            "steer: a step of vLLM did not steer the tokens that its requests asked for: "
+            f"expected {expected}, done {done}; please report this with your vLLM version"
+        )
+    return result
 
 
-_wrap()
+def __getattr__(name: str) -> object:
+    """Return the calls of a worker, whose class is wrapped by then."""
+    if name != "WorkerCalls":
+        raise AttributeError(name)
+    from vllm.v1.worker.gpu_worker import Worker
+
+    wrap(Worker, "load_model", _load_model)
+    wrap(Worker, "execute_model", _execute_model)
+    return _Calls

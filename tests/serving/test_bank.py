@@ -38,7 +38,7 @@ def test_each_step_has_the_coefficients_that_its_requests_ask_for(steps: list[li
             name: [(slot, str(slot), c, first, end) for slot, c, first, end in asked]
             for name, (asked, _, _) in zip(names, requests, strict=True)
         }
-        bank.keep(held)
+        bank.keep(held, held.__getitem__)
         bank.fill(names, [r[1] for r in requests], [r[2] for r in requests])
         expected = torch.zeros(TOKENS, SLOTS)
         at, steered = 0, {}
@@ -64,4 +64,4 @@ def test_a_layer_that_a_vector_lacks_gets_zeros() -> None:
 def test_a_slot_that_holds_another_vector_is_never_used_for_a_request() -> None:
     bank = _bank()
     with pytest.raises(RuntimeError, match="slot 1"):
-        bank.keep({"r": [(1, "another", 1.0, 0, 9)]})
+        bank.keep(["r"], lambda name: [(1, "another", 1.0, 0, 9)])
