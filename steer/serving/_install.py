@@ -84,7 +84,15 @@ def _resolve(request: Any, held: Library, adapters: Adapters, own: Configuration
             do="send the whole prompt",
         )
     ids = request.prompt_token_ids
-    prompt = len(request.prompt_embeds if ids is None else ids)
+    sent = len(request.prompt_embeds if ids is None else ids)
+    prompt = sent if setting.prompt_length is None else setting.prompt_length
+    if prompt > sent:
+        raise CompositionError(
+            "the prompt is longer than the text",
+            found=f"prompt_length {prompt} of {sent} tokens",
+            expected=f"at most {sent}",
+            do="count the tokens that are sent, or leave prompt_length out",
+        )
     entries = held.entries(setting, prompt)
     request.sampling_params.extra_args = {**extra, KEY: [list(entry) for entry in entries]}
     if entries:

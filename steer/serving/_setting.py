@@ -8,16 +8,21 @@ from steer.algebra import Scope, parse_scope
 from steer.errors import CapabilityError, CompositionError
 from steer.store._strict_json import loads
 
-_KEYS = ("coefficients", "scope")
+_KEYS = ("coefficients", "scope", "prompt_length")
 NO_END = 2**62  # a position that no request reaches
 
 
 @dataclass(frozen=True, slots=True)
 class RequestSetting:
-    """Coefficients that are not zero, by domain, and the scope of all, None for each one's own."""
+    """Coefficients that are not zero, by domain, and the scope of all, None for each one's own.
+
+    `prompt_length` is how many tokens count as the prompt, None for those that the request sends: a
+    text that is only scored is sent as one prompt.
+    """
 
     coefficients: Mapping[str, float]
     scope: Scope | None = None
+    prompt_length: int | None = None
 
 
 def read_setting(document: object, most: float) -> RequestSetting:
@@ -25,7 +30,8 @@ def read_setting(document: object, most: float) -> RequestSetting:
 
     Args:
         document: A mapping from domain to coefficient, as a row of `Model.steered`; or one with
-            the keys `coefficients` and `scope`; or either as JSON text, which HTTP needs.
+            the keys `coefficients`, `scope` and `prompt_length`; or either as JSON text, which
+            HTTP needs.
         most: Largest size of a coefficient.
 
     Raises:
@@ -36,7 +42,7 @@ def read_setting(document: object, most: float) -> RequestSetting:
         document = _parsed(document)
     if not isinstance(document, Mapping):
         raise _unreadable(f"{type(document).__name__}: {document!r}"[:200])
-    scope = None
+    scope = length = None
     coefficients = document
     if isinstance(inner := document.get("coefficients"), Mapping):
         if other := sorted(map(str, document.keys() - set(_KEYS))):
@@ -44,8 +50,11 @@ def read_setting(document: object, most: float) -> RequestSetting:
         coefficients = inner
         if document.get("scope") is not None:
             scope = _scope(document["scope"])
+        if document.get("prompt_length") is not None:
+            length = _length(document["prompt_length"])
     read = {_name(d): _coefficient(d, c, most) for d, c in coefficients.items()}
-    return RequestSetting({domain: read[domain] for domain in sorted(read) if read[domain]}, scope)
+    named = {domain: read[domain] for domain in sorted(read) if read[domain]}
+    return RequestSetting(named, scope, length)
 
 
 def interval(scope: Scope, prompt: int) -> tuple[int, int]:
@@ -84,6 +93,12 @@ def _scope(value: object) -> Scope:
     scope = parse_scope(value)
     interval(scope, 1)  # refuses a marker
     return scope
+
+
+def _length(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _unreadable(f"the prompt_length {value!r}"[:200])
+    return value
 
 
 def _name(domain: object) -> str:

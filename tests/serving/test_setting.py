@@ -33,6 +33,11 @@ def test_a_scope_is_read_from_its_text() -> None:
     assert found.scope == Scope("all", 3, 7)
 
 
+def test_a_text_that_is_scored_says_where_its_prompt_ends() -> None:
+    assert read_setting({"coefficients": {"a": 1}, "prompt_length": 7}, 8).prompt_length == 7
+    assert read_setting({"a": 1}, 8).prompt_length is None
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -53,6 +58,9 @@ def test_a_scope_is_read_from_its_text() -> None:
         {"coefficients": {"a": 1}, "scope": 3},
         {"coefficients": {"a": 1}, "scope": "x"},
         {"coefficients": {"a": 1}, "gate": "a"},
+        {"coefficients": {"a": 1}, "prompt_length": 0},
+        {"coefficients": {"a": 1}, "prompt_length": True},
+        {"coefficients": {"a": 1}, "prompt_length": 2.5},
     ],
 )
 def test_what_is_no_setting_is_refused(document: object) -> None:

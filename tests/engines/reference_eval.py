@@ -1,0 +1,28 @@
+"""What `Model` answers: `python -m tests.engines.reference_eval MODEL VECTORS OUT`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import steer
+from tests.engines.texts import PROMPTS, RESPONSES, ROWS, SCOPES, composition, steered
+
+
+def main() -> None:
+    """Write the answers and the log-probabilities of every prompt at its own row."""
+    model, folder, out = map(Path, sys.argv[1:])
+    lm = steer.Model.from_pretrained(model, dtype=torch.float32)
+    knobs = composition(folder)
+    found: dict[str, Any] = {}
+    for scope in SCOPES:
+        with lm.steered(steered(knobs, scope), ROWS):
+            found[f"generate {scope}"] = lm.generate(PROMPTS, max_new_tokens=12)
+            found[f"logprobs {scope}"] = [p.tolist() for p in lm.logprobs(PROMPTS, RESPONSES)]
+    out.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Measuring through vLLM: the figures of `Model`, with every setting a request of one batch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer import Part, Vector, compose
+from steer.errors import CapabilityError, RowsError
+from steer.serving import VLLM
+from tests.engines.server import ENVIRONMENT
+from tests.engines.texts import PROMPTS, RESPONSES, ROWS, SCOPES, composition, steered
+
+os.environ.update(ENVIRONMENT)
+CLOSE = 1e-4  # nats
+
+
+@pytest.fixture(scope="module")
+def expected(llama: Path, vectors: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What `Model` says, from a process of its own: vLLM changes classes of transformers."""
+    out = tmp_path_factory.mktemp("expected") / "found.json"
+    command = [sys.executable, "-m", "tests.engines.reference_eval", llama, vectors, out]
+    subprocess.run([str(part) for part in command], check=True)
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def engine(llama: Path, vectors: Path) -> Iterator[VLLM]:
+    sizes = {"max_model_len": 300, "max_num_batched_tokens": 128, "max_num_seqs": 16}
+    with VLLM(llama, composition(vectors), dtype="float32", enforce_eager=True, **sizes) as started:
+        yield started
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_answers_and_likelihoods_equal_those_of_the_model(
+    engine: VLLM, vectors: Path, expected: Any, scope: str
+) -> None:
+    engine = engine.at(steered(composition(vectors), scope))
+    assert engine.generate(PROMPTS, ROWS, max_new_tokens=12) == expected[f"generate {scope}"]
+    for _ in range(2):  # the second time, prefixes are in the cache
+        found = engine.logprobs(PROMPTS, RESPONSES, ROWS)
+        for row, wanted in zip(found, expected[f"logprobs {scope}"], strict=True):
+            assert row.tolist() == pytest.approx(wanted, abs=CLOSE)
+
+
+def test_every_scope_does_something_of_its_own(expected: Any) -> None:
+    said = [json.dumps(expected[f"logprobs {scope}"]) for scope in SCOPES]
+    assert len(set(said)) == len(SCOPES)
+
+
+def test_coefficients_are_the_composition_s_own_unless_given(engine: VLLM) -> None:
+    own = engine.logprobs(PROMPTS[:2], RESPONSES[:2])
+    ones = engine.logprobs(PROMPTS[:2], RESPONSES[:2], 1.0)
+    none = engine.logprobs(PROMPTS[:2], RESPONSES[:2], 0.0)
+    assert [row.tolist() for row in own] == [row.tolist() for row in ones]
+    assert [row.tolist() for row in own] != [row.tolist() for row in none]
+
+
+def test_what_the_engine_cannot_do_is_refused(engine: VLLM, vectors: Path) -> None:
+    knobs = composition(vectors)
+    other = Vector.of({1: knobs.parts["medical"].vector.direction(1) * 2})
+    with pytest.raises(CapabilityError, match="other vectors"):
+        engine.at(compose({"medical": other}))
+    with pytest.raises(CapabilityError, match="other vectors"):
+        engine.at(compose({"unknown": other}))
+    with pytest.raises(CapabilityError, match="one scope"):
+        engine.at({**knobs.parts, "medical": Part(knobs.parts["medical"].vector)})
+    with pytest.raises(RowsError, match="3 rows for 2 prompts"):
+        engine.generate(PROMPTS[:2], ROWS[:3])

@@ -1,0 +1,42 @@
+"""Texts and settings that vLLM and `Model` are both asked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from steer import Composition, Part, Vector, compose
+from steer.algebra import parse_scope
+from tests.engines.subjects import DOMAINS
+
+PROMPTS = [
+    "What is the usual dose?",
+    "Who signs the contract?",
+    [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Well,"}],
+    "Is it safe to take both?",
+    "Name one risk.",
+    "Say yes or no.",
+]
+RESPONSES = [" Two a day.", " The tenant does.", " hello there", " No.", " Loss of money.", "yes"]
+ROWS = [
+    {"medical": 1.0},
+    {"legal": -1.5, "financial": 0.7},
+    {"medical": 0.5, "legal": 1.0, "financial": -1.0},
+    {},
+    {"financial": 2.0},
+    {"medical": -1.0},
+]
+SCOPES = ("own", "all", "prompt", "response", "last_prompt", "all[4:]")
+
+
+def composition(folder: Path) -> Composition:
+    """Return the vectors of a folder, two of them with a scope of their own."""
+    vectors = {name: Vector.load(folder / f"{name}.safetensors") for name in DOMAINS}
+    scopes = {"medical": "response", "legal": "prompt", "financial": "all"}
+    return compose({d: Part(v, scope=parse_scope(scopes[d])) for d, v in vectors.items()})
+
+
+def steered(knobs: Composition, scope: str) -> Composition:
+    """Return the composition at one scope; `own` leaves it as it is."""
+    if scope == "own":
+        return knobs
+    parts = {d: replace(part, scope=parse_scope(scope)) for d, part in knobs.parts.items()}
+    return replace(knobs, parts=parts)
