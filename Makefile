@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BROWSER := tests/report/test_browser.py tests/console/test_jupyterlab.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo model test test-kernels lint types unit docs notebook models browser bench engines engines-full study newcomer demo-model vectors clean
+.PHONY: help setup demo model test test-kernels lint types unit docs notebook models browser bench engines engines-full llama-cpp study newcomer demo-model vectors clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -63,6 +63,9 @@ engines:  ## steer a real vLLM server, in an environment of its own that is kept
 
 engines-full:  ## the same with every architecture, tensor parallelism, a long run and speed; takes hours
 	$(MAKE) -C tests/engines full PYTHON=$(PYTHON)
+
+llama-cpp: $(INSTALLED) model  ## control vectors in llama.cpp itself, which is built from source once
+	$(MAKE) -C tests/llama_cpp run PYTHON=$(abspath $(BIN)/python)
 
 study: $(INSTALLED) model  ## measure what docs/study lacks, on the real model; takes CPU-hours; DATA=FOLDER of published pairs
 	$(BIN)/python -m notebooks.study make $(if $(DATA),--data $(DATA),cheerful terse formal avoidance)

@@ -41,21 +41,19 @@ def engine(model: Path, steer: dict[str, Any] | None, **more: Any) -> Any:
     )
 
 
-def answers(llm: Any, asked: list[dict[str, Any]], *, steered: bool = True) -> list[Any]:
+def parameters(setting: Any, tokens: int = 12) -> Any:
     from vllm import SamplingParams
 
-    parameters = [
-        SamplingParams(
-            temperature=0,
-            max_tokens=request["tokens"],
-            ignore_eos=True,
-            logprobs=0,
-            extra_args={"steer": request["setting"]} if steered and request["setting"] else None,
-        )
-        for request in asked
-    ]
+    extra = {"steer": setting} if setting else None
+    return SamplingParams(
+        temperature=0, max_tokens=tokens, ignore_eos=True, logprobs=0, extra_args=extra
+    )
+
+
+def answers(llm: Any, asked: list[dict[str, Any]], *, steered: bool = True) -> list[Any]:
     prompts = [{"prompt_token_ids": request["prompt"]} for request in asked]
-    return [out.outputs[0] for out in llm.generate(prompts, parameters, use_tqdm=False)]
+    own = [parameters(r["setting"] if steered else None, r["tokens"]) for r in asked]
+    return [out.outputs[0] for out in llm.generate(prompts, own, use_tqdm=False)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -68,12 +66,19 @@ def test_requests_equal_the_hook_engine(family: str, tmp_path: Path) -> None:
     expected = reference(model, vectors, write_requests(asked, tmp_path / "asked.json"))
     llm = engine(model, {"vectors": str(vectors)}, num_gpu_blocks_override=FEW_BLOCKS)
     found = [list(out.token_ids) for out in answers(llm, asked)]
+    chat = [[{"role": "user", "content": "Is this contract binding?"}]] * 2
+    chats = llm.chat(chat, [parameters({"medical": 2.0}), parameters(None)], use_tqdm=False)
+    ids = {"prompt": list(chats[0].prompt_token_ids), "tokens": 12}
+    asked_so = answers(llm, [{**ids, "setting": {"medical": 2.0}}, {**ids, "setting": None}])
     preempted = [m.value for m in llm.get_metrics() if m.name == "vllm:num_preemptions"]
     shut_down(llm)
     assert sum(preempted) > 0  # and what was preempted is right below
     wrong, ties = differences(found, expected)
     assert wrong == []
     assert ties <= COUNT / 20
+    spoken = [list(out.outputs[0].token_ids) for out in chats]
+    assert spoken == [list(out.token_ids) for out in asked_so]
+    assert spoken[0] != spoken[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Control vectors in llama.cpp itself: `make llama-cpp`, which builds it."""
