@@ -22,7 +22,7 @@ from steer import Pair, Pairs, Vector
 
 RANK, BETA, BATCH = 8, 0.1, 4
 ANCHORED = 40  # questions that an anchored vector is tuned on, and as many of the other domains
-PAIRS = 30  # of a gradient, which needs as many backward passes
+PAIRS = 24  # of a gradient, which needs as many backward passes
 LAYER, SHARE = 20, 0.2  # of residual vectors; λ = 1 displaces by this share of the stream's norm
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
 _EXPERT: Contrasts = (("expert", "avoidance"),)
