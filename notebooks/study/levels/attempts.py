@@ -32,7 +32,7 @@ ATTEMPTS: Mapping[str, Callable[[Path], Mapping[str, Vector]]] = {
     "plain": lambda work: _kind(work, "plain"),
     "random": _random,
     "plain, disentangled": lambda work: disentangle(_kind(work, "plain")),
-    "levels, anchored": lambda work: _kind(work, "avoidance", "generic"),
+    "levels, contrasted": lambda work: _kind(work, "contrasted avoidance", "contrasted generic"),
     "levels, gradient": lambda work: _kind(work, "gradient", "gradient generic"),
     "levels, gradient, disentangled": lambda work: disentangle(
         _kind(work, "gradient", "gradient generic")

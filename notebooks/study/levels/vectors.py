@@ -1,8 +1,9 @@
 """Stage `make`: a vector per domain and contrast, by preference tuning or from activations.
 
-An anchored vector is tuned on questions of the other domains as well, with pairs in either order
-in turn. Both orders of a pair have opposite gradients where nothing has changed, and more and more
-unequal ones where something has: on other domains, tuning leaves the preference as it was.
+A vector may be tuned on questions of the other domains as well. `either`: with pairs in either
+order in turn; both orders have opposite gradients where nothing has changed, and more and more
+unequal ones where something has, so that tuning leaves the preference there as it was. `opposite`:
+with all pairs reversed, so that what the domains share has opposite gradients from the start.
 """
 
 import time
@@ -21,7 +22,7 @@ from notebooks.study.levels.data import DOMAINS, Domain, pairs
 from steer import Pair, Pairs, Vector
 
 RANK, BETA, BATCH = 8, 0.1, 4
-ANCHORED = 40  # questions that an anchored vector is tuned on, and as many of the other domains
+CONTRASTED = 32  # questions of a domain that is tuned against others, and as many of these
 PAIRS = 24  # of a gradient, which needs as many backward passes
 LAYER, SHARE = 20, 0.2  # of residual vectors; λ = 1 displaces by this share of the stream's norm
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
@@ -60,11 +61,6 @@ def _gradient(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
     )
 
 
-def _mean(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
-    recording = steer.record(model, own, at="response_mean", layers=[LAYER], progress=False)
-    return SHARE * steer.mean_difference(recording, rescale=True)
-
-
 @dataclass(frozen=True)
 class Kind:
     """How vectors of one kind are made.
@@ -72,20 +68,19 @@ class Kind:
     Args:
         how: Makes a vector of pairs.
         contrasts: Levels that the pairs compare, in turn.
-        anchored: Whether questions of the other domains keep the tuning in place.
+        others: Order of the pairs of other domains: `either`, `opposite`, or "" without any.
     """
 
     how: Callable[[steer.Model, Pairs, str, int], Vector]
     contrasts: Contrasts
-    anchored: bool = False
+    others: str = ""
 
 
 KINDS: Mapping[str, Kind] = {
     "plain": Kind(_tuned(1e-3), _EXPERT),
-    "avoidance": Kind(_tuned(2e-3), _AVOIDANCE, anchored=True),
-    "generic": Kind(_tuned(2e-3), _GENERIC, anchored=True),
-    "mean": Kind(_mean, _EXPERT),
-    "mean generic": Kind(_mean, _GENERIC),
+    "anchored avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "either"),
+    "contrasted avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "opposite"),
+    "contrasted generic": Kind(_tuned(2e-3), _GENERIC, "opposite"),
     "gradient": Kind(_gradient, _EXPERT),
     "gradient generic": Kind(_gradient, _GENERIC),
 }
@@ -114,17 +109,23 @@ def file_of(folder: Path, kind: str, domain: str) -> Path:
     return folder / f"{domain}-{kind.replace(' ', '-')}.safetensors"
 
 
-def preferences(known: Mapping[str, Domain], kind: str, domain: str) -> Pairs:
+def preferences(known: Mapping[str, Domain], name: str, domain: str) -> Pairs:
     """Return one pair for each training question, and as many of other domains for anchors."""
-    contrasts, most = KINDS[kind].contrasts, ANCHORED if KINDS[kind].anchored else None
-    own = _in_turn(known[domain], contrasts, domain)[:most]
-    others = [name for name in DOMAINS if name != domain] if KINDS[kind].anchored else []
-    anchors = [
-        pair if k % 4 < 2 else Pair(pair.prompt, pair.rejected, pair.chosen, domain)
-        for name in others
-        for k, pair in enumerate(_in_turn(known[name], contrasts, domain)[: ANCHORED // 2])
+    kind = KINDS[name]
+    own = _in_turn(known[domain], kind.contrasts, domain)
+    if not kind.others:
+        return Pairs.of(own)
+    others = [
+        pair if kind.others == "either" and k % 4 < 2 else _reversed(pair)
+        for other in DOMAINS
+        if other != domain
+        for k, pair in enumerate(_in_turn(known[other], kind.contrasts, domain)[: CONTRASTED // 2])
     ]
-    return Pairs.of([*own, *anchors])
+    return Pairs.of([*own[:CONTRASTED], *others])
+
+
+def _reversed(pair: Pair) -> Pair:
+    return Pair(pair.prompt, pair.rejected, pair.chosen, pair.domain)
 
 
 def _in_turn(own: Domain, contrasts: Contrasts, domain: str) -> list[Pair]:
