@@ -22,14 +22,14 @@ from notebooks.study.levels.scores import (
     lead,
     share,
 )
-from steer.measure import Share
 
 LEVEL = ("avoidance", "generic")  # ends the name of a knob that prefers this level
 AXIS = (-2.0, -1.0, 1.0, 2.0)
 UPWARDS = (0.5, 1.0)  # of a knob with a level of its own
 SOFT = 0.2  # nats of lead at which a question counts as 73% reached
 ROUNDS = 2
-PROMISING = -0.15  # a predicted score from which on a setting is worth measuring
+NOISE = 0.08  # standard error of a share of 30 questions
+PROMISING = -3.0  # log-probability of reaching all levels from which on a setting is measured
 Measured = dict[tuple[float, ...], Tables]  # by the coefficients of all knobs
 Measure = Callable[[Sequence[Setting]], Iterator[Tables]]
 
@@ -133,27 +133,29 @@ def best_of(base: Tables, known: Measured, wanted: Wanted) -> tuple[tuple[float,
     """Return the best measured setting of a combination, and whether it reaches it there."""
     rows = list(known)
     tables = {d: torch.stack([known[row][d] for row in rows]) for d in DOMAINS}
-    best = rows[int(_goal(base, tables, wanted).argmax())]
-    good = all(
-        _there(share(known[best][d], level), share(base[d], level))
+    good = torch.tensor([_there(base, known[row], wanted) for row in rows])
+    goal = _goal(base, tables, wanted)
+    place = int(torch.where(good, goal, goal - 1e6).argmax())
+    return rows[place], bool(good[place])
+
+
+def _there(base: Tables, now: Tables, wanted: Wanted) -> bool:
+    """Return whether each share is above one half and, if it was so at λ = 0, no less than there."""
+    pairs = (
+        (share(now[d], level), share(base[d], level))
         for d, level in zip(DOMAINS, wanted, strict=True)
     )
-    return best, good
-
-
-def _there(found: Share, base: Share) -> bool:
-    """Return whether a share is above one half and, if it was so at λ = 0, no less than there."""
-    return found.value > 0.5 and (base.value <= 0.5 or found.hits >= base.hits)
+    return all(n.value > 0.5 and (b.value <= 0.5 or n.hits >= b.hits) for n, b in pairs)
 
 
 def _goal(base: Tables, tables: Tables, wanted: Wanted) -> Float[Tensor, "*setting"]:
-    """Return by how much soft shares exceed what they must, in the domain where it is least."""
-    found = []
+    """Return a log-probability that each share is as high as it must be, soft shares ± noise."""
+    total = torch.zeros(())
     for domain, level in zip(DOMAINS, wanted, strict=True):
         start = _soft(base[domain], level)
         need = start if share(base[domain], level).value > 0.5 else torch.tensor(0.5)
-        found.append(_soft(tables[domain], level) - need)
-    return torch.stack(found).amin(dim=0)
+        total = total + torch.special.log_ndtr((_soft(tables[domain], level) - need) / NOISE)
+    return total
 
 
 def _soft(table: Tensor, level: str) -> Float[Tensor, "*setting"]:
