@@ -33,10 +33,11 @@ ATTEMPTS: Mapping[str, Callable[[Path], Mapping[str, Vector]]] = {
     "random": _random,
     "plain, disentangled": lambda work: disentangle(_kind(work, "plain")),
     "levels, contrasted": lambda work: _kind(work, "contrasted avoidance", "contrasted generic"),
-    "levels, gradient": lambda work: _kind(work, "gradient", "gradient generic"),
     "levels, gradient, disentangled": lambda work: disentangle(
         _kind(work, "gradient", "gradient generic")
     ),
+    "levels, sites": lambda work: _kind(work, "sites", "sites generic"),
+    "levels, sites, disentangled": lambda work: disentangle(_kind(work, "sites", "sites generic")),
 }
 
 

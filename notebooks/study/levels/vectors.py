@@ -23,8 +23,9 @@ from steer import Pair, Pairs, Vector
 
 RANK, BETA, BATCH = 8, 0.1, 4
 CONTRASTED = 32  # questions of a domain that is tuned against others, and as many of these
-PAIRS = 24  # of a gradient, which needs as many backward passes
-LAYER, SHARE = 20, 0.2  # of residual vectors; λ = 1 displaces by this share of the stream's norm
+PAIRS = 48  # of a gradient, which needs two backward passes for each
+LAYERS = tuple(range(6, 30, 2))  # of a gradient at many sites
+ONE, MANY = 0.2, 0.04  # λ = 1 displaces by this share of the stream's norm, at each site
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
 _EXPERT: Contrasts = (("expert", "avoidance"),)
 _AVOIDANCE: Contrasts = (("avoidance", "expert"), ("avoidance", "generic"))
@@ -55,10 +56,13 @@ def _by_tuning(model: steer.Model, own: Pairs, domain: str, seed: int, *, rate: 
         )
 
 
-def _gradient(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
-    return SHARE * steer.preference_gradient(
-        model, own[:PAIRS], layers=[LAYER], scope="response", progress=False
-    )
+def _gradient(share: float, *layers: int) -> Callable[[steer.Model, Pairs, str, int], Vector]:
+    def made(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
+        return share * steer.preference_gradient(
+            model, own[:PAIRS], layers=layers, scope="response", progress=False
+        )
+
+    return made
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,10 @@ KINDS: Mapping[str, Kind] = {
     "anchored avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "either"),
     "contrasted avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "opposite"),
     "contrasted generic": Kind(_tuned(2e-3), _GENERIC, "opposite"),
-    "gradient": Kind(_gradient, _EXPERT),
-    "gradient generic": Kind(_gradient, _GENERIC),
+    "gradient": Kind(_gradient(ONE, 20), _EXPERT),
+    "gradient generic": Kind(_gradient(ONE, 20), _GENERIC),
+    "sites": Kind(_gradient(MANY, *LAYERS), _EXPERT),
+    "sites generic": Kind(_gradient(MANY, *LAYERS), _GENERIC),
 }
 
 
