@@ -7,7 +7,7 @@ with all pairs reversed, so that what the domains share has opposite gradients f
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from steer import Pair, Pairs, Vector
 
 RANK, BETA, BATCH = 8, 0.1, 4
 CONTRASTED = 32  # questions of a domain that is tuned against others, and as many of these
-PAIRS = 48  # of a gradient, which needs two backward passes for each
+FEW, MORE = 24, 48  # pairs of a gradient, each of which needs two backward passes
 LAYERS = tuple(range(6, 30, 2))  # of a gradient at many sites
 ONE, MANY = 0.2, 0.04  # λ = 1 displaces by this share of the stream's norm, at each site
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
@@ -56,10 +56,12 @@ def _by_tuning(model: steer.Model, own: Pairs, domain: str, seed: int, *, rate: 
         )
 
 
-def _gradient(share: float, *layers: int) -> Callable[[steer.Model, Pairs, str, int], Vector]:
+def _gradient(
+    share: float, number: int, layers: Sequence[int]
+) -> Callable[[steer.Model, Pairs, str, int], Vector]:
     def made(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
         return share * steer.preference_gradient(
-            model, own[:PAIRS], layers=layers, scope="response", progress=False
+            model, own[:number], layers=layers, scope="response", progress=False
         )
 
     return made
@@ -85,10 +87,10 @@ KINDS: Mapping[str, Kind] = {
     "anchored avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "either"),
     "contrasted avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "opposite"),
     "contrasted generic": Kind(_tuned(2e-3), _GENERIC, "opposite"),
-    "gradient": Kind(_gradient(ONE, 20), _EXPERT),
-    "gradient generic": Kind(_gradient(ONE, 20), _GENERIC),
-    "sites": Kind(_gradient(MANY, *LAYERS), _EXPERT),
-    "sites generic": Kind(_gradient(MANY, *LAYERS), _GENERIC),
+    "gradient": Kind(_gradient(ONE, FEW, [20]), _EXPERT),
+    "gradient generic": Kind(_gradient(ONE, FEW, [20]), _GENERIC),
+    "sites": Kind(_gradient(MANY, MORE, LAYERS), _EXPERT),
+    "sites generic": Kind(_gradient(MANY, MORE, LAYERS), _GENERIC),
 }
 
 
