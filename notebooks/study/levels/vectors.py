@@ -9,7 +9,7 @@ with all pairs reversed, so that what the domains share has opposite gradients f
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,52 +19,61 @@ import torch
 import steer
 from notebooks.study.clock import peak
 from notebooks.study.levels.data import DOMAINS, Domain, pairs
+from notebooks.study.levels.reading import readers
 from steer import Pair, Pairs, Vector
 
-RANK, BETA, BATCH = 8, 0.1, 4
+RANK, BETA = 8, 0.1
 CONTRASTED = 32  # questions of a domain that is tuned against others, and as many of these
 FEW, MORE = 24, 48  # pairs of a gradient, each of which needs two backward passes
 LAYERS = tuple(range(6, 30, 2))  # of a gradient at many sites
 ONE, MANY = 0.2, 0.04  # λ = 1 displaces by this share of the stream's norm, at each site
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
+Known = Mapping[str, Domain]
+How = Callable[[steer.Model, Known, Pairs, str, int], Vector]
 _EXPERT: Contrasts = (("expert", "avoidance"),)
 _AVOIDANCE: Contrasts = (("avoidance", "expert"), ("avoidance", "generic"))
 _GENERIC: Contrasts = (("generic", "expert"), ("generic", "avoidance"))
 
 
-def _tuned(rate: float) -> Callable[[steer.Model, Pairs, str, int], Vector]:
-    return partial(_by_tuning, rate=rate)
+def _tuned(rate: float, batch: int) -> How:
+    def made(model: steer.Model, known: Known, own: Pairs, domain: str, seed: int) -> Vector:
+        with TemporaryDirectory() as adapter:
+            steer.preference_tune(
+                model,
+                own,
+                loss="sigmoid",
+                beta=BETA,
+                learning_rate=rate,
+                steps=-(-len(own) // batch),
+                batch_size=batch,
+                lora_rank=RANK,
+                adapter=adapter,
+                seed=seed,
+                progress=False,
+            )
+            return steer.alignment_vector(
+                model, adapter, domain=domain, dtype=torch.float16, progress=False
+            )
+
+    return made
 
 
-def _by_tuning(model: steer.Model, own: Pairs, domain: str, seed: int, *, rate: float) -> Vector:
-    with TemporaryDirectory() as adapter:
-        steer.preference_tune(
-            model,
-            own,
-            loss="sigmoid",
-            beta=BETA,
-            learning_rate=rate,
-            steps=-(-len(own) // BATCH),
-            batch_size=BATCH,
-            lora_rank=RANK,
-            adapter=adapter,
-            seed=seed,
-            progress=False,
-        )
-        return steer.alignment_vector(
-            model, adapter, domain=domain, dtype=torch.float16, progress=False
-        )
-
-
-def _gradient(
-    share: float, number: int, layers: Sequence[int]
-) -> Callable[[steer.Model, Pairs, str, int], Vector]:
-    def made(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
+def _gradient(share: float, number: int, layers: Sequence[int]) -> How:
+    def made(model: steer.Model, known: Known, own: Pairs, domain: str, seed: int) -> Vector:
         return share * steer.preference_gradient(
             model, own[:number], layers=layers, scope="response", progress=False
         )
 
     return made
+
+
+def _reader(model: steer.Model, known: Known, own: Pairs, domain: str, seed: int) -> Vector:
+    return _readers(model, *known.values())[domain]
+
+
+@cache
+def _readers(model: steer.Model, *known: Domain) -> Mapping[str, Vector]:
+    return readers(model, {own.name: own for own in known}, LAYERS)
 
 
 @dataclass(frozen=True)
@@ -77,30 +86,32 @@ class Kind:
         others: Order of the pairs of other domains: `either`, `opposite`, or "" without any.
     """
 
-    how: Callable[[steer.Model, Pairs, str, int], Vector]
+    how: How
     contrasts: Contrasts
     others: str = ""
 
 
 KINDS: Mapping[str, Kind] = {
-    "plain": Kind(_tuned(1e-3), _EXPERT),
-    "anchored avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "either"),
-    "contrasted avoidance": Kind(_tuned(2e-3), _AVOIDANCE, "opposite"),
-    "contrasted generic": Kind(_tuned(2e-3), _GENERIC, "opposite"),
+    "plain": Kind(_tuned(1e-3, 4), _EXPERT),
+    "anchored avoidance": Kind(_tuned(2e-3, 4), _AVOIDANCE, "either"),
+    "slowly contrasted avoidance": Kind(_tuned(2e-3, 4), _AVOIDANCE, "opposite"),
+    "contrasted avoidance": Kind(_tuned(3e-3, 2), _AVOIDANCE, "opposite"),
+    "contrasted generic": Kind(_tuned(3e-3, 2), _GENERIC, "opposite"),
     "gradient": Kind(_gradient(ONE, FEW, [20]), _EXPERT),
     "gradient generic": Kind(_gradient(ONE, FEW, [20]), _GENERIC),
     "sites": Kind(_gradient(MANY, MORE, LAYERS), _EXPERT),
+    "reader": Kind(_reader, _EXPERT),
     "sites generic": Kind(_gradient(MANY, MORE, LAYERS), _GENERIC),
 }
 
 
 def make(
-    model: steer.Model, known: Mapping[str, Domain], kind: str, domain: str, folder: Path, seed: int
+    model: steer.Model, known: Known, kind: str, domain: str, folder: Path, seed: int
 ) -> dict[str, Any]:
     """Make and save a vector, and return what it cost."""
     own = preferences(known, kind, domain)
     before, start = peak(), time.process_time()
-    vector = KINDS[kind].how(model, own, domain, seed)
+    vector = KINDS[kind].how(model, known, own, domain, seed)
     seconds = time.process_time() - start
     vector.save(file_of(folder, kind, domain))
     return {
@@ -117,7 +128,7 @@ def file_of(folder: Path, kind: str, domain: str) -> Path:
     return folder / f"{domain}-{kind.replace(' ', '-')}.safetensors"
 
 
-def preferences(known: Mapping[str, Domain], name: str, domain: str) -> Pairs:
+def preferences(known: Known, name: str, domain: str) -> Pairs:
     """Return one pair for each training question, and as many of other domains for anchors."""
     kind = KINDS[name]
     own = _in_turn(known[domain], kind.contrasts, domain)
