@@ -25,7 +25,7 @@ from notebooks.study.levels.scores import (
 
 LEVEL = ("avoidance", "generic")  # ends the name of a knob that prefers this level
 AXIS = (-2.0, -1.0, 1.0, 2.0)
-UPWARDS = (0.5, 1.0)  # of a knob with a level of its own
+UPWARDS = (1.0, 2.0)  # of a knob with a level of its own
 SOFT = 0.2  # nats of lead at which a question counts as 73% reached
 ROUNDS = 2
 NOISE = 0.08  # standard error of a share of 30 questions
@@ -124,7 +124,7 @@ def search(knobs: tuple[str, ...], known: Measured, measure: Measure) -> None:
 def options_of(knob: str, knobs: int) -> list[float]:
     """Return the coefficients at which a knob is tried in predictions."""
     if knob.endswith(LEVEL):
-        return [0.0, 0.25, 0.5, 0.75, 1.0]
+        return [0.0, 0.5, 1.0, 1.5, 2.0]
     steps = 5 if knobs <= len(DOMAINS) else 2
     return [k / steps for k in range(-2 * steps, 2 * steps + 1)]
 
