@@ -24,7 +24,7 @@ from notebooks.study.levels.scores import (
 )
 
 LEVEL = ("avoidance", "generic")  # ends the name of a knob that prefers this level
-AXIS = (-2.0, -1.0, 1.0, 2.0)
+AXIS = (-2.0, -1.0, 1.0)  # expert answers, at the upper end, are the likeliest at 0 already
 UPWARDS = (1.0, 2.0)  # of a knob with a level of its own
 SOFT = 0.2  # nats of lead at which a question counts as 73% reached
 ROUNDS = 2
@@ -126,7 +126,7 @@ def options_of(knob: str, knobs: int) -> list[float]:
     if knob.endswith(LEVEL):
         return [0.0, 0.5, 1.0, 1.5, 2.0]
     steps = 5 if knobs <= len(DOMAINS) else 2
-    return [k / steps for k in range(-2 * steps, 2 * steps + 1)]
+    return [k / steps for k in range(-2 * steps, steps + 1)]
 
 
 def best_of(base: Tables, known: Measured, wanted: Wanted) -> tuple[tuple[float, ...], bool]:
