@@ -3,6 +3,7 @@
 from steer.alignment._difference import alignment_vector, write_alignment_vector
 from steer.alignment._factors import low_rank
 from steer.alignment._forms import bidirectional, dare, magnitude, ties
+from steer.alignment._in_domain import in_domain
 from steer.alignment._table import TensorRow, TensorTable
 from steer.alignment._tune import preference_tune
 
@@ -12,6 +13,7 @@ __all__ = [
     "alignment_vector",
     "bidirectional",
     "dare",
+    "in_domain",
     "low_rank",
     "magnitude",
     "preference_tune",

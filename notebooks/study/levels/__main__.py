@@ -33,7 +33,12 @@ def main() -> None:
 
 def _make(options: argparse.Namespace) -> None:
     known, model = domains(options.data), smollm2.load()
-    for kind in options.names or vectors.KINDS:
+    for kind in options.names or [*vectors.KINDS, vectors.READING]:
+        if kind == vectors.READING:
+            if not found(stage="make", kind=kind):
+                row = vectors.make_reading(model, known, options.work)
+                _write(options, kind, stage="make", kind=kind, domain="all", **row)
+            continue
         for domain in DOMAINS:
             unit = {"stage": "make", "kind": kind, "domain": domain}
             if not found(**unit):

@@ -6,13 +6,10 @@ from pathlib import Path
 import steer
 from notebooks.study.levels.data import DOMAINS
 from notebooks.study.levels.disentangle import disentangle
-from notebooks.study.levels.reading import reading
 from notebooks.study.levels.search import LEVEL
 from notebooks.study.levels.vectors import file_of
 from steer import Composition, Part, Residual, Scope, Vector
 from steer.measure import random_like
-
-READ = 1.5  # readers find about two thirds of their target on training questions
 
 
 def _kind(work: Path, *kinds: str) -> dict[str, Vector]:
@@ -31,15 +28,6 @@ def _random(work: Path) -> dict[str, Vector]:
     return {d: random_like(v, k) for k, (d, v) in enumerate(zip(DOMAINS, plain, strict=True))}
 
 
-def _reading(work: Path, *kinds: str) -> dict[str, Vector]:
-    """Return vectors that act where the tokens are read as of their domain."""
-    known = _kind(work, "reader")
-    return {
-        name: reading(vector, known[name.split()[0]], READ)
-        for name, vector in _kind(work, *kinds).items()
-    }
-
-
 ATTEMPTS: Mapping[str, Callable[[Path], Mapping[str, Vector]]] = {
     "plain": lambda work: _kind(work, "plain"),
     "random": _random,
@@ -49,7 +37,7 @@ ATTEMPTS: Mapping[str, Callable[[Path], Mapping[str, Vector]]] = {
         _kind(work, "gradient", "gradient generic")
     ),
     "levels, sites": lambda work: _kind(work, "sites", "sites generic"),
-    "levels, sites, reading": lambda work: _reading(work, "sites", "sites generic"),
+    "levels, sites, reading": lambda work: _kind(work, "reading", "reading generic"),
     "levels, sites, disentangled": lambda work: disentangle(_kind(work, "sites", "sites generic")),
 }
 

@@ -9,7 +9,6 @@ with all pairs reversed, so that what the domains share has opposite gradients f
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,24 +18,26 @@ import torch
 import steer
 from notebooks.study.clock import peak
 from notebooks.study.levels.data import DOMAINS, Domain, pairs
-from notebooks.study.levels.reading import readers
 from steer import Pair, Pairs, Vector
+from steer.alignment import in_domain
 
 RANK, BETA = 8, 0.1
 CONTRASTED = 32  # questions of a domain that is tuned against others, and as many of these
 FEW, MORE = 24, 48  # pairs of a gradient, each of which needs two backward passes
 LAYERS = tuple(range(6, 30, 2))  # of a gradient at many sites
 ONE, MANY = 0.2, 0.04  # λ = 1 displaces by this share of the stream's norm, at each site
+READ, TIMES = 20, 1.5  # questions a domain is read from; readers find two thirds of their target
+READING = "reading"  # the kind of all domains and both contrasts at once
 Contrasts = tuple[tuple[str, str], ...]  # levels, the one chosen over the other
 Known = Mapping[str, Domain]
-How = Callable[[steer.Model, Known, Pairs, str, int], Vector]
+How = Callable[[steer.Model, Pairs, str, int], Vector]
 _EXPERT: Contrasts = (("expert", "avoidance"),)
 _AVOIDANCE: Contrasts = (("avoidance", "expert"), ("avoidance", "generic"))
 _GENERIC: Contrasts = (("generic", "expert"), ("generic", "avoidance"))
 
 
 def _tuned(rate: float, batch: int) -> How:
-    def made(model: steer.Model, known: Known, own: Pairs, domain: str, seed: int) -> Vector:
+    def made(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
         with TemporaryDirectory() as adapter:
             steer.preference_tune(
                 model,
@@ -59,21 +60,12 @@ def _tuned(rate: float, batch: int) -> How:
 
 
 def _gradient(share: float, number: int, layers: Sequence[int]) -> How:
-    def made(model: steer.Model, known: Known, own: Pairs, domain: str, seed: int) -> Vector:
+    def made(model: steer.Model, own: Pairs, domain: str, seed: int) -> Vector:
         return share * steer.preference_gradient(
             model, own[:number], layers=layers, scope="response", progress=False
         )
 
     return made
-
-
-def _reader(model: steer.Model, known: Known, own: Pairs, domain: str, seed: int) -> Vector:
-    return _readers(model, *known.values())[domain]
-
-
-@cache
-def _readers(model: steer.Model, *known: Domain) -> Mapping[str, Vector]:
-    return readers(model, {own.name: own for own in known}, LAYERS)
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,6 @@ KINDS: Mapping[str, Kind] = {
     "gradient": Kind(_gradient(ONE, FEW, [20]), _EXPERT),
     "gradient generic": Kind(_gradient(ONE, FEW, [20]), _GENERIC),
     "sites": Kind(_gradient(MANY, MORE, LAYERS), _EXPERT),
-    "reader": Kind(_reader, _EXPERT),
     "sites generic": Kind(_gradient(MANY, MORE, LAYERS), _GENERIC),
 }
 
@@ -111,13 +102,40 @@ def make(
     """Make and save a vector, and return what it cost."""
     own = preferences(known, kind, domain)
     before, start = peak(), time.process_time()
-    vector = KINDS[kind].how(model, known, own, domain, seed)
+    vector = KINDS[kind].how(model, own, domain, seed)
     seconds = time.process_time() - start
     vector.save(file_of(folder, kind, domain))
     return {
         "pairs": vector.provenance.pairs or len(own),
         "pairs_fingerprint": own.fingerprint,
         "seed": seed,
+        "cpu_seconds": round(seconds, 1),
+        "extra_peak_mb": round((peak() - before) / 2**20),
+    }
+
+
+def make_reading(model: steer.Model, known: Known, folder: Path) -> dict[str, Any]:
+    """Turn the vectors of `sites` into ones that act where they read their domain."""
+    kinds = {"sites": "reading", "sites generic": "reading generic"}
+    made = {
+        (new, d): Vector.load(file_of(folder, old, d))
+        for old, new in kinds.items()
+        for d in DOMAINS
+    }
+    texts = [
+        pair
+        for d, own in known.items()
+        for chosen in ("expert", "generic")
+        for pair in pairs(own.train, chosen, "avoidance", d)[:READ]
+    ]
+    before, start = peak(), time.process_time()
+    named = {" ".join(name): vector for name, vector in made.items()}
+    found = in_domain(model, named, Pairs.of(texts), progress=False)
+    seconds = time.process_time() - start
+    for name, vector in zip(made, found.values(), strict=True):
+        (TIMES * vector).save(file_of(folder, *name))
+    return {
+        "pairs": len(texts),
         "cpu_seconds": round(seconds, 1),
         "extra_peak_mb": round((peak() - before) / 2**20),
     }
