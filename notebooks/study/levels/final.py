@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Any
 
 import steer
@@ -18,6 +19,7 @@ from notebooks.study.levels.scores import (
 )
 from notebooks.study.levels.search import Measured, best_of
 from steer import Composition
+from steer.network import encode_exchange
 from steer.pairs import Message
 
 _SAID: Mapping[str, str] = {
@@ -45,11 +47,23 @@ def message(wanted: Wanted) -> tuple[Message, ...]:
     return (Message("system", " ".join(parts)),)
 
 
+def prompt_tokens(
+    model: steer.Model, known: Mapping[str, Domain], prefix: tuple[Message, ...] = ()
+) -> float:
+    """Return the mean number of tokens of a test prompt, the template included."""
+    return fmean(
+        encode_exchange(model.chat, (*prefix, Message("user", str(asked))), "Yes.").response_start
+        for own in known.values()
+        for asked in own.test.prompts
+    )
+
+
 def unsteered(model: steer.Model, known: Mapping[str, Domain]) -> dict[str, Any]:
     """Return the tables at λ = 0."""
     start = time.process_time()
     tables = {name: scores(model, own.test) for name, own in known.items()}
-    return {"scores": tables, "cpu_seconds": round(time.process_time() - start, 1)}
+    seconds = round(time.process_time() - start, 1)
+    return {"scores": tables, "prompt_tokens": prompt_tokens(model, known), "cpu_seconds": seconds}
 
 
 def combinations(
@@ -84,5 +98,6 @@ def combinations(
             "setting": dict(setting),
             "scores": dict(tables),
             "reached": good,
+            "prompt_tokens": prompt_tokens(model, known, prefix),
             "cpu_seconds": round(time.process_time() - start, 1),
         }

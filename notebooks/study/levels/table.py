@@ -1,6 +1,5 @@
 """The tables of three domains at three levels, from their rows alone."""
 
-import math
 from collections.abc import Iterator, Mapping
 from statistics import fmean
 
@@ -8,7 +7,7 @@ from notebooks.study.levels.data import DOMAINS, LEVELS
 from notebooks.study.levels.results import by_attempt, found, measured, tables_of
 from notebooks.study.levels.scores import COMBINATIONS, Tables, Wanted, reached, share
 from notebooks.study.levels.search import best_of
-from notebooks.study.markdown import markdown, number
+from notebooks.study.markdown import markdown
 
 
 def text() -> str:
@@ -127,17 +126,26 @@ def _costs() -> str:
 def _cost_lines() -> Iterator[tuple[str, str]]:
     made = by_attempt("make", "kind")
     for kind, rows in made.items():
-        seconds = [row["cpu_seconds"] for row in rows]
-        yield f"making a vector, {kind} ({rows[0]['pairs']} pairs)", number(fmean(seconds))
+        own = fmean(row["cpu_seconds"] for row in rows)
+        many = "all vectors from" if rows[0]["domain"] == "all" else "a vector from"
+        yield f"`{kind}`: {many} {rows[0]['pairs']} pairs", f"{own:.0f}"
     tuned = fmean(row["cpu_seconds"] / row["pairs"] for row in made["plain"])
     pairs = sum(row["pairs"] for row in made["plain"])
-    joint = tuned * pairs
-    yield f"joint tuning for one combination, estimated ({pairs} pairs)", number(joint)
-    yield "joint tuning for all 27, estimated", number(27 * joint)
+    yield f"joint tuning for one combination, estimated from {pairs} pairs", f"{tuned * pairs:.0f}"
+    yield "joint tuning for all 27, estimated", f"{27 * tuned * pairs:.0f}"
     for attempt, rows in by_attempt("search").items():
-        total = math.fsum(row["cpu_seconds"] for row in rows)
-        if rows:
-            yield f"searching all 27 combinations, {attempt}", number(total)
+        total = sum(row["cpu_seconds"] for row in rows)
+        yield f"search for all 27 at once, {attempt}", f"{total:.0f}"
+    tests = {"unsteered": found(stage="test", attempt="unsteered"), **by_attempt("test")}
+    for attempt, rows in tests.items():
+        asked = sum(len(table) for row in rows for table in row["scores"].values())
+        tokens = fmean(row["prompt_tokens"] for row in rows) if rows else 0.0
+        if asked:
+            seconds = sum(row["cpu_seconds"] for row in rows) / asked
+            yield (
+                f"a question with three answers, {attempt}, {tokens:.0f} prompt tokens",
+                (f"{seconds:.2f}"),
+            )
 
 
 def _knobs(attempt: str) -> tuple[str, ...]:
