@@ -24,8 +24,8 @@ from notebooks.study.levels.scores import (
 )
 
 LEVEL = ("avoidance", "generic")  # ends the name of a knob that prefers this level
-AXIS = (-2.0, -1.0, 1.0)  # expert answers, at the upper end, are the likeliest at 0 already
-UPWARDS = (1.0, 2.0)  # of a knob with a level of its own
+AXIS = (-3.0, -2.0, -1.0, 1.0)  # expert answers, at the upper end, are the likeliest at 0 already
+UPWARDS = (-1.0, 1.0, 2.0)  # of a knob with a level of its own
 SOFT = 0.2  # nats of lead at which a question counts as 73% reached
 ROUNDS = 2
 NOISE = 0.08  # standard error of a share of 30 questions
@@ -79,7 +79,7 @@ class Effects:
 
 
 def axes(knobs: Sequence[str]) -> Iterator[tuple[float, ...]]:
-    """Yield the unsteered setting, and each knob alone; one with a level above 0 only."""
+    """Yield the unsteered setting, and each knob alone."""
     yield (0.0,) * len(knobs)
     for k, name in enumerate(knobs):
         for c in UPWARDS if name.endswith(LEVEL) else AXIS:
@@ -124,9 +124,9 @@ def search(knobs: tuple[str, ...], known: Measured, measure: Measure) -> None:
 def options_of(knob: str, knobs: int) -> list[float]:
     """Return the coefficients at which a knob is tried in predictions."""
     if knob.endswith(LEVEL):
-        return [0.0, 0.5, 1.0, 1.5, 2.0]
+        return [k / 2 for k in range(-2, 5)]
     steps = 5 if knobs <= len(DOMAINS) else 2
-    return [k / steps for k in range(-2 * steps, steps + 1)]
+    return [k / steps for k in range(-3 * steps, steps + 1)]
 
 
 def best_of(base: Tables, known: Measured, wanted: Wanted) -> tuple[tuple[float, ...], bool]:

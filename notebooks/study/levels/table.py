@@ -103,10 +103,9 @@ def _cell(row: Mapping[str, object] | None, wanted: Wanted) -> str:
 def _shares() -> str:
     head = ("knob", "λ", *(f"{domain}: {', '.join(LEVELS)}" for domain in DOMAINS))
     lines = []
-    for attempt in by_attempt("search"):
+    tested = by_attempt("test")
+    for attempt in (attempt for attempt in by_attempt("search") if attempt in tested):
         known, knobs = measured(attempt), _knobs(attempt)
-        if len(knobs) == len(DOMAINS) and attempt != "plain":
-            continue
         for k, knob in enumerate(knobs):
             alone = [row for row in known if not any(row[:k] + row[k + 1 :])]
             for row in sorted(alone):
