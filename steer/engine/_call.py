@@ -46,6 +46,7 @@ class Prompts:
     gates: dict[object, Tensor] = field(default_factory=dict)  # `[batch domain]`, by steering
     # ids of each row from which `generate` prepared the next forward
     so_far: Int[Tensor, "batch pos"] | None = None
+    upcoming: "Call | None" = None  # the next forward, if `generate` prepared it
     # for each marker, the ids of each row that were searched, and where it ends there
     found: dict[str, tuple[tuple[list[int], int], ...]] = field(default_factory=dict)
 
@@ -74,6 +75,14 @@ class Prompts:
         known = self.so_far is not None and self.so_far.shape[1] >= stop
         return self.so_far[:, :stop] if self.so_far is not None and known else None
 
+    def prepared(self, given: Mapping[str, object]) -> "Call | None":
+        """Return the forward that `generate` prepared, if these are its arguments."""
+        call, self.upcoming = self.upcoming, None
+        ids = given.get("input_ids")
+        if call is None or not isinstance(ids, Tensor) or ids.shape[:2] != (call.rows, call.length):
+            return None
+        return call
+
     def tokens(self, stop: int) -> Bool[Tensor, "prompt pos"]:
         """Return which of the first columns are tokens; those after the prompts all are."""
         new = self.mask.new_ones(self.count, max(stop - self.width, 0))
@@ -99,6 +108,8 @@ class Call:
     waiting: tuple[object, ...] = ()  # steerings that do not act in this forward
     reader: object = None  # the one of them whose gate it evaluates
     thread: int | None = field(default_factory=this_thread)  # whose call it is
+    # whether all that steering needs was computed before the forward, which may be compiled
+    ready: bool = False
     _masks: dict[tuple[Scope, torch.device], TokenMask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -154,19 +165,21 @@ class Call:
         """Return the tokens of this forward that a scope means: None for all, False for none."""
         if scope.everything:
             return None
+        key = (scope, device)
+        if key not in self._masks:
+            self._masks[key] = self._mask(scope, device)
+        return self._masks[key]
+
+    def _mask(self, scope: Scope, device: torch.device) -> TokenMask:
         whole = scope.marker is None and scope.start == 0 and scope.stop is None
         if self.decoding and whole:
             return None if scope.part == "response" else False
-        key = (scope, device)
-        if key not in self._masks:
-            lengths = self.prompt_lengths() if scope.needs_prompt_lengths else None
-            positions = self._positions()
-            ends = self.ends.get(scope.marker or "")
-            if ends is not None:
-                ends = ends.to(positions.device)
-            chosen = scope.mask(positions, lengths, ends)
-            self._masks[key] = chosen[:, :, None].to(device)
-        return self._masks[key]
+        lengths = self.prompt_lengths() if scope.needs_prompt_lengths else None
+        positions = self._positions()
+        ends = self.ends.get(scope.marker or "")
+        if ends is not None:
+            ends = ends.to(positions.device)
+        return scope.mask(positions, lengths, ends)[:, :, None].to(device)
 
     def last_prompt_columns(self) -> Int[Tensor, " batch"]:
         """Return the column of each row's last prompt token in this forward."""
@@ -244,7 +257,8 @@ def describe(kwargs: Mapping[str, object], prompts: Prompts | None, lengths: obj
             expected="one count of tokens per row",
             do="give one length per row, padding not counted",
         )
-    if counts is not None and bool((counts < 0).any()):
+    compiling = torch.compiler.is_compiling()  # what values decide cannot be compiled
+    if counts is not None and not compiling and bool((counts < 0).any()):
         raise ScopeError(
             "a prompt of negative length",
             found=f"prompt_lengths={counts.tolist()}",

@@ -14,10 +14,16 @@ from torch import Tensor, nn
 from steer.engine._backward import Backward
 from steer.engine._base import busy
 from steer.engine._call import BatchSlice, Call, Prompts, check_rows, describe, prompts_of
+from steer.engine._continuous import (
+    refuse_continuous_batching,
+    refuse_packed,
+    refuse_running,
+    stop_continuous_batching,
+)
 from steer.engine._markers import Marker, ends_of
-from steer.engine._options import refuse_continuous_batching, refuse_options, setting
+from steer.engine._options import refuse_options, setting
 from steer.engine._patches import StopForward, Uncopied, hook_stream, replace, unwrapped
-from steer.engine._runtime import elsewhere, forget_compiled_code
+from steer.engine._runtime import Generating, elsewhere, forget_compiled_code
 from steer.engine._steering import Steering
 from steer.engine._weights.merging import guard
 from steer.errors import SteeringError
@@ -61,6 +67,7 @@ class Injector:
         self._prompts: Prompts | None = None
         self._announced = threading.local()  # the batch slice of this thread's next calls
         self._backward = Backward(lambda: self._stack)
+        self._generating = Generating()
 
     @property
     def call(self) -> Call | None:
@@ -72,6 +79,14 @@ class Injector:
     def stack(self) -> tuple[Steering, ...]:
         """The active compositions, in the order of entry."""
         return tuple(self._stack)
+
+    @property
+    def likes(self) -> dict[int, Tensor]:
+        """A weight of each block, which has the dtype and the device of its residual stream."""
+        blocks = [block for ref in self._blocks if (block := ref()) is not None]
+        found = [next(filter(Tensor.is_floating_point, b.parameters()), None) for b in blocks]
+        found = [found[0], *found]  # of layer -1 too
+        return {k - 1: w for k, w in enumerate(found) if w is not None and not w.is_meta}
 
     def seen(self) -> Call | None:
         """Return the call under way, of which a hook or a displaced module sees a part."""
@@ -86,6 +101,7 @@ class Injector:
     def enter(self, steering: Steering) -> None:
         """Start injecting a composition."""
         _check_markers(self.markers, steering.markers)
+        self.check_batching(beginning=True)
         try:
             with _LOCK:
                 self._check_owner()
@@ -99,10 +115,21 @@ class Injector:
 
     def leave(self, steering: Steering) -> None:
         """Stop injecting a composition; nothing happens if it is not active."""
-        with _LOCK:
+        try:
             if steering in self._stack:
-                self._stack.remove(steering)
-        self.settle()
+                self._generating.warn()
+                if (model := self._model()) is not None:
+                    stop_continuous_batching(model)
+        finally:
+            with _LOCK:
+                if steering in self._stack:
+                    self._stack.remove(steering)
+            self.settle()
+
+    def check_batching(self, *, beginning: bool = False) -> None:
+        """Refuse to begin steering, or to change it, where continuous batching would mix both."""
+        if (model := self._model()) is not None:
+            refuse_running(model, beginning=beginning)
 
     def settle(self) -> None:
         """Make the hooks match the stack, should an interrupted call have left them otherwise."""
@@ -219,8 +246,7 @@ class Injector:
                 change = self._changing(layer, [s for s in stack if layer in s.layers])
                 hook_stream(blocks, layer, change, undo, first=True)
             self._backward.hook(body, model, undo)
-            if any(steering.needs_call for steering in stack):
-                self._watch(model)
+            self._watch(model, any(steering.needs_call for steering in stack))
         self._installed = list(stack)
 
     def _uninstall(self) -> None:
@@ -240,15 +266,17 @@ class Injector:
 
         return change
 
-    def _watch(self, model: Any) -> None:
-        """Watch the ways into the model, on the instance."""
+    def _watch(self, model: Any, needs_call: bool) -> None:
+        """Watch the ways into the model, on the instance; without need only `generate`."""
         names = tuple(inspect.signature(type(model).forward).parameters)[1:]
-        ways: dict[str, Callable[..., Any]] = {
-            "forward": functools.partial(self._forward, names),
-            "generate": functools.partial(self._generate, weakref.proxy(model)),
-            _PREPARE: self._prepare,
-            _PAGED: refuse_continuous_batching,
-        }
+        ways: dict[str, Callable[..., Any]] = {"generate": self._generating.run}
+        if needs_call:
+            ways = {
+                "forward": functools.partial(self._forward, names),
+                "generate": functools.partial(self._generate, weakref.proxy(model)),
+                _PREPARE: self._prepare,
+                _PAGED: refuse_continuous_batching,
+            }
         for name, watched in ways.items():
             if hasattr(model, name):
                 way = functools.partial(watched, getattr(model, name))
@@ -263,15 +291,27 @@ class Injector:
             lengths = kwargs.pop("prompt_lengths", None)
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             prompts = self._prompts if lengths is None else None
-            self._call = call = describe(given, prompts, lengths)
-            if prompts is None:
-                self._check_rows(None, call.rows)
-            call.ends = ends_of(self.markers, call, given)
-            self.decide(lambda: forward(**call.prompt_arguments(given)))
+            call = prompts.prepared(given) if prompts is not None else None
+            if call is None:
+                call = self._described(given, prompts, lengths)
+            self._call = call
+            if not call.ready:
+                self.decide(lambda: forward(**call.prompt_arguments(given)))
             return forward(*args, **kwargs)
         finally:
             self._call = before
             self._release(taken)
+
+    def _described(
+        self, given: Mapping[str, Any], prompts: Prompts | None, lengths: object = None
+    ) -> Call:
+        """Describe a forward by its arguments."""
+        call = describe(given, prompts, lengths)
+        if prompts is None:
+            refuse_packed(given)
+            self._check_rows(None, call.rows)
+        call.ends = ends_of(self.markers, call, given)
+        return call
 
     def _generate(
         self, model: Any, generate: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -285,7 +325,7 @@ class Injector:
             rows = getattr(self._announced, "rows", None)
             self._prompts = prompts = prompts_of(named, pad, eos, rows)
             self._check_rows(rows, prompts.count)
-            return generate(*args, **kwargs)
+            return self._generating.run(generate, *args, **kwargs)
         finally:
             self._prompts = before
             self._release(taken)
@@ -293,9 +333,16 @@ class Injector:
     def _prepare(
         self, prepare: Callable[..., Any], /, input_ids: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        if self._prompts is not None:  # the text of each row, which beams exchange
-            self._prompts.so_far = input_ids
-        return prepare(input_ids, *args, **kwargs)
+        prompts = self._prompts
+        if prompts is not None:  # the text of each row, which beams exchange
+            prompts.so_far = input_ids
+        inputs = prepare(input_ids, *args, **kwargs)
+        if prompts is not None and isinstance(inputs.get("input_ids"), Tensor):
+            prompts.upcoming = call = self._described(inputs, prompts)
+            device = inputs["input_ids"].device
+            ready = [steering.ready(call, device) for steering in self._stack]
+            call.ready = all(ready)
+        return inputs
 
 
 def _check_markers(known: Mapping[str, Marker], new: Mapping[str, Marker]) -> None:

@@ -107,13 +107,3 @@ def refuse_options(
             expected="no guidance, or the scope 'all'",
             do="leave out guidance_scale, or steer with the scope 'all'",
         )
-
-
-def refuse_continuous_batching(*_: object, **__: object) -> None:
-    """Refuse to mix prompts in one row."""
-    raise CapabilityError(
-        "continuous batching mixes prompts in one row",
-        found="generate_batch, or cache_implementation='paged'",
-        expected="one row per prompt",
-        do="use generate() with another cache, or scope 'all' with one setting for all prompts",
-    )

@@ -1,6 +1,7 @@
 """Functions on the user's modules, installed and removed without a trace."""
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -42,8 +43,12 @@ def replace(module: nn.Module, name: str, value: Uncopied, undo: Undo) -> None:
     Replacements are undone in reverse order; undoing one twice does no harm.
     """
     had, old = name in module.__dict__, module.__dict__.get(name)
+    ref = weakref.ref(module)  # a lost handle does not keep the model
 
     def restore() -> None:
+        module = ref()
+        if module is None:
+            return
         if had:
             module.__dict__[name] = old
         else:

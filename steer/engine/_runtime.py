@@ -3,12 +3,14 @@
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_RETURNING = 0.5  # seconds in which `generate` returns after its last token
 
 
 def this_thread() -> int | None:
@@ -44,6 +46,38 @@ def forget_compiled_code() -> None:
         stacklevel=7,
     )
     dynamo.reset()
+
+
+class Generating:
+    """The threads in which `generate` of a steered model runs: a streamer's is not the caller's."""
+
+    def __init__(self) -> None:
+        self._threads: list[int] = []
+        self._changed = threading.Condition()
+
+    def run(self, generate: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `generate`."""
+        me = threading.get_ident()
+        with self._changed:
+            self._threads.append(me)
+        try:
+            return generate(*args, **kwargs)
+        finally:
+            with self._changed:
+                self._threads.remove(me)
+                self._changed.notify_all()
+
+    def warn(self) -> None:
+        """Warn that steering ends while another thread generates, unless it is about to return."""
+        me = threading.get_ident()
+        with self._changed:
+            over = self._changed.wait_for(lambda: not {*self._threads} - {me}, timeout=_RETURNING)
+        if not over:
+            warnings.warn(
+                "steering ends while another thread generates: the rest of its text is not "
+                "steered. Read the streamer to its end, or join the thread, inside the context.",
+                stacklevel=7,
+            )
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.algebra import Composition
+from steer.algebra import Composition, Scope
 from steer.engine._base import WeightMode
 from steer.engine._call import BatchSlice, Call
 from steer.engine._markers import Marker
 from steer.engine._patches import StopForward
 from steer.engine._runtime import outliving
-from steer.engine._steps import BoundSteps, Hidden, placed, steps_of
+from steer.engine._steps import BoundSteps, Hidden, TokenMask, placed, steps_of
 from steer.engine._weights.displaced import displaced_forwards
 from steer.engine._weights.merging import Merging
 from steer.engine._weights.plan import HookSite, check_held, held_in
@@ -56,13 +55,14 @@ class Steering:
         self._bound: BoundSteps
         if not self.needs_call:
             self._one = Strength(composition.coefficients.clone()[:, None, :])
-            self._bound = BoundSteps(self._steps, composition.coefficients)
+            self._bound = BoundSteps(self._steps, composition.coefficients, home.likes)
         self._rows: Float[Tensor, "row domain"]  # the coefficients of the last call's rows
         # what these depend on: rows per prompt, decisions of the gate, and a part of a larger call
         self._bound_to: tuple[int, Tensor | None, BatchSlice | None] | None = None
         self._whole: dict[tuple[bool, ...], Strength] = {}  # of these rows, by scopes that act
         self._last: tuple[Call, Strength] | None = None
         self.displaced = displaced_forwards(units, self._strength, self._one)
+        self._renew()
 
     # -- the attachment --------------------------------------------------------------------------
 
@@ -85,6 +85,7 @@ class Steering:
     def update(self, composition: Composition) -> None:
         """Take other coefficients of the same vectors; if that fails, nothing changes."""
         check_held(composition, self._held)
+        self._home.check_batching()
         before = self.composition
         with ExitStack() as undo:
             undo.callback(self.merging.merge, before)
@@ -109,6 +110,12 @@ class Steering:
             return self._bound.apply(layer, h, _everything)
         if call is None:
             raise unseen()
+
+        def tokens(scope: Scope) -> TokenMask:
+            return call.token_mask(scope, h.device)
+
+        if call.ready:
+            return self._bound.apply(layer, h, tokens) if layer in self._steps else h
         gate = self.composition.gate
         if gate is not None and layer == gate.layer and self not in call.gates:
             if self not in call.waiting or self is call.reader:
@@ -119,8 +126,23 @@ class Steering:
                 raise StopForward
         if self in call.waiting or layer not in self._steps:
             return h
-        self._bind(call)
-        return self._bound.apply(layer, h, partial(call.token_mask, device=h.device))
+        self._bind(call.expand, call.gates.get(self), call.batch_slice)
+        return self._bound.apply(layer, h, tokens)
+
+    def ready(self, call: Call, device: torch.device) -> bool:
+        """Compute ahead what a forward needs, for compiled code; False if its gate must be read."""
+        if not self.needs_call:
+            return True
+        if self.composition.gate is not None and self not in call.gates:
+            return False
+        self._bind(call.expand, call.gates.get(self), call.batch_slice)
+        if self.displaced:
+            self._last = call, self._strength_in(call, device)
+            for forward in self.displaced:
+                forward.prepare(self._last[1])
+        for scope in self._scopes:
+            call.token_mask(scope, device)
+        return True
 
     def _strength(self, like: Tensor) -> Strength | None:
         """Return the coefficients of displaced weights in this call, or None if all are zero."""
@@ -131,16 +153,16 @@ class Steering:
             raise unseen()
         if self in call.waiting:
             return None
-        if self._last is None or self._last[0] is not call:
+        if self._last is None or (self._last[0] is not call and not call.ready):
             self._last = call, self._strength_in(call, like.device)
         found = self._last[1]
-        return None if found.idle else found
+        return found if torch.compiler.is_compiling() or not found.idle else None
 
     @torch.inference_mode(False)  # what is bound outlives the call
     def _strength_in(self, call: Call, device: torch.device) -> Strength:
         if self.composition.gate is not None and self not in call.gates:
             raise unseen()
-        self._bind(call)
+        self._bind(call.expand, call.gates.get(self), call.batch_slice)
         masks = [call.token_mask(scope, device) for scope in self._scopes]
         key = tuple(mask is None for mask in masks)
         whole = not any(isinstance(mask, Tensor) for mask in masks)
@@ -162,9 +184,11 @@ class Steering:
     # -- bound tensors ---------------------------------------------------------------------------
 
     @torch.inference_mode(False)  # what is bound outlives the call
-    def _bind(self, call: Call) -> None:
+    def _bind(
+        self, expand: int = 1, weights: Tensor | None = None, part: BatchSlice | None = None
+    ) -> None:
         """Prepare the steps for the rows of a call, unless they are those of the last one."""
-        of = expand, weights, part = call.expand, call.gates.get(self), call.batch_slice
+        of = expand, weights, part
         if self._bound_to and all(a is b for a, b in zip(of, self._bound_to, strict=True)):
             return
         c = self.composition.coefficients
@@ -172,7 +196,7 @@ class Steering:
             c = c if part is None else c[list(part.rows)]
             c = c.repeat_interleave(expand, dim=0)
         self._rows = c if weights is None else c * weights
-        self._bound, self._whole = BoundSteps(self._steps, self._rows), {}
+        self._bound, self._whole = BoundSteps(self._steps, self._rows, self._home.likes), {}
         self._bound_to = of
 
     def _write(self, composition: Composition) -> None:
@@ -199,6 +223,8 @@ class Steering:
         self._bound_to = self._last = None
         if self._one is not None:
             self._one.renew()
+        elif self.composition.gate is None:
+            self._bind()  # what most calls need, before compiled code would make it
 
     def _writes(self, c: Float[Tensor, "row domain"]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the tensors of one setting for everything, and their values at another."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -77,11 +78,19 @@ class BoundSteps:
     """Residual steps with the tensors of one set of coefficients."""
 
     @torch.inference_mode(False)  # they outlive the call
-    def __init__(self, steps: Steps, c: Float[Tensor, "row domain"]) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        c: Float[Tensor, "row domain"],
+        likes: Mapping[int, Tensor] = MappingProxyType({}),
+    ) -> None:
         self._steps = steps
         self._exact = {layer: [step.prepare(c) for step in own] for layer, own in steps.items()}
-        # the same in the dtype and on the device last met
-        self._met = {layer: list(own) for layer, own in self._exact.items()}
+        # the same in the dtype and on the device last met, at first those of a layer's weights
+        self._met = {
+            layer: [cast(p, likes[layer]) if layer in likes else p for p in own]
+            for layer, own in self._exact.items()
+        }
 
     def apply(self, layer: int, h: Hidden, tokens: Callable[[Scope], TokenMask]) -> Hidden:
         """Return the residual stream after the steps of a layer, at the tokens of each scope."""

@@ -1,14 +1,23 @@
 """Inside the context, whatever calls the user's model is steered: pipelines, adapters' wrappers."""
 
+import warnings
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from transformers import pipeline
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    TextIteratorStreamer,
+    TextStreamer,
+    pipeline,
+)
 
 from steer import Model
 from steer.engine import injector_of
+from steer.errors import RowsError
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, padded
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -126,3 +135,96 @@ def test_a_copy_made_after_leaving_is_a_model_of_its_own() -> None:
     plain = other.hf_model(**batch).logits
     with lm.steered(SCOPED, ROWS):
         assert torch.equal(other.hf_model(**batch).logits, plain)
+
+
+def test_the_prompts_of_one_pipeline_batch_take_their_rows() -> None:
+    lm, tokenizer = model(), tiny_tokenizer()
+    tokenizer.pad_token, tokenizer.padding_side = tokenizer.eos_token, "left"
+    generator = pipeline("text-generation", model=lm.hf_model, tokenizer=tokenizer)
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 5}
+    prompts = ["What is the dose?", "Sell", "Is it binding?"]
+
+    def answers(prompts: list[str], size: int) -> list[str]:
+        return [out[0]["generated_text"] for out in generator(prompts, batch_size=size, **options)]
+
+    plain = answers(prompts, 3)
+    with lm.steered(SCOPED, ROWS[:3]):
+        together = answers(prompts, 3)
+        with pytest.raises(RowsError, match="3 rows for 2 prompts"):
+            answers(prompts, 2)
+    for prompt, row, answer in zip(prompts, ROWS, together, strict=False):
+        with lm.steered(SCOPED, [row]):
+            assert answers([prompt], 1) == [answer]
+    assert together != plain
+    assert together[1] == plain[1]
+
+
+class Printed(TextStreamer):
+    """A `TextStreamer` that keeps what it would print."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer, skip_prompt=True)
+        self.text = ""
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.text += text
+
+
+GATED = cases.knobs(scopes=["response", "all", "prompt"], gate=cases.gate(layer=0, margin=9.0))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "coefficients"),
+    [
+        (cases.vector(1, size=3.0), 1.0),
+        (cases.vector(1, size=3.0), [1.0]),
+        (SCOPED, 1.0),
+        (GATED, [{"medical": 1.0, "legal": 1.0}]),
+    ],
+    ids=["one", "row", "scopes", "gate"],
+)
+def test_streamers_show_the_steered_text(knobs: Any, coefficients: Any) -> None:
+    lm, tokenizer = model(), tiny_tokenizer()
+    ids = torch.tensor([tokenizer("What is the dose?")["input_ids"]])
+    options: dict[str, Any] = {"do_sample": False, "max_new_tokens": 8, "pad_token_id": 0}
+
+    def streamed(streamer: Any) -> Any:
+        return lm.hf_model.generate(ids, streamer=streamer, **options)[0, ids.shape[1] :]
+
+    plain = tokenizer.decode(streamed(None))
+    with lm.steered(knobs, coefficients):
+        expected = tokenizer.decode(streamed(None))
+        streamed(printed := Printed(tokenizer))
+        iterated = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=60)
+        thread = Thread(target=streamed, args=(iterated,))
+        thread.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pieces = list(iterated)
+    thread.join()
+    assert printed.text == "".join(pieces) == expected != plain
+
+
+@pytest.mark.parametrize("knobs", [cases.vector(1, size=3.0), SCOPED], ids=["plain", "scoped"])
+def test_leaving_while_another_thread_generates_is_warned_of(knobs: Any) -> None:
+    lm = model()
+    ids = torch.tensor(cases.sequences([(6, 0)]))
+    begun, left = Event(), Event()
+
+    class Waiting(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            begun.set()
+            left.wait(timeout=60)
+            return scores
+
+    options: dict[str, Any] = {"max_new_tokens": 2, "pad_token_id": 0}
+    options["logits_processor"] = LogitsProcessorList([Waiting()])
+    handle = lm.steered(knobs, 1.0).attach()
+    thread = Thread(target=lm.hf_model.generate, args=(ids,), kwargs=options)
+    thread.start()
+    assert begun.wait(timeout=60)
+    with pytest.warns(UserWarning, match="another thread generates"):
+        handle.remove()
+    left.set()
+    thread.join()
+    assert not lm.steering

@@ -100,8 +100,8 @@ class Displaced(Uncopied, ABC):
         if strength is None:
             return y
         moved = self._moved(y, strength, args, kwargs)
-        compiled = strength.call is None and torch.compiler.is_compiling()
-        if not (compiled or strength.some):  # a graph must not depend on what the values are
+        # a graph must not depend on what the values are
+        if not (torch.compiler.is_compiling() or strength.some):
             return moved
         quiet = strength.spread(strength.quiet(y), moved.shape[:-1], self._position)
         return torch.where(quiet, y, moved)
