@@ -60,11 +60,12 @@ def ask(manager: Any) -> list[list[int]]:
     return [found[name].generated_tokens for name in names]
 
 
-def test_one_setting_for_all_requests_is_right() -> None:
+@pytest.mark.parametrize("kind", ["residual", *cases.KINDS])
+def test_one_setting_for_all_requests_is_right(kind: str) -> None:
     lm = model()
     plain = alone(lm)
     assert together(lm) == plain
-    with lm.steered(V):
+    with lm.steered(V if kind == "residual" else cases.mixed(lm, kind), 1.0):
         steered = together(lm)
         assert steered == alone(lm)
     assert steered != plain
