@@ -116,6 +116,21 @@ assert again == answers[1] and len({tuple(texts) for texts in answers.values()})
 assert loaded.tuning.layer == choice.layer and max(repeated.values()) < 0.1, repeated
 assert "Choice" in str(page) and all("a prompt does as well" in doubt for doubt in doubts), doubts
 """,
+    "07-real-model.ipynb": """
+late = {method: at["cheerful", 22, method] for method in ("mean", "gradient", "words", "generated")}
+gained = {method: sum(row["gains"]) / len(row["gains"]) for method, row in late.items()}
+assert gained["gradient"] > 2 * gained["words"] and gained["gradient"] > 2 * gained["mean"], gained
+assert late["gradient"]["tokens"]["rejected marks"] < -3, late["gradient"]["tokens"]
+assert late["generated"]["judged"] > late["gradient"]["judged"], "likelihood and text part ways"
+new = [key for key in at if key[2] == "layers" and key[0] in ("formal", "terse", "wealth-seeking")]
+assert len(new) == 3 and at["formal", 14, "layers"]["judged"] == 0, new
+ten = [row["cosine"] for row in rows("pairs") if row["pairs"] == 10]
+assert len(ten) == 3 and min(ten) > 0.9, ten
+(deep,) = (row for row in rows("inside") if row["layer"] == 22)
+assert sum(deep["gains"]["displacement"]) > 2 * sum(deep["gains"]["mean of its norm"]), deep
+sides = [by_answer(row) for row in rows("shuffled")]
+assert len(sides) == 9 and all(yes * no < 0 and abs(yes + no) < 0.5 for yes, no in sides), sides
+""",
 }
 
 

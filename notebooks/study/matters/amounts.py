@@ -41,7 +41,7 @@ def shuffled(model: steer.Model, what: Explored, seed: int) -> Iterator[Row]:
         signs = torch.randint(0, 2, (len(differences), 1), generator=generator) * 2 - 1
         vectors[f"shuffled {draw}"] = (signs * differences).mean(dim=0)
     for name, row in _measured(model, what, vectors):
-        yield {"labels": name, **row}
+        yield {"labels": name, **row, "yes": [pair.chosen == "Yes" for pair in what.unseen]}
 
 
 def _differences(model: steer.Model, what: Explored) -> Tensor:

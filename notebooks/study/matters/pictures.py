@@ -12,20 +12,27 @@ from steer.show import Chart, Curves, Matrix, Series
 from steer.view._base import figure_of
 
 GAIN = "gain of margin (nats per token)"
+_KINDS = {
+    "unsteered": "none or random",
+    "random": "none or random",
+    **{name: name for name in ("mean", "gradient", "mixed", "fisher", "layers", "generated")},
+}
 _EDGE = 1.0  # of the colours of a map
 
 
 def likelihood_and_text() -> Any:
-    """Return a figure: for each direction its gain and its judged share, one chart a behaviour."""
+    """Return a figure: gain and judged share of directions, a chart for each behaviour and layer."""
+    explored = rows("directions")
     charts: list[Chart] = []
-    for behaviour in _behaviours(rows("directions")):
-        own = [r for r in compared() if r["behaviour"] == behaviour]
-        points: dict[str, list[tuple[float, float]]] = {}
-        for row in own:
-            kind = row["method"].split()[0]
-            points.setdefault(kind, []).append((fmean(row["gains"]), row["judged"]))
+    for place in dict.fromkeys((row["behaviour"], row["layer"]) for row in explored):
+        points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _KINDS.values()}
+        for row in compared():
+            kind = _KINDS.get(row["method"].split()[0])
+            if kind and (row["behaviour"], row["layer"]) == place:
+                points[kind].append((fmean(row["gains"]), row["judged"]))
         series = {k: Series(tuple(sorted(p)), joined=False) for k, p in points.items()}
-        charts.append(Curves("judged share", GAIN, series, title=behaviour))
+        title = "{}, layer {}".format(*place)
+        charts.append(Curves("judged share", GAIN, series, limits=(-0.03, 1.03), title=title))
     return figure_of([charts])
 
 
@@ -68,7 +75,7 @@ def amounts() -> Any:
             )
             for behaviour in _behaviours(found)
         }
-        charts.append(Curves(caption, "pairs", series, whole=True))
+        charts.append(Curves(caption, "pairs", series, limits=(0.0, None), whole=True))
     return figure_of([charts])
 
 
@@ -109,7 +116,7 @@ def inside() -> Any:
                 Curves(
                     "share of the gain of the tuned vector",
                     "layer",
-                    {**series, "tuned vector without its displacement": left},
+                    {**series, "tuned, without it": left},
                     level=1.0,
                     whole=True,
                 ),

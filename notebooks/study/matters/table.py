@@ -185,12 +185,26 @@ def _bootstrap(
     return values[RESAMPLES // 40], values[-RESAMPLES // 40]
 
 
+def by_answer(row: Row) -> tuple[float, float]:
+    """Return the mean gain where Yes is chosen, and where No is."""
+    sides = zip(row["gains"], row["yes"], strict=True)
+    by_side: tuple[list[float], list[float]] = ([], [])
+    for value, yes in sides:
+        by_side[not yes].append(value)
+    return fmean(by_side[0]), fmean(by_side[1])
+
+
 def _shuffled() -> str:
-    head = ("behaviour", "labels", "gain in nats [95%]")
-    lines = [(row["behaviour"], row["labels"], gain(row["gains"])) for row in rows("shuffled")]
+    head = ("behaviour", "labels", "gain in nats [95%]", "Yes chosen", "No chosen", "mean of both")
+    lines = []
     for (behaviour,), group in _by(rows("shuffled"), "behaviour").items():
-        means = [fmean(row["gains"]) for row in group if row["labels"] != "true"]
-        lines.append((behaviour, "all shuffled, over draws", gain(means)))
+        for row in group:
+            sides = [f"{x:+.2f}" for x in (*by_answer(row), fmean(by_answer(row)))]
+            lines.append((behaviour, row["labels"], gain(row["gains"]), *sides))
+        others = [row for row in group if row["labels"] != "true"]
+        whole = gain([fmean(row["gains"]) for row in others])
+        both = gain([fmean(by_answer(row)) for row in others])
+        lines.append((behaviour, "all shuffled, over draws", whole, "", "", both))
     return markdown("Shuffled labels", head, lines)
 
 
