@@ -1,7 +1,9 @@
 """`steer eval`."""
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +23,12 @@ from steer.cli._common import (
     working,
 )
 from steer.cli._composed import composed
-from steer.errors import HarnessError
+from steer.errors import ArgumentError, HarnessError
+
+if TYPE_CHECKING:
+    from steer.algebra import Composition
+    from steer.model import Model
+    from steer.serving import VLLM
 
 
 def evaluate(
@@ -58,6 +65,10 @@ def evaluate(
     progress: Progress = True,
     dtype: Dtype = "auto",
     device: Device = None,
+    engine: Annotated[
+        Literal["transformers", "vllm"],
+        typer.Option(help="What runs the model; vllm runs all requests of a task in one batch."),
+    ] = "transformers",
 ) -> None:
     """Score a steered model on lm-eval's tasks, beside the unsteered one."""
     from steer.harness import available_tasks, run_harness
@@ -70,9 +81,9 @@ def evaluate(
     if out is not None:
         folder_of(out, HarnessError)
     knobs = composed(vector or [], gate)
-    with working(progress):
+    with working(progress), _running(model, engine, knobs, dtype, device) as runs:
         result = run_harness(
-            load_model(model, dtype, device),
+            runs,
             knobs,
             [name.strip() for name in tasks.split(",") if name.strip()],
             data=data,
@@ -98,3 +109,23 @@ def evaluate(
         say(repr(result))
         if written is not None:
             say(f"written: {written}")
+
+
+def _running(
+    model: str, engine: str, knobs: "Composition | None", dtype: str, device: str | None
+) -> "AbstractContextManager[Model | VLLM]":
+    """Return the model in the engine that was named, which stops at the end of the context."""
+    if engine == "transformers":
+        return nullcontext(load_model(model, dtype, device))
+    if device is not None or knobs is None:
+        raise ArgumentError(
+            "this cannot be run with --engine vllm",
+            found="no vector" if knobs is None else f"--device {device}",
+            expected="at least one vector, on the device that vLLM was built for",
+            do="pass -v FILE:COEF" if knobs is None else "leave --device out",
+        )
+    from steer.serving import VLLM
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # results go to stdout
+    return VLLM(model, knobs, dtype=dtype)

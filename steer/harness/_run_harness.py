@@ -18,6 +18,7 @@ from steer.harness._load import load_tasks, runs_programs
 from steer.harness._result import Condition, HarnessResult
 from steer.model import Model, check_model
 from steer.model._random_state import random_state_put_back
+from steer.serving import VLLM
 from steer.show import Row
 from steer.show._json import plain
 
@@ -25,7 +26,7 @@ _BOOTSTRAP = 1000  # resamples, for metrics without a closed form of their stand
 
 
 def run_harness(
-    model: Model,
+    model: Model | VLLM,
     what: Vector | Part | Composition | Mapping[str, Vector | Part] | None,
     tasks: str | Sequence[str],
     *,
@@ -51,7 +52,8 @@ def run_harness(
     ship: they read the data sets from a folder.
 
     Args:
-        model: The model, in evaluation mode and not steered.
+        model: The model, in evaluation mode and not steered; or a `steer.serving.VLLM` with the
+            vectors of `what`.
         what: What to steer with, as `model.steered` takes it; None scores the unsteered model.
         tasks: One or several: names as `available_tasks` gives them, paths of task files, or with
             `builtin` names of lm-eval's own tasks.
@@ -65,12 +67,12 @@ def run_harness(
         apply_chat_template: Whether prompts go through the chat template.
         system: System message, or text before everything.
         baseline: Whether the unsteered model is scored as well.
-        batch_size: Texts generated at once.
+        batch_size: Texts generated at once; vLLM decides itself.
         builtin: Whether lm-eval's own tasks are looked up as well; most of them download.
         allow_code_execution: Whether programs that the model writes may be run, which they are in
             containers only.
         seed: Seed of worked examples and sampling; global random state is put back.
-        strict: Whether vectors of another model family are refused.
+        strict: Whether vectors of another model family are refused; vLLM checks their width alone.
         progress: Whether to show progress bars.
 
     Returns:
@@ -120,20 +122,29 @@ def run_harness(
         )
         for condition, steered in conditions.items():
             lm = language_model(
-                model,
+                model.at(model.composition(0.0) if steered is None else steered)
+                if isinstance(model, VLLM)
+                else model,
                 batch_size=batch_size,
                 chat=apply_chat_template,
                 rolling=_everywhere(steered),
                 label=condition,
                 progress=progress,
+                seed=seed,
             )
             set_seed(seed)
-            with nullcontext() if steered is None else model.steered(steered, strict=strict):
+            hooked = None if isinstance(model, VLLM) else model
+            with (
+                nullcontext()
+                if steered is None or hooked is None
+                else hooked.steered(steered, strict=strict)
+            ):
                 found = _evaluate(lm, loaded, options)
             scores[condition] = found["results"]
             items[condition] = {name: plain(entries) for name, entries in found["samples"].items()}
     settings = {
-        "model": model.info.model_id,
+        "model": model.model_id if isinstance(model, VLLM) else model.info.model_id,
+        "engine": "vllm" if isinstance(model, VLLM) else model.engine.name,
         "composition": _described(composition),
         **options,
         "tasks": list(loaded),
@@ -163,10 +174,11 @@ def _generation(options: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"do_sample": True, "temperature": temperature} if temperature > 0 else {})
 
 
-def _check_model(model: Model, composition: Composition | None) -> None:
+def _check_model(model: Model | VLLM, composition: Composition | None) -> None:
     _check.need("an evaluation harness", "lm_eval", extra="eval")
-    check_model(model)
-    in_place(model.engine, "a harness")
+    if not isinstance(model, VLLM):
+        check_model(model)
+        in_place(model.engine, "a harness")
     if composition is not None and composition.per_row:
         raise CapabilityError(
             "coefficient rows cannot be used in a harness",
@@ -174,6 +186,9 @@ def _check_model(model: Model, composition: Composition | None) -> None:
             expected="one setting: a harness sorts and groups its requests",
             do="run the harness once for each setting",
         )
+    if isinstance(model, VLLM):
+        model.at(model.composition if composition is None else composition)
+        return
     unsteered(model.engine, "a harness")
     check_evaluating(model.architecture, HarnessError)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from steer.errors import CapabilityError, SteerError
+from steer.errors import CapabilityError, CompositionError, SteerError
 from steer.serving._adapters import Adapters, check_lora, rank
 from steer.serving._configuration import (
     Configuration,

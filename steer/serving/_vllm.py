@@ -112,7 +112,8 @@ class VLLM:
             coefficients: One setting for all, or one row per prompt; None takes those of the
                 composition.
             max_new_tokens: Longest answer.
-            **options: As for `vllm.SamplingParams`: `temperature`, `stop`, `seed`, …
+            **options: As for `vllm.SamplingParams`: `temperature`, `stop`, … A `seed` is that
+                of the first prompt; each later one has the next.
 
         Returns:
             The answers, without special tokens.
@@ -120,6 +121,7 @@ class VLLM:
         Raises:
             TextError: A prompt cannot be rendered.
             RowsError: The numbers of rows and prompts differ.
+            CapabilityError: A seed on a CPU.
         """
         batch = prompt_batch(self.chat, as_list("prompts", prompts))
         asked = self.documents(coefficients, len(batch.ids))
@@ -204,9 +206,18 @@ class VLLM:
     ) -> list[Any]:
         from vllm import SamplingParams
 
+        seed = options.pop("seed", None)
+        if options["temperature"] == 0:
+            seed = None  # greedy answers need none
+        if seed is not None:
+            _check_seeds()
         parameters = [
-            SamplingParams(**options, extra_args=None if document is None else {_KEY: document})
-            for document in asked
+            SamplingParams(
+                **options,
+                seed=None if seed is None else seed + k,
+                extra_args=None if document is None else {_KEY: document},
+            )
+            for k, document in enumerate(asked)
         ]
         prompts = [{"prompt_token_ids": list(row)} for row in ids]
         return list(self.llm.generate(prompts, parameters, use_tqdm=False))
@@ -238,6 +249,19 @@ def _scope(loaded: Composition, asked: Composition) -> str | None:
             do="start an engine with these scopes",
         )
     return str(next(iter(scopes.values())))
+
+
+def _check_seeds() -> None:
+    """Refuse seeds on a CPU: the engine would die where a seeded prompt is read in chunks."""
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        raise CapabilityError(
+            "vLLM on a CPU cannot draw from a seed of a request",
+            found="a seed and a temperature above 0",
+            expected="temperature 0, no seed, or a GPU",
+            do="generate greedily, or sample with steer.Model",
+        )
 
 
 def _check_ungated(composition: Composition) -> None:

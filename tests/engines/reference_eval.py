@@ -1,4 +1,4 @@
-"""What `Model` answers: `python -m tests.engines.reference_eval MODEL VECTORS OUT`."""
+"""What `Model` answers: `python -m tests.engines.reference_eval MODEL VECTORS DATA OUT`."""
 
 import json
 import sys
@@ -8,12 +8,23 @@ from typing import Any
 import torch
 
 import steer
-from tests.engines.texts import PROMPTS, RESPONSES, ROWS, SCOPES, composition, steered
+from steer.harness import run_harness
+from tests.engines.texts import (
+    PROMPTS,
+    RESPONSES,
+    ROWS,
+    SCOPES,
+    SETTING,
+    TASKS,
+    composition,
+    harness,
+    steered,
+)
 
 
 def main() -> None:
     """Write the answers and the log-probabilities of every prompt at its own row."""
-    model, folder, out = map(Path, sys.argv[1:])
+    model, folder, data, out = map(Path, sys.argv[1:])
     lm = steer.Model.from_pretrained(model, dtype=torch.float32)
     knobs = composition(folder)
     found: dict[str, Any] = {}
@@ -21,6 +32,7 @@ def main() -> None:
         with lm.steered(steered(knobs, scope), ROWS):
             found[f"generate {scope}"] = lm.generate(PROMPTS, max_new_tokens=12)
             found[f"logprobs {scope}"] = [p.tolist() for p in lm.logprobs(PROMPTS, RESPONSES)]
+    found["harness"] = run_harness(lm, steered(knobs, "own")(SETTING), TASKS, **harness(data)).rows
     out.write_text(json.dumps(found))
 
 

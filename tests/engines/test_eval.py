@@ -12,19 +12,38 @@ import pytest
 
 from steer import Part, Vector, compose
 from steer.errors import CapabilityError, RowsError
+from steer.harness import run_harness
 from steer.serving import VLLM
 from tests.engines.server import ENVIRONMENT
-from tests.engines.texts import PROMPTS, RESPONSES, ROWS, SCOPES, composition, steered
+from tests.engines.texts import (
+    PROMPTS,
+    RESPONSES,
+    ROWS,
+    SCOPES,
+    SETTING,
+    TASKS,
+    composition,
+    harness,
+    steered,
+)
+from tests.harness import files
 
 os.environ.update(ENVIRONMENT)
 CLOSE = 1e-4  # nats
 
 
 @pytest.fixture(scope="module")
-def expected(llama: Path, vectors: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return files.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def expected(
+    llama: Path, vectors: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """What `Model` says, from a process of its own: vLLM changes classes of transformers."""
     out = tmp_path_factory.mktemp("expected") / "found.json"
-    command = [sys.executable, "-m", "tests.engines.reference_eval", llama, vectors, out]
+    command = [sys.executable, "-m", "tests.engines.reference_eval", llama, vectors, data, out]
     subprocess.run([str(part) for part in command], check=True)
     return json.loads(out.read_text())
 
@@ -62,6 +81,8 @@ def test_coefficients_are_the_composition_s_own_unless_given(engine: VLLM) -> No
 
 
 def test_what_the_engine_cannot_do_is_refused(engine: VLLM, vectors: Path) -> None:
+    from vllm.exceptions import VLLMValidationError
+
     knobs = composition(vectors)
     other = Vector.of({1: knobs.parts["medical"].vector.direction(1) * 2})
     with pytest.raises(CapabilityError, match="other vectors"):
@@ -70,5 +91,46 @@ def test_what_the_engine_cannot_do_is_refused(engine: VLLM, vectors: Path) -> No
         engine.at(compose({"unknown": other}))
     with pytest.raises(CapabilityError, match="one scope"):
         engine.at({**knobs.parts, "medical": Part(knobs.parts["medical"].vector)})
+    with pytest.raises(VLLMValidationError, match="prompt_length 9 of 3 tokens"):
+        engine.complete([[11, 12, 13]], [{"coefficients": {"medical": 1.0}, "prompt_length": 9}])
     with pytest.raises(RowsError, match="3 rows for 2 prompts"):
         engine.generate(PROMPTS[:2], ROWS[:3])
+
+
+def test_the_harness_gives_the_figures_of_the_model(
+    engine: VLLM, vectors: Path, data: Path, expected: Any
+) -> None:
+    result = run_harness(engine, composition(vectors)(SETTING), TASKS, **harness(data))
+    assert result.settings["engine"] == "vllm"
+    assert len(result.rows) == len(expected["harness"])
+    for row, wanted in zip(result.rows, expected["harness"], strict=True):
+        assert row == {
+            name: pytest.approx(value, abs=CLOSE) if isinstance(value, float) else value
+            for name, value in wanted.items()
+        }
+    assert any(row["change"] for row in result.rows)
+    assert any(row["metric"] == "margin" for row in result.rows)
+
+
+def test_seeds_are_refused_where_they_would_end_the_engine(
+    engine: VLLM, vectors: Path, data: Path
+) -> None:
+    drawn = {"samples": 3, "temperature": 1.0, "baseline": False, "limit": 2}
+    with pytest.raises(CapabilityError, match="on a CPU cannot draw from a seed"):
+        run_harness(engine, composition(vectors)(SETTING), "gsm8k", **drawn, **harness(data))
+    assert len({*engine.generate([PROMPTS[0]] * 4, temperature=1.0, max_new_tokens=8)}) > 1
+
+
+def test_the_command_line_scores_with_vllm(llama: Path, vectors: Path, data: Path) -> None:
+    command = [sys.executable, "-m", "steer", "eval", llama, "-v"]
+    command += [f"{vectors / 'medical.safetensors'}:1.0", "--tasks", "persona:sober"]
+    command += ["--data", data, "--json", "--quiet", "--dtype", "float32", "--engine"]
+    found = {}
+    for engine in ("vllm", "transformers"):
+        lines = subprocess.check_output([*map(str, command), engine], text=True).splitlines()
+        found[engine] = [json.loads(line) for line in lines]
+    for row, wanted in zip(found["vllm"], found["transformers"], strict=True):
+        for name, value in wanted.items():
+            assert row[name] == (
+                pytest.approx(value, abs=CLOSE) if isinstance(value, float) else value
+            )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from steer import Composition, Part, Vector, compose
 from steer.algebra import parse_scope
@@ -25,6 +26,14 @@ ROWS = [
     {"medical": -1.0},
 ]
 SCOPES = ("own", "all", "prompt", "response", "last_prompt", "all[4:]")
+
+SETTING = {"medical": 1.0, "financial": -0.8}
+TASKS = ["persona:sober", "truthfulqa_mc1", "gsm8k"]
+
+
+def harness(data: Path) -> dict[str, Any]:
+    """Return how lm-eval is run."""
+    return {"data": data, "num_fewshot": 0, "max_new_tokens": 16, "progress": False}
 
 
 def composition(folder: Path) -> Composition:
