@@ -125,7 +125,7 @@ def options_of(knob: str, knobs: int) -> list[float]:
     """Return the coefficients at which a knob is tried in predictions."""
     if knob.endswith(LEVEL):
         return [k / 2 for k in range(-2, 5)]
-    steps = 5 if knobs <= len(DOMAINS) else 2
+    steps = 4 if knobs <= len(DOMAINS) else 2
     return [k / steps for k in range(-3 * steps, steps + 1)]
 
 

@@ -59,11 +59,9 @@ def _reached() -> str:
         start = known[(0.0,) * len(_knobs(attempt))]
         hoped = sum(best_of(start, known, wanted)[1] for wanted in COMBINATIONS)
         tested = by_attempt("test").get(attempt, [])
-        hits = sum(row["reached"] for row in tested)
+        hits = f"{sum(row['reached'] for row in tested)} of 27" if tested else "–"
         seconds = sum(row["cpu_seconds"] for row in rows)
-        lines.append(
-            (attempt, len(rows), f"{hoped} of 27", len(tested), f"{hits} of 27", f"{seconds:.0f}")
-        )
+        lines.append((attempt, len(rows), f"{hoped} of 27", len(tested), hits, f"{seconds:.0f}"))
     return markdown("Combinations reached", head, lines)
 
 
