@@ -23,8 +23,8 @@ from steer.model._loading.load import load_tokenizer
 from steer.model._loading.location import located
 from steer.network import Chat, Continuation, PromptLike
 from steer.serving._folder import digest
+from steer.serving._plugin import KEY
 
-_KEY = "steer"
 _DEFAULTS = ("repetition_penalty", "top_p", "top_k", "min_p")  # of the model's generation config
 Document = dict[str, Any] | None  # the setting of a request, as the plugin reads it
 
@@ -69,8 +69,8 @@ class VLLM:
         given = options.pop("additional_config", {})
         with TemporaryDirectory(prefix="steer-vectors-") as folder:
             save_by_domain(settled(self._loaded), folder)
-            steered = {**given.get(_KEY, {}), "vectors": folder}
-            self.llm = LLM(self.model_id, additional_config={**given, _KEY: steered}, **options)
+            steered = {**given.get(KEY, {}), "vectors": folder}
+            self.llm = LLM(self.model_id, additional_config={**given, KEY: steered}, **options)
 
     def close(self) -> None:
         """Stop the engine and free its memory."""
@@ -215,7 +215,7 @@ class VLLM:
             SamplingParams(
                 **options,
                 seed=None if seed is None else seed + k,
-                extra_args=None if document is None else {_KEY: document},
+                extra_args=None if document is None else {KEY: document},
             )
             for k, document in enumerate(asked)
         ]
