@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,44 @@ class Likelihoods:
 
     logprobs: tuple[Float[Tensor, "setting pos"], ...]
     way: str
+
+
+@runtime_checkable
+class Requests(Protocol):
+    """An engine whose requests each have their own coefficients, such as `steer.serving.VLLM`."""
+
+    model_id: str
+    composition: Composition
+
+    def at(self, what: Composition) -> Self:
+        """Return the engine with a composition of its vectors, or refuse it."""
+
+    def logprobs(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str],
+        coefficients: CoefficientsLike | None = None,
+    ) -> list[Float[Tensor, " pos"]]:
+        """Return the log-probabilities of each response under its own row of coefficients."""
+
+
+class RequestScorer:
+    """What `Scorer` is, where every text under every setting is a request of one batch."""
+
+    def __init__(
+        self, engine: Requests, prompts: Sequence[Prompt], responses: Sequence[str]
+    ) -> None:
+        self._engine, self._prompts, self._responses = engine, list(prompts), list(responses)
+
+    def __call__(self, settings: CoefficientsLike, done: Done = lambda n: None) -> Likelihoods:
+        """Return the log-probabilities under some settings."""
+        rows, _ = coefficient_rows(settings, self._engine.composition.domains)
+        texts, count = len(self._prompts), len(rows)
+        each = rows.repeat_interleave(texts, dim=0)
+        found = self._engine.logprobs(self._prompts * count, self._responses * count, each)
+        done(texts * count)
+        scored = tuple(torch.stack(found[k::texts]) for k in range(texts))
+        return Likelihoods(scored, "requests of one batch")
 
 
 def likelihoods(

@@ -55,7 +55,7 @@ _CONTENT: dict[type, Callable[[_Token, Any], Iterable[str]]] = {
 
 
 def fingerprint(
-    model: Model,
+    model: Model | str,
     composition: Composition,
     settings: Sequence[Setting],
     data: Mapping[str, Pairs | Answers],

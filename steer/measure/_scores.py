@@ -17,7 +17,7 @@ from steer._progress import progress_bar
 from steer.algebra import Composition, Residual
 from steer.errors import SelectionError
 from steer.measure._data import Answers, Measured, Numbers
-from steer.measure._likelihood import Done, Scorer
+from steer.measure._likelihood import Done, Requests, RequestScorer, Scorer
 from steer.measure._preference import LevelPreference, Preference, sides, warn_of_alike
 from steer.measure._reduce import Reduce, check_reduce, reduced
 from steer.model import Model, check_model
@@ -70,14 +70,15 @@ class DataScorer:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Requests,
         data: Mapping[str, Pairs | Answers],
         reduce: Reduce,
         measure: str = "preference",
         max_tokens: int | None = None,
         foreseen: Float[Tensor, "setting domain"] | None = None,
     ) -> None:
-        check_model(model, "measuring preferences")
+        if not isinstance(model, Requests):
+            check_model(model, "measuring preferences")
         check_reduce(reduce)
         texts = {on: answers_of(part, measure) for on, part in data.items()}
         self.way, self._measure, self._reduce, self._model = "", measure, reduce, model
@@ -86,7 +87,7 @@ class DataScorer:
         self._asked = [p for prompts, kinds in texts.values() for p in [*prompts] * len(kinds)]
         self._given = [t for _, kinds in texts.values() for each in kinds.values() for t in each]
         self._options: dict[str, Any] = {"max_tokens": max_tokens, "foreseen": foreseen}
-        self._known: dict[int, tuple[Composition, Scorer]] = {}
+        self._known: dict[int, tuple[Composition, Scorer | RequestScorer]] = {}
 
     def __call__(
         self, knobs: Sequence[Knob], step: Done = lambda n: None, *, finite: bool = False
@@ -108,11 +109,16 @@ class DataScorer:
         named = zip(self._kinds.items(), found.split(self._sizes, dim=1), strict=True)
         return {on: own.unflatten(1, (len(kinds), -1)) for (on, kinds), own in named}
 
-    def _scorer(self, composition: Composition, *, keep: bool) -> Scorer:
+    def _scorer(self, composition: Composition, *, keep: bool) -> Scorer | RequestScorer:
         """Return the scorer of a composition; one that is kept knows its earlier calls."""
         if id(composition) in self._known:
             return self._known[id(composition)][1]
-        scorer = Scorer(self._model, composition, self._asked, self._given, **self._options)
+        model, texts = self._model, (self._asked, self._given)
+        scorer = (
+            RequestScorer(model.at(composition), *texts)
+            if isinstance(model, Requests)
+            else Scorer(model, composition, *texts, **self._options)
+        )
         if keep:
             self._known[id(composition)] = composition, scorer
         return scorer

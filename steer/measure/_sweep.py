@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,10 @@ from steer._progress import progress_bar
 from steer.algebra import Composition, Scope, as_composition
 from steer.algebra._composition import Steerable
 from steer.engine._branches.trial import fastest_tokens
-from steer.errors import SelectionError
+from steer.errors import CapabilityError, SelectionError
 from steer.measure._data import Answers, Data, Measure, Measured, Numbers, by_domain
 from steer.measure._grid import Grid, composed, settings_of
-from steer.measure._likelihood import Done
+from steer.measure._likelihood import Done, Requests
 from steer.measure._reduce import Reduce, check_reduce
 from steer.measure._request import fingerprint, measure_name
 from steer.measure._result import Sweep
@@ -32,7 +32,7 @@ _TOGETHER = 64  # settings that share the blocks below, and that are saved toget
 
 
 def sweep(
-    model: Model,
+    model: Model | Requests,
     what: Steerable,
     data: Data,
     grid: Grid,
@@ -52,7 +52,8 @@ def sweep(
     function is not finite the table has NaN; such a setting is never the best.
 
     Args:
-        model: The model; it must not be steered.
+        model: The model; it must not be steered. Or a `steer.serving.VLLM` with the vectors of
+            `what`, which takes neither layers, a function, `save` nor `max_tokens`.
         what: A vector, vectors by domain, or a composition; a gate is kept.
         data: Pairs; answers by level (`Answers`); or either by domain. Every setting is measured
             on every domain.
@@ -79,8 +80,12 @@ def sweep(
         AlgebraError: A vector has nothing at a layer.
         CompositionError: Domains, coefficients or scopes that cannot be used.
         FitError: A vector does not fit this model.
+        CapabilityError: vLLM is asked for what it does not do.
     """
-    check_model(model, "sweep")
+    if isinstance(model, Requests):
+        _check_requests(layers=layers, measure=measure, save=save, max_tokens=max_tokens)
+    else:
+        check_model(model, "sweep")
     check_reduce(reduce)
     if max_tokens is not None:
         max_tokens = integer("max_tokens", max_tokens, least=1, do="leave max_tokens out")
@@ -90,7 +95,8 @@ def sweep(
     if isinstance(measure, str):
         for part in parts.values():
             answers_of(part, measure)  # refuses what it does not go with, before a file is made
-    mark = fingerprint(model, composition, settings, parts, measure, reduce)
+    named = model.model_id if isinstance(model, Requests) else model
+    mark = fingerprint(named, composition, settings, parts, measure, reduce)
     rows = torch.tensor([s.coefficients for s in settings], dtype=torch.float64)
     places = [(s.layer, s.scope) for s in settings]
     measured: dict[int, Measured] = {}
@@ -98,7 +104,7 @@ def sweep(
     with ExitStack() as stack:
         saved = None
         if save is not None:  # last bits depend on the size of forwards, which the file keeps
-            if isinstance(measure, str):
+            if isinstance(measure, str) and isinstance(model, Model):
                 max_tokens = max_tokens or fastest_tokens(model.architecture)
             saved = stack.enter_context(closing(Saved(save, mark, measure, max_tokens)))
             measured, max_tokens = dict(saved.measured), saved.head["max_tokens"]
@@ -116,7 +122,7 @@ def sweep(
                 score = DataScorer(model, parts, reduce, measure, max_tokens, rows[own])
                 steps = _likelihoods(score, at, rows, missing, bar.update)
             else:
-                steps = _function(model, at, rows, missing, parts, measure)
+                steps = _function(cast(Model, model), at, rows, missing, parts, measure)
             for new, way in steps:
                 measured |= new
                 ways[way] = None
@@ -125,6 +131,20 @@ def sweep(
                 bar.update(len(measured) - bar.n)
     ordered, way = tuple(measured[k] for k in range(len(settings))), "; ".join(ways) or "resumed"
     return Sweep(composition.domains, settings, ordered, measure_name(measure), reduce, way, mark)
+
+
+def _check_requests(**given: object) -> None:
+    """Refuse what a sweep cannot do where settings are requests."""
+    unable = [name for name, value in given.items() if value is not None]
+    if isinstance(given["measure"], str):
+        unable.remove("measure")
+    if unable:
+        raise CapabilityError(
+            "a sweep through vLLM does not do this",
+            found=", ".join(unable),
+            expected="likelihoods of all sites of each vector, in one call",
+            do="leave these out, or sweep a steer.Model",
+        )
 
 
 def _likelihoods(

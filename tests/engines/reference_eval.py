@@ -10,6 +10,8 @@ import torch
 import steer
 from steer.harness import run_harness
 from tests.engines.texts import (
+    BY_SCOPE,
+    GRID,
     PROMPTS,
     RESPONSES,
     ROWS,
@@ -18,6 +20,7 @@ from tests.engines.texts import (
     TASKS,
     composition,
     harness,
+    pairs,
     steered,
 )
 
@@ -33,6 +36,8 @@ def main() -> None:
             found[f"generate {scope}"] = lm.generate(PROMPTS, max_new_tokens=12)
             found[f"logprobs {scope}"] = [p.tolist() for p in lm.logprobs(PROMPTS, RESPONSES)]
     found["harness"] = run_harness(lm, steered(knobs, "own")(SETTING), TASKS, **harness(data)).rows
+    swept = steer.sweep(lm, knobs, pairs(), GRID, scope=BY_SCOPE, progress=False)
+    found["sweep"] = swept.rows
     out.write_text(json.dumps(found))
 
 

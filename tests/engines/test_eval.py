@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from steer import Part, Vector, compose
-from steer.errors import CapabilityError, RowsError
+from steer import Part, Vector, compose, select, sweep
+from steer.errors import ArgumentError, CapabilityError, RowsError
 from steer.harness import run_harness
 from steer.serving import VLLM
 from tests.engines.server import ENVIRONMENT
 from tests.engines.texts import (
+    BY_SCOPE,
+    GRID,
     PROMPTS,
     RESPONSES,
     ROWS,
@@ -24,6 +26,7 @@ from tests.engines.texts import (
     TASKS,
     composition,
     harness,
+    pairs,
     steered,
 )
 from tests.harness import files
@@ -119,6 +122,40 @@ def test_seeds_are_refused_where_they_would_end_the_engine(
     with pytest.raises(CapabilityError, match="on a CPU cannot draw from a seed"):
         run_harness(engine, composition(vectors)(SETTING), "gsm8k", **drawn, **harness(data))
     assert len({*engine.generate([PROMPTS[0]] * 4, temperature=1.0, max_new_tokens=8)}) > 1
+
+
+def test_a_sweep_gives_the_table_of_the_model(engine: VLLM, vectors: Path, expected: Any) -> None:
+    knobs = composition(vectors)
+    table = sweep(engine, knobs, pairs(), GRID, scope=BY_SCOPE, progress=False)
+    assert table.way == "requests of one batch"
+    assert len(table.rows) == len(expected["sweep"]) == 12
+    for row, wanted in zip(table.rows, expected["sweep"], strict=True):
+        assert row == {
+            name: pytest.approx(value, abs=CLOSE) if isinstance(value, float) else value
+            for name, value in wanted.items()
+        }
+    assert len({row["margin"] for row in table.rows}) > 6
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"layers": [1]}, "layers"),
+        ({"measure": lambda model, data: {"x": 1.0}}, "measure"),
+        ({"save": "sweep.db"}, "save"),
+        ({"max_tokens": 100}, "max_tokens"),
+    ],
+)
+def test_a_sweep_refuses_what_requests_cannot_do(
+    engine: VLLM, vectors: Path, more: Any, told: str
+) -> None:
+    with pytest.raises(CapabilityError, match=told):
+        sweep(engine, composition(vectors), pairs(), GRID, **more)
+
+
+def test_select_refuses_the_engine_by_name(engine: VLLM, vectors: Path) -> None:
+    with pytest.raises(ArgumentError, match="VLLM"):
+        select(engine, composition(vectors), pairs())
 
 
 def test_the_command_line_scores_with_vllm(llama: Path, vectors: Path, data: Path) -> None:

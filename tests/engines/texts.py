@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from steer import Composition, Part, Vector, compose
+from steer import Composition, Pair, Pairs, Part, Vector, compose
 from steer.algebra import parse_scope
 from tests.engines.subjects import DOMAINS
 
@@ -29,6 +29,17 @@ SCOPES = ("own", "all", "prompt", "response", "last_prompt", "all[4:]")
 
 SETTING = {"medical": 1.0, "financial": -0.8}
 TASKS = ["persona:sober", "truthfulqa_mc1", "gsm8k"]
+
+
+GRID = {"medical": [-1.0, 0.0, 1.0], "financial": [0.0, 0.7]}
+BY_SCOPE = ["all", "response"]
+
+
+def pairs() -> Pairs:
+    """Return a pair for each prompt, rejected what the next one gets."""
+    asked = [p if isinstance(p, str) else "Hello" for p in PROMPTS]
+    turned = [*RESPONSES[1:], RESPONSES[0]]
+    return Pairs(tuple(Pair(*each) for each in zip(asked, RESPONSES, turned, strict=True)))
 
 
 def harness(data: Path) -> dict[str, Any]:
