@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,39 @@ def test_chat_and_streaming_are_steered(server: Server) -> None:
     lines = [line[6:] for line in events.splitlines() if line.startswith("data: {")]
     deltas = [json.loads(line)["choices"][0]["delta"].get("content") or "" for line in lines]
     assert "".join(deltas) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"input": "What is the usual dose?", "max_output_tokens": 12}),
+        (
+            "/v1/messages",
+            {
+                "messages": [{"role": "user", "content": "What is the usual dose?"}],
+                "max_tokens": 12,
+            },
+        ),
+    ],
+)
+def test_other_interfaces_carry_the_setting(
+    server: Server, path: str, body: dict[str, object]
+) -> None:
+    asked = {"model": "m", "temperature": 0, **body}
+    status, plain = server.ask(path, asked)
+    assert status == 200, plain
+    knob = {"vllm_xargs": {"steer": json.dumps({"medical": 2.0})}}
+    _, steered = server.ask(path, {**asked, **knob})
+    _, again = server.ask(path, {**asked, **knob})
+    assert _text(plain) != _text(steered) == _text(again)
+    bad = {"vllm_xargs": {"steer": json.dumps({"nope": 1.0})}}
+    assert server.ask(path, {**asked, **bad})[0] == 400
+
+
+def _text(answer: dict[str, Any]) -> str:
+    """Return the text in an answer of either interface."""
+    parts = answer["content"] if "content" in answer else answer["output"][-1]["content"]
+    return "".join(part["text"] for part in parts)
 
 
 def test_samples_of_one_request_are_all_steered(server: Server) -> None:
