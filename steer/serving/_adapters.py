@@ -32,6 +32,10 @@ class Adapters:
         self._folder = TemporaryDirectory(prefix="steer-adapters-")
         self._made: dict[tuple[tuple[str, float], ...], tuple[str, int, str]] = {}
 
+    def needed(self, coefficients: Mapping[str, float]) -> bool:
+        """Return whether a setting changes weights."""
+        return bool(coefficients.keys() & self._vectors.keys())
+
     def of(
         self, coefficients: Mapping[str, float], scope: Scope | None
     ) -> tuple[str, int, str] | None:

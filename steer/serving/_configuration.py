@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from steer._check import as_layers, integer, number
 from steer.algebra import Part
 from steer.errors import ArgumentError, CapabilityError
+from steer.serving._folder import rows
 
 VERSIONS = ("0.32",)  # of vLLM that the tests run with
 _KEYS = ("vectors", "capacity", "layers", "max_coefficient", "adapters", "untested_version")
@@ -25,6 +28,7 @@ class Configuration:
         width: d_model.
         max_coefficient: Largest size of a coefficient of a request.
         adapters: Most distinct settings of weight vectors.
+        dtype: Of the model.
     """
 
     vectors: str
@@ -33,6 +37,7 @@ class Configuration:
     width: int
     max_coefficient: float
     adapters: int
+    dtype: str
 
     @classmethod
     def of(cls, config: Any) -> "Configuration":
@@ -79,16 +84,30 @@ def configured(
         width=config.model_config.get_hidden_size(),
         max_coefficient=number("max_coefficient", settings.get("max_coefficient", 100.0), least=0),
         adapters=integer("adapters", settings.get("adapters", _ADAPTERS), least=1),
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
     )
 
 
-def check_fits(name: str, part: Part, width: int) -> None:
-    """Refuse a vector of another width than the model's."""
-    if part.vector.d_model != width:
+def check_fits(name: str, part: Part, own: Configuration) -> None:
+    """Refuse a vector of another width than the model's, or one that could overflow its dtype.
+
+    An infinite sum would not stay with its request: 0 · ∞ is not a number for the others.
+    """
+    largest = max(float(row.abs().max()) for row in rows(part.vector).values())
+    bound = torch.finfo(getattr(torch, own.dtype)).max / own.capacity / max(own.max_coefficient, 1)
+    if not largest <= bound:
+        raise ArgumentError(
+            f"the vector {name!r} could overflow {own.dtype}",
+            found=f"a value of {largest:.3g}",
+            expected=f"at most {bound:.3g}, for {own.capacity} vectors and coefficients up to "
+            f"{own.max_coefficient:g}",
+            do="scale the vector down, or start the server with a smaller `max_coefficient`",
+        )
+    if part.vector.d_model != own.width:
         raise ArgumentError(
             f"the vector {name!r} does not fit this model",
             found=f"width {part.vector.d_model}",
-            expected=f"width {width}",
+            expected=f"width {own.width}",
             do="serve the model that the vectors were made for",
         )
 

@@ -24,7 +24,7 @@ from steer.serving._library import Library
 
 ADMIN_KEY = "STEER_ADMIN_KEY"  # the environment variable; without it nothing can be loaded
 _HEADER = "x-steer-key"
-_NAME = re.compile(r"\w[\w .-]{0,99}")
+_NAME = re.compile(r"\w(?:[\w .-]{0,98}\w)?")
 _HEADER_BYTES = 1 << 20  # of a vector file, beside its directions
 
 
@@ -106,7 +106,10 @@ async def _load(domain: str, request: Request) -> Response:
     if refused := _refusal(shelf, request):
         return refused
     if not _NAME.fullmatch(domain):
-        return _answer(400, "a domain is up to 100 letters, digits, spaces, dots and hyphens")
+        return _answer(
+            400,
+            "a domain is up to 100 letters, digits, underscores, and spaces, dots, hyphens between",
+        )
     most = 4 * shelf.own.width * len(shelf.own.layers) + _HEADER_BYTES
     data = bytearray()
     async for chunk in request.stream():  # to its end, or the client sees no answer
@@ -153,7 +156,7 @@ def _read(domain: str, data: bytes, own: Configuration) -> Part:
             expected="directions: a running server loads these only",
             do="put it into the folder that the server is started with",
         )
-    check_fits(domain, part, own.width)
+    check_fits(domain, part, own)
     if beyond := set(part.vector.layers) - set(own.layers):
         raise ArgumentError(
             f"the vector {domain!r} steers layers that this server does not",

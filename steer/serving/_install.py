@@ -41,7 +41,7 @@ def install(config: Any) -> None:
     used = {name: part.vector.layers for name, part in directions.items()}
     checked = configured(written, used, config, weights=bool(changes))
     for name, part in directions.items():
-        check_fits(name, part, checked.width)
+        check_fits(name, part, checked)
     if changes:
         check_lora(config, rank(changes), checked.adapters)
     config.additional_config[KEY] = checked.as_json()
@@ -96,15 +96,15 @@ def _resolve(request: Any, held: Library, adapters: Adapters, own: Configuration
     entries = held.entries(setting, prompt)
     request.sampling_params.extra_args = {**extra, KEY: [list(entry) for entry in entries]}
     if entries:
-        request.cache_salt = f"{request.cache_salt or ''}{salt(entries)}"
-    adapter = adapters.of(setting.coefficients, setting.scope)
-    if adapter is not None and request.lora_request is not None:
+        request.cache_salt = salt(entries, request.cache_salt)
+    if adapters.needed(setting.coefficients) and request.lora_request is not None:
         raise CapabilityError(
             "a request has one adapter",
             found=f"the adapter {request.lora_request.lora_name!r} and weight vectors",
             expected="one of them",
             do="name the base model, or leave the weight vectors out",
         )
+    adapter = adapters.of(setting.coefficients, setting.scope)
     if adapter is not None:
         from vllm.lora.request import LoRARequest
 

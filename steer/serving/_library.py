@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from secrets import token_hex
 
 from steer.algebra import Part, Scope
 from steer.errors import CompositionError
 from steer.serving._bank import Entry
 from steer.serving._folder import digest
 from steer.serving._setting import RequestSetting, interval
+
+_SECRET = token_hex()  # of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,12 @@ class Library:
         return found
 
 
-def salt(entries: Iterable[Entry]) -> str:
+def salt(entries: Iterable[Entry], own: str | None) -> str:
     """Return a text that two requests share only if they may share blocks of the prefix cache.
 
-    It depends on the content of the vectors, not on their names or slots, and on the positions
-    steered: keys and values of the same tokens differ where the prompt ends elsewhere.
+    It depends on the content of the vectors, not on their names or slots, on the positions
+    steered, since keys and values of the same tokens differ where the prompt ends elsewhere, and
+    on the client's `own` salt. The secret keeps a client from sending a salt that others get.
     """
     content = sorted((d, c, first, end) for _, d, c, first, end in entries)
-    return sha256(repr(content).encode()).hexdigest()
+    return sha256(repr((_SECRET, own, content)).encode()).hexdigest()

@@ -9,6 +9,7 @@ from steer.errors import CapabilityError, CompositionError
 from steer.store._strict_json import loads
 
 _KEYS = ("coefficients", "scope", "prompt_length")
+_LONGEST = 1 << 16  # characters of a document
 NO_END = 2**62  # a position that no request reaches
 
 
@@ -81,6 +82,8 @@ def interval(scope: Scope, prompt: int) -> tuple[int, int]:
 
 
 def _parsed(text: str) -> object:
+    if len(text) > _LONGEST:  # read on the server's only thread
+        raise _unreadable(f"a text of {len(text)} characters, more than {_LONGEST}")
     try:
         return loads(text)
     except ValueError as error:

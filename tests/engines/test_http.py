@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_prefix_blocks_are_shared_by_equal_settings_alone(server: Server) -> Non
     assert found[0] == found[3]
     assert found[1] == found[4]
     assert len({tuple(tokens) for tokens in found}) == 3
+
+
+def test_a_client_cannot_forge_the_salt_of_a_setting(server: Server) -> None:
+    """What a client can know of a setting is not enough to put other blocks in its place."""
+    prompt = [10 + (43 * i) % 400 for i in range(200)]
+    medical = server.ask("/v1/steer")[1]["vectors"]["medical"]["sha256"]
+    forged = sha256(repr([(medical, 1.25, 0, 2**62)]).encode()).hexdigest()
+    server.complete(prompt, cache_salt=forged)
+    setting = {"medical": 1.25}
+    found = server.complete(prompt, setting)[1]["choices"][0]["token_ids"]
+    fresh = server.complete(prompt, setting, cache_salt="fresh")[1]["choices"][0]["token_ids"]
+    assert found == fresh
 
 
 def test_a_response_that_becomes_a_prompt_is_not_taken_for_steered(server: Server) -> None:

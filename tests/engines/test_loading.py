@@ -15,10 +15,11 @@ PROMPT = list(range(30, 90))
 LONG = 220  # tokens, which take far longer than loading a vector
 
 
-def _vector(path: Path, seed: int, **sizes: int) -> bytes:
+def _vector(path: Path, seed: int, **sizes: float) -> bytes:
     generator = torch.Generator().manual_seed(seed)
-    direction = 2 * torch.randn(sizes.get("width", WIDTH), generator=generator)
-    Vector.of({sizes.get("layer", 2): direction}).save(path)
+    direction = 2 * torch.randn(int(sizes.get("width", WIDTH)), generator=generator).double()
+    direction = direction * sizes.get("size", 1.0)
+    Vector.of({int(sizes.get("layer", 2)): direction}).save(path)
     return path.read_bytes()
 
 
@@ -89,10 +90,12 @@ def test_anyone_may_list_and_nobody_else_may_change(server: Server, tmp_path: Pa
         (b"\x80\x04pickle", "safetensors"),
         ({"width": 64}, "width 64"),
         ({"layer": 3}, "layers"),
+        ({"size": 1e300}, "overflow"),
+        ({"size": 1e37}, "overflow"),
     ],
 )
 def test_a_file_that_cannot_be_served_is_refused(
-    server: Server, tmp_path: Path, data: bytes | dict[str, int], told: str
+    server: Server, tmp_path: Path, data: bytes | dict[str, float], told: str
 ) -> None:
     sent = data if isinstance(data, bytes) else _vector(tmp_path / "v.safetensors", 6, **data)
     status, answer = server.ask("/v1/steer/new", sent, method="PUT", key=KEY)

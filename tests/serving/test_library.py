@@ -1,5 +1,6 @@
 """What a request is resolved to, and what keys of a prefix cache it may share."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,8 @@ def test_an_unknown_domain_is_refused_with_those_that_are_loaded(folder: Path) -
 
 
 def test_a_salt_follows_content_and_positions(folder: Path) -> None:
-    def key(document: object, prompt: int = 10) -> str:
-        return salt(_entries(folder, document, prompt))
+    def key(document: object, prompt: int = 10, own: str | None = None) -> str:
+        return salt(_entries(folder, document, prompt), own)
 
     everywhere = key({"a": 1.0})
     assert key({"a": 1.0}, prompt=20) == everywhere
@@ -45,6 +46,8 @@ def test_a_salt_follows_content_and_positions(folder: Path) -> None:
     response = {"coefficients": {"a": 1.0}, "scope": "response"}
     assert len({everywhere, key({"a": 1.5}), key({"b": 1.0}), key(response)}) == 4
     assert key(response, prompt=20) != key(response)
+    assert key({"a": 1.0}, own="x") != everywhere
+    assert sha256(repr(sorted(_entries(folder, {"a": 1.0}))).encode()).hexdigest() != everywhere
     steer.Vector.of({1: 2 * torch.ones(4)}).save(folder / "a.safetensors")
     assert key({"a": 1.0}) != everywhere
 

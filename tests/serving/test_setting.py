@@ -58,6 +58,7 @@ def test_a_text_that_is_scored_says_where_its_prompt_ends() -> None:
         {"coefficients": {"a": 1}, "scope": 3},
         {"coefficients": {"a": 1}, "scope": "x"},
         {"coefficients": {"a": 1}, "gate": "a"},
+        json.dumps({f"d{k}": 0 for k in range(10_000)}),
         {"coefficients": {"a": 1}, "prompt_length": 0},
         {"coefficients": {"a": 1}, "prompt_length": True},
         {"coefficients": {"a": 1}, "prompt_length": 2.5},
