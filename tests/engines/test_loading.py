@@ -69,7 +69,8 @@ def test_requests_in_flight_keep_the_vector_that_they_began_with(
             for one, rest in zip(begun, streams, strict=True)
         ]
     assert found == [alone] * 4
-    assert server.ask("/v1/steer/new", second, method="PUT", key=KEY)[0] == 200
+    if status == 409:  # their slot is free now
+        assert server.ask("/v1/steer/new", second, method="PUT", key=KEY)[0] == 200
     assert _tokens(server, {"new": 1.0}, tokens=LONG) != alone
     server.ask("/v1/steer/new", method="DELETE", key=KEY)
 
