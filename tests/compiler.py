@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from torch import _dynamo as dynamo
@@ -17,3 +18,17 @@ def fresh_compiler() -> Iterator[None]:
         yield
     logging.disable(logging.NOTSET)
     dynamo.reset()
+
+
+class Counting:
+    """The backend `eager`, which counts the graphs it is given."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.graphs += 1
+        return graph.forward
+
+    def __deepcopy__(self, memo: object) -> "Counting":  # a CompileConfig copies what it holds
+        return self

@@ -18,7 +18,7 @@ from steer.serving._setting import read_setting
 from steer.serving._wrapping import wrap
 
 _WORKER = "steer.serving._worker.WorkerCalls"
-_engines: dict[str, tuple[Library, Adapters]] = {}  # by the engine's id
+_engines: dict[str, tuple[Library, Adapters, Configuration]] = {}  # by the engine's id
 
 
 def install(config: Any) -> None:
@@ -48,7 +48,7 @@ def install(config: Any) -> None:
     config.parallel_config.worker_extension_cls = _WORKER
     held = Library(directions, changes.keys() - directions.keys())
     adapters = Adapters(changes, config.model_config.model, checked.adapters)
-    _engines[config.instance_id] = held, adapters
+    _engines[config.instance_id] = held, adapters, checked
     wrap(InputProcessor, "process_inputs", _process_inputs)
     for kind in (ChatCompletionRequest, CompletionRequest):
         wrap(kind, "to_beam_search_params", _to_beam_search_params)
@@ -66,7 +66,7 @@ def _process_inputs(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     held = _engines.get(self.vllm_config.instance_id)
     if held is not None and request.sampling_params is not None:
         with _as_client_error():
-            _resolve(request, *held, Configuration.of(self.vllm_config))
+            _resolve(request, *held)
     return request
 
 

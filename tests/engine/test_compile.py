@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steer import Model
 from steer.engine import injector_of
-from tests.compiler import fresh_compiler  # noqa: F401  # pytest finds it by its name
+from tests.compiler import Counting, fresh_compiler  # noqa: F401  # pytest finds it by its name
 from tests.conformance import cases
 from tests.conformance.cases import Snapshot, close, far, padded
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -22,17 +22,6 @@ V, W = cases.vector(0), cases.vector(0, seed=1)
 
 def model(dtype: torch.dtype = torch.float32) -> Model:
     return Model(tiny_model("llama", layers=1, dtype=dtype), tiny_tokenizer())
-
-
-class Counting:
-    """The backend `eager`, which counts the graphs it is given."""
-
-    def __init__(self) -> None:
-        self.graphs = 0
-
-    def __call__(self, graph: Any, inputs: Any) -> Any:
-        self.graphs += 1
-        return graph.forward
 
 
 def logits(hf: Any, **kwargs: Any) -> Tensor:

@@ -12,7 +12,7 @@ from torch import _dynamo as dynamo
 from transformers import CompileConfig
 
 from steer import Composition, Model
-from tests.compiler import fresh_compiler  # noqa: F401  # pytest finds it by its name
+from tests.compiler import Counting, fresh_compiler  # noqa: F401  # pytest finds it by its name
 from tests.conformance import cases
 from tests.conformance.cases import close, far, padded
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -44,20 +44,6 @@ GREEDY: dict[str, Any] = {
     "return_dict_in_generate": True,
     "output_logits": True,
 }
-
-
-class Counting:
-    """The backend `eager`, which counts the graphs it is given."""
-
-    def __init__(self) -> None:
-        self.graphs = 0
-
-    def __call__(self, graph: Any, inputs: Any) -> Any:
-        self.graphs += 1
-        return graph.forward
-
-    def __deepcopy__(self, memo: object) -> "Counting":  # a CompileConfig copies what it holds
-        return self
 
 
 def model(dtype: torch.dtype = torch.float32) -> Model:

@@ -89,8 +89,9 @@ def test_a_client_cannot_forge_the_salt_of_a_setting(server: Server) -> None:
     """What a client can know of a setting is not enough to put other blocks in its place."""
     prompt = [10 + (43 * i) % 400 for i in range(200)]
     medical = server.ask("/v1/steer")[1]["vectors"]["medical"]["sha256"]
-    forged = sha256(repr([(medical, 1.25, 0, 2**62)]).encode()).hexdigest()
-    server.complete(prompt, cache_salt=forged)
+    content = [(medical, 1.25, 0, 2**62)]
+    for known in (content, (None, content)):
+        server.complete(prompt, cache_salt=sha256(repr(known).encode()).hexdigest())
     setting = {"medical": 1.25}
     found = server.complete(prompt, setting)[1]["choices"][0]["token_ids"]
     fresh = server.complete(prompt, setting, cache_salt="fresh")[1]["choices"][0]["token_ids"]

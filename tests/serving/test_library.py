@@ -1,6 +1,7 @@
 """What a request is resolved to, and what keys of a prefix cache it may share."""
 
-from hashlib import sha256
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,15 @@ def test_a_salt_follows_content_and_positions(folder: Path) -> None:
     assert len({everywhere, key({"a": 1.5}), key({"b": 1.0}), key(response)}) == 4
     assert key(response, prompt=20) != key(response)
     assert key({"a": 1.0}, own="x") != everywhere
-    assert sha256(repr(sorted(_entries(folder, {"a": 1.0}))).encode()).hexdigest() != everywhere
     steer.Vector.of({1: 2 * torch.ones(4)}).save(folder / "a.safetensors")
     assert key({"a": 1.0}) != everywhere
+
+
+def test_a_salt_cannot_be_computed_outside_the_server() -> None:
+    """Everything but the secret is known to clients: content, coefficient, positions, own salt."""
+    code = "from steer.serving._library import salt; print(salt([(0, 'a', 1.0, 0, 9)], None))"
+    here = [sys.executable, "-c", code]
+    assert subprocess.check_output(here) != subprocess.check_output(here)
 
 
 def test_a_folder_that_cannot_be_served_is_refused(folder: Path, tmp_path: Path) -> None:
